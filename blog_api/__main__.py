@@ -1,0 +1,108 @@
+"""The command `blog-api`."""
+
+import asyncio
+import logging.config
+import sys
+from collections.abc import Coroutine
+from typing import Annotated, Any
+
+import typer
+import uvicorn
+from alembic.util import CommandError
+from sqlalchemy.exc import SQLAlchemyError
+from typer.core import TyperGroup
+
+from blog_api.database import describe
+from blog_api.migrating import head_revision, migrate, prepare_file
+from blog_api.settings import load_settings, refuse, sqlite_file
+
+GRACEFUL_SHUTDOWN_SECONDS = 10
+
+LOGGING: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "plain": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"},
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "loggers": {
+        name: {"handlers": ["stderr"], "level": "INFO", "propagate": False}
+        for name in ("blog_api", "uvicorn", "alembic.runtime.migration")
+    },
+}
+
+
+def run(work: Coroutine[Any, Any, object]) -> None:
+    """Run it; what is wrong with the database is a line and exit status 1."""
+    try:
+        asyncio.run(work)
+    except (OSError, SQLAlchemyError, CommandError) as error:
+        print(f"blog-api: {describe(error)}", file=sys.stderr)
+        raise typer.Exit(1) from None
+
+
+class ServeByDefault(TyperGroup):
+    """`blog-api --port 9000` is `blog-api serve --port 9000`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
+            args = ["serve", *args]
+        return super().parse_args(ctx, args)
+
+
+cli = typer.Typer(
+    cls=ServeByDefault,
+    help="A blog as a JSON API. Without a command it serves.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@cli.command()
+def serve(
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    reload: Annotated[bool, typer.Option(help="Start anew whenever the code changes.")] = False,
+) -> None:
+    """Serve the API. A SQLite file is made and migrated first."""
+    settings = load_settings()
+    logging.config.dictConfig(LOGGING)
+    if workers > 1 and settings.is_in_memory:
+        refuse("--workers: each would have a database in memory of its own")
+    file = sqlite_file(settings.database_url)
+    if file is not None:
+        # Before any worker, so that what is wrong with the file is said once.
+        run(prepare_file(settings, file))
+    uvicorn.run(
+        "blog_api.main:app",
+        host=host,
+        port=port,
+        workers=workers,
+        reload=reload,
+        log_config=LOGGING,
+        access_log=False,
+        server_header=False,
+        forwarded_allow_ips=list(settings.trusted_proxies),
+        timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_SECONDS,
+    )
+
+
+@cli.command("migrate")
+def migrate_database() -> None:
+    """Bring the database to the newest revision, as a whole or not at all."""
+    settings = load_settings()
+    logging.config.dictConfig(LOGGING)
+    run(migrate(settings))
+    print(f"The database is at revision {head_revision()}.")
+
+
+@cli.command("settings")
+def show_settings() -> None:
+    """Print the settings in force, without what is secret."""
+    for name, value in load_settings().describe():
+        print(f"{name}={value}")
+
+
+if __name__ == "__main__":
+    cli()

@@ -1,0 +1,261 @@
+"""The database: what every table has, the engine, and one transaction a request."""
+
+import logging
+import sqlite3
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import datetime
+from typing import Annotated, Any
+
+import anyio
+from anyio import CapacityLimiter
+from fastapi import Depends, Request
+from sqlalchemy import URL, Connection, MetaData, event
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import registry
+from sqlalchemy.orm.exc import StaleDataError
+from sqlalchemy.pool import StaticPool
+from sqlmodel import Field, SQLModel
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from blog_api.errors import Conflict, ServiceUnavailable
+from blog_api.fields import utc_now
+from blog_api.settings import Settings, sqlite_file
+
+log = logging.getLogger(__name__)
+
+CONSTRAINT_NAMES = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+
+# How long a request waits for its turn and its connection, in seconds.
+PLACE_SECONDS = 1.0
+# How long a writer on SQLite waits for the other writers, who are at work meanwhile.
+SQLITE_LOCK_SECONDS = 5.0
+
+# What Postgres says of its own state, not of our statement: starting, stopping, full,
+# deadlock, time-out, tables that are not migrated yet, a plan from before a migration.
+TROUBLE_SQLSTATES = {"40001", "40P01", "42P01", "42703", "53300", "55P03", "57014", "0A000"}
+TROUBLE_SQLSTATE_CLASSES = ("08", "57P")
+TROUBLE_SQLITE_CODES = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+}
+
+
+class Base(SQLModel, registry=registry(metadata=MetaData(naming_convention=CONSTRAINT_NAMES))):
+    """The parent of every table."""
+
+
+class Row(Base):
+    """The columns of every table that has an id."""
+
+    # SQLite gives a deleted row's id to the next one otherwise.
+    __table_args__ = {"sqlite_autoincrement": True}
+
+    id: int = Field(default=None, primary_key=True)
+    created_at: datetime = Field(default_factory=utc_now)
+    updated_at: datetime = Field(default_factory=utc_now, sa_column_kwargs={"onupdate": utc_now})
+
+
+def set_updated_at(_mapper: object, _connection: Connection, row: Row) -> None:
+    """A new row was last changed when it was made, to the microsecond."""
+    row.updated_at = row.created_at
+
+
+event.listen(Row, "before_insert", set_updated_at, propagate=True)
+
+
+class RowRead(SQLModel):
+    """What is shown of a `Row`."""
+
+    id: int
+    created_at: datetime
+    updated_at: datetime
+
+
+def make_engine(url: URL, *, pool_size: int = 1, foreign_keys: bool = True) -> AsyncEngine:
+    """An engine that has not connected yet.
+
+    `foreign_keys=False` is for migrations: SQLite's batch mode drops and makes tables anew,
+    which would delete their children's rows.
+    """
+    options: dict[str, Any] = {"hide_parameters": True}
+    if url.get_backend_name() == "sqlite":
+        if sqlite_file(url) is None:
+            options["poolclass"] = StaticPool
+        else:
+            options |= {"pool_size": pool_size, "max_overflow": 0}
+        engine = create_async_engine(url, **options)
+        set_up_sqlite(engine, foreign_keys=foreign_keys)
+        return engine
+    return create_async_engine(
+        url, pool_size=pool_size, max_overflow=0, pool_timeout=1, pool_pre_ping=True, **options
+    )
+
+
+def set_up_sqlite(engine: AsyncEngine, *, foreign_keys: bool) -> None:
+    """Write-ahead log, and transactions that begin when we say so.
+
+    The driver's own BEGIN lets two transactions read before either writes, and one of them
+    fails. Those that will write say IMMEDIATE and wait for each other.
+    """
+
+    def connect(dbapi_connection: Any, _record: object) -> None:
+        dbapi_connection.isolation_level = None
+        cursor = dbapi_connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {int(SQLITE_LOCK_SECONDS * 1000)}")
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = NORMAL")
+        cursor.execute(f"PRAGMA foreign_keys = {foreign_keys:d}")
+        cursor.execute("PRAGMA foreign_keys")
+        if cursor.fetchone() != (foreign_keys,):
+            raise RuntimeError("This SQLite was built without foreign keys")
+        cursor.close()
+
+    def begin(connection: Connection) -> None:
+        kind = connection.get_execution_options().get("sqlite_begin", "DEFERRED")
+        connection.exec_driver_sql(f"BEGIN {kind}")
+
+    event.listen(engine.sync_engine, "connect", connect)
+    event.listen(engine.sync_engine, "begin", begin)
+
+
+class Database:
+    """The engine and the places at it: as many sessions at a time as there are connections.
+
+    SQLAlchemy's own queue lets newcomers overtake; a CapacityLimiter is first in, first out.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        pool_size = 1 if settings.is_in_memory else settings.pool_size
+        self.engine = make_engine(settings.database_url, pool_size=pool_size)
+        writing = self.engine.execution_options(sqlite_begin="IMMEDIATE")
+        self._read = async_sessionmaker(
+            self.engine, class_=AsyncSession, expire_on_commit=False, info={"database": self}
+        )
+        self._write = async_sessionmaker(
+            writing,
+            class_=AsyncSession,
+            expire_on_commit=False,
+            info={"database": self, "writes": True},
+        )
+        self._places = CapacityLimiter(pool_size)
+        # SQLite has one writer at a time: the others wait here, where they are in order and
+        # keep no connection from readers.
+        self._write_lock = CapacityLimiter(1) if settings.is_sqlite else None
+
+    @asynccontextmanager
+    async def session(self, *, writes: bool) -> AsyncGenerator[AsyncSession]:
+        """One transaction: committed at the end, rolled back by whatever is raised.
+
+        Raises ServiceUnavailable where the database does not answer, and Conflict where it
+        refuses what another request made impossible meanwhile.
+        """
+        session = self._write() if writes else self._read()
+        with translate_errors():
+            try:
+                async with session:
+                    await self.enter(session)
+                    yield session
+                    await session.commit()
+            finally:
+                self.leave(session)
+
+    async def enter(self, session: AsyncSession) -> None:
+        """Wait for a place, take a connection and begin."""
+        writes_sqlite = self._write_lock is not None and "writes" in session.info
+        with anyio.fail_after(SQLITE_LOCK_SECONDS if writes_sqlite else PLACE_SECONDS):
+            if self._write_lock is not None and writes_sqlite:
+                await self._take(self._write_lock, session)
+            await self._take(self._places, session)
+            await session.connection()
+
+    def leave(self, session: AsyncSession) -> None:
+        held: list[CapacityLimiter] = session.info.setdefault("held", [])
+        while held:
+            held.pop().release_on_behalf_of(session)
+
+    async def _take(self, limiter: CapacityLimiter, session: AsyncSession) -> None:
+        await limiter.acquire_on_behalf_of(session)
+        session.info.setdefault("held", []).append(limiter)
+
+
+@asynccontextmanager
+async def released(session: AsyncSession) -> AsyncIterator[None]:
+    """Commit, and hold neither transaction nor connection nor place while something slow is done.
+
+    What was read before may have changed after: check it again in the WHERE.
+    """
+    database: Database = session.info["database"]
+    await session.commit()
+    database.leave(session)
+    yield
+    await database.enter(session)
+
+
+@contextmanager
+def translate_errors() -> Iterator[None]:
+    """Make problems of what a database in trouble and a lost race raise."""
+    try:
+        yield
+    except (IntegrityError, StaleDataError) as error:
+        raise Conflict from error
+    except (PoolTimeout, OSError, DBAPIError) as error:
+        if isinstance(error, DBAPIError) and not is_trouble(error):
+            raise
+        log.warning("The database is unavailable: %s", describe(error))
+        raise ServiceUnavailable from error
+
+
+def is_trouble(error: DBAPIError) -> bool:
+    """Whether the database is in trouble, rather than our statement wrong."""
+    if error.connection_invalidated:
+        return True
+    sqlstate = getattr(error.orig, "sqlstate", None)
+    if sqlstate is not None:
+        return sqlstate in TROUBLE_SQLSTATES or sqlstate.startswith(TROUBLE_SQLSTATE_CLASSES)
+    # The low byte of an extended result code is the primary one.
+    return getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in TROUBLE_SQLITE_CODES
+
+
+def describe(error: Exception) -> str:
+    """The driver's own words, without the statement."""
+    cause = getattr(error, "orig", None) or error
+    return f"{type(cause).__name__}: {cause}"
+
+
+async def get_session(request: Request) -> AsyncGenerator[AsyncSession]:
+    """One request is one transaction: it commits as a whole, or not at all."""
+    database: Database = request.app.state.database
+    async with database.session(writes=request.method not in SAFE_METHODS) as session:
+        yield session
+
+
+# scope="function" commits before the answer leaves. With the default scope a client could
+# hold a 201 for a row whose commit then failed.
+SessionDep = Annotated[AsyncSession, Depends(get_session, scope="function")]
+
+
+async def flush(session: AsyncSession, *, or_raise: type[Exception]) -> None:
+    """Write what is pending; the database judges whether it is unique."""
+    try:
+        await session.flush()
+    except IntegrityError:
+        raise or_raise from None
+
+
+async def insert(session: AsyncSession, row: Row, *, or_raise: type[Exception]) -> None:
+    session.add(row)
+    await flush(session, or_raise=or_raise)

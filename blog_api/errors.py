@@ -1,0 +1,240 @@
+"""One shape for every error: `application/problem+json` (RFC 9457)."""
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import reduce
+from http import HTTPStatus
+from operator import or_
+from typing import Any, ClassVar
+
+from fastapi import Request, status
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, Field, create_model
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
+from starlette.types import Scope
+
+MEDIA_TYPE = "application/problem+json"
+# A body can hold a hundred thousand mistakes; an answer that lists them all helps nobody.
+MAX_ERRORS = 20
+SHOWN_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+
+
+class Problem(Exception):
+    """What a client is told. Its type and title are the words of the class's name."""
+
+    status: ClassVar[int]
+    detail: str
+    headers: ClassVar[Mapping[str, str]] = {}
+
+    @classmethod
+    def title(cls) -> str:
+        return re.sub(r"(?<=.)(?=[A-Z])", " ", cls.__name__).capitalize()
+
+    @classmethod
+    def urn(cls) -> str:
+        return f"urn:blog-api:{cls.title().lower().replace(' ', '-')}"
+
+    @classmethod
+    def model(cls) -> type[BaseModel]:
+        """The answer's shape for OpenAPI."""
+        if cls not in MODELS:
+            MODELS[cls] = create_model(
+                cls.__name__,
+                __doc__=cls.__doc__ or cls.title(),
+                type=(str, Field(json_schema_extra={"const": cls.urn()})),
+                title=(str, Field(json_schema_extra={"const": cls.title()})),
+                status=(int, Field(json_schema_extra={"const": cls.status})),
+                detail=(str, Field(examples=[cls.detail])),
+                instance=(str, Field(description="`urn:uuid:` and the answer's `X-Request-ID`")),
+                **cls.members(),
+            )
+        return MODELS[cls]
+
+    @classmethod
+    def members(cls) -> dict[str, Any]:
+        """Further members of the answer, as fields of its model."""
+        return {}
+
+    def content(self) -> dict[str, Any]:
+        """Further members of this answer."""
+        return {}
+
+
+MODELS: dict[type[Problem], type[BaseModel]] = {}
+
+
+class BadRequest(Problem):
+    status = status.HTTP_400_BAD_REQUEST
+    detail = "The request could not be read"
+
+
+class Unauthorized(Problem):
+    status = status.HTTP_401_UNAUTHORIZED
+    headers: ClassVar = {"WWW-Authenticate": "Bearer"}
+
+
+class Forbidden(Problem):
+    status = status.HTTP_403_FORBIDDEN
+
+
+class NotFound(Problem):
+    status = status.HTTP_404_NOT_FOUND
+    detail = "There is nothing at this address"
+
+
+class MethodNotAllowed(Problem):
+    status = status.HTTP_405_METHOD_NOT_ALLOWED
+    detail = "This address does not take this method"
+
+
+class Conflict(Problem):
+    """Another request changed the same thing at the same time; ask again."""
+
+    status = status.HTTP_409_CONFLICT
+    detail = "Another request changed the same thing at the same time"
+
+
+class ContentTooLarge(Problem):
+    status = status.HTTP_413_CONTENT_TOO_LARGE
+    detail = "The body is too large"
+
+
+class UriTooLong(Problem):
+    status = status.HTTP_414_URI_TOO_LONG
+    detail = "The address is too long"
+
+
+class FieldError(BaseModel):
+    """One mistake: where, which, and in words. What was sent is not repeated."""
+
+    loc: list[str | int]
+    type: str
+    msg: str
+
+
+def field_missing(*loc: str) -> FieldError:
+    return FieldError(loc=list(loc), type="missing", msg="Field required")
+
+
+class ValidationFailed(Problem):
+    """The request breaks a rule; each mistake is listed."""
+
+    status = status.HTTP_422_UNPROCESSABLE_CONTENT
+    detail = "The request is not valid"
+
+    def __init__(self, errors: Sequence[FieldError]) -> None:
+        self.errors = errors[:MAX_ERRORS]
+
+    @classmethod
+    def members(cls) -> dict[str, Any]:
+        return {"errors": (list[FieldError], ...)}
+
+    def content(self) -> dict[str, Any]:
+        return {"errors": [error.model_dump() for error in self.errors]}
+
+
+class InternalServerError(Problem):
+    status = status.HTTP_500_INTERNAL_SERVER_ERROR
+    detail = "Something went wrong here; the log knows this answer by its instance"
+
+
+class ServiceUnavailable(Problem):
+    status = status.HTTP_503_SERVICE_UNAVAILABLE
+    detail = "The service is not available right now"
+    headers: ClassVar = {"Retry-After": "1"}
+
+
+# What any route that takes a body and writes can answer.
+BODY_PROBLEMS = (BadRequest, Conflict, ContentTooLarge, ValidationFailed)
+
+BY_STATUS = {
+    problem.status: problem
+    for problem in (BadRequest, NotFound, MethodNotAllowed, ContentTooLarge, InternalServerError)
+}
+
+
+def raises(*problems: type[Problem]) -> dict[int | str, dict[str, Any]]:
+    """A route's `responses=`: the problems it can raise, those of one status as `anyOf`."""
+    by_status = defaultdict(list)
+    for problem in problems:
+        by_status[problem.status].append(problem.model())
+    return {
+        code: {"model": reduce(or_, models), "description": HTTPStatus(code).phrase}
+        for code, models in sorted(by_status.items())
+    }
+
+
+def problem_response(problem: Problem, scope: Scope) -> JSONResponse:
+    """The answer for a problem; `scope` knows the request's id."""
+    return JSONResponse(
+        {
+            "type": problem.urn(),
+            "title": problem.title(),
+            "status": problem.status,
+            "detail": problem.detail,
+            "instance": f"urn:uuid:{scope['state']['request_id']}",
+            **problem.content(),
+        },
+        status_code=problem.status,
+        headers=problem.headers,
+        media_type=MEDIA_TYPE,
+    )
+
+
+async def handle_problem(request: Request, problem: Problem) -> JSONResponse:
+    return problem_response(problem, request.scope)
+
+
+async def handle_http_exception(request: Request, error: HTTPException) -> JSONResponse:
+    """What FastAPI and Starlette raise by themselves, for routing and for unreadable bodies."""
+    problem = BY_STATUS.get(error.status_code, BadRequest)()
+    response = problem_response(problem, request.scope)
+    if error.status_code == status.HTTP_405_METHOD_NOT_ALLOWED:
+        response.headers["Allow"] = ", ".join(allowed_methods(request))
+    return response
+
+
+async def handle_validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
+    problem = ValidationFailed([field_error(found) for found in error.errors()[:MAX_ERRORS]])
+    return problem_response(problem, request.scope)
+
+
+def field_error(found: Mapping[str, Any]) -> FieldError:
+    """A mistake without the input; an unknown field's name is input too."""
+    loc = list(found["loc"])
+    if found["type"] == "extra_forbidden":
+        return FieldError(loc=loc[:-1], type="extra_forbidden", msg="There is an unknown field")
+    return FieldError(loc=loc, type=found["type"], msg=found["msg"])
+
+
+def allowed_methods(request: Request) -> list[str]:
+    """What this address does take (RFC 9110, 10.2.1); Starlette tells of its first route alone."""
+    allowed = [
+        method
+        for method in SHOWN_METHODS
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL
+            for route in request.app.routes
+        )
+    ]
+    return ["HEAD", *allowed] if "GET" in allowed else allowed
+
+
+HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {
+    Problem: handle_problem,
+    HTTPException: handle_http_exception,
+    RequestValidationError: handle_validation_error,
+}
+
+
+def set_media_type(openapi: dict[str, Any]) -> dict[str, Any]:
+    """The OpenAPI document with problems under their media type; FastAPI knows only JSON."""
+    for operations in openapi["paths"].values():
+        for operation in operations.values():
+            for code, response in operation["responses"].items():
+                if int(code) >= 400 and "application/json" in response["content"]:
+                    response["content"][MEDIA_TYPE] = response["content"].pop("application/json")
+    return openapi

@@ -1,0 +1,120 @@
+"""Field types that every noun shares: safe text, names, addresses, times, ids."""
+
+import re
+import unicodedata
+from datetime import UTC, datetime
+from typing import Annotated
+
+from email_validator import EmailNotValidError, validate_email
+from fastapi import Path
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, SecretStr
+from pydantic_core import PydanticCustomError
+from sqlmodel import Field
+
+# A 32-bit column holds no more, and Postgres answers a larger parameter with an error.
+LARGEST_INT = 2**31 - 1
+
+# The characters of XML 1.0 (2.2 Char), so that no feed can be broken by what is stored.
+# Lone surrogates, which it leaves out too, are refused by Pydantic before.
+NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# The Unicode category Cc, line breaks and tabs among it.
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ufffe\uffff]")
+
+# RFC 3339, 5.6. Pydantic alone would take numbers and dates without a time as well.
+RFC_3339 = re.compile(
+    r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})", re.ASCII
+)
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def check_text(value: str) -> str:
+    """Text of several lines."""
+    if NOT_XML.search(value):
+        raise PydanticCustomError("control_character", "Control characters are not allowed")
+    return value
+
+
+def check_line(value: str) -> str:
+    """Text of one line that shows something."""
+    if CONTROL.search(value):
+        raise PydanticCustomError(
+            "control_character", "Control characters and line breaks are not allowed"
+        )
+    if not value.strip():
+        raise PydanticCustomError("blank", "There must be a character that is not a space")
+    return value
+
+
+def check_password(value: SecretStr) -> SecretStr:
+    """A bound on what gets hashed; `Passwords` judges what may be chosen."""
+    password = check_text(value.get_secret_value())
+    if len(password) > PASSWORD_MAX_LENGTH:
+        raise PydanticCustomError("too_long", f"Use at most {PASSWORD_MAX_LENGTH} characters")
+    return value
+
+
+def check_identifier(value: str) -> str:
+    """A line that names a row; what was no UTF-8 on its way here names none."""
+    if "\ufffd" in value:
+        raise PydanticCustomError("not_utf8", "The text is not valid UTF-8")
+    return check_line(value)
+
+
+def email_key(email: str) -> str:
+    """What two spellings of one address have in common: NFKC, casefolded."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", email).casefold())
+
+
+def check_email(value: str) -> str:
+    """An address, kept as it was given."""
+    check_identifier(value)
+    try:
+        validate_email(value, check_deliverability=False)
+    except EmailNotValidError:
+        raise PydanticCustomError("email", "This is not a valid email address") from None
+    if len(email_key(value)) > EMAIL_LENGTH:
+        raise PydanticCustomError("email", "This email address is too long")
+    return value
+
+
+def check_time_is_text(value: object) -> object:
+    if not isinstance(value, str) or not RFC_3339.fullmatch(value):
+        raise PydanticCustomError(
+            "rfc3339", "Use RFC 3339 with an offset, for example 2030-01-31T09:00:00Z"
+        )
+    return value
+
+
+def in_utc(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise PydanticCustomError("time_range", "The time is out of range") from None
+
+
+PASSWORD_MAX_LENGTH = 128
+SLUG_LENGTH = 100
+EMAIL_LENGTH = 254  # RFC 5321, 4.5.3.1.3: a path of 256 with its brackets
+
+Name = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(check_line)]
+Line = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(check_line)]
+Text = Annotated[str, Field(min_length=1, max_length=500_000), AfterValidator(check_text)]
+Email = Annotated[
+    str,
+    Field(max_length=EMAIL_LENGTH, schema_extra={"json_schema_extra": {"format": "email"}}),
+    AfterValidator(check_email),
+]
+
+Password = Annotated[
+    SecretStr,
+    Field(schema_extra={"json_schema_extra": {"maxLength": PASSWORD_MAX_LENGTH}}),
+    AfterValidator(check_password),
+]
+
+Time = Annotated[AwareDatetime, BeforeValidator(check_time_is_text), AfterValidator(in_utc)]
+
+PathId = Annotated[int, Path(ge=1, le=LARGEST_INT)]
+PathSlug = Annotated[str, Path(max_length=SLUG_LENGTH), AfterValidator(check_identifier)]

@@ -1,0 +1,39 @@
+"""Health: whether the process lives, and whether it can serve."""
+
+from typing import ClassVar, Literal
+
+from fastapi import APIRouter, status
+from sqlmodel import SQLModel
+
+from blog_api.database import SessionDep
+from blog_api.errors import Problem, ServiceUnavailable, raises
+from blog_api.migrating import current_revision, head_revision
+
+router = APIRouter(prefix="/health", tags=["health"])
+
+
+class Health(SQLModel):
+    status: Literal["ok"] = "ok"
+
+
+class NotReady(Problem):
+    """The database is not at the revision that this version of the service works with."""
+
+    status = status.HTTP_503_SERVICE_UNAVAILABLE
+    detail = "The database is not migrated: run blog-api migrate"
+    headers: ClassVar = {"Retry-After": "5"}
+
+
+@router.get("/live")
+async def check_live() -> Health:
+    """Tell that the process answers. It does not ask the database."""
+    return Health()
+
+
+@router.get("/ready", responses=raises(ServiceUnavailable, NotReady))
+async def check_ready(session: SessionDep) -> Health:
+    """Tell whether the database answers and is migrated, so that requests can be served."""
+    connection = await session.connection()
+    if await connection.run_sync(current_revision) != head_revision():
+        raise NotReady
+    return Health()

@@ -1,0 +1,188 @@
+"""The layers around the routes: pure ASGI classes, outermost first in `main.py`."""
+
+import logging
+import re
+import time
+import uuid
+from urllib.parse import quote
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from blog_api.errors import (
+    BY_STATUS,
+    BadRequest,
+    InternalServerError,
+    Problem,
+    UriTooLong,
+    problem_response,
+)
+
+access_log = logging.getLogger("blog_api.access")
+log = logging.getLogger(__name__)
+
+# No address of ours is longer; a path of five thousand digits is not even a number to Python.
+MAX_PATH_LENGTH = 1_000
+
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+class RequestId:
+    """Give each request a UUID, or keep the one that a proxy gave it, and tell it the client."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("X-Request-ID", "")
+        request_id = given if UUID.fullmatch(given) else str(uuid.uuid4())
+        scope.setdefault("state", {})["request_id"] = request_id
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+            await send(message)
+
+        await self.app(scope, receive, send_with_id)
+
+
+class AccessLog:
+    """One line a request, and `X-Process-Time` in seconds.
+
+    The line leaves out the query and the headers, where somebody might have put a secret.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        start = time.perf_counter()
+        status = 0
+
+        async def send_with_time(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                seconds = time.perf_counter() - start
+                MutableHeaders(scope=message)["X-Process-Time"] = f"{seconds:.6f}"
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_with_time)
+        finally:
+            client = scope.get("client")
+            access_log.info(
+                "%s %s %s %d %.1fms %s",
+                client[0] if client else "-",
+                scope["method"],
+                quote(scope["path"]),
+                status,
+                (time.perf_counter() - start) * 1000,
+                scope["state"]["request_id"],
+            )
+
+
+class SecurityHeaders:
+    """Headers that keep a browser from making more of an answer than it is."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(SECURITY_HEADERS)
+            await send(message)
+
+        await self.app(scope, receive, send_with_headers)
+
+
+class ProblemDocuments:
+    """Make a problem document of what no handler sees.
+
+    That is an error that nobody expected, and the plain text by which Starlette's own layers
+    refuse a body or a host.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        is_started = False
+        is_replaced = False
+
+        async def answer(problem: Problem) -> None:
+            await problem_response(problem, scope)(scope, receive, send)
+
+        async def send_problem_for_text(message: Message) -> None:
+            nonlocal is_started, is_replaced
+            if message["type"] == "http.response.start":
+                is_started = True
+                media_type = Headers(raw=message["headers"]).get("Content-Type", "")
+                if message["status"] >= 400 and media_type.startswith("text/plain"):
+                    is_replaced = True
+                    await answer(BY_STATUS.get(message["status"], BadRequest)())
+            if not is_replaced:
+                await send(message)
+
+        if len(scope["path"]) > MAX_PATH_LENGTH:
+            await answer(UriTooLong())
+            return
+        try:
+            await self.app(scope, receive, send_problem_for_text)
+        except Exception:
+            # The outermost layer that still has CORS headers: without it the server would
+            # close the connection without a word to a browser.
+            log.exception("Unexpected error in request %s", scope["state"]["request_id"])
+            if is_started:
+                raise
+            await answer(InternalServerError())
+
+
+class HeadAsGet:
+    """Answer HEAD wherever GET is answered, without the body (RFC 9110, 9.3.2)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self.app(scope, receive, send)
+            return
+
+        async def send_without_body(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        await self.app({**scope, "method": "GET"}, receive, send_without_body)
+
+
+class TrailingSlash:
+    """Tolerate one slash at the end of a path; a redirect would have to name a host."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            path: str = scope["path"]
+            root = scope.get("root_path", "")
+            if path.endswith("/") and not path.endswith("//") and path != f"{root}/":
+                scope = {**scope, "path": path[:-1]}
+        await self.app(scope, receive, send)

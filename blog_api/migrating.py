@@ -1,0 +1,105 @@
+"""Migrations: the only thing that makes or changes tables."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from functools import cache
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from filelock import AsyncFileLock
+from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from blog_api.database import Database, make_engine
+from blog_api.security import new_token, read_or_make_key
+from blog_api.settings import Settings, sqlite_file
+
+# Any number will do, as long as nobody else in the database takes it for another lock.
+ADVISORY_LOCK = 6_274_103
+
+
+def scripts_folder() -> Path:
+    """`migrations`: within the package in a wheel, beside it in a checkout."""
+    package = Path(__file__).parent
+    packed = package / "migrations"
+    return packed if packed.is_dir() else package.parent / "migrations"
+
+
+@cache
+def head_revision() -> str | None:
+    """The revision that this code works with."""
+    return ScriptDirectory(str(scripts_folder())).get_current_head()
+
+
+def current_revision(connection: Connection) -> str | None:
+    """The revision that the database is at; None before the first migration."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+@asynccontextmanager
+async def migration_connection(settings: Settings) -> AsyncGenerator[AsyncConnection]:
+    """A transaction that no other migration runs beside, without foreign keys on SQLite."""
+    engine = make_engine(settings.database_url, foreign_keys=False)
+    exclusive = engine.execution_options(sqlite_begin="IMMEDIATE")
+    try:
+        async with exclusive.begin() as connection:
+            if not settings.is_sqlite:
+                lock = text("SELECT pg_advisory_xact_lock(:key)")
+                await connection.execute(lock, {"key": ADVISORY_LOCK})
+            yield connection
+    finally:
+        await engine.dispose()
+
+
+def upgrade(connection: Connection) -> None:
+    """Bring the tables to the head, within the connection's transaction."""
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(scripts_folder()).replace("%", "%%"))
+    command.upgrade(config, "head")
+
+
+async def migrate(settings: Settings) -> None:
+    """Bring a database on disk or on a server to the head: as a whole, or not at all."""
+    async with migration_connection(settings) as connection:
+        await connection.run_sync(upgrade)
+
+
+async def migrate_in_memory(database: Database) -> None:
+    """The same for a database that only its one connection sees."""
+    async with database.engine.connect() as connection:
+        driver = (await connection.get_raw_connection()).driver_connection
+        assert driver is not None
+        # SQLite ignores the pragma within a transaction: it goes around SQLAlchemy, which
+        # would begin one.
+        await driver.execute("PRAGMA foreign_keys = OFF")
+        async with connection.begin():
+            await connection.run_sync(upgrade)
+        await driver.execute("PRAGMA foreign_keys = ON")
+
+
+async def prepare_file(settings: Settings, file: Path) -> str:
+    """Migrate a SQLite file; returns the secret key, which gets a file beside it if not set.
+
+    Under a lock, since several workers start at once.
+    """
+    async with AsyncFileLock(f"{file}.lock"):
+        await migrate(settings)
+        if settings.secret_key is not None:
+            return settings.secret_key.get_secret_value()
+        return read_or_make_key(file.with_name(f"{file.name}.key"))
+
+
+async def prepare(settings: Settings, database: Database) -> str:
+    """What has to be there before the first request; returns the secret key.
+
+    SQLite is migrated here; Postgres is left to `blog-api migrate`.
+    """
+    file = sqlite_file(settings.database_url)
+    if file is not None:
+        return await prepare_file(settings, file)
+    if settings.is_sqlite:
+        await migrate_in_memory(database)
+    return settings.secret_key.get_secret_value() if settings.secret_key else new_token()

@@ -1,0 +1,278 @@
+"""Posts: what is written here."""
+
+import secrets
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Security
+from slugify import slugify
+from sqlalchemy import Index
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Field, Relationship, SQLModel, col, or_, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlmodel.sql.expression import SelectOfScalar
+
+from blog_api.database import Row, RowRead, SessionDep
+from blog_api.errors import (
+    BODY_PROBLEMS,
+    Conflict,
+    Forbidden,
+    NotFound,
+    ServiceUnavailable,
+    ValidationFailed,
+    raises,
+)
+from blog_api.fields import SLUG_LENGTH, Line, PathId, PathSlug, Text, Time, utc_now
+from blog_api.paging import Page, Paging, paginate
+from blog_api.tokens import READER_PROBLEMS, USER_PROBLEMS, CurrentUser, Reader, get_reader
+from blog_api.users import User, UserFromPath, UserNotFound
+
+router = APIRouter(tags=["posts"], responses=raises(ServiceUnavailable))
+
+
+class PostBase(SQLModel):
+    title: Line
+    content: Text
+
+
+class PostCreate(PostBase):
+    model_config = {"extra": "forbid"}
+
+    published_at: Time | None = Field(
+        default_factory=utc_now,
+        description="Left out: now, or as it was. In the future: scheduled. Null: a draft.",
+    )
+
+
+class PostUpdate(SQLModel):
+    model_config = {"extra": "forbid"}
+
+    # Only what is sent is used; a factory keeps the default out of OpenAPI, where generated
+    # clients would find and send it.
+    title: Line = Field(default_factory=str)
+    content: Text = Field(default_factory=str)
+    published_at: Time | None = Field(
+        default=None, description="In the future: scheduled. Null: a draft."
+    )
+
+
+class Post(PostBase, Row, table=True):
+    __tablename__ = "posts"
+
+    slug: str = Field(max_length=SLUG_LENGTH, unique=True)
+    published_at: datetime | None = None
+    user_id: int = Field(foreign_key="users.id", ondelete="CASCADE", index=True)
+    user: User = Relationship(sa_relationship_kwargs={"lazy": "joined", "innerjoin": True})
+
+    @property
+    def user_name(self) -> str:
+        return self.user.name
+
+
+Index("ix_posts_published_at_id", col(Post.published_at).desc(), col(Post.id).desc())
+
+
+class PostRead(PostBase, RowRead):
+    slug: str
+    published_at: datetime | None
+    user_id: int
+    user_name: str
+
+
+class Slug(Row, table=True):
+    """A slug that a post has or had. It goes to no other post, not even after that one's end."""
+
+    __tablename__ = "slugs"
+
+    slug: str = Field(max_length=SLUG_LENGTH, unique=True)
+    post_id: int | None = Field(
+        default=None, foreign_key="posts.id", ondelete="SET NULL", index=True
+    )
+    post: Post | None = Relationship(sa_relationship_kwargs={"lazy": "raise"})
+
+
+class PostNotFound(NotFound):
+    detail = "Post not found"
+
+
+class NotYourPost(Forbidden):
+    detail = "You don't have access to modify this post"
+
+
+OWN_POST_PROBLEMS = (*USER_PROBLEMS, PostNotFound, NotYourPost, ValidationFailed)
+
+
+def published_posts() -> SelectOfScalar[Post]:
+    """What readers see, newest first."""
+    return (
+        select(Post)
+        .where(col(Post.published_at) <= utc_now())
+        .order_by(col(Post.published_at).desc(), col(Post.id).desc())
+    )
+
+
+def own_posts(user: User) -> SelectOfScalar[Post]:
+    """What an author sees, drafts too, the last begun first."""
+    return (
+        select(Post)
+        .where(col(Post.user_id) == user.id)
+        .order_by(col(Post.created_at).desc(), col(Post.id).desc())
+    )
+
+
+def visible_posts(reader: User | None) -> SelectOfScalar[Post]:
+    """What somebody may see by its id or slug: what is published, and what is theirs."""
+    is_published = col(Post.published_at) <= utc_now()
+    if reader is None:
+        return select(Post).where(is_published)
+    return select(Post).where(or_(is_published, col(Post.user_id) == reader.id))
+
+
+async def get_post(post_id: PathId, reader: Reader, session: SessionDep) -> Post:
+    query = visible_posts(reader).where(col(Post.id) == post_id)
+    post = (await session.exec(query)).first()
+    if post is None:
+        raise PostNotFound
+    return post
+
+
+async def get_post_by_slug(slug: PathSlug, reader: Reader, session: SessionDep) -> Post:
+    query = visible_posts(reader).join(Slug).where(col(Slug.slug) == slug)
+    post = (await session.exec(query)).first()
+    if post is None:
+        raise PostNotFound
+    return post
+
+
+async def get_own_post(user: CurrentUser, post_id: PathId, session: SessionDep) -> Post:
+    """The post, locked until the request ends, so that nobody deletes it meanwhile."""
+    query = visible_posts(user).where(col(Post.id) == post_id).with_for_update(of=Post)
+    post = (await session.exec(query)).first()
+    if post is None:
+        raise PostNotFound
+    if post.user_id != user.id:
+        raise NotYourPost
+    return post
+
+
+PostFromPath = Annotated[Post, Depends(get_post)]
+PostFromSlug = Annotated[Post, Depends(get_post_by_slug)]
+OwnPost = Annotated[Post, Depends(get_own_post)]
+
+
+def possible_slugs(title: str) -> Iterator[str]:
+    """The title in Latin letters; then, should that be taken, with a random end."""
+    slug = slugify(title, max_length=SLUG_LENGTH - 9, word_boundary=True) or "post"
+    yield slug
+    for _ in range(5):
+        yield f"{slug}-{secrets.token_hex(4)}"
+
+
+async def insert_post(session: AsyncSession, post: Post) -> None:
+    """Insert a post under a slug that no post ever had; raises Conflict."""
+    for slug in possible_slugs(post.title):
+        post.slug = slug
+        try:
+            async with session.begin_nested():
+                session.add(Slug(slug=slug, post=post))
+        except IntegrityError:
+            continue
+        return
+    raise Conflict
+
+
+@router.post(
+    "/posts",
+    status_code=201,
+    response_model=PostRead,
+    responses=raises(*BODY_PROBLEMS, *USER_PROBLEMS),
+)
+async def create_post(new: PostCreate, user: CurrentUser, session: SessionDep) -> Post:
+    """Publish a post, schedule it, or keep it as a draft."""
+    post = Post.model_validate(new, update={"slug": "", "user_id": user.id})
+    post.user = user
+    await insert_post(session, post)
+    return post
+
+
+@router.get(
+    "/posts",
+    response_model=Page[PostRead],
+    responses=raises(*READER_PROBLEMS, ValidationFailed),
+    dependencies=[Security(get_reader)],
+)
+async def list_posts(paging: Paging, session: SessionDep) -> Page[Post]:
+    """List the published posts, newest first."""
+    return await paginate(session, published_posts(), paging)
+
+
+@router.get(
+    "/posts/{post_id:int}",
+    response_model=PostRead,
+    responses=raises(*READER_PROBLEMS, PostNotFound, ValidationFailed),
+)
+async def read_post(post: PostFromPath) -> Post:
+    """Show a post. One that is not published is shown to its author alone."""
+    return post
+
+
+@router.get(
+    "/posts/slug/{slug}",
+    response_model=PostRead,
+    responses=raises(*READER_PROBLEMS, PostNotFound, ValidationFailed),
+)
+async def read_post_by_slug(post: PostFromSlug) -> Post:
+    """Show the post with this slug, as by its id."""
+    return post
+
+
+@router.put(
+    "/posts/{post_id:int}",
+    response_model=PostRead,
+    responses=raises(*BODY_PROBLEMS, *OWN_POST_PROBLEMS),
+)
+async def replace_post(new: PostCreate, post: OwnPost) -> Post:
+    """Write a post anew. If `published_at` is left out, it stays as it was."""
+    post.sqlmodel_update(new.model_dump(exclude_unset=True))
+    return post
+
+
+@router.patch(
+    "/posts/{post_id:int}",
+    response_model=PostRead,
+    responses=raises(*BODY_PROBLEMS, *OWN_POST_PROBLEMS),
+)
+async def update_post(changes: PostUpdate, post: OwnPost) -> Post:
+    """Change the fields that are sent; leave the others."""
+    post.sqlmodel_update(changes.model_dump(exclude_unset=True))
+    return post
+
+
+@router.delete(
+    "/posts/{post_id:int}", status_code=204, responses=raises(*OWN_POST_PROBLEMS, Conflict)
+)
+async def delete_post(post: OwnPost, session: SessionDep) -> None:
+    """Delete a post. Its slug goes to no other."""
+    await session.delete(post)
+
+
+@router.get(
+    "/users/{user_id:int}/posts",
+    response_model=Page[PostRead],
+    responses=raises(*READER_PROBLEMS, UserNotFound, ValidationFailed),
+    dependencies=[Security(get_reader)],
+)
+async def list_posts_of_user(user: UserFromPath, paging: Paging, session: SessionDep) -> Page[Post]:
+    """List a user's published posts, newest first."""
+    return await paginate(session, published_posts().where(col(Post.user_id) == user.id), paging)
+
+
+@router.get(
+    "/users/me/posts",
+    response_model=Page[PostRead],
+    responses=raises(*USER_PROBLEMS, ValidationFailed),
+)
+async def list_own_posts(user: CurrentUser, paging: Paging, session: SessionDep) -> Page[Post]:
+    """List the posts of the user who asks, drafts too, the last begun first."""
+    return await paginate(session, own_posts(user), paging)

@@ -1,0 +1,193 @@
+"""The settings: `BLOG_*` in the environment or in `.env`, read once, checked and frozen."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, NoReturn, Self
+
+from dotenv import dotenv_values
+from pydantic import (
+    AfterValidator,
+    Field,
+    HttpUrl,
+    PlainValidator,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+PREFIX = "BLOG_"
+ENV_FILE = ".env"
+
+ASYNC_DRIVERS = {
+    "postgres": "postgresql+asyncpg",
+    "postgresql": "postgresql+asyncpg",
+    "postgresql+asyncpg": "postgresql+asyncpg",
+    "sqlite": "sqlite+aiosqlite",
+    "sqlite+aiosqlite": "sqlite+aiosqlite",
+}
+
+# Kubernetes sets these in every pod that stands beside a Service named `blog`.
+KUBERNETES_PREFIXES = ("BLOG_PORT", "BLOG_SERVICE_")
+
+# Memory in KiB and passes, each pair of the same strength.
+# OWASP Password Storage Cheat Sheet, Argon2id.
+ARGON2_FLOORS = ((47_104, 1), (19_456, 2), (12_288, 3), (9_216, 4), (7_168, 5))
+
+
+def parse_database_url(value: object) -> URL:
+    """The URL with its async driver; libpq's `sslmode` becomes the `ssl` that asyncpg takes."""
+    try:
+        url = value if isinstance(value, URL) else make_url(str(value))
+    except ArgumentError:
+        raise ValueError("is not a database URL") from None
+    if url.drivername not in ASYNC_DRIVERS:
+        raise ValueError("takes postgresql://… or sqlite:///…")
+    if "sslmode" in url.query:
+        url = url.update_query_dict({"ssl": url.query["sslmode"]})
+        url = url.difference_update_query(["sslmode"])
+    return url.set(drivername=ASYNC_DRIVERS[url.drivername])
+
+
+def sqlite_file(url: URL) -> Path | None:
+    """The file of a SQLite database; None in memory and on Postgres."""
+    if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
+        return None
+    if url.query.get("mode") == "memory":
+        return None
+    return Path(str(url.database).removeprefix("file:"))
+
+
+def check_origin(origin: str) -> str:
+    """An origin as browsers send it: scheme, host and port, or `*` for all."""
+    if origin != "*" and str(TypeAdapter(HttpUrl).validate_python(origin)) != f"{origin}/":
+        raise ValueError("takes origins such as https://example.com, or *")
+    return origin
+
+
+def check_public_url(value: str) -> str:
+    """An absolute http(s) address without the slash at its end."""
+    return str(TypeAdapter(HttpUrl).validate_python(value)).rstrip("/")
+
+
+def check_secret_key(value: SecretStr) -> SecretStr:
+    """As long as the HMAC-SHA256 that it keys (RFC 7518, 3.2)."""
+    if len(value.get_secret_value().encode()) < 32:
+        raise ValueError("takes at least 32 bytes")
+    return value
+
+
+def check_storage(value: SecretStr) -> SecretStr:
+    """A storage that the package `limits` knows; secret, since it may hold a password."""
+    if not value.get_secret_value().startswith(("memory://", "redis://", "rediss://")):
+        raise ValueError("takes memory:// or redis://…")
+    return value
+
+
+class Settings(BaseSettings):
+    """Everything that a deployment may choose. A field `name` is `BLOG_NAME` outside."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=ENV_FILE, env_ignore_empty=True, extra="ignore", frozen=True
+    )
+
+    database_url: Annotated[URL, NoDecode, PlainValidator(parse_database_url)] = Field(
+        default="sqlite+aiosqlite:///blog.db", validate_default=True
+    )
+    pool_size: int = Field(default=5, ge=1, le=100)
+    secret_key: Annotated[SecretStr, AfterValidator(check_secret_key)] | None = None
+
+    password_min_length: int = Field(default=8, ge=8, le=128)
+    password_refuse_common: bool = True
+    argon2_memory_kib: int = Field(default=65_536, ge=8, le=4_194_304)
+    argon2_passes: int = Field(default=3, ge=1, le=100)
+    argon2_lanes: int = Field(default=4, ge=1, le=64)
+
+    public_url: Annotated[str, AfterValidator(check_public_url)] | None = None
+    cors_origins: tuple[Annotated[str, AfterValidator(check_origin)], ...] = ()
+    trusted_hosts: tuple[str, ...] = ("*",)
+    trusted_proxies: tuple[str, ...] = ()
+
+    rate_limit_enabled: bool = True
+    rate_limit_storage: Annotated[SecretStr, AfterValidator(check_storage)] = SecretStr("memory://")
+    cache_bytes: int = Field(default=32 * 1024 * 1024, ge=0)
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.database_url.get_backend_name() == "sqlite"
+
+    @property
+    def is_in_memory(self) -> bool:
+        return self.is_sqlite and sqlite_file(self.database_url) is None
+
+    @model_validator(mode="after")
+    def check_together(self) -> Self:
+        """What only two settings together make wrong."""
+        if not self.is_sqlite and self.secret_key is None:
+            raise ValueError(
+                "BLOG_SECRET_KEY: is required on Postgres; make one with "
+                "python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
+            )
+        if not self.is_in_memory and not any(
+            self.argon2_memory_kib >= memory and self.argon2_passes >= passes
+            for memory, passes in ARGON2_FLOORS
+        ):
+            raise ValueError(
+                "BLOG_ARGON2_MEMORY_KIB: with BLOG_ARGON2_PASSES it is weaker than OWASP's floor "
+                "of 19456 KiB and 2 passes"
+            )
+        return self
+
+    def describe(self) -> Iterator[tuple[str, str]]:
+        """Each setting's outside name and value, with what is secret hidden."""
+        for field in type(self).model_fields:
+            value = getattr(self, field)
+            if isinstance(value, URL):
+                shown = value.render_as_string(hide_password=True)
+            elif isinstance(value, tuple):
+                shown = json.dumps(value)
+            else:
+                shown = "" if value is None else str(value)
+            yield f"{PREFIX}{field.upper()}", shown
+
+
+def unknown_names(env_file: str = ENV_FILE) -> list[str]:
+    """`BLOG_*` names in the environment or `.env` that no setting has: most likely misspelt."""
+    known = {f"{PREFIX}{field}".upper() for field in Settings.model_fields}
+    given = {name.upper() for name in (*os.environ, *dotenv_values(env_file))}
+    return sorted(
+        name
+        for name in given - known
+        if name.startswith(PREFIX) and not name.startswith(KUBERNETES_PREFIXES)
+    )
+
+
+def load_settings() -> Settings:
+    """The settings in force. A wrong one ends the process: a line each, exit status 2."""
+    if unknown := unknown_names():
+        refuse(*(f"{name}: there is no such setting" for name in unknown))
+    try:
+        return Settings()
+    except ValidationError as error:
+        refuse(*(explain(found["loc"], found["msg"]) for found in error.errors()))
+    except SettingsError as error:
+        # A list that is no JSON; the message names the field, not the value.
+        field = str(error).partition('"')[2].partition('"')[0]
+        refuse(explain((field,), 'takes a JSON list, for example ["example.com"]'))
+
+
+def explain(loc: tuple[int | str, ...], message: str) -> str:
+    message = message.removeprefix("Value error, ")
+    return f"{PREFIX}{str(loc[0]).upper()}: {message}" if loc else message
+
+
+def refuse(*lines: str) -> NoReturn:
+    for line in lines:
+        print(f"blog-api: {line}", file=sys.stderr)
+    raise SystemExit(2)

@@ -1,0 +1,64 @@
+"""How Alembic reaches the database: by the connection it is handed, or by one of its own."""
+
+import asyncio
+from logging.config import fileConfig
+from typing import Any, Literal
+
+from alembic import context
+from alembic.autogenerate.api import AutogenContext
+from sqlalchemy import Connection
+from sqlmodel import AutoString, UTCDateTime
+
+import blog_api.main  # noqa: F401  it imports every table
+from blog_api.database import Base
+from blog_api.migrating import migration_connection
+from blog_api.settings import load_settings
+
+
+def render_item(kind: str, item: Any, autogen: AutogenContext) -> str | Literal[False]:
+    """Write SQLAlchemy's own types, so that a migration outlives SQLModel's names."""
+    if kind == "type" and isinstance(item, AutoString):
+        return f"sa.String(length={item.length})" if item.length else "sa.String()"
+    if kind == "type" and isinstance(item, UTCDateTime):
+        return "sa.DateTime(timezone=True)"
+    return False
+
+
+def run(connection: Connection) -> None:
+    context.configure(
+        connection=connection,
+        target_metadata=Base.metadata,
+        # SQLite cannot alter a column: batch mode copies the table.
+        render_as_batch=connection.dialect.name == "sqlite",
+        render_item=render_item,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+async def run_on_own_connection() -> None:
+    async with migration_connection(load_settings()) as connection:
+        await connection.run_sync(run)
+
+
+def print_sql() -> None:
+    """`alembic upgrade head --sql`, for those who let a person run it."""
+    context.configure(
+        url=load_settings().database_url,
+        target_metadata=Base.metadata,
+        literal_binds=True,
+        transactional_ddl=True,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+if context.config.config_file_name is not None:
+    fileConfig(context.config.config_file_name, disable_existing_loggers=False)
+
+if context.is_offline_mode():
+    print_sql()
+elif "connection" in context.config.attributes:
+    run(context.config.attributes["connection"])
+else:
+    asyncio.run(run_on_own_connection())
