@@ -3,7 +3,7 @@
 from typing import Annotated, Generic, Self, TypeVar
 
 from fastapi import Query
-from pydantic import model_validator
+from pydantic import BaseModel, model_validator
 from pydantic_core import PydanticCustomError
 from sqlalchemy import func
 from sqlmodel import Field, SQLModel, select
@@ -49,9 +49,10 @@ Paging = Annotated[PageQuery, Query()]
 Slicing = Annotated[SliceQuery, Query()]
 
 
-class Page(SQLModel, Generic[T]):
+class Page(BaseModel, Generic[T]):
     """A page of a list, and how long the whole list is."""
 
+    # Not a SQLModel: those leave `T` open, and rows would pass with each of their columns.
     total_count: int
     results: list[T]
 
@@ -62,5 +63,5 @@ async def paginate(
     """The page of a query's rows; the query says their order, which ends in `id`."""
     count = select(func.count()).select_from(query.order_by(None).subquery())
     total_count = (await session.exec(count)).one()
-    results = await session.exec(query.offset(paging.offset).limit(paging.size))
-    return Page.model_construct(total_count=total_count, results=list(results.all()))
+    rows = await session.exec(query.offset(paging.offset).limit(paging.size))
+    return Page.model_construct(total_count=total_count, results=list(rows.all()))

@@ -232,9 +232,11 @@ async def read_post_by_slug(post: PostFromSlug) -> Post:
     response_model=PostRead,
     responses=raises(*BODY_PROBLEMS, *OWN_POST_PROBLEMS),
 )
-async def replace_post(new: PostCreate, post: OwnPost) -> Post:
+async def replace_post(new: PostCreate, post: OwnPost, session: SessionDep) -> Post:
     """Write a post anew. If `published_at` is left out, it stays as it was."""
     post.sqlmodel_update(new.model_dump(exclude_unset=True))
+    # The answer is made before the commit, and it shows the new `updated_at`.
+    await session.flush()
     return post
 
 
@@ -243,9 +245,11 @@ async def replace_post(new: PostCreate, post: OwnPost) -> Post:
     response_model=PostRead,
     responses=raises(*BODY_PROBLEMS, *OWN_POST_PROBLEMS),
 )
-async def update_post(changes: PostUpdate, post: OwnPost) -> Post:
+async def update_post(changes: PostUpdate, post: OwnPost, session: SessionDep) -> Post:
     """Change the fields that are sent; leave the others."""
     post.sqlmodel_update(changes.model_dump(exclude_unset=True))
+    # The answer is made before the commit, and it shows the new `updated_at`.
+    await session.flush()
     return post
 
 

@@ -1,0 +1,110 @@
+"""Real server processes on free ports of this machine."""
+
+import os
+import queue
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx
+from sqlalchemy import URL
+
+START_SECONDS = 60
+STOP_SECONDS = 30
+
+
+def environment(url: URL, **settings: object) -> dict[str, str]:
+    """A child's environment: ours without the settings of whoever runs the tests."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("BLOG_")}
+    given = {
+        "DATABASE_URL": url.render_as_string(hide_password=False),
+        "SECRET_KEY": "for the tests and nothing but the tests",
+        "ARGON2_MEMORY_KIB": 19_456,
+        "ARGON2_PASSES": 2,
+        "ARGON2_LANES": 1,
+        **settings,
+    }
+    return ours | {f"BLOG_{name}": str(value) for name, value in given.items() if value is not None}
+
+
+class Server:
+    """`blog-api serve` in a folder of its own, from its start until the end of the block.
+
+    Its address is what it says itself, so nobody else's server is ever taken for it.
+    """
+
+    def __init__(self, folder: Path, url: URL, *, workers: int = 1, **settings: object) -> None:
+        self.folder = folder
+        self.workers = workers
+        self.environment = environment(url, **settings)
+        self.log = ""
+        self.address = ""
+
+    def __enter__(self) -> Self:
+        command = [sys.executable, "-m", "blog_api", "serve", "--port", "0"]
+        self.process = subprocess.Popen(
+            [*command, "--workers", str(self.workers)],
+            cwd=self.folder,
+            env=self.environment,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self._lines: queue.Queue[str] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        while not self.address or self.log.count("startup complete") < self.workers:
+            self.log += self._lines.get(timeout=START_SECONDS)
+            found = re.search(r"running on (http://127\.0\.0\.1:\d+)", self.log)
+            self.address = found[1] if found else ""
+            assert "gone" not in self.log, self.log
+        return self
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self._lines.put(line)
+        self._lines.put("gone")
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.process.poll() is None:
+            self.stop()
+
+    def stop(self) -> int:
+        """Ask it to stop; returns the exit status. The log is whole afterwards."""
+        self.process.terminate()
+        return self._wait()
+
+    def kill(self) -> None:
+        """End it and its workers at once, as a power failure would."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self._wait()
+
+    def _wait(self) -> int:
+        status = self.process.wait(timeout=STOP_SECONDS)
+        self._reader.join(timeout=STOP_SECONDS)
+        while not self._lines.empty():
+            self.log += self._lines.get_nowait()
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+        return status
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[httpx.AsyncClient]:
+        limits = httpx.Limits(max_connections=100)
+        async with httpx.AsyncClient(
+            base_url=self.address, timeout=60, limits=limits, trust_env=False
+        ) as client:
+            yield client

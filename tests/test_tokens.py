@@ -1,0 +1,195 @@
+"""Signing up, logging in and out, and what a token is good for."""
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import time_machine
+from httpx import AsyncClient
+
+from tests.conftest import PASSWORD
+
+SIGN_UP = {"email": "carl@example.com", "name": "Carl", "password": PASSWORD}
+LOG_IN = {"username": "ann@example.com", "password": PASSWORD}
+TWO_WEEKS = timedelta(weeks=2)
+
+
+async def test_signing_up_gives_an_account_and_a_token(anonymous: AsyncClient):
+    response = await anonymous.post("/sign-up", json=SIGN_UP)
+
+    assert response.status_code == 200
+    assert response.headers["Cache-Control"] == "no-store"
+    account = response.json()
+    assert account["email"] == "carl@example.com"
+    assert account["name"] == "Carl"
+    assert account["is_active"] is True
+    assert account["is_admin"] is False
+    assert account["token"]["token_type"] == "bearer"
+    lifetime = datetime.fromisoformat(account["token"]["expires"]) - datetime.now(UTC)
+    assert timedelta(seconds=-60) < lifetime - TWO_WEEKS <= timedelta()
+
+
+async def test_the_token_of_signing_up_works(anonymous: AsyncClient):
+    token = (await anonymous.post("/sign-up", json=SIGN_UP)).json()["token"]["access_token"]
+
+    response = await anonymous.get("/users/me", headers={"Authorization": f"Bearer {token}"})
+
+    assert response.status_code == 200
+    assert response.json()["email"] == "carl@example.com"
+
+
+@pytest.mark.parametrize(
+    "email",
+    ["carl@example.com", "CARL@Example.COM", "ｃarl@example.com", "carl@EXAMPLE.com"],
+    ids=["same", "capitals", "full-width", "domain"],
+)
+@pytest.mark.parametrize("path", ["/sign-up", "/users"])
+async def test_an_address_can_sign_up_once_however_it_is_spelt(
+    anonymous: AsyncClient, path: str, email: str
+):
+    await anonymous.post("/sign-up", json=SIGN_UP)
+
+    response = await anonymous.post(path, json=SIGN_UP | {"email": email})
+
+    assert response.status_code == 400
+    assert response.json()["detail"] == "Email already registered"
+    assert len((await anonymous.get("/users")).json()) == 1
+
+
+async def test_an_address_is_kept_as_it_was_given(anonymous: AsyncClient):
+    response = await anonymous.post("/sign-up", json=SIGN_UP | {"email": "Carl@Example.COM"})
+
+    assert response.json()["email"] == "Carl@Example.COM"
+
+
+async def test_logging_in_gives_a_token(ann: AsyncClient):
+    response = await ann.post("/auth", data=LOG_IN)
+
+    assert response.status_code == 200
+    assert response.headers["Cache-Control"] == "no-store"
+    assert response.json().keys() == {"access_token", "expires", "token_type"}
+    token = response.json()["access_token"]
+    me = await ann.get("/users/me", headers={"Authorization": f"Bearer {token}"})
+    assert me.json()["name"] == "Ann"
+
+
+async def test_logging_in_takes_the_address_in_any_letters(ann: AsyncClient):
+    response = await ann.post("/auth", data=LOG_IN | {"username": "ANN@example.com"})
+
+    assert response.status_code == 200
+
+
+async def test_the_fields_of_an_oauth2_form_are_ignored(ann: AsyncClient):
+    form = LOG_IN | {"grant_type": "password", "scope": "", "client_id": "x", "hello": "world"}
+
+    response = await ann.post("/auth", data=form)
+
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        LOG_IN | {"password": "wrong horse"},
+        LOG_IN | {"username": "nobody@example.com"},
+        LOG_IN | {"username": "no address at all"},
+    ],
+)
+async def test_a_wrong_login_is_refused(ann: AsyncClient, form: dict[str, str]):
+    response = await ann.post("/auth", data=form)
+
+    assert response.status_code == 400
+    assert response.json()["detail"] == "Incorrect email or password"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Bearer nonsense",
+        "Bearer ",
+        "bearer \xff\xfe",
+        "Bearer " + "a" * 10_000,
+        "Bearer a b",
+    ],
+)
+async def test_a_bad_token_is_refused_everywhere(anonymous: AsyncClient, header: str):
+    headers = {"Authorization": header.encode("latin-1")}
+
+    for path in ("/users/me", "/posts", "/posts/1", "/posts/slug/x", "/users", "/users/1/posts"):
+        response = await anonymous.get(path, headers=headers)
+
+        assert response.status_code == 401, path
+        assert response.headers["WWW-Authenticate"] == "Bearer"
+        assert response.json()["detail"] == "Invalid authentication credentials"
+
+
+async def test_no_token_is_refused_where_one_is_needed(anonymous: AsyncClient):
+    response = await anonymous.get("/users/me")
+
+    assert response.status_code == 401
+    assert response.headers["WWW-Authenticate"] == "Bearer"
+    assert response.json()["detail"] == "Not authenticated"
+
+
+async def test_basic_authentication_of_a_proxy_is_no_token(anonymous: AsyncClient):
+    response = await anonymous.get("/posts", headers={"Authorization": "Basic YTpi"})
+
+    assert response.status_code == 200
+
+
+async def test_a_token_ends_after_two_weeks(ann: AsyncClient):
+    start = datetime.now(UTC)
+
+    with time_machine.travel(start + TWO_WEEKS - timedelta(minutes=1), tick=False):
+        before = await ann.get("/users/me")
+    with time_machine.travel(start + TWO_WEEKS + timedelta(seconds=1), tick=False):
+        after = await ann.get("/users/me")
+
+    assert before.status_code == 200
+    assert after.status_code == 401
+
+
+async def test_logging_in_removes_the_tokens_that_have_ended(ann: AsyncClient):
+    with time_machine.travel(datetime.now(UTC) + TWO_WEEKS + timedelta(seconds=1), tick=False):
+        await ann.post("/auth", data=LOG_IN)
+
+    response = await ann.get("/users/me")
+
+    assert response.status_code == 401
+
+
+async def test_logging_out_revokes_the_token_that_is_presented(ann: AsyncClient):
+    other = (await ann.post("/auth", data=LOG_IN)).json()["access_token"]
+
+    response = await ann.delete("/auth")
+
+    assert response.status_code == 204
+    assert (await ann.get("/users/me")).status_code == 401
+    ann.headers["Authorization"] = f"Bearer {other}"
+    assert (await ann.get("/users/me")).status_code == 200
+
+
+async def test_an_inactive_user_is_turned_away(
+    ann: AsyncClient, deactivate: Callable[[str], Awaitable[None]]
+):
+    await deactivate("ann@example.com")
+
+    for response in (
+        await ann.get("/users/me"),
+        await ann.get("/posts"),
+        await ann.post("/posts", json={"title": "Hello", "content": "World"}),
+        await ann.delete("/auth"),
+        await ann.post("/auth", data=LOG_IN),
+    ):
+        assert response.status_code == 400
+        assert response.json()["detail"] == "Inactive user"
+
+
+async def test_only_the_right_password_learns_that_an_account_is_inactive(
+    ann: AsyncClient, deactivate: Callable[[str], Awaitable[None]]
+):
+    await deactivate("ann@example.com")
+
+    response = await ann.post("/auth", data=LOG_IN | {"password": "wrong horse"})
+
+    assert response.json()["detail"] == "Incorrect email or password"

@@ -1,0 +1,141 @@
+"""Accounts and public profiles."""
+
+import pytest
+from httpx import AsyncClient
+
+from tests.conftest import PASSWORD, sign_up
+
+NEW = {"email": "carl@example.com", "password": PASSWORD}
+
+
+async def test_an_account_can_be_opened_without_logging_in(anonymous: AsyncClient):
+    response = await anonymous.post("/users", json=NEW | {"name": "Carl"})
+
+    assert response.status_code == 201
+    account = response.json()
+    assert account.keys() == {
+        "id", "email", "name", "is_active", "is_admin", "created_at", "updated_at",
+    }  # fmt: skip
+    assert account["name"] == "Carl"
+    assert account["created_at"] == account["updated_at"]
+    login = await anonymous.post("/auth", data={"username": NEW["email"], "password": PASSWORD})
+    assert login.status_code == 200
+
+
+async def test_a_name_that_is_left_out_does_not_show_the_address(anonymous: AsyncClient):
+    response = await anonymous.post("/users", json=NEW)
+
+    assert response.status_code == 201
+    assert response.json()["name"] == "Anonymous"
+
+
+async def test_a_name_is_needed_to_sign_up(anonymous: AsyncClient):
+    response = await anonymous.post("/sign-up", json=NEW)
+
+    assert response.status_code == 422
+    assert response.json()["errors"] == [
+        {"loc": ["body", "name"], "type": "missing", "msg": "Field required"}
+    ]
+
+
+@pytest.mark.parametrize(
+    "email",
+    ["", "carl", "carl@", "@example.com", "a b@example.com", "carl@example", "Carl <c@d.com>",
+     "carl@exa\u0000mple.com", "carl\n@example.com", "carl\ufffd@example.com",
+     "carl@" + "a." * 130 + "com", "ﷺ" * 50 + "@example.com", 5, None, ["carl@example.com"]],
+)  # fmt: skip
+async def test_what_is_no_address_is_refused(anonymous: AsyncClient, email: object):
+    response = await anonymous.post("/users", json=NEW | {"email": email})
+
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["loc"][:2] == ["body", "email"]
+
+
+@pytest.mark.parametrize("name", ["", " ", "a" * 101, "a\nb", "\u0000", "\u001b[31m", "\u0085"])
+async def test_what_is_no_name_is_refused(anonymous: AsyncClient, name: str):
+    response = await anonymous.post("/users", json=NEW | {"name": name})
+
+    assert response.status_code == 422
+
+
+@pytest.mark.parametrize("name", ["Ж", "a" * 100, "🎉" * 100, "O'Neil; DROP TABLE users"])
+async def test_any_other_name_is_taken(anonymous: AsyncClient, name: str):
+    response = await anonymous.post("/users", json=NEW | {"name": name})
+
+    assert response.status_code == 201
+    assert response.json()["name"] == name
+
+
+@pytest.mark.parametrize("password", ["1234567", "", "a" * 129, "null\u0000byte!", 12345678, None])
+async def test_a_password_that_may_not_be_chosen_is_refused(
+    anonymous: AsyncClient, password: object
+):
+    response = await anonymous.post("/users", json=NEW | {"password": password})
+
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["loc"] == ["body", "password"]
+
+
+@pytest.mark.parametrize("password", ["12345678", "п" * 128, "🔑" * 128, " leading and trailing "])
+async def test_any_other_password_logs_in(anonymous: AsyncClient, password: str):
+    await anonymous.post("/users", json=NEW | {"password": password})
+
+    right = await anonymous.post("/auth", data={"username": NEW["email"], "password": password})
+    wrong = await anonymous.post(
+        "/auth", data={"username": NEW["email"], "password": password[:-1] + "x"}
+    )
+
+    assert right.status_code == 200
+    assert wrong.status_code == 400
+
+
+async def test_nobody_makes_themselves_an_administrator(anonymous: AsyncClient):
+    response = await anonymous.post("/users", json=NEW | {"is_admin": True})
+
+    assert response.status_code == 422
+    assert (await anonymous.get("/users")).json() == []
+
+
+async def test_profiles_show_no_address(ann: AsyncClient, anonymous: AsyncClient):
+    users = (await anonymous.get("/users")).json()
+    profile = (await anonymous.get(f"/users/{users[0]['id']}")).json()
+
+    assert users == [profile]
+    assert profile.keys() == {"id", "name", "created_at"}
+    assert profile["name"] == "Ann"
+
+
+async def test_users_are_listed_in_parts(anonymous: AsyncClient):
+    for name in ("Ann", "Bob", "Carl"):
+        await sign_up(anonymous, name)
+
+    response = await anonymous.get("/users?skip=1&limit=1")
+
+    assert [user["name"] for user in response.json()] == ["Bob"]
+
+
+@pytest.mark.parametrize(
+    "query", ["skip=-1", "limit=0", "limit=101", "skip=abc", f"skip={2**63}", f"limit={10**30}"]
+)
+async def test_an_impossible_part_is_refused(anonymous: AsyncClient, query: str):
+    assert (await anonymous.get(f"/users?{query}")).status_code == 422
+
+
+async def test_a_user_who_does_not_exist_is_not_found(anonymous: AsyncClient):
+    for path in ("/users/1", "/users/1/posts"):
+        response = await anonymous.get(path)
+
+        assert response.status_code == 404
+        assert response.json()["detail"] == "User not found"
+
+
+async def test_an_id_is_never_given_twice(anonymous: AsyncClient):
+    first = (await anonymous.post("/users", json=NEW)).json()["id"]
+    await sign_up(anonymous, "Ann")
+    last = (await anonymous.get("/users/me")).json()["id"]
+    await anonymous.request("DELETE", "/users/me", json={"current_password": PASSWORD})
+    del anonymous.headers["Authorization"]
+
+    after = (await anonymous.post("/users", json=NEW | {"email": "x@example.com"})).json()["id"]
+
+    assert first < last < after
