@@ -54,11 +54,15 @@ async def migration_connection(settings: Settings) -> AsyncGenerator[AsyncConnec
         await engine.dispose()
 
 
-def upgrade(connection: Connection) -> None:
-    """Bring the tables to the head, within the connection's transaction."""
+def alembic_config(connection: Connection) -> Config:
+    """For Alembic's commands on this connection, within its transaction."""
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(scripts_folder()).replace("%", "%%"))
-    command.upgrade(config, "head")
+    return config
+
+
+def upgrade(connection: Connection) -> None:
+    command.upgrade(alembic_config(connection), "head")
 
 
 async def migrate(settings: Settings) -> None:
@@ -83,8 +87,11 @@ async def migrate_in_memory(database: Database) -> None:
 async def prepare_file(settings: Settings, file: Path) -> str:
     """Migrate a SQLite file; returns the secret key, which gets a file beside it if not set.
 
-    Under a lock, since several workers start at once.
+    Under a lock, since several workers start at once. Raises FileNotFoundError where the
+    file's folder is missing, which the lock would make without a word.
     """
+    if not file.parent.is_dir():
+        raise FileNotFoundError(f"The folder of the database is missing: {file.parent}")
     async with AsyncFileLock(f"{file}.lock"):
         await migrate(settings)
         if settings.secret_key is not None:

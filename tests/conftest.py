@@ -141,6 +141,22 @@ async def deactivate(empty_app: FastAPI) -> Callable[[str], Awaitable[None]]:
 
 
 @pytest.fixture
-def shared_url(app: FastAPI, tmp_path: Path) -> URL:
+def shared_url(empty_app: FastAPI, tmp_path: Path) -> URL:
     """A database for several processes: a file of its own, or the Postgres of all tests."""
     return TEST_DATABASE_URL or make_url(f"sqlite+aiosqlite:///{tmp_path}/blog.db")
+
+
+@pytest.fixture
+async def empty_url(tmp_path: Path) -> AsyncGenerator[URL]:
+    """A database with no tables yet: a file, or one more database on Postgres."""
+    if TEST_DATABASE_URL is None:
+        yield make_url(f"sqlite+aiosqlite:///{tmp_path}/empty.db")
+        return
+    name = f"{TEST_DATABASE_URL.database}_empty"
+    engine = create_async_engine(TEST_DATABASE_URL, isolation_level="AUTOCOMMIT")
+    async with engine.connect() as connection:
+        await connection.execute(text(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
+        await connection.execute(text(f'CREATE DATABASE "{name}"'))
+        yield TEST_DATABASE_URL.set(database=name)
+        await connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
+    await engine.dispose()

@@ -82,24 +82,23 @@ class Server:
         if self.process.poll() is None:
             self.stop()
 
-    def stop(self) -> int:
-        """Ask it to stop; returns the exit status. The log is whole afterwards."""
+    def stop(self) -> None:
+        """Ask it to stop. The log is whole afterwards."""
         self.process.terminate()
-        return self._wait()
+        self._wait()
 
     def kill(self) -> None:
         """End it and its workers at once, as a power failure would."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self._wait()
 
-    def _wait(self) -> int:
-        status = self.process.wait(timeout=STOP_SECONDS)
+    def _wait(self) -> None:
+        self.process.wait(timeout=STOP_SECONDS)
         self._reader.join(timeout=STOP_SECONDS)
         while not self._lines.empty():
             self.log += self._lines.get_nowait()
         assert self.process.stderr is not None
         self.process.stderr.close()
-        return status
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[httpx.AsyncClient]:

@@ -1,0 +1,190 @@
+"""The command `blog-api` and the settings that it reads."""
+
+import re
+import stat
+from pathlib import Path
+
+import pytest
+from sqlalchemy import make_url
+from typer.testing import CliRunner
+
+from blog_api.__main__ import cli
+from blog_api.settings import parse_database_url
+from tests.conftest import SECRET_KEY
+from tests.processes import Server
+
+runner = CliRunner()
+
+POSTGRES = "postgresql://ann:hunter2@db.example/blog"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in, with no `.env`."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_settings_in_force_are_printed(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("BLOG_POOL_SIZE", "7")
+
+    result = runner.invoke(cli, ["settings"])
+
+    assert result.exit_code == 0
+    lines = dict(line.split("=", 1) for line in result.output.splitlines())
+    assert lines["BLOG_DATABASE_URL"] == "sqlite+aiosqlite:///blog.db"
+    assert lines["BLOG_POOL_SIZE"] == "7"
+    assert lines["BLOG_CORS_ORIGINS"] == "[]"
+
+
+def test_secrets_are_not_printed(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("BLOG_DATABASE_URL", POSTGRES)
+    monkeypatch.setenv("BLOG_SECRET_KEY", SECRET_KEY)
+    monkeypatch.setenv("BLOG_RATE_LIMIT_STORAGE", "redis://:hunter2@cache.example")
+
+    result = runner.invoke(cli, ["settings"])
+
+    assert result.exit_code == 0
+    assert "postgresql+asyncpg://ann:***@db.example/blog" in result.output
+    assert SECRET_KEY not in result.output
+    assert "hunter2" not in result.output
+
+
+def test_settings_are_read_from_a_file_and_the_environment_goes_first(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (folder / ".env").write_text("BLOG_POOL_SIZE=7\nBLOG_CACHE_BYTES=1\nPOSTGRES_PASSWORD=x\n")
+    monkeypatch.setenv("BLOG_POOL_SIZE", "8")
+
+    result = runner.invoke(cli, ["settings"])
+
+    assert "BLOG_POOL_SIZE=8\n" in result.output
+    assert "BLOG_CACHE_BYTES=1\n" in result.output
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("BLOG_DATABASE_URL", "mysql://hunter2@localhost/blog"),
+        ("BLOG_DATABASE_URL", "hunter2"),
+        ("BLOG_SECRET_KEY", "hunter2"),
+        ("BLOG_POOL_SIZE", "0"),
+        ("BLOG_POOL_SIZE", "many"),
+        ("BLOG_PASSWORD_MIN_LENGTH", "7"),
+        ("BLOG_PASSWORD_REFUSE_COMMON", "perhaps"),
+        ("BLOG_ARGON2_MEMORY_KIB", "1024"),
+        ("BLOG_ARGON2_PASSES", "0"),
+        ("BLOG_ARGON2_LANES", "65"),
+        ("BLOG_PUBLIC_URL", "example.com"),
+        ("BLOG_CORS_ORIGINS", "https://example.com"),
+        ("BLOG_CORS_ORIGINS", '["https://example.com/path"]'),
+        ("BLOG_CORS_ORIGINS", '["example.com"]'),
+        ("BLOG_TRUSTED_HOSTS", "example.com"),
+        ("BLOG_TRUSTED_PROXIES", "10.0.0.1"),
+        ("BLOG_RATE_LIMIT_ENABLED", "perhaps"),
+        ("BLOG_RATE_LIMIT_STORAGE", "memcached://hunter2"),
+        ("BLOG_CACHE_BYTES", "-1"),
+        ("BLOG_DATABSE_URL", "hunter2"),
+    ],
+)
+@pytest.mark.parametrize("command", ["settings", "serve", "migrate"])
+def test_a_wrong_setting_is_one_line_and_status_two(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, command: str, name: str, value: str
+):
+    monkeypatch.setenv(name, value)
+
+    result = runner.invoke(cli, [command])
+
+    assert result.exit_code == 2
+    assert re.fullmatch(rf"blog-api: {name}: .+\n", result.stderr)
+    assert result.stdout == ""
+    assert "hunter2" not in result.output
+    assert list(folder.iterdir()) == []
+
+
+def test_postgres_needs_a_secret_key(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("BLOG_DATABASE_URL", POSTGRES)
+
+    result = runner.invoke(cli, ["settings"])
+
+    assert result.exit_code == 2
+    assert result.stderr.startswith("blog-api: BLOG_SECRET_KEY: is required on Postgres")
+
+
+def test_what_kubernetes_sets_for_a_service_named_blog_is_no_setting(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    for name in ("BLOG_PORT", "BLOG_PORT_8000_TCP_ADDR", "BLOG_SERVICE_HOST"):
+        monkeypatch.setenv(name, "10.0.0.1")
+
+    assert runner.invoke(cli, ["settings"]).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ("postgres://a:b@c/d", "postgresql+asyncpg://a:b@c/d"),
+        ("postgresql://a/d?sslmode=require", "postgresql+asyncpg://a/d?ssl=require"),
+        ("postgresql+asyncpg://a/d", "postgresql+asyncpg://a/d"),
+        ("sqlite:///blog.db", "sqlite+aiosqlite:///blog.db"),
+        ("sqlite://", "sqlite+aiosqlite://"),
+    ],
+)
+def test_the_usual_names_of_databases_are_taken(given: str, used: str):
+    assert parse_database_url(given).render_as_string(hide_password=False) == used
+
+
+def test_migrating_makes_the_tables(folder: Path):
+    first = runner.invoke(cli, ["migrate"])
+    again = runner.invoke(cli, ["migrate"])
+
+    assert first.exit_code == again.exit_code == 0
+    assert "The database is at revision" in first.stdout
+    assert (folder / "blog.db").exists()
+
+
+def test_a_database_that_cannot_be_reached_is_one_line_and_status_one(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setenv("BLOG_DATABASE_URL", "sqlite:///no/such/folder/blog.db")
+
+    for command in ("migrate", "serve"):
+        result = runner.invoke(cli, [command])
+
+        assert result.exit_code == 1
+        assert re.fullmatch(r"blog-api: .+\n", result.stderr)
+
+
+def test_workers_cannot_share_a_database_in_memory(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("BLOG_DATABASE_URL", "sqlite://")
+
+    result = runner.invoke(cli, ["--workers", "2"])
+
+    assert result.exit_code == 2
+    assert result.stderr.startswith("blog-api: --workers: ")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["serve", "--help"]])
+def test_help_is_there(arguments: list[str]):
+    result = runner.invoke(cli, arguments)
+
+    assert result.exit_code == 0
+    assert "serve" in result.output.lower()
+
+
+async def test_the_first_start_makes_a_database_and_a_private_key(folder: Path):
+    url = make_url(f"sqlite:///{folder}/blog.db")
+
+    with Server(folder, url, SECRET_KEY=None) as server:
+        async with server.client() as client:
+            ready = await client.get("/health/ready")
+        first = (folder / "blog.db.key").read_text()
+        server.stop()
+    with Server(folder, url, SECRET_KEY=None):
+        second = (folder / "blog.db.key").read_text()
+
+    assert ready.status_code == 200
+    assert "Application shutdown complete" in server.log
+    assert first == second
+    assert len(first) >= 32
+    assert stat.S_IMODE((folder / "blog.db.key").stat().st_mode) == 0o600

@@ -1,0 +1,274 @@
+"""Whatever a client sends, the answer is a problem document that repeats none of it."""
+
+import json
+import logging
+from collections.abc import AsyncIterator
+from uuid import UUID
+
+import pytest
+from fastapi import FastAPI
+from httpx import AsyncClient, Response
+
+from blog_api.posts import Post
+from tests.conftest import CHEAP, PASSWORD, client_of, make_settings, running, sign_up
+
+MARK = "hunter2-marker"
+DEEP = 100_000
+
+BODIES = {
+    "nothing": b"",
+    "no JSON": MARK.encode(),
+    "no UTF-8": b'{"title": "\xff\xfe"}',
+    "a list": b"[]",
+    "a string": json.dumps(MARK).encode(),
+    "null": b"null",
+    "a long number": b'{"title": ' + b"9" * 5000 + b"}",
+    "brackets": b"[" * DEEP,
+    "balanced brackets": b"[" * DEEP + b"]" * DEEP,
+    "unknown fields": json.dumps({MARK: MARK}).encode(),
+    "many unknown fields": json.dumps({f"{MARK}{n}": 1 for n in range(10_000)}).encode(),
+    "a surrogate for a name": b'{"\\ud800": 1}',
+    "privileges": b'{"id": 1, "is_admin": true}',
+}
+
+VALUES = {
+    "NUL": '"\\u0000"',
+    "a surrogate": '"\\ud800"',
+    "NaN": "NaN",
+    "infinity": "1e999",
+    "minus infinity": "-Infinity",
+    "a control character": '"hunter2-marker\\u0001"',
+    "a noncharacter": '"hunter2-marker\\uffff"',
+    "an object": '{"hunter2-marker": "hunter2-marker"}',
+    "a list": '["hunter2-marker"]',
+    "a number": "12345678",
+    "true": "true",
+    "too much": json.dumps(MARK * 50_000),
+}
+
+JSON_ROUTES = {
+    ("POST", "/sign-up"): ("email", "name", "password"),
+    ("POST", "/users"): ("email", "name", "password"),
+    ("PATCH", "/users/me"): ("email", "name", "current_password"),
+    ("PUT", "/users/me/password"): ("current_password", "new_password"),
+    ("DELETE", "/users/me"): ("current_password",),
+    ("POST", "/posts"): ("title", "content", "published_at"),
+    ("PUT", "/posts/{id}"): ("title", "content", "published_at"),
+    ("PATCH", "/posts/{id}"): ("title", "content", "published_at"),
+}
+
+VALID = {
+    "email": "carl@example.com",
+    "name": "Carl",
+    "password": PASSWORD,
+    "current_password": PASSWORD,
+    "new_password": PASSWORD,
+    "title": "Title",
+    "content": "Content",
+    "published_at": None,
+}
+
+
+def assert_problem(response: Response, *statuses: int) -> None:
+    """A problem document with one of these statuses, and nothing of what was sent."""
+    assert response.status_code in statuses, response.text
+    assert response.headers["Content-Type"] == "application/problem+json"
+    problem = response.json()
+    assert problem.keys() - {"errors"} == {"type", "title", "status", "detail", "instance"}
+    assert problem["type"].startswith("urn:blog-api:")
+    assert problem["status"] == response.status_code
+    assert problem["instance"] == f"urn:uuid:{UUID(response.headers['X-Request-ID'])}"
+    assert ("errors" in problem) == (response.status_code == 422)
+    assert len(problem.get("errors", [])) <= 20
+    assert "hunter2" not in response.text
+    assert PASSWORD not in response.text
+
+
+async def test_every_route_with_a_json_body_is_tried_here(app: FastAPI):
+    with_json = {
+        (method.upper(), path.replace("{post_id}", "{id}"))
+        for path, operations in app.openapi()["paths"].items()
+        for method, operation in operations.items()
+        if "application/json" in operation.get("requestBody", {}).get("content", {})
+    }
+
+    assert with_json == JSON_ROUTES.keys()
+
+
+@pytest.fixture
+async def post(ann: AsyncClient) -> dict[str, object]:
+    response = await ann.post("/posts", json={"title": "Hello", "content": "World"})
+    created: dict[str, object] = response.json()
+    return created
+
+
+async def everything(ann: AsyncClient) -> list[object]:
+    """All that a bad request might have changed."""
+    return [(await ann.get(path)).json() for path in ("/users/me", "/users", "/users/me/posts")]
+
+
+@pytest.mark.parametrize(("method", "path"), JSON_ROUTES.keys())
+async def test_a_bad_body_changes_nothing(
+    ann: AsyncClient, post: dict[str, object], method: str, path: str
+):
+    before = await everything(ann)
+    headers = {"Content-Type": "application/json"}
+
+    for body in BODIES.values():
+        response = await ann.request(method, path.format(**post), content=body, headers=headers)
+        assert_problem(response, 400, 422)
+
+    assert await everything(ann) == before
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "field"),
+    [(*route, field) for route, fields in JSON_ROUTES.items() for field in fields],
+)
+async def test_a_bad_value_changes_nothing(
+    ann: AsyncClient, post: dict[str, object], method: str, path: str, field: str
+):
+    before = await everything(ann)
+    valid = {name: json.dumps(VALID[name]) for name in JSON_ROUTES[method, path]}
+    headers = {"Content-Type": "application/json"}
+
+    for value in VALUES.values():
+        fields = (f'"{name}": {text}' for name, text in (valid | {field: value}).items())
+        body = "{" + ", ".join(fields) + "}"
+        response = await ann.request(method, path.format(**post), content=body, headers=headers)
+        assert_problem(response, 400, 422)
+
+    assert await everything(ann) == before
+
+
+@pytest.mark.parametrize(("method", "path"), JSON_ROUTES.keys())
+async def test_only_json_is_read_as_json(
+    ann: AsyncClient, post: dict[str, object], method: str, path: str
+):
+    body = json.dumps({name: VALID[name] for name in JSON_ROUTES[method, path]})
+
+    for media_type in ("text/plain", "application/x-www-form-urlencoded", "nonsense"):
+        response = await ann.request(
+            method, path.format(**post), content=body, headers={"Content-Type": media_type}
+        )
+
+        assert_problem(response, 422)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"username=ann@example.com",
+        b"password=hunter2-marker",
+        b"username=hunter2-marker%00&password=x",
+        b"username=hunter2-marker%ff&password=x",
+        b"username=ann@example.com&password=hunter2%00",
+        b"username=ann@example.com&password=" + b"hunter2" * 1000,
+        b"username=" + b"hunter2" * 1000 + b"&password=x",
+        b"username=a&username=b&password=\xff",
+        b"&".join(b"hunter2=%d" % n for n in range(2000)),
+        b'{"username": "hunter2-marker"}',
+    ],
+)
+async def test_a_bad_form_is_refused(ann: AsyncClient, content: bytes):
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+
+    response = await ann.post("/auth", content=content, headers=headers)
+
+    assert_problem(response, 400, 422)
+
+
+@pytest.mark.parametrize(
+    ("headers", "content"),
+    [
+        ({"Content-Type": "multipart/form-data"}, b"hunter2"),
+        ({"Content-Type": "multipart/form-data; boundary=x"}, b"--x\r\nhunter2"),
+        (
+            {"Content-Type": "multipart/form-data; boundary=x"},
+            b'--x\r\nContent-Disposition: form-data; name="username"; filename="a"\r\n\r\nhunter2'
+            b"\r\n--x--\r\n",
+        ),
+        ({"Content-Type": "application/json"}, b'{"username": "hunter2"}'),
+        ({}, b"username=hunter2&password=x"),
+    ],
+)
+async def test_what_is_no_form_is_refused(
+    ann: AsyncClient, headers: dict[str, str], content: bytes
+):
+    response = await ann.post("/auth", content=content, headers=headers)
+
+    assert_problem(response, 400, 422)
+
+
+@pytest.mark.parametrize("path", ["/posts", "/sign-up", "/auth", "/posts/1", "/nowhere", "/"])
+async def test_a_body_of_nine_mebibytes_is_refused(ann: AsyncClient, path: str):
+    body = b'{"title": "Hello", "content": "' + b"a" * (9 * 1024 * 1024) + b'"}'
+
+    response = await ann.post(path, content=body, headers={"Content-Type": "application/json"})
+
+    assert_problem(response, 413)
+
+
+async def test_a_body_of_nine_mebibytes_in_pieces_is_refused(ann: AsyncClient):
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(9):
+            yield b" " * 1024 * 1024
+
+    response = await ann.post(
+        "/posts", content=pieces(), headers={"Content-Type": "application/json"}
+    )
+
+    assert_problem(response, 413)
+
+
+@pytest.mark.parametrize(
+    "path", ["/nowhere", "/posts/abc", "/users/me/nothing", "/docs/x", "/posts//", "/%00"]
+)
+async def test_an_address_with_nothing_at_it_is_not_found(anonymous: AsyncClient, path: str):
+    assert_problem(await anonymous.get(path), 404)
+
+
+async def test_an_address_that_is_too_long_is_refused(anonymous: AsyncClient):
+    assert_problem(await anonymous.get("/posts/" + "9" * 5000), 414)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("DELETE", "/posts", {"GET", "HEAD", "POST"}),
+        ("POST", "/posts/1", {"GET", "HEAD", "PUT", "PATCH", "DELETE"}),
+        ("GET", "/sign-up", {"POST"}),
+        ("HEAD", "/sign-up", {"POST"}),
+        ("TRACE", "/", {"GET", "HEAD"}),
+        ("NONSENSE", "/auth", {"POST", "DELETE"}),
+    ],
+)
+async def test_another_method_is_refused_and_told_which_there_are(
+    anonymous: AsyncClient, method: str, path: str, allowed: set[str]
+):
+    response = await anonymous.request(method, path)
+
+    assert response.status_code == 405
+    assert set(response.headers["Allow"].split(", ")) == allowed
+    if method != "HEAD":
+        assert_problem(response, 405)
+
+
+async def test_an_unexpected_error_is_answered_and_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    settings = make_settings(
+        database_url="sqlite://", cors_origins=["https://example.com"], **CHEAP
+    )
+    async with running(settings) as app, client_of(app) as client:
+        await sign_up(client, "Ann")
+        await client.post("/posts", json={"title": "Hello", "content": "World"})
+        monkeypatch.delattr(Post, "user_name")
+        with caplog.at_level(logging.ERROR):
+            response = await client.get("/posts", headers={"Origin": "https://example.com"})
+
+    assert_problem(response, 500)
+    assert response.headers["Access-Control-Allow-Origin"] == "https://example.com"
+    assert response.headers["X-Request-ID"] in caplog.text
+    assert "user_name" in caplog.text

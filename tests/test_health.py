@@ -1,0 +1,83 @@
+"""Health, and a database in trouble."""
+
+import socket
+import sqlite3
+from pathlib import Path
+
+import pytest
+from httpx import AsyncClient
+from sqlalchemy import make_url
+
+from blog_api.database import Database
+from tests.conftest import CHEAP, FLOOR, client_of, make_settings, running, sign_up
+
+HELLO = {"title": "Hello", "content": "World"}
+
+
+async def test_the_service_lives_and_is_ready(anonymous: AsyncClient):
+    for path in ("/health/live", "/health/ready"):
+        response = await anonymous.get(path)
+
+        assert response.status_code == 200
+        assert response.json() == {"status": "ok"}
+
+
+@pytest.fixture
+def closed_port() -> int:
+    """A port of this machine where nobody listens."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        port: int = bound.getsockname()[1]
+        return port
+
+
+async def test_a_database_that_is_not_there_makes_the_service_unavailable(closed_port: int):
+    url = f"postgresql://nobody:hunter2@127.0.0.1:{closed_port}/test"
+    settings = make_settings(database_url=url, **FLOOR)
+    async with running(settings) as app, client_of(app) as client:
+        live = await client.get("/health/live")
+        others = [
+            await client.get("/health/ready"),
+            await client.get("/posts"),
+            await client.post("/users", json={"email": "a@example.com", "password": "12345678"}),
+            await client.get("/users/me", headers={"Authorization": "Bearer x"}),
+        ]
+
+    assert live.status_code == 200
+    for response in others:
+        assert response.status_code == 503
+        assert response.headers["Retry-After"] == "1"
+        assert response.headers["Content-Type"] == "application/problem+json"
+        assert "hunter2" not in response.text
+
+
+async def test_whoever_gets_no_place_in_time_is_told_to_come_again():
+    settings = make_settings(database_url="sqlite://", **CHEAP)
+    async with running(settings) as app, client_of(app) as client:
+        database: Database = app.state.database
+        async with database.session(writes=False):
+            occupied = await client.get("/posts")
+        free = await client.get("/posts")
+
+    assert occupied.status_code == 503
+    assert occupied.headers["Retry-After"] == "1"
+    assert free.status_code == 200
+
+
+async def test_readers_go_on_while_somebody_else_locks_the_file(tmp_path: Path):
+    file = tmp_path / "blog.db"
+    url = make_url(f"sqlite+aiosqlite:///{file}")
+    async with running(make_settings(database_url=url, **FLOOR)) as app, client_of(app) as client:
+        await sign_up(client, "Ann")
+        with sqlite3.connect(file, isolation_level=None) as other:
+            other.execute("BEGIN IMMEDIATE")
+            written = await client.post("/posts", json=HELLO)
+            read = await client.get("/posts")
+            other.execute("ROLLBACK")
+        other.close()
+        written_after = await client.post("/posts", json=HELLO)
+
+    assert written.status_code == 503
+    assert written.headers["Retry-After"] == "1"
+    assert read.json()["total_count"] == 0
+    assert written_after.status_code == 201

@@ -1,0 +1,155 @@
+"""What every answer has, whatever its route."""
+
+import logging
+import re
+from uuid import UUID
+
+import pytest
+from httpx import AsyncClient
+
+from tests.conftest import CHEAP, PASSWORD, client_of, make_settings, running, sign_up
+
+HELLO = {"title": "Hello", "content": "World"}
+
+
+@pytest.mark.parametrize("path", ["/", "/posts", "/nowhere", "/users/me", "/posts?page=0"])
+async def test_every_answer_has_an_id_a_time_and_security_headers(
+    anonymous: AsyncClient, path: str
+):
+    response = await anonymous.get(path)
+
+    assert UUID(response.headers["X-Request-ID"])
+    assert re.fullmatch(r"\d+\.\d+", response.headers["X-Process-Time"])
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["X-Frame-Options"] == "DENY"
+    assert response.headers["Referrer-Policy"] == "no-referrer"
+
+
+async def test_the_request_id_of_a_proxy_is_kept(anonymous: AsyncClient):
+    given = "01234567-89ab-cdef-0123-456789abcdef"
+
+    response = await anonymous.get("/nowhere", headers={"X-Request-ID": given})
+
+    assert response.headers["X-Request-ID"] == given
+    assert response.json()["instance"] == f"urn:uuid:{given}"
+
+
+@pytest.mark.parametrize("given", ["x", "a" * 10_000, "'\"<>", ""])
+async def test_any_other_request_id_is_replaced(anonymous: AsyncClient, given: str):
+    response = await anonymous.get("/", headers={"X-Request-ID": given})
+
+    assert UUID(response.headers["X-Request-ID"])
+    assert response.headers["X-Request-ID"] != given
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/posts", "/users", "/health/live", "/openapi.json", "/docs", "/nowhere"]
+)
+async def test_head_answers_as_get_does_without_the_body(anonymous: AsyncClient, path: str):
+    get = await anonymous.get(path)
+
+    head = await anonymous.head(path)
+
+    assert head.status_code == get.status_code
+    assert head.content == b""
+    assert head.headers["Content-Type"] == get.headers["Content-Type"]
+    assert head.headers["Content-Length"] == get.headers["Content-Length"]
+
+
+async def test_one_slash_at_the_end_is_tolerated(anonymous: AsyncClient):
+    new = {"email": "carl@example.com", "password": PASSWORD}
+
+    created = await anonymous.post("/users/", json=new)
+    listed = await anonymous.get("/users/?skip=0&limit=100")
+    shown = await anonymous.get(f"/users/{created.json()['id']}/")
+
+    assert created.status_code == 201
+    assert [user["id"] for user in listed.json()] == [created.json()["id"]]
+    assert shown.json()["name"] == "Anonymous"
+    assert (await anonymous.get("/users//")).status_code == 404
+
+
+async def test_each_request_is_one_line_in_the_log(
+    ann: AsyncClient, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.INFO, logger="blog_api.access")
+    caplog.clear()
+
+    response = await ann.get("/posts/1%0A2?token=hunter2")
+    await ann.post("/posts", json=HELLO)
+
+    first, second = (record.message for record in caplog.records if "access" in record.name)
+    assert re.fullmatch(r"127\.0\.0\.1 GET /posts/1%0A2 404 \d+\.\dms .*", first)
+    assert first.endswith(response.headers["X-Request-ID"])
+    assert " POST /posts 201 " in second
+
+
+async def test_no_header_of_cors_without_an_origin_that_is_named(anonymous: AsyncClient):
+    response = await anonymous.get("/posts", headers={"Origin": "https://example.com"})
+
+    assert "Access-Control-Allow-Origin" not in response.headers
+
+
+async def test_an_origin_that_is_named_may_read_answers_and_errors():
+    settings = make_settings(
+        database_url="sqlite://", cors_origins=["https://example.com"], **CHEAP
+    )
+    async with running(settings) as app, client_of(app) as client:
+        for path in ("/posts", "/nowhere", "/users/me", "/posts?page=0"):
+            named = await client.get(path, headers={"Origin": "https://example.com"})
+            other = await client.get(path, headers={"Origin": "https://example.org"})
+
+            assert named.headers["Access-Control-Allow-Origin"] == "https://example.com"
+            assert "X-Request-ID" in named.headers["Access-Control-Expose-Headers"]
+            assert "Access-Control-Allow-Origin" not in other.headers
+
+
+async def test_a_host_that_is_not_trusted_is_refused():
+    settings = make_settings(database_url="sqlite://", trusted_hosts=["blog.example"], **CHEAP)
+    async with running(settings) as app, client_of(app) as client:
+        trusted = await client.get("/", headers={"Host": "blog.example"})
+        other = await client.get("/", headers={"Host": "evil.example"})
+
+    assert trusted.status_code == 200
+    assert other.status_code == 400
+    assert other.headers["Content-Type"] == "application/problem+json"
+
+
+async def test_no_link_depends_on_the_host(anonymous: AsyncClient):
+    response = await anonymous.get("/", headers={"Host": "evil.example"})
+
+    assert response.json()["name"] == "Blog API"
+    assert response.json()["links"]["docs"] == "/docs"
+
+
+async def test_links_start_with_the_public_address():
+    settings = make_settings(
+        database_url="sqlite://", public_url="https://example.com/blog/", **CHEAP
+    )
+    async with running(settings) as app, client_of(app) as client:
+        response = await client.get("/")
+
+    assert response.json()["links"]["docs"] == "https://example.com/blog/docs"
+
+
+async def test_the_documentation_is_there(anonymous: AsyncClient):
+    docs = await anonymous.get("/docs")
+    openapi = await anonymous.get("/openapi.json")
+
+    assert docs.status_code == 200
+    assert docs.headers["Content-Type"].startswith("text/html")
+    assert openapi.json()["info"]["title"] == "Blog API"
+
+
+async def test_two_applications_share_nothing():
+    settings = make_settings(database_url="sqlite://", **CHEAP)
+    async with (
+        running(settings) as one,
+        running(settings) as other,
+        client_of(one) as ann,
+        client_of(other) as bob,
+    ):
+        await sign_up(ann, "Ann")
+
+        assert len((await ann.get("/users")).json()) == 1
+        assert (await bob.get("/users")).json() == []

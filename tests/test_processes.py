@@ -1,0 +1,149 @@
+"""What only real processes show: several at one database, a kill, a log."""
+
+import asyncio
+import itertools
+from contextlib import ExitStack
+from pathlib import Path
+
+from httpx import AsyncClient, Response
+from sqlalchemy import URL, make_url
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from blog_api.database import Base
+from tests.conftest import PASSWORD, sign_up
+from tests.processes import Server
+
+
+async def all_posts(client: AsyncClient) -> list[dict[str, str]]:
+    """Every post there is, from all pages."""
+    posts: list[dict[str, str]] = []
+    for page in itertools.count(1):
+        found = (await client.get(f"/posts?page={page}&size=100")).json()
+        posts += found["results"]
+        if len(posts) >= found["total_count"] or not found["results"]:
+            return posts
+    raise AssertionError
+
+
+async def test_of_fifty_simultaneous_sign_ups_one_succeeds(tmp_path: Path, shared_url: URL):
+    body = {"email": "ann@example.com", "name": "Ann", "password": PASSWORD}
+
+    with Server(tmp_path, shared_url, workers=2) as server:
+        async with server.client() as client:
+            answers = await asyncio.gather(*(client.post("/sign-up", json=body) for _ in range(50)))
+            users = (await client.get("/users")).json()
+
+    assert sorted(answer.status_code for answer in answers) == [200] + [400] * 49
+    assert len(users) == 1
+
+
+async def test_two_workers_write_at_once_and_lose_nothing(tmp_path: Path, shared_url: URL):
+    with Server(tmp_path, shared_url, workers=2) as server:
+        async with server.client() as ann:
+            await sign_up(ann, "Ann")
+            old = [
+                (await ann.post("/posts", json={"title": f"Old {n}", "content": "x"})).json()
+                for n in range(50)
+            ]
+
+            def patch(post: dict[str, str]) -> asyncio.Future[Response]:
+                body = {"content": f"new {post['id']}"}
+                return asyncio.ensure_future(ann.patch(f"/posts/{post['id']}", json=body))
+
+            def create(n: int) -> asyncio.Future[Response]:
+                # One title for all, so that they compete for its slug too.
+                body = {"title": "New", "content": f"new {n}"}
+                return asyncio.ensure_future(ann.post("/posts", json=body))
+
+            patched = [patch(post) for post in old]
+            created = [create(n) for n in range(50)]
+            answers = await asyncio.gather(*patched, *created)
+            posts = await all_posts(ann)
+
+    assert [answer.status_code for answer in answers] == [200] * 50 + [201] * 50
+    by_id = {post["id"]: post for post in posts}
+    assert len(by_id) == len({post["slug"] for post in posts}) == 100
+    for post in old:
+        assert by_id[post["id"]]["content"] == f"new {post['id']}"
+    new = {answer.json()["content"] for answer in answers[50:]}
+    assert new == {f"new {n}" for n in range(50)}
+
+
+async def test_a_killed_server_loses_nothing_that_it_acknowledged(tmp_path: Path, shared_url: URL):
+    acknowledged: list[str] = []
+
+    with Server(tmp_path, shared_url) as server:
+        async with server.client() as ann:
+            await sign_up(ann, "Ann")
+            enough = asyncio.Event()
+
+            async def write(writer: int) -> None:
+                for n in itertools.count():
+                    title = f"Post {writer}-{n}"
+                    response = await ann.post("/posts", json={"title": title, "content": "x"})
+                    assert response.status_code == 201, response.text
+                    acknowledged.append(title)
+                    if len(acknowledged) >= 500:
+                        enough.set()
+
+            writers = [asyncio.ensure_future(write(writer)) for writer in range(4)]
+            await enough.wait()
+            server.kill()
+            await asyncio.wait(writers)
+            for writer in writers:
+                # The kill met them amid a request; nothing else may have ended them.
+                assert "Error" in type(writer.exception()).__name__
+                assert not isinstance(writer.exception(), AssertionError)
+    with Server(tmp_path, shared_url) as server:
+        async with server.client() as client:
+            posts = await all_posts(client)
+
+    assert len(acknowledged) >= 500
+    assert set(acknowledged) <= {post["title"] for post in posts}
+
+
+async def test_four_first_starts_at_once_make_one_database_and_one_key(tmp_path: Path):
+    url = make_url(f"sqlite:///{tmp_path}/blog.db")
+
+    with ExitStack() as stack:
+        servers = [Server(tmp_path, url, SECRET_KEY=None) for _ in range(4)]
+        await asyncio.gather(
+            *(asyncio.to_thread(stack.enter_context, server) for server in servers)
+        )
+        for n, server in enumerate(servers):
+            async with server.client() as client:
+                await sign_up(client, f"User{n}")
+        async with servers[0].client() as client:
+            users = (await client.get("/users")).json()
+
+    assert len(users) == 4
+    assert sorted(path.name for path in tmp_path.glob("*.key")) == ["blog.db.key"]
+    assert "Running upgrade" in "".join(server.log for server in servers)
+
+
+async def test_neither_the_log_nor_the_database_holds_a_secret(tmp_path: Path, shared_url: URL):
+    with Server(tmp_path, shared_url) as server:
+        async with server.client() as ann:
+            await sign_up(ann, "Ann")
+            login = {"username": "ann@example.com", "password": PASSWORD}
+            token = (await ann.post("/auth", data=login)).json()["access_token"]
+            await ann.post("/auth", data=login | {"password": "hunter2-wrong"})
+            await ann.post("/auth?password=hunter2", data=login)
+            await ann.post("/users", json={"email": "a@example.com", "password": "hunter2\0"})
+            await ann.put("/users/me/password", json={"current_password": "hunter2"})
+            await ann.get("/users/me", headers={"Authorization": "Bearer hunter2"})
+        server.stop()
+    engine = create_async_engine(shared_url)
+    async with engine.connect() as connection:
+        rows = ""
+        for table in Base.metadata.sorted_tables:
+            rows += str((await connection.execute(table.select())).all())
+    await engine.dispose()
+
+    assert "ann@example.com" in rows
+    assert server.log.count("/auth 200") == 2
+    for secret in (PASSWORD, token, ann.headers["Authorization"].split()[1], "hunter2"):
+        assert secret not in server.log
+        assert secret not in rows
+        for file in tmp_path.iterdir():
+            assert secret.encode() not in file.read_bytes(), file
