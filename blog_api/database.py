@@ -40,10 +40,11 @@ PLACE_SECONDS = 1.0
 # How long a writer on SQLite waits for the other writers, who are at work meanwhile.
 SQLITE_LOCK_SECONDS = 5.0
 
-# What Postgres says of its own state, not of our statement: starting, stopping, full,
-# deadlock, time-out, tables that are not migrated yet, a plan from before a migration.
-TROUBLE_SQLSTATES = {"40001", "40P01", "42P01", "42703", "53300", "55P03", "57014", "0A000"}
-TROUBLE_SQLSTATE_CLASSES = ("08", "57P")
+# What Postgres says of its own state, not of our statement: unreachable, closed to us, full,
+# starting or stopping, read-only, deadlock, time-out, tables that are not migrated yet, a plan
+# from before a migration. https://www.postgresql.org/docs/current/errcodes-appendix.html
+TROUBLE_SQLSTATES = {"0A000", "25006", "40001", "40P01", "42703", "42P01", "55P03", "57014"}
+TROUBLE_SQLSTATE_CLASSES = ("08", "28", "3D", "53", "57P", "58")
 TROUBLE_SQLITE_CODES = {
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,

@@ -1,5 +1,6 @@
 """Migrations: the only thing that makes or changes tables."""
 
+import sqlite3
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import cache
@@ -42,6 +43,9 @@ def current_revision(connection: Connection) -> str | None:
 @asynccontextmanager
 async def migration_connection(settings: Settings) -> AsyncGenerator[AsyncConnection]:
     """A transaction that no other migration runs beside, without foreign keys on SQLite."""
+    file = sqlite_file(settings.database_url)
+    if file is not None:
+        check_file(file)
     engine = make_engine(settings.database_url, foreign_keys=False)
     exclusive = engine.execution_options(sqlite_begin="IMMEDIATE")
     try:
@@ -52,6 +56,18 @@ async def migration_connection(settings: Settings) -> AsyncGenerator[AsyncConnec
             yield connection
     finally:
         await engine.dispose()
+
+
+def check_file(file: Path) -> None:
+    """Raise OSError where SQLite cannot open the file.
+
+    Before anything else does: aiosqlite would leave a thread behind, and the lock would make
+    a missing folder without a word.
+    """
+    try:
+        sqlite3.connect(file).close()
+    except sqlite3.Error as error:
+        raise OSError(f"{error}: {file}") from None
 
 
 def alembic_config(connection: Connection) -> Config:
@@ -87,11 +103,10 @@ async def migrate_in_memory(database: Database) -> None:
 async def prepare_file(settings: Settings, file: Path) -> str:
     """Migrate a SQLite file; returns the secret key, which gets a file beside it if not set.
 
-    Under a lock, since several workers start at once. Raises FileNotFoundError where the
-    file's folder is missing, which the lock would make without a word.
+    Under a lock, since several workers start at once. Raises OSError where the file cannot
+    be opened.
     """
-    if not file.parent.is_dir():
-        raise FileNotFoundError(f"The folder of the database is missing: {file.parent}")
+    check_file(file)
     async with AsyncFileLock(f"{file}.lock"):
         await migrate(settings)
         if settings.secret_key is not None:

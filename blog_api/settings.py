@@ -33,6 +33,13 @@ ASYNC_DRIVERS = {
     "sqlite+aiosqlite": "sqlite+aiosqlite",
 }
 
+# What may follow the `?` of a database URL: what the drivers take as text.
+URL_PARAMETERS = {
+    "sqlite": {"cache", "mode", "uri"},
+    "postgresql": {"host", "port", "prepared_statement_cache_size", "ssl", "target_session_attrs"},
+}
+SSL_MODES = {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
+
 # Kubernetes sets these in every pod that stands beside a Service named `blog`.
 KUBERNETES_PREFIXES = ("BLOG_PORT", "BLOG_SERVICE_")
 
@@ -49,10 +56,15 @@ def parse_database_url(value: object) -> URL:
         raise ValueError("is not a database URL") from None
     if url.drivername not in ASYNC_DRIVERS:
         raise ValueError("takes postgresql://… or sqlite:///…")
+    url = url.set(drivername=ASYNC_DRIVERS[url.drivername])
     if "sslmode" in url.query:
         url = url.update_query_dict({"ssl": url.query["sslmode"]})
         url = url.difference_update_query(["sslmode"])
-    return url.set(drivername=ASYNC_DRIVERS[url.drivername])
+    if unknown := url.query.keys() - URL_PARAMETERS[url.get_backend_name()]:
+        raise ValueError(f"has parameters that are not known: {', '.join(sorted(unknown))}")
+    if url.query.get("ssl", "prefer") not in SSL_MODES:
+        raise ValueError(f"takes for ssl one of {', '.join(sorted(SSL_MODES))}")
+    return url
 
 
 def sqlite_file(url: URL) -> Path | None:

@@ -67,6 +67,8 @@ def test_settings_are_read_from_a_file_and_the_environment_goes_first(
     [
         ("BLOG_DATABASE_URL", "mysql://hunter2@localhost/blog"),
         ("BLOG_DATABASE_URL", "hunter2"),
+        ("BLOG_DATABASE_URL", "postgresql://a:hunter2@b/c?nonsense=1"),
+        ("BLOG_DATABASE_URL", "postgresql://a:hunter2@b/c?sslmode=nonsense"),
         ("BLOG_SECRET_KEY", "hunter2"),
         ("BLOG_POOL_SIZE", "0"),
         ("BLOG_POOL_SIZE", "many"),

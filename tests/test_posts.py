@@ -56,7 +56,7 @@ async def test_a_time_is_shown_in_utc(ann: AsyncClient):
     [
         "2020-01-01", "2020-01-01T00:00:00", "1577836800", 1577836800, 0, "", "now", True,
         "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2020-02-30T00:00:00Z",
-        "２０２０-01-01T00:00:00Z",
+        "\uff12\uff10\uff12\uff10-01-01T00:00:00Z",
     ],
 )  # fmt: skip
 async def test_what_is_no_time_is_refused(ann: AsyncClient, published_at: object):

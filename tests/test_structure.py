@@ -1,0 +1,181 @@
+"""Rules about the code that a reviewer would otherwise have to remember."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from fastapi.dependencies.models import Dependant
+from fastapi.params import Form
+from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
+from sqlmodel import SQLModel
+
+import blog_api
+from blog_api.database import Base, get_session
+from blog_api.main import create_app
+from blog_api.settings import Settings
+from blog_api.tokens import get_current_token, get_token
+from tests.conftest import CHEAP, make_settings
+
+PACKAGE = Path(blog_api.__file__).parent
+README = (PACKAGE.parent / "README.md").read_text()
+MAX_LINES = 320
+
+
+@pytest.fixture(scope="module")
+def built() -> FastAPI:
+    """An application that is never started."""
+    return create_app(make_settings(database_url="sqlite://", **CHEAP))
+
+
+@pytest.fixture(scope="module")
+def openapi(built: FastAPI) -> dict[str, Any]:
+    return built.openapi()
+
+
+def routes_of(app: FastAPI) -> Iterator[RouteContext]:
+    for route in iter_route_contexts(app.routes):
+        if isinstance(route.original_route, APIRoute):
+            yield route
+
+
+def operations_of(openapi: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, operations in openapi["paths"].items():
+        for method, operation in operations.items():
+            yield f"{method.upper()} {path}", operation
+
+
+def calls_of(dependant: Dependant) -> set[object]:
+    """The functions of all its dependencies."""
+    return {dependant.call}.union(*(calls_of(one) for one in dependant.dependencies))
+
+
+def modules_of_the_readme() -> list[str]:
+    """The module map's rows, in their order."""
+    table = README.partition("## The modules")[2].partition("\n## ")[0]
+    return re.findall(r"^\| `(\w+)\.py`", table, re.MULTILINE)
+
+
+def test_the_module_map_is_complete():
+    modules = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
+
+    assert sorted(modules_of_the_readme()) == sorted(modules)
+
+
+def test_a_module_imports_only_those_above_it():
+    order = modules_of_the_readme()
+
+    for place, module in enumerate(order):
+        tree = ast.parse((PACKAGE / f"{module}.py").read_text())
+        imported = {
+            name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("blog_api")
+            for name in (
+                [node.module.removeprefix("blog_api.")]
+                if node.module and node.module != "blog_api"
+                else [alias.name for alias in node.names]
+            )
+        }
+        assert imported <= set(order[:place]), module
+
+
+def test_no_module_is_crowded():
+    for path in PACKAGE.glob("*.py"):
+        assert len(path.read_text().splitlines()) <= MAX_LINES, path.name
+
+
+def test_every_module_names_its_subject_in_one_line():
+    for path in PACKAGE.glob("*.py"):
+        docstring = ast.get_docstring(ast.parse(path.read_text()))
+        assert docstring, path.name
+        assert "\n" not in docstring, path.name
+
+
+def test_every_setting_stands_in_the_readme():
+    for field in Settings.model_fields:
+        assert f"| `BLOG_{field.upper()}`" in README, field
+
+
+def test_every_relationship_says_how_it_loads():
+    for mapper in Base._sa_registry.mappers:
+        for relationship in mapper.relationships:
+            assert relationship.lazy in {"joined", "selectin", "raise"}, relationship
+
+
+def test_every_table_has_a_plural_name():
+    for table in Base.metadata.sorted_tables:
+        assert table.name.endswith("s"), table.name
+
+
+def test_every_route_has_a_sentence_and_a_name_of_its_own(openapi: dict[str, Any]):
+    operations = [operation for _, operation in operations_of(openapi)]
+
+    assert len({operation["operationId"] for operation in operations}) == len(operations)
+    for operation in operations:
+        assert operation["description"].endswith("."), operation["operationId"]
+        assert operation["tags"], operation["operationId"]
+
+
+def test_every_route_lists_its_problems(built: FastAPI, openapi: dict[str, Any]):
+    for route in routes_of(built):
+        if not route.include_in_schema:
+            continue
+        (method,) = route.methods or {"none"}
+        operation = openapi["paths"][route.path_format][method.lower()]
+        calls = calls_of(route.dependant)
+        expected = set()
+        if "requestBody" in operation:
+            expected |= {"400", "409", "413", "422"}
+        if "parameters" in operation:
+            expected |= {"422"}
+        if get_session in calls:
+            expected |= {"503"}
+        if get_token in calls:
+            expected |= {"400", "401"}
+        if get_current_token in calls:
+            assert "NotAuthenticated" in str(operation["responses"]["401"]), route.name
+
+        assert expected <= operation["responses"].keys(), route.name
+
+
+def test_every_problem_in_the_documentation_is_a_problem_document(openapi: dict[str, Any]):
+    for name, operation in operations_of(openapi):
+        for status, response in operation["responses"].items():
+            if int(status) >= 400:
+                assert response["content"].keys() == {"application/problem+json"}, name
+
+
+def test_no_body_is_a_table_and_each_forbids_unknown_fields(built: FastAPI):
+    bodies = [(route, body) for route in routes_of(built) for body in route.dependant.body_params]
+
+    assert len(bodies) > 8
+    for route, body in bodies:
+        model = body.field_info.annotation
+        assert isinstance(model, type) and issubclass(model, SQLModel), route.name
+        assert not model.model_config.get("table"), route.name
+        assert isinstance(body.field_info, Form) or model.model_config.get("extra") == "forbid"
+
+
+def test_nothing_that_comes_in_is_without_a_bound(openapi: dict[str, Any]):
+    schemas = openapi["components"]["schemas"]
+    inputs: dict[str, dict[str, Any]] = {}
+    for name, operation in operations_of(openapi):
+        for parameter in operation.get("parameters", []):
+            inputs[f"{name} {parameter['name']}"] = parameter["schema"]
+        for content in operation.get("requestBody", {}).get("content", {}).values():
+            body = schemas[content["schema"]["$ref"].rpartition("/")[2]]
+            inputs |= {f"{name} {key}": value for key, value in body["properties"].items()}
+
+    assert len(inputs) > 20
+    for name, schema in inputs.items():
+        for one in schema.get("anyOf", [schema]):
+            if one["type"] == "string":
+                assert "maxLength" in one or one.get("format") == "date-time", name
+            elif one["type"] == "integer":
+                assert {"minimum", "maximum"} <= one.keys(), name
+            else:
+                assert one["type"] == "null", name
