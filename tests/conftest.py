@@ -1,10 +1,10 @@
 """People with their clients, and the database that they share."""
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 from fastapi import FastAPI
@@ -127,15 +127,19 @@ async def bob(empty_app: FastAPI) -> AsyncGenerator[AsyncClient]:
         yield client
 
 
+class ChangeUser(Protocol):
+    async def __call__(self, email: str, **values: object) -> None: ...
+
+
 @pytest.fixture
-async def deactivate(empty_app: FastAPI) -> Callable[[str], Awaitable[None]]:
-    """What an administrator does to an account, by its address."""
+async def change_user(empty_app: FastAPI) -> ChangeUser:
+    """What only an administrator does to an account, by its address."""
 
-    async def deactivate(email: str) -> None:
+    async def change_user(email: str, **values: object) -> None:
         async with empty_app.state.database.session(writes=True) as session:
-            await session.exec(update(User).where(col(User.email) == email).values(is_active=False))
+            await session.exec(update(User).where(col(User.email) == email).values(**values))
 
-    return deactivate
+    return change_user
 
 
 @pytest.fixture

@@ -1,11 +1,9 @@
 """One's own account: reading it, changing it, leaving."""
 
-from collections.abc import Awaitable, Callable
-
 import pytest
 from httpx import AsyncClient
 
-from tests.conftest import PASSWORD, sign_up
+from tests.conftest import PASSWORD, ChangeUser, sign_up
 
 NEW_PASSWORD = "battery staple"
 LOG_IN = {"username": "ann@example.com", "password": PASSWORD}
@@ -169,12 +167,12 @@ async def test_an_address_is_free_again_after_leaving(ann: AsyncClient, anonymou
 async def test_an_account_needs_a_token_of_somebody_active(
     ann: AsyncClient,
     anonymous: AsyncClient,
-    deactivate: Callable[[str], Awaitable[None]],
+    change_user: ChangeUser,
     method: str,
     path: str,
     body: dict[str, str] | None,
 ):
-    await deactivate("ann@example.com")
+    await change_user("ann@example.com", is_active=False)
 
     assert (await anonymous.request(method, path, json=body)).status_code == 401
     assert (await ann.request(method, path, json=body)).json()["detail"] == "Inactive user"

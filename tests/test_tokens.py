@@ -1,13 +1,12 @@
 """Signing up, logging in and out, and what a token is good for."""
 
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
 import time_machine
 from httpx import AsyncClient
 
-from tests.conftest import PASSWORD
+from tests.conftest import PASSWORD, ChangeUser
 
 SIGN_UP = {"email": "carl@example.com", "name": "Carl", "password": PASSWORD}
 LOG_IN = {"username": "ann@example.com", "password": PASSWORD}
@@ -169,10 +168,8 @@ async def test_logging_out_revokes_the_token_that_is_presented(ann: AsyncClient)
     assert (await ann.get("/users/me")).status_code == 200
 
 
-async def test_an_inactive_user_is_turned_away(
-    ann: AsyncClient, deactivate: Callable[[str], Awaitable[None]]
-):
-    await deactivate("ann@example.com")
+async def test_an_inactive_user_is_turned_away(ann: AsyncClient, change_user: ChangeUser):
+    await change_user("ann@example.com", is_active=False)
 
     for response in (
         await ann.get("/users/me"),
@@ -186,10 +183,34 @@ async def test_an_inactive_user_is_turned_away(
 
 
 async def test_only_the_right_password_learns_that_an_account_is_inactive(
-    ann: AsyncClient, deactivate: Callable[[str], Awaitable[None]]
+    ann: AsyncClient, change_user: ChangeUser
 ):
-    await deactivate("ann@example.com")
+    await change_user("ann@example.com", is_active=False)
 
     response = await ann.post("/auth", data=LOG_IN | {"password": "wrong horse"})
 
     assert response.json()["detail"] == "Incorrect email or password"
+
+
+async def test_a_hash_of_bcrypt_logs_in_and_is_replaced(ann: AsyncClient, change_user: ChangeUser):
+    # The hash of "secret" in FastAPI's tutorial.
+    bcrypt = "$2b$12$EixZaYVK1fsbw1ZfbX3OXePaWxn96p36WQoeG6Lruj3vjPGga31lW"
+    await change_user("ann@example.com", password_hash=bcrypt)
+
+    answers = [
+        await ann.post("/auth", data=LOG_IN | {"password": password})
+        for password in ("secret", "secret", PASSWORD, "s" * 73)
+    ]
+
+    assert [answer.status_code for answer in answers] == [200, 200, 400, 400]
+
+
+@pytest.mark.parametrize("password_hash", ["", "!", "$argon2id$nonsense", "$2b$12$nonsense"])
+async def test_nobody_logs_in_by_a_hash_of_no_kind(
+    ann: AsyncClient, change_user: ChangeUser, password_hash: str
+):
+    await change_user("ann@example.com", password_hash=password_hash)
+
+    response = await ann.post("/auth", data=LOG_IN)
+
+    assert response.status_code == 400
