@@ -17,6 +17,9 @@ from blog_api.migrating import head_revision, migrate, prepare_file
 from blog_api.settings import load_settings, refuse, sqlite_file
 
 GRACEFUL_SHUTDOWN_SECONDS = 10
+# A worker answers only once Python has started and read this module. Uvicorn's own five seconds
+# kill and restart workers for ever on a machine that is busy enough.
+WORKER_START_SECONDS = 60
 
 LOGGING: dict[str, Any] = {
     "version": 1,
@@ -85,6 +88,7 @@ def serve(
         server_header=False,
         forwarded_allow_ips=list(settings.trusted_proxies),
         timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_SECONDS,
+        timeout_worker_healthcheck=WORKER_START_SECONDS,
     )
 
 

@@ -37,8 +37,9 @@ SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
 # How long a request waits for its turn and its connection, in seconds.
 PLACE_SECONDS = 1.0
-# How long a writer on SQLite waits for the other writers, who are at work meanwhile.
-SQLITE_LOCK_SECONDS = 5.0
+# How long a statement may take on Postgres, where it may wait for somebody's lock; and how long
+# a writer waits on SQLite for the other writers.
+STATEMENT_SECONDS = 5.0
 
 # What Postgres says of its own state, not of our statement: unreachable, closed to us, full,
 # starting or stopping, read-only, deadlock, time-out, tables that are not migrated yet, a plan
@@ -86,11 +87,11 @@ class RowRead(SQLModel):
     updated_at: datetime
 
 
-def make_engine(url: URL, *, pool_size: int = 1, foreign_keys: bool = True) -> AsyncEngine:
+def make_engine(url: URL, *, pool_size: int = 1, for_migrations: bool = False) -> AsyncEngine:
     """An engine that has not connected yet.
 
-    `foreign_keys=False` is for migrations: SQLite's batch mode drops and makes tables anew,
-    which would delete their children's rows.
+    Migrations take as long as they take, and do without foreign keys on SQLite: its batch mode
+    drops tables and makes them anew, which would delete their children's rows.
     """
     options: dict[str, Any] = {"hide_parameters": True}
     if url.get_backend_name() == "sqlite":
@@ -99,8 +100,10 @@ def make_engine(url: URL, *, pool_size: int = 1, foreign_keys: bool = True) -> A
         else:
             options |= {"pool_size": pool_size, "max_overflow": 0}
         engine = create_async_engine(url, **options)
-        set_up_sqlite(engine, foreign_keys=foreign_keys)
+        set_up_sqlite(engine, foreign_keys=not for_migrations)
         return engine
+    if not for_migrations:
+        options["connect_args"] = {"command_timeout": STATEMENT_SECONDS}
     return create_async_engine(
         url, pool_size=pool_size, max_overflow=0, pool_timeout=1, pool_pre_ping=True, **options
     )
@@ -116,7 +119,7 @@ def set_up_sqlite(engine: AsyncEngine, *, foreign_keys: bool) -> None:
     def connect(dbapi_connection: Any, _record: object) -> None:
         dbapi_connection.isolation_level = None
         cursor = dbapi_connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout = {int(SQLITE_LOCK_SECONDS * 1000)}")
+        cursor.execute(f"PRAGMA busy_timeout = {int(STATEMENT_SECONDS * 1000)}")
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA synchronous = NORMAL")
         cursor.execute(f"PRAGMA foreign_keys = {foreign_keys:d}")
@@ -177,7 +180,7 @@ class Database:
     async def enter(self, session: AsyncSession) -> None:
         """Wait for a place, take a connection and begin."""
         writes_sqlite = self._write_lock is not None and "writes" in session.info
-        with anyio.fail_after(SQLITE_LOCK_SECONDS if writes_sqlite else PLACE_SECONDS):
+        with anyio.fail_after(STATEMENT_SECONDS if writes_sqlite else PLACE_SECONDS):
             if self._write_lock is not None and writes_sqlite:
                 await self._take(self._write_lock, session)
             await self._take(self._places, session)
@@ -234,7 +237,7 @@ def is_trouble(error: DBAPIError) -> bool:
 def describe(error: Exception) -> str:
     """The driver's own words, without the statement."""
     cause = getattr(error, "orig", None) or error
-    return f"{type(cause).__name__}: {cause}"
+    return f"{type(cause).__name__}: {str(cause) or 'no answer in time'}"
 
 
 async def get_session(request: Request) -> AsyncGenerator[AsyncSession]:

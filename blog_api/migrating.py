@@ -46,7 +46,7 @@ async def migration_connection(settings: Settings) -> AsyncGenerator[AsyncConnec
     file = sqlite_file(settings.database_url)
     if file is not None:
         check_file(file)
-    engine = make_engine(settings.database_url, foreign_keys=False)
+    engine = make_engine(settings.database_url, for_migrations=True)
     exclusive = engine.execution_options(sqlite_begin="IMMEDIATE")
     try:
         async with exclusive.begin() as connection:
