@@ -34,6 +34,7 @@ MAX_BODY_BYTES = 8 * 1024 * 1024
 EXPOSED_HEADERS = ("Retry-After", "WWW-Authenticate", "X-Process-Time", "X-Request-ID")
 
 TAGS = [
+    {"name": "index", "description": "What this is, and where to go on."},
     {"name": "users", "description": "Accounts and public profiles."},
     {"name": "tokens", "description": "Signing up, logging in and out."},
     {"name": "me", "description": "One's own account."},
@@ -52,7 +53,7 @@ class Index(SQLModel):
     links: dict[str, str]
 
 
-@router.get("/", tags=["health"])
+@router.get("/", tags=["index"])
 async def read_index(request: Request) -> Index:
     """Tell the name, the version and where the documentation is."""
     settings: Settings = request.app.state.settings

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from blog_api.__main__ import cli
 from blog_api.settings import parse_database_url
-from tests.conftest import SECRET_KEY
+from tests.conftest import SECRET_KEY, wipeable_url
 from tests.processes import Server
 
 runner = CliRunner()
@@ -190,3 +190,11 @@ async def test_the_first_start_makes_a_database_and_a_private_key(folder: Path):
     assert first == second
     assert len(first) >= 32
     assert stat.S_IMODE((folder / "blog.db.key").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("name", ["blog", "production", ""])
+def test_the_tests_wipe_no_database_but_one_for_tests(monkeypatch: pytest.MonkeyPatch, name: str):
+    monkeypatch.setenv("TEST_DATABASE_URL", f"postgresql://ann@db.example/{name}")
+
+    with pytest.raises(pytest.exit.Exception, match="must contain 'test'"):
+        wipeable_url()
