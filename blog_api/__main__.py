@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from blog_api.database import describe
 from blog_api.migrating import head_revision, migrate, prepare_file
+from blog_api.security import BadKeyFile
 from blog_api.settings import load_settings, refuse, sqlite_file
 
 GRACEFUL_SHUTDOWN_SECONDS = 10
@@ -39,9 +40,15 @@ def run(work: Coroutine[Any, Any, object]) -> None:
     """Run it; what is wrong with the database is a line and exit status 1."""
     try:
         asyncio.run(work)
-    except (OSError, SQLAlchemyError, CommandError) as error:
-        print(f"blog-api: {describe(error)}", file=sys.stderr)
-        raise typer.Exit(1) from None
+    except BadKeyFile as error:
+        print(f"blog-api: {error}", file=sys.stderr)
+    except CommandError as error:
+        print(f"blog-api: {error}: is this version older than the database?", file=sys.stderr)
+    except (OSError, SQLAlchemyError) as error:
+        print(f"blog-api: BLOG_DATABASE_URL: {describe(error)}", file=sys.stderr)
+    else:
+        return
+    raise typer.Exit(1)
 
 
 class ServeByDefault(TyperGroup):
@@ -55,7 +62,7 @@ class ServeByDefault(TyperGroup):
 
 cli = typer.Typer(
     cls=ServeByDefault,
-    help="A blog as a JSON API. Without a command it serves.",
+    help="A blog as a JSON API. Without a command it serves: blog-api --port 9000.",
     add_completion=False,
     pretty_exceptions_enable=False,
 )

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import anyio
 from anyio import CapacityLimiter
 from fastapi import Depends, Request
-from sqlalchemy import URL, Connection, MetaData, event
+from sqlalchemy import URL, Connection, ExceptionContext, MetaData, event
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
@@ -54,6 +54,8 @@ TROUBLE_SQLITE_CODES = {
     sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_CANTOPEN,
 }
+UNIQUE_VIOLATIONS = {"23505", sqlite3.SQLITE_CONSTRAINT_UNIQUE}
+FOREIGN_KEY_VIOLATIONS = {"23503", sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY}
 
 
 class Base(SQLModel, registry=registry(metadata=MetaData(naming_convention=CONSTRAINT_NAMES))):
@@ -104,9 +106,12 @@ def make_engine(url: URL, *, pool_size: int = 1, for_migrations: bool = False) -
         return engine
     if not for_migrations:
         options["connect_args"] = {"command_timeout": STATEMENT_SECONDS}
-    return create_async_engine(
+    engine = create_async_engine(
         url, pool_size=pool_size, max_overflow=0, pool_timeout=1, pool_pre_ping=True, **options
     )
+    if not for_migrations:
+        event.listen(engine.sync_engine, "handle_error", raise_unavailable)
+    return engine
 
 
 def set_up_sqlite(engine: AsyncEngine, *, foreign_keys: bool) -> None:
@@ -180,11 +185,14 @@ class Database:
     async def enter(self, session: AsyncSession) -> None:
         """Wait for a place, take a connection and begin."""
         writes_sqlite = self._write_lock is not None and "writes" in session.info
-        with anyio.fail_after(STATEMENT_SECONDS if writes_sqlite else PLACE_SECONDS):
-            if self._write_lock is not None and writes_sqlite:
-                await self._take(self._write_lock, session)
-            await self._take(self._places, session)
-            await session.connection()
+        try:
+            with anyio.fail_after(STATEMENT_SECONDS if writes_sqlite else PLACE_SECONDS):
+                if self._write_lock is not None and writes_sqlite:
+                    await self._take(self._write_lock, session)
+                await self._take(self._places, session)
+                await session.connection()
+        except (PoolTimeout, OSError) as error:
+            raise unavailable(error) from error
 
     def leave(self, session: AsyncSession) -> None:
         held: list[CapacityLimiter] = session.info.setdefault("held", [])
@@ -214,24 +222,55 @@ def translate_errors() -> Iterator[None]:
     """Make problems of what a database in trouble and a lost race raise."""
     try:
         yield
-    except (IntegrityError, StaleDataError) as error:
+    except StaleDataError as error:
         raise Conflict from error
-    except (PoolTimeout, OSError, DBAPIError) as error:
-        if isinstance(error, DBAPIError) and not is_trouble(error):
+    except DBAPIError as error:
+        if is_unique_violation(error) or is_foreign_key_violation(error):
+            log.warning("A lost race: %s", describe(error))
+            raise Conflict from error
+        if not is_trouble(error):
             raise
-        log.warning("The database is unavailable: %s", describe(error))
-        raise ServiceUnavailable from error
+        raise unavailable(error) from error
+
+
+def raise_unavailable(context: ExceptionContext) -> None:
+    """The drivers' own time-outs and broken connections, which SQLAlchemy passes on as they are.
+
+    Caught where they arise: a route's own OSError is not the database's.
+    """
+    if isinstance(context.original_exception, OSError):
+        raise unavailable(context.original_exception) from context.original_exception
+
+
+def unavailable(error: Exception) -> ServiceUnavailable:
+    log.warning("The database is unavailable: %s", describe(error))
+    return ServiceUnavailable()
+
+
+def is_unique_violation(error: DBAPIError) -> bool:
+    return error_code(error) in UNIQUE_VIOLATIONS
+
+
+def is_foreign_key_violation(error: DBAPIError) -> bool:
+    return error_code(error) in FOREIGN_KEY_VIOLATIONS
+
+
+def error_code(error: DBAPIError) -> str | int | None:
+    """Postgres' SQLSTATE, or SQLite's extended result code."""
+    sqlstate: str | None = getattr(error.orig, "sqlstate", None)
+    code: int | None = getattr(error.orig, "sqlite_errorcode", None)
+    return sqlstate or code
 
 
 def is_trouble(error: DBAPIError) -> bool:
     """Whether the database is in trouble, rather than our statement wrong."""
     if error.connection_invalidated:
         return True
-    sqlstate = getattr(error.orig, "sqlstate", None)
-    if sqlstate is not None:
-        return sqlstate in TROUBLE_SQLSTATES or sqlstate.startswith(TROUBLE_SQLSTATE_CLASSES)
+    code = error_code(error)
+    if isinstance(code, str):
+        return code in TROUBLE_SQLSTATES or code.startswith(TROUBLE_SQLSTATE_CLASSES)
     # The low byte of an extended result code is the primary one.
-    return getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in TROUBLE_SQLITE_CODES
+    return code is not None and code & 0xFF in TROUBLE_SQLITE_CODES
 
 
 def describe(error: Exception) -> str:
@@ -256,7 +295,9 @@ async def flush(session: AsyncSession, *, or_raise: type[Exception]) -> None:
     """Write what is pending; the database judges whether it is unique."""
     try:
         await session.flush()
-    except IntegrityError:
+    except IntegrityError as error:
+        if not is_unique_violation(error):
+            raise
         raise or_raise from None
 
 

@@ -8,10 +8,11 @@ from http import HTTPStatus
 from operator import or_
 from typing import Any, ClassVar
 
-from fastapi import Request, status
+from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field, create_model
+from starlette import status as codes
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import Scope
@@ -67,43 +68,47 @@ MODELS: dict[type[Problem], type[BaseModel]] = {}
 
 
 class BadRequest(Problem):
-    status = status.HTTP_400_BAD_REQUEST
+    status = codes.HTTP_400_BAD_REQUEST
     detail = "The request could not be read"
 
 
 class Unauthorized(Problem):
-    status = status.HTTP_401_UNAUTHORIZED
+    status = codes.HTTP_401_UNAUTHORIZED
     headers: ClassVar = {"WWW-Authenticate": "Bearer"}
 
 
 class Forbidden(Problem):
-    status = status.HTTP_403_FORBIDDEN
+    status = codes.HTTP_403_FORBIDDEN
 
 
 class NotFound(Problem):
-    status = status.HTTP_404_NOT_FOUND
+    status = codes.HTTP_404_NOT_FOUND
     detail = "There is nothing at this address"
 
 
 class MethodNotAllowed(Problem):
-    status = status.HTTP_405_METHOD_NOT_ALLOWED
+    status = codes.HTTP_405_METHOD_NOT_ALLOWED
     detail = "This address does not take this method"
 
 
 class Conflict(Problem):
     """Another request changed the same thing at the same time; ask again."""
 
-    status = status.HTTP_409_CONFLICT
+    status = codes.HTTP_409_CONFLICT
     detail = "Another request changed the same thing at the same time"
 
 
+class UntrustedHost(BadRequest):
+    detail = "This host name is not served here"
+
+
 class ContentTooLarge(Problem):
-    status = status.HTTP_413_CONTENT_TOO_LARGE
+    status = codes.HTTP_413_CONTENT_TOO_LARGE
     detail = "The body is too large"
 
 
 class UriTooLong(Problem):
-    status = status.HTTP_414_URI_TOO_LONG
+    status = codes.HTTP_414_URI_TOO_LONG
     detail = "The address is too long"
 
 
@@ -122,7 +127,7 @@ def field_missing(*loc: str) -> FieldError:
 class ValidationFailed(Problem):
     """The request breaks a rule; each mistake is listed."""
 
-    status = status.HTTP_422_UNPROCESSABLE_CONTENT
+    status = codes.HTTP_422_UNPROCESSABLE_CONTENT
     detail = "The request is not valid"
 
     def __init__(self, errors: Sequence[FieldError]) -> None:
@@ -137,12 +142,12 @@ class ValidationFailed(Problem):
 
 
 class InternalServerError(Problem):
-    status = status.HTTP_500_INTERNAL_SERVER_ERROR
+    status = codes.HTTP_500_INTERNAL_SERVER_ERROR
     detail = "Something went wrong here; the log knows this answer by its instance"
 
 
 class ServiceUnavailable(Problem):
-    status = status.HTTP_503_SERVICE_UNAVAILABLE
+    status = codes.HTTP_503_SERVICE_UNAVAILABLE
     detail = "The service is not available right now"
     headers: ClassVar = {"Retry-After": "1"}
 
@@ -150,9 +155,9 @@ class ServiceUnavailable(Problem):
 # What any route that takes a body and writes can answer.
 BODY_PROBLEMS = (BadRequest, Conflict, ContentTooLarge, ValidationFailed)
 
+# What FastAPI and Starlette raise by themselves.
 BY_STATUS = {
-    problem.status: problem
-    for problem in (BadRequest, NotFound, MethodNotAllowed, ContentTooLarge, InternalServerError)
+    problem.status: problem for problem in (BadRequest, NotFound, MethodNotAllowed, ContentTooLarge)
 }
 
 
@@ -169,17 +174,23 @@ def raises(*problems: type[Problem]) -> dict[int | str, dict[str, Any]]:
 
 def problem_response(problem: Problem, scope: Scope) -> JSONResponse:
     """The answer for a problem; `scope` knows the request's id."""
+    document = {
+        "type": problem.urn(),
+        "title": problem.title(),
+        "status": problem.status,
+        "detail": problem.detail,
+        **problem.content(),
+    }
+    return document_response(document, scope, problem.headers)
+
+
+def document_response(
+    document: dict[str, Any], scope: Scope, headers: Mapping[str, str] | None
+) -> JSONResponse:
     return JSONResponse(
-        {
-            "type": problem.urn(),
-            "title": problem.title(),
-            "status": problem.status,
-            "detail": problem.detail,
-            "instance": f"urn:uuid:{scope['state']['request_id']}",
-            **problem.content(),
-        },
-        status_code=problem.status,
-        headers=problem.headers,
+        document | {"instance": f"urn:uuid:{scope['state']['request_id']}"},
+        status_code=document["status"],
+        headers=headers,
         media_type=MEDIA_TYPE,
     )
 
@@ -189,12 +200,18 @@ async def handle_problem(request: Request, problem: Problem) -> JSONResponse:
 
 
 async def handle_http_exception(request: Request, error: HTTPException) -> JSONResponse:
-    """What FastAPI and Starlette raise by themselves, for routing and for unreadable bodies."""
-    problem = BY_STATUS.get(error.status_code, BadRequest)()
-    response = problem_response(problem, request.scope)
-    if error.status_code == status.HTTP_405_METHOD_NOT_ALLOWED:
+    """An error that is no `Problem`: of routing, of an unreadable body, or a route's own."""
+    code = error.status_code
+    if code == codes.HTTP_405_METHOD_NOT_ALLOWED:
+        response = problem_response(MethodNotAllowed(), request.scope)
         response.headers["Allow"] = ", ".join(allowed_methods(request))
-    return response
+        return response
+    if code in BY_STATUS:
+        return problem_response(BY_STATUS[code](), request.scope)
+    # RFC 9457, 4.2.1: a type that says no more than the status does.
+    phrase = HTTPStatus(code).phrase
+    document = {"type": "about:blank", "title": phrase, "status": code, "detail": phrase}
+    return document_response(document, request.scope, error.headers)
 
 
 async def handle_validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -207,6 +224,9 @@ def field_error(found: Mapping[str, Any]) -> FieldError:
     loc = list(found["loc"])
     if found["type"] == "extra_forbidden":
         return FieldError(loc=loc[:-1], type="extra_forbidden", msg="There is an unknown field")
+    if found["type"] == "model_attributes_type":
+        msg = "Send a JSON object, with Content-Type: application/json"
+        return FieldError(loc=loc, type="no_object", msg=msg)
     return FieldError(loc=loc, type=found["type"], msg=found["msg"])
 
 
@@ -235,6 +255,7 @@ def set_media_type(openapi: dict[str, Any]) -> dict[str, Any]:
     for operations in openapi["paths"].values():
         for operation in operations.values():
             for code, response in operation["responses"].items():
-                if int(code) >= 400 and "application/json" in response["content"]:
-                    response["content"][MEDIA_TYPE] = response["content"].pop("application/json")
+                content = response.get("content", {})
+                if code >= "400" and "application/json" in content:
+                    content[MEDIA_TYPE] = content.pop("application/json")
     return openapi

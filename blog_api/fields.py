@@ -108,9 +108,15 @@ Email = Annotated[
     AfterValidator(check_email),
 ]
 
+# A password to compare, and one to choose: how short that may be, `Passwords` judges.
 Password = Annotated[
     SecretStr,
     Field(schema_extra={"json_schema_extra": {"maxLength": PASSWORD_MAX_LENGTH}}),
+    AfterValidator(check_password),
+]
+NewPassword = Annotated[
+    SecretStr,
+    Field(schema_extra={"json_schema_extra": {"minLength": 8, "maxLength": PASSWORD_MAX_LENGTH}}),
     AfterValidator(check_password),
 ]
 

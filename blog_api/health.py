@@ -2,8 +2,9 @@
 
 from typing import ClassVar, Literal
 
-from fastapi import APIRouter, status
+from fastapi import APIRouter
 from sqlmodel import SQLModel
+from starlette import status as codes
 
 from blog_api.database import SessionDep
 from blog_api.errors import Problem, ServiceUnavailable, raises
@@ -19,7 +20,7 @@ class Health(SQLModel):
 class NotReady(Problem):
     """The database is not at the revision that this version of the service works with."""
 
-    status = status.HTTP_503_SERVICE_UNAVAILABLE
+    status = codes.HTTP_503_SERVICE_UNAVAILABLE
     detail = "The database is not migrated: run blog-api migrate"
     headers: ClassVar = {"Retry-After": "5"}
 

@@ -11,7 +11,6 @@ from sqlmodel import SQLModel
 from starlette.middleware import Middleware
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from blog_api import health, me, posts, tokens, users
 from blog_api.database import Database
@@ -23,6 +22,7 @@ from blog_api.middleware import (
     RequestId,
     SecurityHeaders,
     TrailingSlash,
+    TrustedHosts,
 )
 from blog_api.migrating import prepare
 from blog_api.security import Passwords
@@ -97,7 +97,7 @@ def layers(settings: Settings) -> list[Middleware]:
         # Outside of what makes problems: a browser has to be allowed to read those too.
         *([cors] if settings.cors_origins else []),
         Middleware(ProblemDocuments),
-        Middleware(TrustedHostMiddleware, allowed_hosts=settings.trusted_hosts, www_redirect=False),
+        Middleware(TrustedHosts, allowed_hosts=settings.trusted_hosts, www_redirect=False),
         Middleware(RequestBodyLimitMiddleware, max_body_size=MAX_BODY_BYTES),
         Middleware(HeadAsGet),
         Middleware(TrailingSlash),

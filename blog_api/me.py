@@ -15,7 +15,7 @@ from blog_api.errors import (
     field_missing,
     raises,
 )
-from blog_api.fields import Email, Name, Password, email_key
+from blog_api.fields import Email, Name, NewPassword, Password, email_key
 from blog_api.security import Passwords
 from blog_api.tokens import USER_PROBLEMS, CurrentToken, CurrentUser, InvalidToken, Token
 from blog_api.users import EmailTaken, PasswordsDep, User, UserRead, hash_choice
@@ -39,7 +39,7 @@ class PasswordUpdate(SQLModel):
     model_config = {"extra": "forbid"}
 
     current_password: Password
-    new_password: Password
+    new_password: NewPassword
 
 
 class Leave(SQLModel):

@@ -1,19 +1,19 @@
 """The layers around the routes: pure ASGI classes, outermost first in `main.py`."""
 
 import logging
-import re
 import time
-import uuid
 from urllib.parse import quote
+from uuid import UUID, uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from blog_api.errors import (
-    BY_STATUS,
-    BadRequest,
+    ContentTooLarge,
     InternalServerError,
     Problem,
+    UntrustedHost,
     UriTooLong,
     problem_response,
 )
@@ -24,7 +24,11 @@ log = logging.getLogger(__name__)
 # No address of ours is longer; a path of five thousand digits is not even a number to Python.
 MAX_PATH_LENGTH = 1_000
 
-UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+# By their status, since these layers refuse in plain text.
+REFUSALS: dict[int, type[Problem]] = {
+    UntrustedHost.status: UntrustedHost,
+    ContentTooLarge.status: ContentTooLarge,
+}
 
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -34,7 +38,7 @@ SECURITY_HEADERS = {
 
 
 class RequestId:
-    """Give each request a UUID, or keep the one that a proxy gave it, and tell it the client."""
+    """Give each request a UUID, or keep the one that it came with, and tell it the client."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -43,8 +47,10 @@ class RequestId:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("X-Request-ID", "")
-        request_id = given if UUID.fullmatch(given) else str(uuid.uuid4())
+        try:
+            request_id = str(UUID(Headers(scope=scope).get("X-Request-ID", "")))
+        except ValueError:
+            request_id = str(uuid4())
         scope.setdefault("state", {})["request_id"] = request_id
 
         async def send_with_id(message: Message) -> None:
@@ -109,6 +115,14 @@ class SecurityHeaders:
         await self.app(scope, receive, send_with_headers)
 
 
+class TrustedHosts(TrustedHostMiddleware):
+    """Refuse other host names, but for health: a supervisor asks by address."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_health = scope["type"] == "http" and scope["path"].startswith("/health/")
+        await (self.app if is_health else super().__call__)(scope, receive, send)
+
+
 class ProblemDocuments:
     """Make a problem document of what no handler sees.
 
@@ -134,9 +148,10 @@ class ProblemDocuments:
             if message["type"] == "http.response.start":
                 is_started = True
                 media_type = Headers(raw=message["headers"]).get("Content-Type", "")
-                if message["status"] >= 400 and media_type.startswith("text/plain"):
+                refusal = REFUSALS.get(message["status"])
+                if refusal is not None and media_type.startswith("text/plain"):
                     is_replaced = True
-                    await answer(BY_STATUS.get(message["status"], BadRequest)())
+                    await answer(refusal())
             if not is_replaced:
                 await send(message)
 

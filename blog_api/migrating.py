@@ -8,10 +8,9 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from filelock import AsyncFileLock
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, inspect, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from blog_api.database import Database, make_engine
@@ -37,7 +36,10 @@ def head_revision() -> str | None:
 
 def current_revision(connection: Connection) -> str | None:
     """The revision that the database is at; None before the first migration."""
-    return MigrationContext.configure(connection).get_current_revision()
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return revision
 
 
 @asynccontextmanager

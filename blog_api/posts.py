@@ -7,13 +7,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Security
 from slugify import slugify
-from sqlalchemy import Index
+from sqlalchemy import ColumnElement, Index
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Field, Relationship, SQLModel, col, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
-from blog_api.database import Row, RowRead, SessionDep
+from blog_api.database import Row, RowRead, SessionDep, is_unique_violation
 from blog_api.errors import (
     BODY_PROBLEMS,
     Conflict,
@@ -103,11 +103,15 @@ class NotYourPost(Forbidden):
 OWN_POST_PROBLEMS = (*USER_PROBLEMS, PostNotFound, NotYourPost, ValidationFailed)
 
 
+def is_published() -> ColumnElement[bool]:
+    return col(Post.published_at) <= utc_now()
+
+
 def published_posts() -> SelectOfScalar[Post]:
     """What readers see, newest first."""
     return (
         select(Post)
-        .where(col(Post.published_at) <= utc_now())
+        .where(is_published())
         .order_by(col(Post.published_at).desc(), col(Post.id).desc())
     )
 
@@ -123,10 +127,9 @@ def own_posts(user: User) -> SelectOfScalar[Post]:
 
 def visible_posts(reader: User | None) -> SelectOfScalar[Post]:
     """What somebody may see by its id or slug: what is published, and what is theirs."""
-    is_published = col(Post.published_at) <= utc_now()
     if reader is None:
-        return select(Post).where(is_published)
-    return select(Post).where(or_(is_published, col(Post.user_id) == reader.id))
+        return select(Post).where(is_published())
+    return select(Post).where(or_(is_published(), col(Post.user_id) == reader.id))
 
 
 async def get_post(post_id: PathId, reader: Reader, session: SessionDep) -> Post:
@@ -176,9 +179,11 @@ async def insert_post(session: AsyncSession, post: Post) -> None:
         try:
             async with session.begin_nested():
                 session.add(Slug(slug=slug, post=post))
-        except IntegrityError:
-            continue
-        return
+        except IntegrityError as error:
+            if not is_unique_violation(error):
+                raise
+        else:
+            return
     raise Conflict
 
 

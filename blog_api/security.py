@@ -13,7 +13,11 @@ from pwdlib.exceptions import UnknownHashError
 from pwdlib.hashers.argon2 import Argon2Hasher
 from pwdlib.hashers.bcrypt import BcryptHasher
 
-from blog_api.settings import Settings
+from blog_api.settings import KEY_BYTES, Settings
+
+
+class BadKeyFile(ValueError):
+    """A file that should hold the secret key, and does not."""
 
 
 class PasswordRefused(ValueError):
@@ -91,7 +95,8 @@ def digest(token: str) -> str:
 def read_or_make_key(path: Path) -> str:
     """The secret key in a file that its owner alone may read; made if there is none.
 
-    The caller holds a lock, so that two processes never make two keys.
+    The caller holds a lock, so that two processes never make two keys. Raises BadKeyFile for
+    a file that holds no key.
     """
     if not path.exists():
         # Written aside and renamed: a crash leaves either no key or a whole one.
@@ -100,4 +105,7 @@ def read_or_make_key(path: Path) -> str:
         with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secrets.token_urlsafe(32))
         new.replace(path)
-    return path.read_text().strip()
+    key = path.read_text().strip()
+    if len(key.encode()) < KEY_BYTES:
+        raise BadKeyFile(f"{path} holds no key of {KEY_BYTES} bytes; without it a new one is made")
+    return key

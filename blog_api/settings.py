@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, NoReturn, Self
 
@@ -23,6 +25,7 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 PREFIX = "BLOG_"
+KEY_BYTES = 32
 ENV_FILE = ".env"
 
 ASYNC_DRIVERS = {
@@ -60,6 +63,8 @@ def parse_database_url(value: object) -> URL:
     if "sslmode" in url.query:
         url = url.update_query_dict({"ssl": url.query["sslmode"]})
         url = url.difference_update_query(["sslmode"])
+    if "@" in f"{url.host}{url.database}" or "#" in f"{url.host}{url.database}":
+        raise ValueError("has a user or password whose special characters are not percent-encoded")
     if unknown := url.query.keys() - URL_PARAMETERS[url.get_backend_name()]:
         raise ValueError(f"has parameters that are not known: {', '.join(sorted(unknown))}")
     if url.query.get("ssl", "prefer") not in SSL_MODES:
@@ -83,6 +88,21 @@ def check_origin(origin: str) -> str:
     return origin
 
 
+def check_host(host: str) -> str:
+    """A name as it stands in a request, with no scheme and no port; `*.` stands for subdomains."""
+    if not re.fullmatch(r"\*|(\*\.)?[A-Za-z0-9._-]+", host):
+        raise ValueError("takes names such as example.com or *.example.com, or *")
+    return host
+
+
+def check_network(network: str) -> str:
+    """The address of one proxy, or a network of them."""
+    try:
+        return str(ip_network(network)) if "/" in network else str(ip_address(network))
+    except ValueError:
+        raise ValueError("takes addresses and networks such as 10.0.0.1 or 10.0.0.0/8") from None
+
+
 def check_public_url(value: str) -> str:
     """An absolute http(s) address without the slash at its end."""
     return str(TypeAdapter(HttpUrl).validate_python(value)).rstrip("/")
@@ -90,8 +110,8 @@ def check_public_url(value: str) -> str:
 
 def check_secret_key(value: SecretStr) -> SecretStr:
     """As long as the HMAC-SHA256 that it keys (RFC 7518, 3.2)."""
-    if len(value.get_secret_value().encode()) < 32:
-        raise ValueError("takes at least 32 bytes")
+    if len(value.get_secret_value().encode()) < KEY_BYTES:
+        raise ValueError(f"takes at least {KEY_BYTES} bytes")
     return value
 
 
@@ -122,9 +142,15 @@ class Settings(BaseSettings):
     argon2_lanes: int = Field(default=4, ge=1, le=64)
 
     public_url: Annotated[str, AfterValidator(check_public_url)] | None = None
-    cors_origins: tuple[Annotated[str, AfterValidator(check_origin)], ...] = ()
-    trusted_hosts: tuple[str, ...] = ("*",)
-    trusted_proxies: tuple[str, ...] = ()
+    cors_origins: tuple[Annotated[str, AfterValidator(check_origin)], ...] = Field(
+        default=(), examples=["https://example.com"]
+    )
+    trusted_hosts: tuple[Annotated[str, AfterValidator(check_host)], ...] = Field(
+        default=("*",), min_length=1, examples=["example.com"]
+    )
+    trusted_proxies: tuple[Annotated[str, AfterValidator(check_network)], ...] = Field(
+        default=(), examples=["10.0.0.0/8"]
+    )
 
     rate_limit_enabled: bool = True
     rate_limit_storage: Annotated[SecretStr, AfterValidator(check_storage)] = SecretStr("memory://")
@@ -151,8 +177,8 @@ class Settings(BaseSettings):
             for memory, passes in ARGON2_FLOORS
         ):
             raise ValueError(
-                "BLOG_ARGON2_MEMORY_KIB: with BLOG_ARGON2_PASSES it is weaker than OWASP's floor "
-                "of 19456 KiB and 2 passes"
+                "BLOG_ARGON2_MEMORY_KIB: with BLOG_ARGON2_PASSES it is weaker than OWASP's floor, "
+                "such as 19456 KiB with 2 passes"
             )
         return self
 
@@ -182,16 +208,22 @@ def unknown_names(env_file: str = ENV_FILE) -> list[str]:
 
 def load_settings() -> Settings:
     """The settings in force. A wrong one ends the process: a line each, exit status 2."""
-    if unknown := unknown_names():
-        refuse(*(f"{name}: there is no such setting" for name in unknown))
     try:
+        if unknown := unknown_names():
+            refuse(*(f"{name}: there is no such setting" for name in unknown))
         return Settings()
     except ValidationError as error:
         refuse(*(explain(found["loc"], found["msg"]) for found in error.errors()))
     except SettingsError as error:
         # A list that is no JSON; the message names the field, not the value.
         field = str(error).partition('"')[2].partition('"')[0]
-        refuse(explain((field,), 'takes a JSON list, for example ["example.com"]'))
+        refuse(explain((field,), f"takes a JSON list, such as {json.dumps(examples_of(field))}"))
+    except (OSError, UnicodeDecodeError) as error:
+        refuse(f"{ENV_FILE}: {error}")
+
+
+def examples_of(field: str) -> list[str]:
+    return Settings.model_fields[field].examples or []
 
 
 def explain(loc: tuple[int | str, ...], message: str) -> str:

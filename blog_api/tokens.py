@@ -18,7 +18,7 @@ from blog_api.errors import (
     Unauthorized,
     raises,
 )
-from blog_api.fields import Name, Password, check_identifier, email_key, utc_now
+from blog_api.fields import EMAIL_LENGTH, Name, Password, check_identifier, email_key, utc_now
 from blog_api.security import digest, new_token
 from blog_api.users import EmailTaken, PasswordsDep, User, UserCreate, UserRead, insert_user
 
@@ -61,7 +61,7 @@ class LogIn(SQLModel):
 
     username: Annotated[
         str,
-        Field(max_length=320, description="The email address"),
+        Field(max_length=EMAIL_LENGTH, description="The email address"),
         AfterValidator(check_identifier),
     ]
     password: Password

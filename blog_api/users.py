@@ -19,7 +19,7 @@ from blog_api.errors import (
     ValidationFailed,
     raises,
 )
-from blog_api.fields import EMAIL_LENGTH, Email, Name, Password, PathId, email_key
+from blog_api.fields import EMAIL_LENGTH, Email, Name, NewPassword, PathId, email_key
 from blog_api.paging import Slicing
 from blog_api.security import PasswordRefused, Passwords
 
@@ -38,7 +38,7 @@ class UserCreate(UserBase):
 
     # An address is nobody's business: a name is never made from it.
     name: Name = "Anonymous"
-    password: Password
+    password: NewPassword
 
 
 class User(UserBase, Row, table=True):
