@@ -92,6 +92,8 @@ def serve(
         reload=reload,
         log_config=LOGGING,
         access_log=False,
+        # There are none, and a request to upgrade to one would wait for ever.
+        ws="none",
         server_header=False,
         forwarded_allow_ips=list(settings.trusted_proxies),
         timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_SECONDS,

@@ -44,7 +44,9 @@ STATEMENT_SECONDS = 5.0
 # What Postgres says of its own state, not of our statement: unreachable, closed to us, full,
 # starting or stopping, read-only, deadlock, time-out, tables that are not migrated yet, a plan
 # from before a migration. https://www.postgresql.org/docs/current/errcodes-appendix.html
-TROUBLE_SQLSTATES = {"0A000", "25006", "40001", "40P01", "42703", "42P01", "55P03", "57014"}
+TROUBLE_SQLSTATES = {
+    "0A000", "25006", "40001", "40P01", "42703", "42P01", "55000", "55P03", "57014",
+}  # fmt: skip
 TROUBLE_SQLSTATE_CLASSES = ("08", "28", "3D", "53", "57P", "58")
 TROUBLE_SQLITE_CODES = {
     sqlite3.SQLITE_BUSY,
@@ -53,6 +55,8 @@ TROUBLE_SQLITE_CODES = {
     sqlite3.SQLITE_IOERR,
     sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOTADB,
 }
 UNIQUE_VIOLATIONS = {"23505", sqlite3.SQLITE_CONSTRAINT_UNIQUE}
 FOREIGN_KEY_VIOLATIONS = {"23503", sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY}
@@ -124,7 +128,8 @@ def set_up_sqlite(engine: AsyncEngine, *, foreign_keys: bool) -> None:
     def connect(dbapi_connection: Any, _record: object) -> None:
         dbapi_connection.isolation_level = None
         cursor = dbapi_connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout = {int(STATEMENT_SECONDS * 1000)}")
+        # A little less than `enter()` waits: a thread that still waits cannot be cancelled.
+        cursor.execute(f"PRAGMA busy_timeout = {int(STATEMENT_SECONDS * 900)}")
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA synchronous = NORMAL")
         cursor.execute(f"PRAGMA foreign_keys = {foreign_keys:d}")
@@ -269,6 +274,9 @@ def is_trouble(error: DBAPIError) -> bool:
     code = error_code(error)
     if isinstance(code, str):
         return code in TROUBLE_SQLSTATES or code.startswith(TROUBLE_SQLSTATE_CLASSES)
+    if "no such table" in str(error.orig):
+        # The file was taken away, and SQLite made an empty one.
+        return True
     # The low byte of an extended result code is the primary one.
     return code is not None and code & 0xFF in TROUBLE_SQLITE_CODES
 

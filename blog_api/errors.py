@@ -17,6 +17,8 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import Scope
 
+from blog_api.security import TooBusy
+
 MEDIA_TYPE = "application/problem+json"
 # A body can hold a hundred thousand mistakes; an answer that lists them all helps nobody.
 MAX_ERRORS = 20
@@ -243,8 +245,13 @@ def allowed_methods(request: Request) -> list[str]:
     return ["HEAD", *allowed] if "GET" in allowed else allowed
 
 
+async def handle_too_busy(request: Request, _: TooBusy) -> JSONResponse:
+    return problem_response(ServiceUnavailable(), request.scope)
+
+
 HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {
     Problem: handle_problem,
+    TooBusy: handle_too_busy,
     HTTPException: handle_http_exception,
     RequestValidationError: handle_validation_error,
 }

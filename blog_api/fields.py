@@ -7,9 +7,16 @@ from typing import Annotated
 
 from email_validator import EmailNotValidError, validate_email
 from fastapi import Path
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, SecretStr
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    SecretStr,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
-from sqlmodel import Field
+from sqlmodel import Field, SQLModel
 
 # A 32-bit column holds no more, and Postgres answers a larger parameter with an error.
 LARGEST_INT = 2**31 - 1
@@ -20,10 +27,36 @@ NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 # The Unicode category Cc, line breaks and tabs among it.
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ufffe\uffff]")
 
+MAX_FIELDS = 100
+# Accounts and log-ins: no field of theirs is long.
+SMALL_BODY_BYTES = 64 * 1024
+
 # RFC 3339, 5.6. Pydantic alone would take numbers and dates without a time as well.
 RFC_3339 = re.compile(
     r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})", re.ASCII
 )
+
+
+class Input(SQLModel):
+    """What a client sends."""
+
+    # SQLModel's own makes Pydantic call the class with what was sent as keywords, where fields
+    # named `cls` or `__pydantic_self__` are a TypeError.
+    __init__ = BaseModel.__init__
+
+
+class Body(Input):
+    """A JSON body: it has no fields but those that are declared."""
+
+    model_config = {"extra": "forbid"}
+
+    @model_validator(mode="before")
+    @classmethod
+    def check_size(cls, value: object) -> object:
+        """A body of 8 MiB has room for a million fields, and each would become an error."""
+        if isinstance(value, dict) and len(value) > MAX_FIELDS:
+            raise PydanticCustomError("too_many_fields", "There are too many fields")
+        return value
 
 
 def utc_now() -> datetime:

@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 from pydantic import SecretStr
 from sqlalchemy import delete
-from sqlmodel import Field, SQLModel, col, select
+from sqlmodel import Field, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.database import SessionDep, flush, released
@@ -15,17 +15,17 @@ from blog_api.errors import (
     field_missing,
     raises,
 )
-from blog_api.fields import Email, Name, NewPassword, Password, email_key
+from blog_api.fields import SMALL_BODY_BYTES, Body, Email, Name, NewPassword, Password, email_key
 from blog_api.security import Passwords
 from blog_api.tokens import USER_PROBLEMS, CurrentToken, CurrentUser, InvalidToken, Token
 from blog_api.users import EmailTaken, PasswordsDep, User, UserRead, hash_choice
 
-router = APIRouter(tags=["me"], responses=raises(ServiceUnavailable))
+router = APIRouter(
+    tags=["me"], responses=raises(ServiceUnavailable), max_body_size=SMALL_BODY_BYTES
+)
 
 
-class UserUpdate(SQLModel):
-    model_config = {"extra": "forbid"}
-
+class UserUpdate(Body):
     # Only what is sent is used; a factory keeps the default out of OpenAPI, where generated
     # clients would find and send it.
     name: Name = Field(default_factory=str)
@@ -35,16 +35,12 @@ class UserUpdate(SQLModel):
     )
 
 
-class PasswordUpdate(SQLModel):
-    model_config = {"extra": "forbid"}
-
+class PasswordUpdate(Body):
     current_password: Password
     new_password: NewPassword
 
 
-class Leave(SQLModel):
-    model_config = {"extra": "forbid"}
-
+class Leave(Body):
     current_password: Password
 
 

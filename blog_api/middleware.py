@@ -91,7 +91,7 @@ class AccessLog:
             client = scope.get("client")
             access_log.info(
                 "%s %s %s %d %.1fms %s",
-                client[0] if client else "-",
+                quote(client[0], safe=":.") if client else "-",
                 scope["method"],
                 quote(scope["path"]),
                 status,

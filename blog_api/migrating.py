@@ -89,6 +89,16 @@ async def migrate(settings: Settings) -> None:
         await connection.run_sync(upgrade)
 
 
+async def file_revision(settings: Settings) -> str | None:
+    """The revision that a SQLite file is at."""
+    engine = make_engine(settings.database_url)
+    try:
+        async with engine.connect() as connection:
+            return await connection.run_sync(current_revision)
+    finally:
+        await engine.dispose()
+
+
 async def migrate_in_memory(database: Database) -> None:
     """The same for a database that only its one connection sees."""
     async with database.engine.connect() as connection:
@@ -110,7 +120,9 @@ async def prepare_file(settings: Settings, file: Path) -> str:
     """
     check_file(file)
     async with AsyncFileLock(f"{file}.lock"):
-        await migrate(settings)
+        # A worker that starts anew writes nothing, so it starts while others write.
+        if await file_revision(settings) != head_revision():
+            await migrate(settings)
         if settings.secret_key is not None:
             return settings.secret_key.get_secret_value()
         return read_or_make_key(file.with_name(f"{file.name}.key"))

@@ -6,12 +6,12 @@ from fastapi import Query
 from pydantic import BaseModel, model_validator
 from pydantic_core import PydanticCustomError
 from sqlalchemy import func
-from sqlmodel import Field, SQLModel, select
+from sqlmodel import Field, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
 from blog_api.database import Row
-from blog_api.fields import LARGEST_INT
+from blog_api.fields import LARGEST_INT, Input
 
 MAX_SIZE = 100
 # Further down the database would have to step over too many rows.
@@ -21,7 +21,7 @@ T = TypeVar("T")
 RowT = TypeVar("RowT", bound=Row)
 
 
-class PageQuery(SQLModel):
+class PageQuery(Input):
     """Which page, and how large."""
 
     page: int = Field(default=1, ge=1, le=MAX_DEPTH)
@@ -38,7 +38,7 @@ class PageQuery(SQLModel):
         return self
 
 
-class SliceQuery(SQLModel):
+class SliceQuery(Input):
     """Which part of a plain list."""
 
     skip: int = Field(default=0, ge=0, le=LARGEST_INT)

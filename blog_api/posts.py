@@ -23,7 +23,7 @@ from blog_api.errors import (
     ValidationFailed,
     raises,
 )
-from blog_api.fields import SLUG_LENGTH, Line, PathId, PathSlug, Text, Time, utc_now
+from blog_api.fields import SLUG_LENGTH, Body, Line, PathId, PathSlug, Text, Time, utc_now
 from blog_api.paging import Page, Paging, paginate
 from blog_api.tokens import READER_PROBLEMS, USER_PROBLEMS, CurrentUser, Reader, get_reader
 from blog_api.users import User, UserFromPath, UserNotFound
@@ -36,18 +36,14 @@ class PostBase(SQLModel):
     content: Text
 
 
-class PostCreate(PostBase):
-    model_config = {"extra": "forbid"}
-
+class PostCreate(Body, PostBase):
     published_at: Time | None = Field(
         default_factory=utc_now,
         description="Left out: now, or as it was. In the future: scheduled. Null: a draft.",
     )
 
 
-class PostUpdate(SQLModel):
-    model_config = {"extra": "forbid"}
-
+class PostUpdate(Body):
     # Only what is sent is used; a factory keeps the default out of OpenAPI, where generated
     # clients would find and send it.
     title: Line = Field(default_factory=str)

@@ -15,6 +15,8 @@ from pwdlib.hashers.bcrypt import BcryptHasher
 
 from blog_api.settings import KEY_BYTES, Settings
 
+MAX_WAITING = 100
+
 
 class BadKeyFile(ValueError):
     """A file that should hold the secret key, and does not."""
@@ -24,8 +26,14 @@ class PasswordRefused(ValueError):
     """A password that nobody may choose; the message says why."""
 
 
+class TooBusy(Exception):
+    """So many passwords wait to be hashed that one more would wait for too long."""
+
+
 class Passwords:
     """Hashes and verifies, in threads, as many at a time as there are cores to run on.
+
+    Raises TooBusy where already a hundred wait.
 
     The cost is `BLOG_ARGON2_…`. A hash of bcrypt, or of another cost, verifies too.
     """
@@ -51,6 +59,7 @@ class Passwords:
             raise PasswordRefused(f"Use at least {self.min_length} characters")
 
     async def hash(self, password: str) -> str:
+        self._check_queue()
         return await anyio.to_thread.run_sync(self._hashing.hash, password, limiter=self._limiter)
 
     async def verify(self, password: str, password_hash: str | None) -> tuple[bool, str | None]:
@@ -58,9 +67,14 @@ class Passwords:
 
         No hash, for a user who does not exist, takes as long as a wrong password.
         """
+        self._check_queue()
         return await anyio.to_thread.run_sync(
             self._verify, password, password_hash or self._nobodys_hash, limiter=self._limiter
         )
+
+    def _check_queue(self) -> None:
+        if self._limiter.statistics().tasks_waiting >= MAX_WAITING:
+            raise TooBusy
 
     def _verify(self, password: str, password_hash: str) -> tuple[bool, str | None]:
         try:

@@ -18,13 +18,24 @@ from blog_api.errors import (
     Unauthorized,
     raises,
 )
-from blog_api.fields import EMAIL_LENGTH, Name, Password, check_identifier, email_key, utc_now
+from blog_api.fields import (
+    EMAIL_LENGTH,
+    SMALL_BODY_BYTES,
+    Input,
+    Name,
+    Password,
+    check_identifier,
+    email_key,
+    utc_now,
+)
 from blog_api.security import digest, new_token
 from blog_api.users import EmailTaken, PasswordsDep, User, UserCreate, UserRead, insert_user
 
 TOKEN_LIFE = timedelta(weeks=2)
 
-router = APIRouter(tags=["tokens"], responses=raises(ServiceUnavailable))
+router = APIRouter(
+    tags=["tokens"], responses=raises(ServiceUnavailable), max_body_size=SMALL_BODY_BYTES
+)
 
 
 class Token(Row, table=True):
@@ -56,7 +67,7 @@ class SignUpRead(UserRead):
     token: TokenRead
 
 
-class LogIn(SQLModel):
+class LogIn(Input):
     """The form of RFC 6749, 4.3.2. What else it may hold is ignored (3.2)."""
 
     username: Annotated[

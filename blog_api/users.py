@@ -19,11 +19,22 @@ from blog_api.errors import (
     ValidationFailed,
     raises,
 )
-from blog_api.fields import EMAIL_LENGTH, Email, Name, NewPassword, PathId, email_key
+from blog_api.fields import (
+    EMAIL_LENGTH,
+    SMALL_BODY_BYTES,
+    Body,
+    Email,
+    Name,
+    NewPassword,
+    PathId,
+    email_key,
+)
 from blog_api.paging import Slicing
 from blog_api.security import PasswordRefused, Passwords
 
-router = APIRouter(tags=["users"], responses=raises(ServiceUnavailable))
+router = APIRouter(
+    tags=["users"], responses=raises(ServiceUnavailable), max_body_size=SMALL_BODY_BYTES
+)
 # Apart, since `main.py` adds what `tokens.py` knows: a bad token is refused here too.
 profiles = APIRouter(tags=["users"], responses=raises(ServiceUnavailable))
 
@@ -33,9 +44,7 @@ class UserBase(SQLModel):
     name: Name
 
 
-class UserCreate(UserBase):
-    model_config = {"extra": "forbid"}
-
+class UserCreate(Body, UserBase):
     # An address is nobody's business: a name is never made from it.
     name: Name = "Anonymous"
     password: NewPassword

@@ -26,8 +26,11 @@ BODIES = {
     "brackets": b"[" * DEEP,
     "balanced brackets": b"[" * DEEP + b"]" * DEEP,
     "unknown fields": json.dumps({MARK: MARK}).encode(),
-    "many unknown fields": json.dumps({f"{MARK}{n}": 1 for n in range(10_000)}).encode(),
+    "more fields than are shown": json.dumps({f"{MARK}{n}": 1 for n in range(50)}).encode(),
+    "far too many fields": json.dumps({f"{MARK}{n}": 1 for n in range(1000)}).encode(),
     "a surrogate for a name": b'{"\\ud800": 1}',
+    "a name of Python's": b'{"cls": 1}',
+    "a name of Pydantic's": b'{"__pydantic_self__": 1}',
     "privileges": b'{"id": 1, "is_admin": true}',
 }
 
@@ -116,7 +119,7 @@ async def test_a_bad_body_changes_nothing(
 
     for body in BODIES.values():
         response = await ann.request(method, path.format(**post), content=body, headers=headers)
-        assert_problem(response, 400, 422)
+        assert_problem(response, 400, 413, 422)
 
     assert await everything(ann) == before
 
@@ -136,7 +139,7 @@ async def test_a_bad_value_changes_nothing(
         fields = (f'"{name}": {text}' for name, text in (valid | {field: value}).items())
         body = "{" + ", ".join(fields) + "}"
         response = await ann.request(method, path.format(**post), content=body, headers=headers)
-        assert_problem(response, 400, 422)
+        assert_problem(response, 400, 413, 422)
 
     assert await everything(ann) == before
 
@@ -169,6 +172,8 @@ async def test_only_json_is_read_as_json(
         b"username=a&username=b&password=\xff",
         b"&".join(b"hunter2=%d" % n for n in range(2000)),
         b'{"username": "hunter2-marker"}',
+        b"cls=hunter2",
+        b"__pydantic_self__=hunter2",
     ],
 )
 async def test_a_bad_form_is_refused(ann: AsyncClient, content: bytes):
@@ -176,7 +181,7 @@ async def test_a_bad_form_is_refused(ann: AsyncClient, content: bytes):
 
     response = await ann.post("/auth", content=content, headers=headers)
 
-    assert_problem(response, 400, 422)
+    assert_problem(response, 400, 413, 422)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +203,7 @@ async def test_what_is_no_form_is_refused(
 ):
     response = await ann.post("/auth", content=content, headers=headers)
 
-    assert_problem(response, 400, 422)
+    assert_problem(response, 400, 413, 422)
 
 
 @pytest.mark.parametrize("path", ["/posts", "/sign-up", "/auth", "/posts/1", "/nowhere", "/"])
@@ -208,6 +213,21 @@ async def test_a_body_of_nine_mebibytes_is_refused(ann: AsyncClient, path: str):
     response = await ann.post(path, content=body, headers={"Content-Type": "application/json"})
 
     assert_problem(response, 413)
+
+
+@pytest.mark.parametrize("path", ["/sign-up", "/auth", "/users"])
+async def test_accounts_and_logins_take_small_bodies_alone(anonymous: AsyncClient, path: str):
+    response = await anonymous.post(path, content=b"&" * 100_000)
+
+    assert_problem(response, 413)
+
+
+@pytest.mark.parametrize("path", ["/posts", "/users", "/users/1", "/health/live", "/"])
+async def test_any_name_may_stand_in_a_query(ann: AsyncClient, path: str):
+    for name in ("cls", "self", "__pydantic_self__", "hunter2", "%00", "a[]"):
+        response = await ann.get(f"{path}?{name}=hunter2")
+
+        assert response.status_code in (200, 404)
 
 
 async def test_a_body_of_nine_mebibytes_in_pieces_is_refused(ann: AsyncClient):
