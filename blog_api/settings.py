@@ -213,7 +213,9 @@ def load_settings() -> Settings:
             refuse(*(f"{name}: there is no such setting" for name in unknown))
         return Settings()
     except ValidationError as error:
-        refuse(*(explain(found["loc"], found["msg"]) for found in error.errors()))
+        # The first mistake of each setting; a list can have one an item, and more.
+        found = {one["loc"][:1]: one["msg"] for one in reversed(error.errors())}
+        refuse(*(explain(loc, message) for loc, message in found.items()))
     except SettingsError as error:
         # A list that is no JSON; the message names the field, not the value.
         field = str(error).partition('"')[2].partition('"')[0]

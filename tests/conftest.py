@@ -10,10 +10,11 @@ import pytest
 from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient
 from sqlalchemy import URL, make_url, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlmodel import col, delete, update
 
-from blog_api.database import Base
+from blog_api.database import Base, describe
 from blog_api.main import create_app
 from blog_api.migrating import migrate
 from blog_api.settings import Settings, parse_database_url
@@ -62,6 +63,10 @@ def settings() -> Settings:
 async def make_test_database(url: URL) -> None:
     """An empty schema on Postgres, whatever an earlier run left there."""
     engine = create_async_engine(url)
+    try:
+        await (await engine.connect()).close()
+    except (OSError, DBAPIError) as error:
+        pytest.exit(f"TEST_DATABASE_URL: {describe(error)}", 2)
     async with engine.begin() as connection:
         await connection.execute(text("DROP SCHEMA public CASCADE"))
         await connection.execute(text("CREATE SCHEMA public"))

@@ -1,14 +1,18 @@
 """The command `blog-api` and the settings that it reads."""
 
+import logging
 import re
+import sqlite3
 import stat
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from sqlalchemy import make_url
 from typer.testing import CliRunner
 
-from blog_api.__main__ import cli
+from blog_api.__main__ import LOGGING, cli
 from blog_api.settings import parse_database_url
 from tests.conftest import SECRET_KEY, wipeable_url
 from tests.processes import Server
@@ -16,6 +20,16 @@ from tests.processes import Server
 runner = CliRunner()
 
 POSTGRES = "postgresql://ann:hunter2@db.example/blog"
+
+
+@pytest.fixture(autouse=True)
+def quiet_loggers() -> Iterator[None]:
+    """Take back how a command sets up logging: what it prints to is closed with it."""
+    yield
+    for name in LOGGING["loggers"]:
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +81,7 @@ def test_settings_are_read_from_a_file_and_the_environment_goes_first(
     [
         ("BLOG_DATABASE_URL", "mysql://hunter2@localhost/blog"),
         ("BLOG_DATABASE_URL", "hunter2"),
+        ("BLOG_DATABASE_URL", "postgresql://a:p@ss#w/hunter2@b/c"),
         ("BLOG_DATABASE_URL", "postgresql://a:hunter2@b/c?nonsense=1"),
         ("BLOG_DATABASE_URL", "postgresql://a:hunter2@b/c?sslmode=nonsense"),
         ("BLOG_SECRET_KEY", "hunter2"),
@@ -82,7 +97,11 @@ def test_settings_are_read_from_a_file_and_the_environment_goes_first(
         ("BLOG_CORS_ORIGINS", '["https://example.com/path"]'),
         ("BLOG_CORS_ORIGINS", '["example.com"]'),
         ("BLOG_TRUSTED_HOSTS", "example.com"),
+        ("BLOG_TRUSTED_HOSTS", "[]"),
+        ("BLOG_TRUSTED_HOSTS", '["https://example.com"]'),
         ("BLOG_TRUSTED_PROXIES", "10.0.0.1"),
+        ("BLOG_TRUSTED_PROXIES", '["10.0.0.1/8"]'),
+        ("BLOG_TRUSTED_PROXIES", '["nginx"]'),
         ("BLOG_RATE_LIMIT_ENABLED", "perhaps"),
         ("BLOG_RATE_LIMIT_STORAGE", "memcached://hunter2"),
         ("BLOG_CACHE_BYTES", "-1"),
@@ -154,7 +173,36 @@ def test_a_database_that_cannot_be_reached_is_one_line_and_status_one(
         result = runner.invoke(cli, [command])
 
         assert result.exit_code == 1
-        assert re.fullmatch(r"blog-api: .+\n", result.stderr)
+        assert re.fullmatch(r"blog-api: BLOG_DATABASE_URL: .+\n", result.stderr)
+
+
+def test_a_key_file_without_a_key_is_refused(folder: Path):
+    (folder / "blog.db.key").write_text("short")
+
+    result = runner.invoke(cli, ["serve"])
+
+    assert result.exit_code == 1
+    assert "holds no key of 32 bytes" in result.stderr
+
+
+def test_an_env_file_that_cannot_be_read_is_one_line(folder: Path):
+    (folder / ".env").write_bytes(b"BLOG_POOL_SIZE=\xff")
+
+    result = runner.invoke(cli, ["settings"])
+
+    assert result.exit_code == 2
+    assert re.fullmatch(r"blog-api: \.env: .+\n", result.stderr)
+
+
+def test_a_database_of_a_newer_version_is_one_line(folder: Path):
+    runner.invoke(cli, ["migrate"])
+    with closing(sqlite3.connect(folder / "blog.db")) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'newer'")
+
+    result = runner.invoke(cli, ["migrate"])
+
+    assert result.exit_code == 1
+    assert "is this version older than the database?" in result.stderr
 
 
 def test_workers_cannot_share_a_database_in_memory(monkeypatch: pytest.MonkeyPatch):

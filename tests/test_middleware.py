@@ -25,13 +25,14 @@ async def test_every_answer_has_an_id_a_time_and_security_headers(
     assert response.headers["Referrer-Policy"] == "no-referrer"
 
 
-async def test_the_request_id_of_a_proxy_is_kept(anonymous: AsyncClient):
-    given = "01234567-89ab-cdef-0123-456789abcdef"
+async def test_a_uuid_that_comes_with_a_request_is_its_id(anonymous: AsyncClient):
+    kept = "01234567-89ab-cdef-0123-456789abcdef"
 
-    response = await anonymous.get("/nowhere", headers={"X-Request-ID": given})
+    for given in (kept, kept.upper(), kept.replace("-", "")):
+        response = await anonymous.get("/nowhere", headers={"X-Request-ID": given})
 
-    assert response.headers["X-Request-ID"] == given
-    assert response.json()["instance"] == f"urn:uuid:{given}"
+        assert response.headers["X-Request-ID"] == kept
+        assert response.json()["instance"] == f"urn:uuid:{kept}"
 
 
 @pytest.mark.parametrize("given", ["x", "a" * 10_000, "'\"<>", ""])
@@ -109,10 +110,13 @@ async def test_a_host_that_is_not_trusted_is_refused():
     async with running(settings) as app, client_of(app) as client:
         trusted = await client.get("/", headers={"Host": "blog.example"})
         other = await client.get("/", headers={"Host": "evil.example"})
+        health = await client.get("/health/ready", headers={"Host": "10.0.0.7"})
 
     assert trusted.status_code == 200
     assert other.status_code == 400
     assert other.headers["Content-Type"] == "application/problem+json"
+    assert other.json()["detail"] == "This host name is not served here"
+    assert health.status_code == 200
 
 
 async def test_no_link_depends_on_the_host(anonymous: AsyncClient):

@@ -1,5 +1,7 @@
 """Migrations build what the code declares, there and back."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -82,6 +84,19 @@ async def test_a_migration_that_fails_leaves_nothing_behind(empty_url: URL):
     await migrate(settings)
     async with migration_connection(settings) as connection:
         assert await connection.run_sync(current_revision) == head_revision()
+
+
+async def test_a_worker_starts_anew_while_somebody_else_locks_the_file(tmp_path: Path):
+    file = tmp_path / "blog.db"
+    settings = make_settings(database_url=make_url(f"sqlite+aiosqlite:///{file}"), **FLOOR)
+    await migrate(settings)
+
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        async with running(settings) as app, client_of(app) as client:
+            response = await client.get("/health/ready")
+
+    assert response.status_code == 200
 
 
 async def test_no_table_of_sqlite_gives_an_id_twice(tmp_path: Path):

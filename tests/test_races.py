@@ -96,3 +96,14 @@ async def test_others_are_served_while_a_password_is_verified(
     assert written.status_code == 201
     assert read.json()["total_count"] == 1
     assert {login.status_code for login in await asyncio.gather(*logins)} == {200}
+
+
+async def test_who_would_wait_too_long_for_a_hash_is_told_to_come_again(
+    ann: AsyncClient, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("blog_api.security.MAX_WAITING", 0)
+
+    response = await ann.post("/auth", data=LOG_IN)
+
+    assert response.status_code == 503
+    assert response.headers["Retry-After"] == "1"
