@@ -1,4 +1,4 @@
-"""Field types that every noun shares: safe text, names, addresses, times, ids."""
+"""What every noun shares of what clients send: safe text, addresses, times, ids, bodies."""
 
 import re
 import unicodedata

@@ -24,6 +24,10 @@ log = logging.getLogger(__name__)
 # No address of ours is longer; a path of five thousand digits is not even a number to Python.
 MAX_PATH_LENGTH = 1_000
 
+# How much is read of a body that is refused for its size, so that its client, who may be still
+# sending, gets to read the answer.
+MAX_DRAINED_BYTES = 32 * 1024 * 1024
+
 # By their status, since these layers refuse in plain text.
 REFUSALS: dict[int, type[Problem]] = {
     UntrustedHost.status: UntrustedHost,
@@ -137,8 +141,20 @@ class ProblemDocuments:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        is_read = False
         is_started = False
         is_replaced = False
+
+        async def receive_and_watch() -> Message:
+            nonlocal is_read
+            message = await receive()
+            is_read = not message.get("more_body", False)
+            return message
+
+        async def drain() -> None:
+            size = 0
+            while not is_read and size < MAX_DRAINED_BYTES:
+                size += len((await receive_and_watch()).get("body", b""))
 
         async def answer(problem: Problem) -> None:
             await problem_response(problem, scope)(scope, receive, send)
@@ -148,6 +164,9 @@ class ProblemDocuments:
             if message["type"] == "http.response.start":
                 is_started = True
                 media_type = Headers(raw=message["headers"]).get("Content-Type", "")
+                is_too_large = message["status"] == ContentTooLarge.status
+                if is_too_large and "Expect" not in Headers(scope=scope):
+                    await drain()
                 refusal = REFUSALS.get(message["status"])
                 if refusal is not None and media_type.startswith("text/plain"):
                     is_replaced = True
@@ -159,7 +178,7 @@ class ProblemDocuments:
             await answer(UriTooLong())
             return
         try:
-            await self.app(scope, receive, send_problem_for_text)
+            await self.app(scope, receive_and_watch, send_problem_for_text)
         except Exception:
             # The outermost layer that still has CORS headers: without it the server would
             # close the connection without a word to a browser.

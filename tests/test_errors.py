@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from uuid import UUID
 
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException
 from httpx import AsyncClient, Response
 
 from blog_api.posts import Post
@@ -292,3 +292,19 @@ async def test_an_unexpected_error_is_answered_and_logged(
     assert response.headers["Access-Control-Allow-Origin"] == "https://example.com"
     assert response.headers["X-Request-ID"] in caplog.text
     assert "user_name" in caplog.text
+
+
+async def test_an_error_that_is_no_problem_of_ours_keeps_its_status_and_headers():
+    async def refuse() -> None:
+        raise HTTPException(429, "hunter2", headers={"Retry-After": "30"})
+
+    settings = make_settings(database_url="sqlite://", **CHEAP)
+    async with running(settings) as app, client_of(app) as client:
+        app.add_api_route("/refuse", refuse)
+        response = await client.get("/refuse")
+
+    assert response.status_code == 429
+    assert response.headers["Retry-After"] == "30"
+    assert response.json()["type"] == "about:blank"
+    assert response.json()["title"] == "Too Many Requests"
+    assert "hunter2" not in response.text

@@ -149,3 +149,19 @@ async def test_neither_the_log_nor_the_database_holds_a_secret(tmp_path: Path, s
         assert secret not in rows
         for file in tmp_path.iterdir():
             assert secret.encode() not in file.read_bytes(), file
+
+
+async def test_a_client_that_closes_learns_that_its_body_is_too_large(
+    tmp_path: Path, shared_url: URL
+):
+    body = b" " * (9 * 1024 * 1024)
+    headers = {"Content-Type": "application/json", "Connection": "close"}
+
+    with Server(tmp_path, shared_url) as server:
+        async with server.client() as client:
+            answers = [
+                await client.post(path, content=body, headers=headers)
+                for path in ("/sign-up", "/posts", "/nowhere")
+            ]
+
+    assert [answer.status_code for answer in answers] == [413, 413, 413]
