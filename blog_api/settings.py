@@ -63,7 +63,7 @@ def parse_database_url(value: object) -> URL:
     if "sslmode" in url.query:
         url = url.update_query_dict({"ssl": url.query["sslmode"]})
         url = url.difference_update_query(["sslmode"])
-    if "@" in f"{url.host}{url.database}" or "#" in f"{url.host}{url.database}":
+    if url.get_backend_name() == "postgresql" and set("@#") & set(f"{url.host}{url.database}"):
         raise ValueError("has a user or password whose special characters are not percent-encoded")
     if unknown := url.query.keys() - URL_PARAMETERS[url.get_backend_name()]:
         raise ValueError(f"has parameters that are not known: {', '.join(sorted(unknown))}")
