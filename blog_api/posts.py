@@ -128,28 +128,27 @@ def visible_posts(reader: User | None) -> SelectOfScalar[Post]:
     return select(Post).where(or_(is_published(), col(Post.user_id) == reader.id))
 
 
-async def get_post(post_id: PathId, reader: Reader, session: SessionDep) -> Post:
-    query = visible_posts(reader).where(col(Post.id) == post_id)
+async def find_post(session: AsyncSession, query: SelectOfScalar[Post]) -> Post:
+    """The one post of a query; raises PostNotFound."""
     post = (await session.exec(query)).first()
     if post is None:
         raise PostNotFound
     return post
+
+
+async def get_post(post_id: PathId, reader: Reader, session: SessionDep) -> Post:
+    return await find_post(session, visible_posts(reader).where(col(Post.id) == post_id))
 
 
 async def get_post_by_slug(slug: PathSlug, reader: Reader, session: SessionDep) -> Post:
     query = visible_posts(reader).join(Slug).where(col(Slug.slug) == slug)
-    post = (await session.exec(query)).first()
-    if post is None:
-        raise PostNotFound
-    return post
+    return await find_post(session, query)
 
 
 async def get_own_post(user: CurrentUser, post_id: PathId, session: SessionDep) -> Post:
     """The post, locked until the request ends, so that nobody deletes it meanwhile."""
     query = visible_posts(user).where(col(Post.id) == post_id).with_for_update(of=Post)
-    post = (await session.exec(query)).first()
-    if post is None:
-        raise PostNotFound
+    post = await find_post(session, query)
     if post.user_id != user.id:
         raise NotYourPost
     return post
@@ -181,6 +180,14 @@ async def insert_post(session: AsyncSession, post: Post) -> None:
         else:
             return
     raise Conflict
+
+
+async def change_post(session: AsyncSession, post: Post, changes: Body) -> Post:
+    """Give a post the fields that were sent."""
+    post.sqlmodel_update(changes.model_dump(exclude_unset=True))
+    # The answer is made before the commit, and it shows the new `updated_at`.
+    await session.flush()
+    return post
 
 
 @router.post(
@@ -235,10 +242,7 @@ async def read_post_by_slug(post: PostFromSlug) -> Post:
 )
 async def replace_post(new: PostCreate, post: OwnPost, session: SessionDep) -> Post:
     """Write a post anew. If `published_at` is left out, it stays as it was."""
-    post.sqlmodel_update(new.model_dump(exclude_unset=True))
-    # The answer is made before the commit, and it shows the new `updated_at`.
-    await session.flush()
-    return post
+    return await change_post(session, post, new)
 
 
 @router.patch(
@@ -248,10 +252,7 @@ async def replace_post(new: PostCreate, post: OwnPost, session: SessionDep) -> P
 )
 async def update_post(changes: PostUpdate, post: OwnPost, session: SessionDep) -> Post:
     """Change the fields that are sent; leave the others."""
-    post.sqlmodel_update(changes.model_dump(exclude_unset=True))
-    # The answer is made before the commit, and it shows the new `updated_at`.
-    await session.flush()
-    return post
+    return await change_post(session, post, changes)
 
 
 @router.delete(
