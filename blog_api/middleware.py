@@ -179,8 +179,8 @@ class ProblemDocuments:
             return
         try:
             await self.app(scope, receive_and_watch, send_problem_for_text)
-        except Exception:
-            # The outermost layer that still has CORS headers: without it the server would
+        except Exception:  # whatever nobody expected: a broad net is what this layer is for
+            # Outside of it there are only CORS and other headers. Without it the server would
             # close the connection without a word to a browser.
             log.exception("Unexpected error in request %s", scope["state"]["request_id"])
             if is_started:
