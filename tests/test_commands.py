@@ -148,7 +148,7 @@ def test_what_kubernetes_sets_for_a_service_named_blog_is_no_setting(
         ("postgresql://a/d?sslmode=require", "postgresql+asyncpg://a/d?ssl=require"),
         ("postgresql+asyncpg://a/d", "postgresql+asyncpg://a/d"),
         ("sqlite:///blog.db", "sqlite+aiosqlite:///blog.db"),
-        ("sqlite:///a@b#c.db", "sqlite+aiosqlite:///a@b#c.db"),
+        ("sqlite:///a@b#c.db", "sqlite+aiosqlite:///a%40b%23c.db"),
         ("sqlite://", "sqlite+aiosqlite://"),
     ],
 )
