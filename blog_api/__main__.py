@@ -3,19 +3,24 @@
 import asyncio
 import logging.config
 import sys
-from collections.abc import Coroutine
-from typing import Annotated, Any
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Annotated, Any, TypeVar
 
 import typer
 import uvicorn
 from alembic.util import CommandError
+from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
+from sqlmodel.ext.asyncio.session import AsyncSession
 from typer.core import TyperGroup
 
-from blog_api.database import describe
+from blog_api.admin import create_admin, make_admin
+from blog_api.database import Database, describe
+from blog_api.errors import Problem
 from blog_api.migrating import head_revision, migrate, prepare_file
-from blog_api.security import BadKeyFile
-from blog_api.settings import load_settings, refuse, sqlite_file
+from blog_api.security import BadKeyFile, PasswordRefused, Passwords
+from blog_api.settings import Settings, load_settings, refuse, sqlite_file
+from blog_api.users import User, UserCreate, users_of_address
 
 GRACEFUL_SHUTDOWN_SECONDS = 10
 # A worker answers only once Python has started and read this module. Uvicorn's own five seconds
@@ -36,19 +41,47 @@ LOGGING: dict[str, Any] = {
 }
 
 
-def run(work: Coroutine[Any, Any, object]) -> None:
+T = TypeVar("T")
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
     """Run it; what is wrong with the database is a line and exit status 1."""
     try:
-        asyncio.run(work)
+        return asyncio.run(work)
     except BadKeyFile as error:
         print(f"blog-api: {error}", file=sys.stderr)
     except CommandError as error:
         print(f"blog-api: {error}: is this version older than the database?", file=sys.stderr)
     except (OSError, SQLAlchemyError) as error:
         print(f"blog-api: BLOG_DATABASE_URL: {describe(error)}", file=sys.stderr)
-    else:
-        return
+    except Problem as problem:
+        print(f"blog-api: {problem.detail}", file=sys.stderr)
     raise typer.Exit(1)
+
+
+def run_in_session(settings: Settings, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
+    """Run it in one transaction, on a database that is up to date if it is a file."""
+
+    async def connected() -> T:
+        file = sqlite_file(settings.database_url)
+        if file is not None:
+            await prepare_file(settings, file)
+        database = Database(settings)
+        try:
+            async with database.session(writes=True) as session:
+                return await work(session)
+        finally:
+            await database.engine.dispose()
+
+    return run(connected())
+
+
+def ask_password() -> str:
+    """Twice at a terminal, where it is not shown; otherwise it is the first line that comes in."""
+    if sys.stdin.isatty():
+        password: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+        return password
+    return sys.stdin.readline().rstrip("\r\n")
 
 
 class ServeByDefault(TyperGroup):
@@ -108,6 +141,40 @@ def migrate_database() -> None:
     logging.config.dictConfig(LOGGING)
     run(migrate(settings))
     print(f"The database is at revision {head_revision()}.")
+
+
+@cli.command("create-admin")
+def create_administrator(
+    email: Annotated[str, typer.Argument(help="The address to log in with.")],
+    name: Annotated[str, typer.Option(help="The name that readers see.")] = "Administrator",
+) -> None:
+    """Open an account that administrates, or make an administrator of one that there is.
+
+    The password is asked for, or read from standard input.
+    """
+    settings = load_settings()
+    user = run_in_session(settings, lambda session: find_account(session, email))
+    if user is not None:
+        typer.confirm(f"Make an administrator of {user.name} (user {user.id})?", abort=True)
+        run_in_session(settings, lambda session: make_admin(session, email))
+        print(f"User {user.id} is an administrator.")
+        return
+    password = ask_password()
+    passwords = Passwords(settings)
+    try:
+        new = UserCreate.model_validate({"email": email, "name": name, "password": password})
+        passwords.check_choice(password)
+    except ValidationError as error:
+        refuse(*(f"{one['loc'][0]}: {one['msg']}" for one in error.errors()))
+    except PasswordRefused as refusal:
+        refuse(f"password: {refusal}")
+    password_hash = run(passwords.hash(password))
+    user = run_in_session(settings, lambda session: create_admin(session, new, password_hash))
+    print(f"User {user.id} is an administrator.")
+
+
+async def find_account(session: AsyncSession, email: str) -> User | None:
+    return (await session.exec(users_of_address(email))).first()
 
 
 @cli.command("settings")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import reduce
 from http import HTTPStatus
 from operator import or_
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from fastapi import Request
@@ -14,7 +15,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field, create_model
 from starlette import status as codes
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
+from starlette.routing import Match, Mount
 from starlette.types import Scope
 
 from blog_api.security import TooBusy
@@ -30,7 +31,8 @@ class Problem(Exception):
 
     status: ClassVar[int]
     detail: str
-    headers: ClassVar[Mapping[str, str]] = {}
+    # A class's own, or, where an answer has headers of its own, the exception's.
+    headers: Mapping[str, str] = MappingProxyType({})
 
     @classmethod
     def title(cls) -> str:
@@ -76,7 +78,7 @@ class BadRequest(Problem):
 
 class Unauthorized(Problem):
     status = codes.HTTP_401_UNAUTHORIZED
-    headers: ClassVar = {"WWW-Authenticate": "Bearer"}
+    headers = MappingProxyType({"WWW-Authenticate": "Bearer"})
 
 
 class Forbidden(Problem):
@@ -104,6 +106,10 @@ class UntrustedHost(BadRequest):
     detail = "This host name is not served here"
 
 
+class CrossOriginRefused(BadRequest):
+    detail = "Pages of this origin may not send this request"
+
+
 class ContentTooLarge(Problem):
     status = codes.HTTP_413_CONTENT_TOO_LARGE
     detail = "The body is too large"
@@ -126,6 +132,19 @@ def field_missing(*loc: str) -> FieldError:
     return FieldError(loc=list(loc), type="missing", msg="Field required")
 
 
+class OAuth2Problem(Problem):
+    """With the `error` of RFC 6749, 5.2, by which its clients tell."""
+
+    error: ClassVar[str]
+
+    @classmethod
+    def members(cls) -> dict[str, Any]:
+        return {"error": (str, Field(json_schema_extra={"const": cls.error}))}
+
+    def content(self) -> dict[str, Any]:
+        return {"error": self.error}
+
+
 class ValidationFailed(Problem):
     """The request breaks a rule; each mistake is listed."""
 
@@ -143,6 +162,16 @@ class ValidationFailed(Problem):
         return {"errors": [error.model_dump() for error in self.errors]}
 
 
+class TooManyRequests(Problem):
+    """A limit is used up; `Retry-After` says for how many seconds."""
+
+    status = codes.HTTP_429_TOO_MANY_REQUESTS
+    detail = "Too many attempts; try again later"
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        self.headers = headers
+
+
 class InternalServerError(Problem):
     status = codes.HTTP_500_INTERNAL_SERVER_ERROR
     detail = "Something went wrong here; the log knows this answer by its instance"
@@ -151,7 +180,7 @@ class InternalServerError(Problem):
 class ServiceUnavailable(Problem):
     status = codes.HTTP_503_SERVICE_UNAVAILABLE
     detail = "The service is not available right now"
-    headers: ClassVar = {"Retry-After": "1"}
+    headers = MappingProxyType({"Retry-After": "1"})
 
 
 # What any route that takes a body and writes can answer.
@@ -168,6 +197,9 @@ def raises(*problems: type[Problem]) -> dict[int | str, dict[str, Any]]:
     by_status = defaultdict(list)
     for problem in problems:
         by_status[problem.status].append(problem.model())
+        if issubclass(problem, NotFound) and problem is not NotFound:
+            # Where an id is no number, no route is found to tell what is missing.
+            by_status[problem.status].append(NotFound.model())
     return {
         code: {"model": reduce(or_, models), "description": HTTPStatus(code).phrase}
         for code, models in sorted(by_status.items())
@@ -234,11 +266,16 @@ def field_error(found: Mapping[str, Any]) -> FieldError:
 
 def allowed_methods(request: Request) -> list[str]:
     """What this address does take (RFC 9110, 10.2.1); Starlette tells of its first route alone."""
+    # A mount has moved the root to itself.
+    root = request.scope.get("app_root_path", request.scope.get("root_path", ""))
+    scope = {**request.scope, "root_path": root}
     allowed = [
         method
         for method in SHOWN_METHODS
         if any(
-            route.matches({**request.scope, "method": method})[0] is Match.FULL
+            route.matches({**scope, "method": method})[0] is Match.FULL
+            # A mount takes any method, and its files answer GET alone.
+            and (method == "GET" or not isinstance(route, Mount))
             for route in request.app.routes
         )
     ]
@@ -255,14 +292,3 @@ HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, An
     HTTPException: handle_http_exception,
     RequestValidationError: handle_validation_error,
 }
-
-
-def set_media_type(openapi: dict[str, Any]) -> dict[str, Any]:
-    """The OpenAPI document with problems under their media type; FastAPI knows only JSON."""
-    for operations in openapi["paths"].values():
-        for operation in operations.values():
-            for code, response in operation["responses"].items():
-                content = response.get("content", {})
-                if code >= "400" and "application/json" in content:
-                    content[MEDIA_TYPE] = content.pop("application/json")
-    return openapi

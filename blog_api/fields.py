@@ -27,6 +27,16 @@ NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 # The Unicode category Cc, line breaks and tabs among it.
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ufffe\uffff]")
 
+# The same for OpenAPI, in the words that all dialects of regular expressions share.
+SHOWN_TEXT = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]*$"
+SHOWN_LINE, SHOWN_IDENTIFIER = (
+    rf"^[^{refused}]*[^\s{refused}][^{refused}]*$"
+    for refused in (
+        r"\u0000-\u001f\u007f-\u009f\ufffe\uffff",
+        r"\u0000-\u001f\u007f-\u009f\ufffd-\uffff",
+    )
+)
+
 MAX_FIELDS = 100
 # Accounts and log-ins: no field of theirs is long.
 SMALL_BODY_BYTES = 64 * 1024
@@ -132,28 +142,70 @@ PASSWORD_MAX_LENGTH = 128
 SLUG_LENGTH = 100
 EMAIL_LENGTH = 254  # RFC 5321, 4.5.3.1.3: a path of 256 with its brackets
 
-Name = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(check_line)]
-Line = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(check_line)]
-Text = Annotated[str, Field(min_length=1, max_length=500_000), AfterValidator(check_text)]
+
+def shown_as(example: str | None, **schema: object) -> dict[str, object]:
+    """What OpenAPI tells of a field beside its type: an example, and what else."""
+    return {"json_schema_extra": {"examples": [example], **schema}}
+
+
+Name = Annotated[
+    str,
+    Field(min_length=1, max_length=100, schema_extra=shown_as("Ann", pattern=SHOWN_LINE)),
+    AfterValidator(check_line),
+]
+Phrase = Annotated[
+    str,
+    Field(min_length=1, max_length=100, schema_extra=shown_as("ann", pattern=SHOWN_IDENTIFIER)),
+    AfterValidator(check_identifier),
+]
+Line = Annotated[
+    str,
+    Field(min_length=1, max_length=255, schema_extra=shown_as("Hello, World", pattern=SHOWN_LINE)),
+    AfterValidator(check_line),
+]
+Text = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=500_000,
+        schema_extra=shown_as("My *first* post.", pattern=SHOWN_TEXT),
+    ),
+    AfterValidator(check_text),
+]
 Email = Annotated[
     str,
-    Field(max_length=EMAIL_LENGTH, schema_extra={"json_schema_extra": {"format": "email"}}),
+    Field(max_length=EMAIL_LENGTH, schema_extra=shown_as("ann@example.com", format="email")),
     AfterValidator(check_email),
 ]
 
 # A password to compare, and one to choose: how short that may be, `Passwords` judges.
 Password = Annotated[
     SecretStr,
-    Field(schema_extra={"json_schema_extra": {"maxLength": PASSWORD_MAX_LENGTH}}),
+    Field(
+        schema_extra=shown_as("correct horse", maxLength=PASSWORD_MAX_LENGTH, pattern=SHOWN_TEXT)
+    ),
     AfterValidator(check_password),
 ]
 NewPassword = Annotated[
     SecretStr,
-    Field(schema_extra={"json_schema_extra": {"minLength": 8, "maxLength": PASSWORD_MAX_LENGTH}}),
+    Field(
+        schema_extra=shown_as(
+            "correct horse", minLength=8, maxLength=PASSWORD_MAX_LENGTH, pattern=SHOWN_TEXT
+        )
+    ),
     AfterValidator(check_password),
 ]
 
-Time = Annotated[AwareDatetime, BeforeValidator(check_time_is_text), AfterValidator(in_utc)]
+Time = Annotated[
+    AwareDatetime,
+    Field(schema_extra=shown_as("2026-01-31T09:00:00Z")),
+    BeforeValidator(check_time_is_text),
+    AfterValidator(in_utc),
+]
 
 PathId = Annotated[int, Path(ge=1, le=LARGEST_INT)]
-PathSlug = Annotated[str, Path(max_length=SLUG_LENGTH), AfterValidator(check_identifier)]
+PathSlug = Annotated[
+    str,
+    Path(max_length=SLUG_LENGTH, json_schema_extra={"pattern": SHOWN_IDENTIFIER}),
+    AfterValidator(check_identifier),
+]

@@ -1,6 +1,7 @@
 """Health: whether the process lives, and whether it can serve."""
 
-from typing import ClassVar, Literal
+from types import MappingProxyType
+from typing import Literal
 
 from fastapi import APIRouter
 from sqlmodel import SQLModel
@@ -14,6 +15,8 @@ router = APIRouter(prefix="/health", tags=["health"])
 
 
 class Health(SQLModel):
+    """All is well."""
+
     status: Literal["ok"] = "ok"
 
 
@@ -22,7 +25,7 @@ class NotReady(Problem):
 
     status = codes.HTTP_503_SERVICE_UNAVAILABLE
     detail = "The database is not migrated: run blog-api migrate"
-    headers: ClassVar = {"Retry-After": "5"}
+    headers = MappingProxyType({"Retry-After": "5"})
 
 
 @router.get("/live")

@@ -4,43 +4,81 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, FastAPI, Request, Security
 from fastapi.routing import APIRoute
 from sqlmodel import SQLModel
 from starlette.middleware import Middleware
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
-from starlette.middleware.cors import CORSMiddleware
 
-from blog_api import health, me, posts, tokens, users
+from blog_api import (
+    admin,
+    audit,
+    documentation,
+    health,
+    logins,
+    me,
+    oauth2,
+    personal_tokens,
+    posts,
+    tokens,
+    users,
+)
 from blog_api.database import Database
-from blog_api.errors import HANDLERS, raises, set_media_type
+from blog_api.errors import HANDLERS, raises
 from blog_api.middleware import (
     AccessLog,
+    CrossOrigin,
     HeadAsGet,
+    Paths,
     ProblemDocuments,
     RequestId,
     SecurityHeaders,
-    TrailingSlash,
     TrustedHosts,
 )
 from blog_api.migrating import prepare
-from blog_api.security import Passwords
+from blog_api.rate_limits import RateLimits
+from blog_api.security import Passwords, Signer
 from blog_api.settings import Settings, load_settings
+from blog_api.telemetry import trace_sql
 
 VERSION = version("blog-api")
 MAX_BODY_BYTES = 8 * 1024 * 1024
 
-EXPOSED_HEADERS = ("Retry-After", "WWW-Authenticate", "X-Process-Time", "X-Request-ID")
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+EXPOSED_HEADERS = (
+    "RateLimit",
+    "RateLimit-Policy",
+    "Retry-After",
+    "WWW-Authenticate",
+    "X-Process-Time",
+    "X-Request-ID",
+)
 
 TAGS = [
     {"name": "index", "description": "What this is, and where to go on."},
     {"name": "users", "description": "Accounts and public profiles."},
-    {"name": "tokens", "description": "Signing up, logging in and out."},
+    {"name": "tokens", "description": "Signing up, logging in and out, OAuth2."},
+    {"name": "personal tokens", "description": "For scripts and apps: named, scoped, revocable."},
     {"name": "me", "description": "One's own account."},
     {"name": "posts", "description": "What is written here: drafts, scheduled, published."},
+    {"name": "admin", "description": "For administrators: accounts, posts, figures, audit."},
     {"name": "health", "description": "For those who run the service."},
 ]
+
+MODULES = (
+    users,
+    logins,
+    oauth2,
+    personal_tokens,
+    me,
+    posts,
+    admin,
+    audit,
+    health,
+    documentation,
+)
 
 router = APIRouter()
 
@@ -65,14 +103,20 @@ async def read_index(request: Request) -> Index:
 
 class BlogAPI(FastAPI):
     def openapi(self) -> dict[str, Any]:
-        return set_media_type(super().openapi())
+        if self.openapi_schema is None:
+            documentation.finish_openapi(super().openapi())
+        return super().openapi()
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+    settings: Settings = app.state.settings
     database: Database = app.state.database
-    app.state.secret_key = await prepare(app.state.settings, database)
+    key = await prepare(settings, database)
+    app.state.signer = Signer(key, issuer=settings.public_url or "blog-api")
+    trace_sql(database.engine)
     yield
+    await app.state.rate_limits.close()
     await database.engine.dispose()
 
 
@@ -84,23 +128,26 @@ def function_name(route: APIRoute) -> str:
 def layers(settings: Settings) -> list[Middleware]:
     """What a request passes on its way to its route, outermost first."""
     cors = Middleware(
-        CORSMiddleware,
+        CrossOrigin,
         allow_origins=settings.cors_origins,
-        allow_methods=["*"],
+        allow_origin_regex=settings.cors_origin_pattern,
+        allow_credentials=settings.cors_credentials,
+        allow_methods=METHODS,
         allow_headers=["*"],
         expose_headers=EXPOSED_HEADERS,
+        max_age=settings.cors_max_age,
     )
     return [
         Middleware(RequestId),
         Middleware(AccessLog),
         Middleware(SecurityHeaders),
         # Outside of what makes problems: a browser has to be allowed to read those too.
-        *([cors] if settings.cors_origins else []),
+        *([cors] if settings.cors_origins or settings.cors_origin_pattern else []),
         Middleware(ProblemDocuments),
         Middleware(TrustedHosts, allowed_hosts=settings.trusted_hosts, www_redirect=False),
         Middleware(RequestBodyLimitMiddleware, max_body_size=MAX_BODY_BYTES),
         Middleware(HeadAsGet),
-        Middleware(TrailingSlash),
+        Middleware(Paths, root=urlsplit(settings.public_url or "").path),
     ]
 
 
@@ -117,12 +164,17 @@ def create_app(settings: Settings) -> FastAPI:
         generate_unique_id_function=function_name,
         # A redirect would name the host that the request claims.
         redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
+        routes=documentation.MOUNTS,
     )
     app.state.settings = settings
     app.state.database = Database(settings)
     app.state.passwords = Passwords(settings)
-    for one in (router, users.router, tokens.router, me.router, posts.router, health.router):
-        app.include_router(one)
+    app.state.rate_limits = RateLimits(settings)
+    app.include_router(router)
+    for module in MODULES:
+        app.include_router(module.router)
     app.include_router(
         users.profiles,
         dependencies=[Security(tokens.get_reader)],

@@ -5,12 +5,15 @@ import time
 from urllib.parse import quote
 from uuid import UUID, uuid4
 
+from starlette._utils import get_route_path
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from blog_api.errors import (
     ContentTooLarge,
+    CrossOriginRefused,
     InternalServerError,
     Problem,
     UntrustedHost,
@@ -28,6 +31,8 @@ MAX_PATH_LENGTH = 1_000
 # sending, gets to read the answer.
 MAX_DRAINED_BYTES = 32 * 1024 * 1024
 
+PREFIX = "/api/v1"
+
 # By their status, since these layers refuse in plain text.
 REFUSALS: dict[int, type[Problem]] = {
     UntrustedHost.status: UntrustedHost,
@@ -39,6 +44,8 @@ SECURITY_HEADERS = {
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
 }
+# The pages of the documentation have a policy of their own.
+NOTHING = "default-src 'none'; frame-ancestors 'none'"
 
 
 class RequestId:
@@ -113,17 +120,34 @@ class SecurityHeaders:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(SECURITY_HEADERS)
+                headers = MutableHeaders(scope=message)
+                headers.update(SECURITY_HEADERS)
+                headers.setdefault("Content-Security-Policy", NOTHING)
             await send(message)
 
         await self.app(scope, receive, send_with_headers)
+
+
+class CrossOrigin(CORSMiddleware):
+    """Let pages on other origins call; a preflight that is refused is a problem too."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "OPTIONS":
+            headers = Headers(scope=scope)
+            if "Origin" in headers and "Access-Control-Request-Method" in headers:
+                response = self.preflight_response(headers)
+                if response.status_code == CrossOriginRefused.status:
+                    response = problem_response(CrossOriginRefused(), scope)
+                await response(scope, receive, send)
+                return
+        await super().__call__(scope, receive, send)
 
 
 class TrustedHosts(TrustedHostMiddleware):
     """Refuse other host names, but for health: a supervisor asks by address."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_health = scope["type"] == "http" and scope["path"].startswith("/health/")
+        is_health = scope["type"] == "http" and get_route_path(scope).startswith("/health/")
         await (self.app if is_health else super().__call__)(scope, receive, send)
 
 
@@ -207,16 +231,25 @@ class HeadAsGet:
         await self.app({**scope, "method": "GET"}, receive, send_without_body)
 
 
-class TrailingSlash:
-    """Tolerate one slash at the end of a path; a redirect would have to name a host."""
+class Paths:
+    """Let every path stand under `/api/v1` too, and tolerate one slash at its end.
 
-    def __init__(self, app: ASGIApp) -> None:
+    A redirect would have to name a host. The prefix becomes a part of the `root_path`, with
+    which every link begins. So does the path of the public address, whether the proxy in front
+    takes it off or not.
+    """
+
+    def __init__(self, app: ASGIApp, root: str) -> None:
         self.app = app
+        self.root = root
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            path: str = scope["path"]
-            root = scope.get("root_path", "")
-            if path.endswith("/") and not path.endswith("//") and path != f"{root}/":
-                scope = {**scope, "path": path[:-1]}
+            root: str = scope.get("root_path", "") or self.root
+            path = get_route_path({**scope, "root_path": root})
+            if path == PREFIX or path.startswith(f"{PREFIX}/"):
+                root, path = root + PREFIX, path.removeprefix(PREFIX) or "/"
+            if path.endswith("/") and not path.endswith("//"):
+                path = path[:-1] or "/"
+            scope = {**scope, "root_path": root, "path": root + path}
         await self.app(scope, receive, send)

@@ -9,7 +9,8 @@ from fastapi import APIRouter, Depends, Security
 from slugify import slugify
 from sqlalchemy import ColumnElement, Index
 from sqlalchemy.exc import IntegrityError
-from sqlmodel import Field, Relationship, SQLModel, col, or_, select
+from sqlalchemy.orm.attributes import flag_modified
+from sqlmodel import Field, Relationship, SQLModel, and_, col, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
@@ -25,7 +26,14 @@ from blog_api.errors import (
 )
 from blog_api.fields import SLUG_LENGTH, Body, Line, PathId, PathSlug, Text, Time, utc_now
 from blog_api.paging import Page, Paging, paginate
-from blog_api.tokens import READER_PROBLEMS, USER_PROBLEMS, CurrentUser, Reader, get_reader
+from blog_api.tokens import (
+    READER_PROBLEMS,
+    USER_PROBLEMS,
+    DraftReader,
+    Reader,
+    Writer,
+    get_reader,
+)
 from blog_api.users import User, UserFromPath, UserNotFound
 
 router = APIRouter(tags=["posts"], responses=raises(ServiceUnavailable))
@@ -37,6 +45,8 @@ class PostBase(SQLModel):
 
 
 class PostCreate(Body, PostBase):
+    """A new post."""
+
     published_at: Time | None = Field(
         default_factory=utc_now,
         description="Left out: now, or as it was. In the future: scheduled. Null: a draft.",
@@ -44,6 +54,8 @@ class PostCreate(Body, PostBase):
 
 
 class PostUpdate(Body):
+    """What changes of a post; what is left out stays."""
+
     # Only what is sent is used; a factory keeps the default out of OpenAPI, where generated
     # clients would find and send it.
     title: Line = Field(default_factory=str)
@@ -58,6 +70,8 @@ class Post(PostBase, Row, table=True):
 
     slug: str = Field(max_length=SLUG_LENGTH, unique=True)
     published_at: datetime | None = None
+    # An administrator's word: its author may do what they like, it stays hidden.
+    taken_down_at: datetime | None = None
     user_id: int = Field(foreign_key="users.id", ondelete="CASCADE", index=True)
     user: User = Relationship(sa_relationship_kwargs={"lazy": "joined", "innerjoin": True})
 
@@ -70,10 +84,26 @@ Index("ix_posts_published_at_id", col(Post.published_at).desc(), col(Post.id).de
 
 
 class PostRead(PostBase, RowRead):
+    """A post."""
+
     slug: str
     published_at: datetime | None
     user_id: int
     user_name: str
+
+
+class PostPage(Page[PostRead]):
+    """A page of posts, and how many there are on all pages."""
+
+
+class OwnPostRead(PostRead):
+    """A post, as its author and administrators see it."""
+
+    taken_down_at: datetime | None
+
+
+class OwnPostPage(Page[OwnPostRead]):
+    """A page of posts, and how many there are on all pages."""
 
 
 class Slug(Row, table=True):
@@ -100,7 +130,7 @@ OWN_POST_PROBLEMS = (*USER_PROBLEMS, PostNotFound, NotYourPost, ValidationFailed
 
 
 def is_published() -> ColumnElement[bool]:
-    return col(Post.published_at) <= utc_now()
+    return and_(col(Post.published_at) <= utc_now(), col(Post.taken_down_at).is_(None))
 
 
 def published_posts() -> SelectOfScalar[Post]:
@@ -145,7 +175,7 @@ async def get_post_by_slug(slug: PathSlug, reader: Reader, session: SessionDep) 
     return await find_post(session, query)
 
 
-async def get_own_post(user: CurrentUser, post_id: PathId, session: SessionDep) -> Post:
+async def get_own_post(user: Writer, post_id: PathId, session: SessionDep) -> Post:
     """The post, locked until the request ends, so that nobody deletes it meanwhile."""
     query = visible_posts(user).where(col(Post.id) == post_id).with_for_update(of=Post)
     post = await find_post(session, query)
@@ -190,13 +220,18 @@ async def change_post(session: AsyncSession, post: Post, changes: Body) -> Post:
     return post
 
 
+def keep_updated_at(post: Post) -> None:
+    """Let the change that is about to be written not be one of the post's text."""
+    flag_modified(post, "updated_at")
+
+
 @router.post(
     "/posts",
     status_code=201,
     response_model=PostRead,
     responses=raises(*BODY_PROBLEMS, *USER_PROBLEMS),
 )
-async def create_post(new: PostCreate, user: CurrentUser, session: SessionDep) -> Post:
+async def create_post(new: PostCreate, user: Writer, session: SessionDep) -> Post:
     """Publish a post, schedule it, or keep it as a draft."""
     post = Post.model_validate(new, update={"slug": "", "user_id": user.id})
     post.user = user
@@ -206,7 +241,7 @@ async def create_post(new: PostCreate, user: CurrentUser, session: SessionDep) -
 
 @router.get(
     "/posts",
-    response_model=Page[PostRead],
+    response_model=PostPage,
     responses=raises(*READER_PROBLEMS, ValidationFailed),
     dependencies=[Security(get_reader)],
 )
@@ -265,7 +300,7 @@ async def delete_post(post: OwnPost, session: SessionDep) -> None:
 
 @router.get(
     "/users/{user_id:int}/posts",
-    response_model=Page[PostRead],
+    response_model=PostPage,
     responses=raises(*READER_PROBLEMS, UserNotFound, ValidationFailed),
     dependencies=[Security(get_reader)],
 )
@@ -276,9 +311,9 @@ async def list_posts_of_user(user: UserFromPath, paging: Paging, session: Sessio
 
 @router.get(
     "/users/me/posts",
-    response_model=Page[PostRead],
+    response_model=OwnPostPage,
     responses=raises(*USER_PROBLEMS, ValidationFailed),
 )
-async def list_own_posts(user: CurrentUser, paging: Paging, session: SessionDep) -> Page[Post]:
+async def list_own_posts(user: DraftReader, paging: Paging, session: SessionDep) -> Page[Post]:
     """List the posts of the user who asks, drafts too, the last begun first."""
     return await paginate(session, own_posts(user), paging)

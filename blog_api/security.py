@@ -1,12 +1,19 @@
-"""Passwords, tokens and the secret key: no database and no HTTP."""
+"""Passwords, tokens, their signature and the secret key: no database and no HTTP."""
 
 import base64
 import hashlib
 import os
+import re
 import secrets
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 import anyio.to_thread
+import jwt
 from anyio import CapacityLimiter
 from pwdlib import PasswordHash
 from pwdlib.exceptions import UnknownHashError
@@ -16,6 +23,17 @@ from pwdlib.hashers.bcrypt import BcryptHasher
 from blog_api.settings import KEY_BYTES, Settings
 
 MAX_WAITING = 100
+MOST_COMMON = 3_000
+
+ALGORITHM = "HS256"
+# RFC 9068, 2.1: so that no other kind of JWT is taken for an access token.
+JWT_TYPE = "at+jwt"
+AUDIENCE = "blog-api"
+SUBJECT = re.compile(r"user:([1-9]\d*)", re.ASCII)
+LOGIN = re.compile(r"[\w-]{1,100}", re.ASCII)
+# Ours have about 400 characters.
+JWT_LENGTH = 4_000
+CLAIMS = ["iss", "aud", "sub", "exp", "iat", "jti", "sid", "scope"]
 
 
 class BadKeyFile(ValueError):
@@ -30,23 +48,26 @@ class TooBusy(Exception):
     """So many passwords wait to be hashed that one more would wait for too long."""
 
 
+class BadJWT(ValueError):
+    """No access token of ours, or one that has expired."""
+
+
 class Passwords:
     """Hashes and verifies, in threads, as many at a time as there are cores to run on.
-
-    Raises TooBusy where already a hundred wait.
 
     The cost is `BLOG_ARGON2_…`. A hash of bcrypt, or of another cost, verifies too.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.min_length = settings.password_min_length
+        self.refuse_common = settings.password_refuse_common
         argon2 = Argon2Hasher(
             time_cost=settings.argon2_passes,
             memory_cost=settings.argon2_memory_kib,
             parallelism=settings.argon2_lanes,
         )
         self._hashing = PasswordHash((argon2, BcryptHasher()))
-        self._limiter = CapacityLimiter(available_cores())
+        self._cores = CapacityLimiter(available_cores())
         # No password has this hash, but it takes as long as any to find out.
         self._nobodys_hash = (
             f"$argon2id$v=19$m={settings.argon2_memory_kib},t={settings.argon2_passes},"
@@ -57,24 +78,29 @@ class Passwords:
         """Raise PasswordRefused for a password that may not be chosen."""
         if len(password) < self.min_length:
             raise PasswordRefused(f"Use at least {self.min_length} characters")
+        if self.refuse_common and password.lower() in common_passwords():
+            raise PasswordRefused("This is one of the most common passwords")
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """A core to work on. Raises TooBusy where already a hundred wait for one."""
+        if self._cores.statistics().tasks_waiting >= MAX_WAITING:
+            raise TooBusy
+        async with self._cores:
+            yield
 
     async def hash(self, password: str) -> str:
-        self._check_queue()
-        return await anyio.to_thread.run_sync(self._hashing.hash, password, limiter=self._limiter)
+        async with self.turn():
+            return await anyio.to_thread.run_sync(self._hashing.hash, password)
 
     async def verify(self, password: str, password_hash: str | None) -> tuple[bool, str | None]:
         """Whether it is the password, and a new hash where the old one is outdated.
 
-        No hash, for a user who does not exist, takes as long as a wrong password.
+        No hash, for a user who does not exist, takes as long as a wrong password. The caller
+        has a turn.
         """
-        self._check_queue()
-        return await anyio.to_thread.run_sync(
-            self._verify, password, password_hash or self._nobodys_hash, limiter=self._limiter
-        )
-
-    def _check_queue(self) -> None:
-        if self._limiter.statistics().tasks_waiting >= MAX_WAITING:
-            raise TooBusy
+        password_hash = password_hash or self._nobodys_hash
+        return await anyio.to_thread.run_sync(self._verify, password, password_hash)
 
     def _verify(self, password: str, password_hash: str) -> tuple[bool, str | None]:
         try:
@@ -82,6 +108,81 @@ class Passwords:
         except (UnknownHashError, ValueError):
             # A hash of no known kind; bcrypt refuses more than 72 bytes with a ValueError.
             return False, None
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What an access token says: whose it is, of which log-in, for what and until when."""
+
+    user_id: int
+    login: str
+    scopes: frozenset[str]
+    expires_at: datetime
+
+
+class Signer:
+    """Signs and verifies access tokens: JWT (RFC 7519) in the profile of RFC 9068."""
+
+    def __init__(self, key: str, issuer: str) -> None:
+        self._key = key
+        self._issuer = issuer
+
+    def sign(self, claims: Claims) -> str:
+        payload = {
+            "iss": self._issuer,
+            "aud": AUDIENCE,
+            "sub": f"user:{claims.user_id}",
+            "exp": claims.expires_at,
+            "iat": datetime.now(UTC),
+            "jti": secrets.token_urlsafe(16),
+            "sid": claims.login,
+            "scope": join_scopes(claims.scopes),
+        }
+        return jwt.encode(payload, self._key, ALGORITHM, headers={"typ": JWT_TYPE})
+
+    def verify(self, token: str) -> Claims:
+        """Raises BadJWT for any other key, algorithm, type, issuer or audience, and when expired.
+
+        A reader has to look up its log-in too: a signature cannot be revoked.
+        """
+        if len(token) > JWT_LENGTH:
+            raise BadJWT
+        try:
+            decoded = jwt.decode_complete(
+                token,
+                self._key,
+                algorithms=[ALGORITHM],
+                audience=AUDIENCE,
+                issuer=self._issuer,
+                options={"require": CLAIMS, "strict_aud": True},
+            )
+            payload = decoded["payload"]
+            subject = SUBJECT.fullmatch(payload["sub"])
+            login = LOGIN.fullmatch(payload["sid"])
+            if decoded["header"].get("typ") != JWT_TYPE or subject is None or login is None:
+                raise BadJWT
+            return Claims(
+                user_id=int(subject[1]),
+                login=login[0],
+                scopes=frozenset(str(payload["scope"]).split()),
+                expires_at=datetime.fromtimestamp(payload["exp"], UTC),
+            )
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
+            # PyJWT lets through what some headers and claims of wrong types make Python raise.
+            raise BadJWT from error
+
+
+def join_scopes(scopes: Collection[str]) -> str:
+    """RFC 6749, 3.3: separated by spaces; their order means nothing."""
+    return " ".join(sorted(scopes))
+
+
+@cache
+def common_passwords() -> frozenset[str]:
+    """The most common passwords, as the package `zxcvbn` counts them."""
+    from zxcvbn.frequency_lists import FREQUENCY_LISTS
+
+    return frozenset(FREQUENCY_LISTS["passwords"][:MOST_COMMON])
 
 
 def available_cores() -> int:

@@ -3,13 +3,17 @@
 import json
 import os
 import re
+import secrets
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, NoReturn, Self
 
 from dotenv import dotenv_values
+from limits import RateLimitItem
+from limits import parse as parse_limit
 from pydantic import (
     AfterValidator,
     Field,
@@ -42,6 +46,12 @@ URL_PARAMETERS = {
     "postgresql": {"host", "port", "prepared_statement_cache_size", "ssl", "target_session_attrs"},
 }
 SSL_MODES = {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
+
+RATE = re.compile(r"[1-9]\d{0,5}/([1-9]\d{0,3} ?)?(second|minute|hour|day)s?", re.ASCII)
+
+REDIS_URL = re.compile(
+    r"rediss?://([^@/?#\s]*@)?([^@/?#:\s]+|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?(/[0-9]{0,9})?"
+)
 
 # Kubernetes sets these in every pod that stands beside a Service named `blog`.
 KUBERNETES_PREFIXES = ("BLOG_PORT", "BLOG_SERVICE_")
@@ -117,9 +127,41 @@ def check_secret_key(value: SecretStr) -> SecretStr:
 
 def check_storage(value: SecretStr) -> SecretStr:
     """A storage that the package `limits` knows; secret, since it may hold a password."""
-    if not value.get_secret_value().startswith(("memory://", "redis://", "rediss://")):
-        raise ValueError("takes memory:// or redis://…")
+    storage = value.get_secret_value()
+    if storage == "memory://":
+        return value
+    if not REDIS_URL.fullmatch(storage):
+        raise ValueError("takes memory:// or redis://[user:password@]host[:port][/number]")
+    if find_spec("redis") is None:
+        raise ValueError("needs a package for Redis: pip install 'blog-api[redis]'")
     return value
+
+
+def check_limit(value: object) -> RateLimitItem:
+    """So many in such a time, in the words of the package `limits`."""
+    if isinstance(value, RateLimitItem):
+        return value
+    if not RATE.fullmatch(str(value)):
+        raise ValueError("takes a number and a time, such as 10/minute or 100/12 hours")
+    return parse_limit(str(value))
+
+
+def write_limit(limit: RateLimitItem) -> str:
+    """As it can be read again."""
+    times = "" if limit.multiples == 1 else f"{limit.multiples} "
+    return f"{limit.amount}/{times}{limit.GRANULARITY.name}"
+
+
+def check_pattern(value: str) -> str:
+    """A regular expression that a whole origin has to match."""
+    try:
+        re.compile(value)
+    except re.error:
+        raise ValueError("is not a regular expression") from None
+    return value
+
+
+Limit = Annotated[RateLimitItem, NoDecode, PlainValidator(check_limit)]
 
 
 class Settings(BaseSettings):
@@ -145,6 +187,9 @@ class Settings(BaseSettings):
     cors_origins: tuple[Annotated[str, AfterValidator(check_origin)], ...] = Field(
         default=(), examples=["https://example.com"]
     )
+    cors_origin_pattern: Annotated[str, AfterValidator(check_pattern)] | None = None
+    cors_credentials: bool = False
+    cors_max_age: int = Field(default=600, ge=0, le=86_400)
     trusted_hosts: tuple[Annotated[str, AfterValidator(check_host)], ...] = Field(
         default=("*",), min_length=1, examples=["example.com"]
     )
@@ -154,6 +199,10 @@ class Settings(BaseSettings):
 
     rate_limit_enabled: bool = True
     rate_limit_storage: Annotated[SecretStr, AfterValidator(check_storage)] = SecretStr("memory://")
+    rate_limit_guesses: Limit = Field(default="10/minute", validate_default=True)
+    rate_limit_guesses_of_address: Limit = Field(default="30/minute", validate_default=True)
+    rate_limit_guesses_at_account: Limit = Field(default="100/hour", validate_default=True)
+    rate_limit_sign_ups: Limit = Field(default="20/hour", validate_default=True)
     cache_bytes: int = Field(default=32 * 1024 * 1024, ge=0)
 
     @property
@@ -180,7 +229,18 @@ class Settings(BaseSettings):
                 "BLOG_ARGON2_MEMORY_KIB: with BLOG_ARGON2_PASSES it is weaker than OWASP's floor, "
                 "such as 19456 KiB with 2 passes"
             )
+        if self.cors_credentials and self.allows_any_origin:
+            raise ValueError(
+                "BLOG_CORS_CREDENTIALS: goes with origins that are named, not with all of them"
+            )
         return self
+
+    @property
+    def allows_any_origin(self) -> bool:
+        """Whether even an origin that nobody can have named may call from a browser."""
+        nobody = f"https://{secrets.token_hex(16)}.invalid"
+        pattern = self.cors_origin_pattern
+        return "*" in self.cors_origins or bool(pattern and re.fullmatch(pattern, nobody))
 
     def describe(self) -> Iterator[tuple[str, str]]:
         """Each setting's outside name and value, with what is secret hidden."""
@@ -190,6 +250,8 @@ class Settings(BaseSettings):
                 shown = value.render_as_string(hide_password=True)
             elif isinstance(value, tuple):
                 shown = json.dumps(value)
+            elif isinstance(value, RateLimitItem):
+                shown = write_limit(value)
             else:
                 shown = "" if value is None else str(value)
             yield f"{PREFIX}{field.upper()}", shown

@@ -1,81 +1,107 @@
-"""Tokens: how a user proves who they are."""
+"""Tokens: how a user proves who they are, and what for."""
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Annotated, Literal
+from enum import StrEnum
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Form, Response, Security
-from fastapi.security import OAuth2PasswordBearer
-from pydantic import AfterValidator
+from fastapi import Depends, Request, Security
+from fastapi.security import (
+    HTTPAuthorizationCredentials,
+    HTTPBearer,
+    OAuth2PasswordBearer,
+    SecurityScopes,
+)
+from pydantic import SecretStr
 from sqlalchemy import delete
-from sqlmodel import Field, Relationship, SQLModel, col, select
+from sqlmodel import Field, Relationship, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlmodel.sql.expression import SelectOfScalar
 
 from blog_api.database import Row, SessionDep, released
 from blog_api.errors import (
-    BODY_PROBLEMS,
     BadRequest,
-    ServiceUnavailable,
+    Forbidden,
+    OAuth2Problem,
+    TooManyRequests,
     Unauthorized,
-    raises,
 )
-from blog_api.fields import (
-    EMAIL_LENGTH,
-    SMALL_BODY_BYTES,
-    Input,
-    Name,
-    Password,
-    check_identifier,
-    email_key,
-    utc_now,
-)
-from blog_api.security import digest, new_token
-from blog_api.users import EmailTaken, PasswordsDep, User, UserCreate, UserRead, insert_user
+from blog_api.fields import utc_now
+from blog_api.rate_limits import Guard
+from blog_api.security import BadJWT, Signer, digest, join_scopes
+from blog_api.users import User, lock_active_admins
 
 TOKEN_LIFE = timedelta(weeks=2)
 
-router = APIRouter(
-    tags=["tokens"], responses=raises(ServiceUnavailable), max_body_size=SMALL_BODY_BYTES
-)
+
+class Scope(StrEnum):
+    """What a token is good for."""
+
+    users_read = "users:read"
+    users_write = "users:write"
+    posts_read = "posts:read"
+    posts_write = "posts:write"
+    admin = "admin"
+
+
+SCOPES = {
+    Scope.users_read: "Read your account and list your personal tokens.",
+    Scope.users_write: "Change your account, your password and your personal tokens.",
+    Scope.posts_read: "Read your own posts, drafts too.",
+    Scope.posts_write: "Write, change and delete posts.",
+    Scope.admin: "Administrate. It has to be asked for, and is given to administrators alone.",
+}
+USUAL_SCOPES = frozenset(SCOPES) - {Scope.admin}
+
+
+def scopes_of(user: User) -> frozenset[str]:
+    """What a user may have."""
+    return frozenset(SCOPES) if user.is_admin else USUAL_SCOPES
+
+
+def choose_scopes(asked: str, may_have: frozenset[str]) -> frozenset[str]:
+    """What is asked for; all that one may have but `admin` if nothing is. Raises InvalidScope."""
+    scopes = frozenset(asked.split()) or may_have & USUAL_SCOPES
+    if not scopes <= may_have:
+        raise InvalidScope
+    return scopes
 
 
 class Token(Row, table=True):
-    """Proof of a log-in. The secret itself is with the client alone."""
+    """One log-in, or one personal token: what is revoked as a whole.
+
+    A log-in with JWT has a handle, which its JWTs carry, and of its refresh tokens the last.
+    """
 
     __tablename__ = "tokens"
 
     user_id: int = Field(foreign_key="users.id", ondelete="CASCADE", index=True)
+    # Of the token itself, or of the handle.
     digest: str = Field(max_length=64, unique=True)
-    expires_at: datetime = Field(default_factory=lambda: utc_now() + TOKEN_LIFE)
+    refresh_digest: str | None = Field(default=None, max_length=64)
+    # Personal tokens alone have one.
+    name: str | None = Field(default=None, max_length=100)
+    scope: str = Field(max_length=100)
+    expires_at: datetime
     user: User = Relationship(sa_relationship_kwargs={"lazy": "joined", "innerjoin": True})
 
-
-class TokenRead(SQLModel):
-    """A new token. It is shown this once."""
-
-    access_token: str
-    expires: datetime
-    token_type: Literal["bearer"] = "bearer"
+    @property
+    def scopes(self) -> frozenset[str]:
+        """Those that hold today: whoever is no administrator any more has lost that one."""
+        return frozenset(self.scope.split()) & scopes_of(self.user)
 
 
-class SignUp(UserCreate):
-    name: Name
+@dataclass(frozen=True)
+class Access:
+    """What was presented. A JWT can be good for less, and end sooner, than its log-in."""
 
+    token: Token
+    scopes: frozenset[str]
+    expires_at: datetime
 
-class SignUpRead(UserRead):
-    """A new account, and a token for it."""
-
-    token: TokenRead
-
-
-class LogIn(Input):
-    """The form of RFC 6749, 4.3.2. What else it may hold is ignored (3.2)."""
-
-    username: Annotated[
-        str,
-        Field(max_length=EMAIL_LENGTH, description="The email address"),
-        AfterValidator(check_identifier),
-    ]
-    password: Password
+    @property
+    def user(self) -> User:
+        return self.token.user
 
 
 class NotAuthenticated(Unauthorized):
@@ -90,114 +116,184 @@ class InactiveUser(BadRequest):
     detail = "Inactive user"
 
 
-class IncorrectLogIn(BadRequest):
-    detail = "Incorrect email or password"
+class InsufficientScope(Forbidden):
+    """The token is not good for this; `WWW-Authenticate` names the scope (RFC 6750, 3.1)."""
+
+    detail = "This token lacks the scope that is needed"
+
+    def __init__(self, scope: str) -> None:
+        self.headers = {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'}
 
 
-# What every route can answer that knows who is asking, and what those add that must know.
+class InvalidScope(OAuth2Problem, BadRequest):
+    detail = "There is no such scope, or it is not for you"
+    error = "invalid_scope"
+
+
+class IncorrectPassword(BadRequest):
+    detail = "Incorrect password"
+
+
+# What a route can answer that knows who is asking; that must know; that asks for a scope; and
+# that asks for the password again.
 READER_PROBLEMS = (InvalidToken, InactiveUser)
-USER_PROBLEMS = (NotAuthenticated, *READER_PROBLEMS)
+TOKEN_PROBLEMS = (NotAuthenticated, *READER_PROBLEMS)
+USER_PROBLEMS = (*TOKEN_PROBLEMS, InsufficientScope)
+CONFIRMED_PROBLEMS = (*USER_PROBLEMS, IncorrectPassword, TooManyRequests)
 
-bearer = OAuth2PasswordBearer(tokenUrl="auth", auto_error=False)
+oauth2 = OAuth2PasswordBearer(
+    tokenUrl="token",
+    refreshUrl="token",
+    scopes={scope.value: text for scope, text in SCOPES.items()},
+    scheme_name="OAuth2",
+    description="With the email address for a username. No client id is needed.",
+    auto_error=False,
+)
+bearer = HTTPBearer(
+    scheme_name="Token",
+    description="Any token: of `/auth`, of `/token`, or a personal one.",
+    auto_error=False,
+)
 
 
-async def get_token(
-    session: SessionDep, secret: Annotated[str | None, Security(bearer)]
-) -> Token | None:
-    """The token that was presented, with its user; None if none was."""
-    if secret is None:
-        return None
-    query = select(Token).where(
-        col(Token.digest) == digest(secret), col(Token.expires_at) > utc_now()
+async def get_signer(request: Request) -> Signer:
+    signer: Signer = request.app.state.signer
+    return signer
+
+
+SignerDep = Annotated[Signer, Depends(get_signer)]
+
+
+def live_tokens() -> SelectOfScalar[Token]:
+    return select(Token).where(col(Token.expires_at) > utc_now())
+
+
+async def find_access(session: AsyncSession, signer: Signer, secret: str) -> Access:
+    """What a token is good for; raises InvalidToken."""
+    if "." in secret:
+        return await find_access_by_jwt(session, signer, secret)
+    # A handle stands readable in every JWT of its log-in: it is no token.
+    query = live_tokens().where(
+        col(Token.digest) == digest(secret), col(Token.refresh_digest).is_(None)
     )
     token = (await session.exec(query)).first()
     if token is None:
         raise InvalidToken
-    if not token.user.is_active:
+    return Access(token, token.scopes, token.expires_at)
+
+
+async def find_access_by_jwt(session: AsyncSession, signer: Signer, secret: str) -> Access:
+    try:
+        claims = signer.verify(secret)
+    except BadJWT:
+        raise InvalidToken from None
+    query = live_tokens().where(
+        col(Token.digest) == digest(claims.login), col(Token.refresh_digest).is_not(None)
+    )
+    token = (await session.exec(query)).first()
+    if token is None or token.user_id != claims.user_id:
+        raise InvalidToken
+    return Access(token, token.scopes & claims.scopes, min(token.expires_at, claims.expires_at))
+
+
+async def get_access(
+    session: SessionDep,
+    signer: SignerDep,
+    secret: Annotated[str | None, Security(oauth2)],
+    _: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)],
+) -> Access | None:
+    """What was presented, with its user; None if nothing was."""
+    if secret is None:
+        return None
+    access = await find_access(session, signer, secret)
+    if not access.user.is_active:
         raise InactiveUser
-    return token
+    return access
 
 
-PresentedToken = Annotated[Token | None, Depends(get_token)]
+PresentedAccess = Annotated[Access | None, Depends(get_access)]
 
 
-async def get_reader(token: PresentedToken) -> User | None:
-    return token.user if token else None
+async def get_reader(access: PresentedAccess) -> User | None:
+    """Who may read their own drafts here; None for everybody else."""
+    return access.user if access and Scope.posts_read in access.scopes else None
 
 
-async def get_current_token(token: PresentedToken) -> Token:
-    if token is None:
+async def get_current_access(access: PresentedAccess, needed: SecurityScopes) -> Access:
+    if access is None:
         raise NotAuthenticated
-    return token
+    if not access.scopes.issuperset(needed.scopes):
+        raise InsufficientScope(needed.scope_str)
+    return access
 
 
-CurrentToken = Annotated[Token, Depends(get_current_token)]
+async def get_current_user(
+    access: Annotated[Access, Security(get_current_access)],
+) -> User:
+    return access.user
 
 
-async def get_current_user(token: CurrentToken) -> User:
-    return token.user
-
-
-# Who is asking: anybody, or somebody who is logged in.
+# Who is asking: anybody; somebody with some token; or with one that is good for this.
 Reader = Annotated[User | None, Security(get_reader)]
-CurrentUser = Annotated[User, Security(get_current_user)]
+CurrentAccess = Annotated[Access, Security(get_current_access)]
+AccountReader = Annotated[User, Security(get_current_user, scopes=[Scope.users_read])]
+AccountWriter = Annotated[Access, Security(get_current_access, scopes=[Scope.users_write])]
+DraftReader = Annotated[User, Security(get_current_user, scopes=[Scope.posts_read])]
+Writer = Annotated[User, Security(get_current_user, scopes=[Scope.posts_write])]
+Admin = Annotated[User, Security(get_current_user, scopes=[Scope.admin])]
 
 
-async def issue_token(session: AsyncSession, user: User) -> TokenRead:
-    """A new token for a user, in place of those that have expired."""
+async def delete_expired_tokens(session: AsyncSession, user: User) -> None:
     await session.exec(
         delete(Token).where(col(Token.user_id) == user.id, col(Token.expires_at) <= utc_now())
     )
-    secret = new_token()
-    token = Token(user_id=user.id, digest=digest(secret))
-    session.add(token)
-    return TokenRead(access_token=secret, expires=token.expires_at)
 
 
-@router.post("/sign-up", response_model=SignUpRead, responses=raises(*BODY_PROBLEMS, EmailTaken))
-async def sign_up(
-    new: SignUp, session: SessionDep, passwords: PasswordsDep, response: Response
-) -> SignUpRead:
-    """Open an account and log in to it."""
-    response.headers["Cache-Control"] = "no-store"
-    user = await insert_user(session, passwords, new)
-    token = await issue_token(session, user)
-    return SignUpRead.model_validate(user, update={"token": token})
+async def delete_other_tokens(session: AsyncSession, token: Token) -> None:
+    """Revoke all tokens of a user but this one."""
+    await session.exec(
+        delete(Token).where(col(Token.user_id) == token.user_id, col(Token.id) != token.id)
+    )
 
 
-@router.post(
-    "/auth",
-    response_model=TokenRead,
-    responses=raises(*BODY_PROBLEMS, IncorrectLogIn, InactiveUser),
-)
-async def log_in(
-    form: Annotated[LogIn, Form()],
-    session: SessionDep,
-    passwords: PasswordsDep,
-    response: Response,
-) -> TokenRead:
-    """Get a token for an email address and its password. It is good for two weeks."""
-    response.headers["Cache-Control"] = "no-store"
-    found = select(User).where(col(User.email_key) == email_key(form.username))
-    user = (await session.exec(found)).first()
-    password_hash = user.password_hash if user else None
+def make_token(
+    user: User, secret: str, scopes: frozenset[str], expires_at: datetime, name: str | None = None
+) -> Token:
+    return Token(
+        user_id=user.id,
+        digest=digest(secret),
+        scope=join_scopes(scopes),
+        expires_at=expires_at,
+        name=name,
+    )
+
+
+async def confirm_password(
+    session: AsyncSession, guard: Guard, token: Token, password: SecretStr
+) -> User:
+    """The token's user, locked until the request ends, if this is the password.
+
+    Raises TooManyRequests and IncorrectPassword, and InvalidToken where the password changed or
+    the token was revoked while this one was verified.
+    """
+    user = token.user
     async with released(session):
-        is_right, new_hash = await passwords.verify(form.password.get_secret_value(), password_hash)
-    if user is None or not is_right:
-        raise IncorrectLogIn
-    # The account may have been left, closed, or given another password meanwhile.
-    again = found.where(col(User.password_hash) == password_hash).with_for_update()
-    user = (await session.exec(again.execution_options(populate_existing=True))).first()
-    if user is None:
-        raise IncorrectLogIn
-    if not user.is_active:
-        raise InactiveUser
-    if new_hash:
-        user.password_hash = new_hash
-    return await issue_token(session, user)
-
-
-@router.delete("/auth", status_code=204, responses=raises(*USER_PROBLEMS))
-async def log_out(token: CurrentToken, session: SessionDep) -> None:
-    """Revoke the token that is presented."""
-    await session.exec(delete(Token).where(col(Token.id) == token.id))
+        is_right, _ = await guard.verify(
+            password.get_secret_value(), user.password_hash, account=user.email_key
+        )
+    if not is_right:
+        raise IncorrectPassword
+    if user.is_admin:
+        # Before their own row: two who leave at once would wait for each other for ever.
+        await lock_active_admins(session)
+    again = (
+        select(User)
+        .join(Token)
+        .where(col(Token.id) == token.id, col(User.password_hash) == user.password_hash)
+        .with_for_update(of=User)
+        .execution_options(populate_existing=True)
+    )
+    confirmed = (await session.exec(again)).first()
+    if confirmed is None:
+        raise InvalidToken
+    return confirmed

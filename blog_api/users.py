@@ -4,18 +4,21 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends
 from pydantic import SecretStr
 from sqlmodel import Field, SQLModel, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlmodel.sql.expression import SelectOfScalar
 
 from blog_api.database import Row, RowRead, SessionDep, insert, released
 from blog_api.errors import (
     BODY_PROBLEMS,
     BadRequest,
+    Conflict,
     FieldError,
     NotFound,
     ServiceUnavailable,
+    TooManyRequests,
     ValidationFailed,
     raises,
 )
@@ -30,6 +33,7 @@ from blog_api.fields import (
     email_key,
 )
 from blog_api.paging import Slicing
+from blog_api.rate_limits import Guard, GuardDep
 from blog_api.security import PasswordRefused, Passwords
 
 router = APIRouter(
@@ -45,6 +49,8 @@ class UserBase(SQLModel):
 
 
 class UserCreate(Body, UserBase):
+    """A new account."""
+
     # An address is nobody's business: a name is never made from it.
     name: Name = "Anonymous"
     password: NewPassword
@@ -78,39 +84,63 @@ class EmailTaken(BadRequest):
     detail = "Email already registered"
 
 
+class LastAdmin(Conflict):
+    detail = "The last active administrator stays one"
+
+
 class UserNotFound(NotFound):
     detail = "User not found"
 
 
-async def get_passwords(request: Request) -> Passwords:
-    passwords: Passwords = request.app.state.passwords
-    return passwords
+SIGN_UP_PROBLEMS = (*BODY_PROBLEMS, EmailTaken, TooManyRequests)
 
 
-PasswordsDep = Annotated[Passwords, Depends(get_passwords)]
-
-
-async def hash_choice(
-    session: AsyncSession, passwords: Passwords, password: SecretStr, *, field: str
-) -> str:
-    """The hash of a password that somebody chose in `field`; raises ValidationFailed."""
+def check_choice(passwords: Passwords, password: SecretStr, *, field: str) -> None:
+    """Whether a password may be chosen, in `field`; raises ValidationFailed."""
     try:
         passwords.check_choice(password.get_secret_value())
     except PasswordRefused as refusal:
         error = FieldError(loc=["body", field], type="password_refused", msg=str(refusal))
         raise ValidationFailed([error]) from None
-    async with released(session):
-        return await passwords.hash(password.get_secret_value())
 
 
-async def insert_user(session: AsyncSession, passwords: Passwords, new: UserCreate) -> User:
-    """A new account; raises EmailTaken."""
-    password_hash = await hash_choice(session, passwords, new.password, field="password")
-    user = User.model_validate(
+def make_user(new: UserCreate, password_hash: str) -> User:
+    return User.model_validate(
         new, update={"email_key": email_key(new.email), "password_hash": password_hash}
     )
+
+
+async def insert_user(session: AsyncSession, guard: Guard, new: UserCreate) -> User:
+    """A new account; raises EmailTaken, and TooManyRequests for one too many from an address."""
+    check_choice(guard.passwords, new.password, field="password")
+    async with released(session):
+        await guard.count_sign_up()
+        password_hash = await guard.passwords.hash(new.password.get_secret_value())
+    user = make_user(new, password_hash)
     await insert(session, user, or_raise=EmailTaken)
     return user
+
+
+def users_of_address(email: str) -> SelectOfScalar[User]:
+    """The one user with this address, however it is spelt."""
+    return select(User).where(col(User.email_key) == email_key(email))
+
+
+async def lock_active_admins(session: AsyncSession) -> Sequence[int]:
+    """The ids of those who administrate, who stay so until the request ends."""
+    query = (
+        select(User.id)
+        .where(col(User.is_admin), col(User.is_active))
+        .order_by(col(User.id))
+        .with_for_update()
+    )
+    return (await session.exec(query)).all()
+
+
+async def keep_an_admin(session: AsyncSession, user: User) -> None:
+    """Raise LastAdmin where without this user nobody would administrate."""
+    if list(await lock_active_admins(session)) == [user.id]:
+        raise LastAdmin
 
 
 async def get_user(user_id: PathId, session: SessionDep) -> User:
@@ -127,11 +157,11 @@ UserFromPath = Annotated[User, Depends(get_user)]
     "/users",
     status_code=201,
     response_model=UserRead,
-    responses=raises(*BODY_PROBLEMS, EmailTaken),
+    responses=raises(*SIGN_UP_PROBLEMS),
 )
-async def create_user(new: UserCreate, session: SessionDep, passwords: PasswordsDep) -> User:
+async def create_user(new: UserCreate, session: SessionDep, guard: GuardDep) -> User:
     """Open an account, without logging in."""
-    return await insert_user(session, passwords, new)
+    return await insert_user(session, guard, new)
 
 
 @profiles.get("/users", response_model=list[ProfileRead], responses=raises(ValidationFailed))

@@ -21,6 +21,7 @@ from blog_api.settings import Settings, parse_database_url
 from blog_api.users import User
 
 PASSWORD = "correct horse"
+ALL_SCOPES = "users:read users:write posts:read posts:write admin"
 SECRET_KEY = "for the tests and nothing but the tests"
 
 # OWASP's floor, and what only a database in memory may have.
@@ -44,7 +45,13 @@ TEST_DATABASE_URL = wipeable_url()
 
 def make_settings(**values: object) -> Settings:
     """Settings that no environment and no `.env` has a say in."""
-    given: dict[str, Any] = {"_env_file": None, "secret_key": SECRET_KEY, **values}
+    given: dict[str, Any] = {
+        "_env_file": None,
+        "secret_key": SECRET_KEY,
+        # All tests come from one address.
+        "rate_limit_enabled": False,
+        **values,
+    }
     return Settings(**given)
 
 
@@ -145,6 +152,18 @@ async def change_user(empty_app: FastAPI) -> ChangeUser:
             await session.exec(update(User).where(col(User.email) == email).values(**values))
 
     return change_user
+
+
+@pytest.fixture
+async def admin(empty_app: FastAPI, change_user: ChangeUser) -> AsyncGenerator[AsyncClient]:
+    """An administrator, with a token of every scope."""
+    async with client_of(empty_app) as client:
+        await sign_up(client, "Admin")
+        await change_user("admin@example.com", is_admin=True)
+        form = {"username": "admin@example.com", "password": PASSWORD, "scope": ALL_SCOPES}
+        token = (await client.post("/auth", data=form)).json()["access_token"]
+        client.headers["Authorization"] = f"Bearer {token}"
+        yield client
 
 
 @pytest.fixture

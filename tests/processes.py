@@ -7,10 +7,10 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self
 
 import httpx
@@ -20,18 +20,19 @@ START_SECONDS = 60
 STOP_SECONDS = 30
 
 
-def environment(url: URL, **settings: object) -> dict[str, str]:
+def environment(url: URL, settings: Mapping[str, str | None]) -> dict[str, str]:
     """A child's environment: ours without the settings of whoever runs the tests."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith("BLOG_")}
-    given = {
+    given: dict[str, str | None] = {
         "DATABASE_URL": url.render_as_string(hide_password=False),
         "SECRET_KEY": "for the tests and nothing but the tests",
-        "ARGON2_MEMORY_KIB": 19_456,
-        "ARGON2_PASSES": 2,
-        "ARGON2_LANES": 1,
+        "ARGON2_MEMORY_KIB": "19456",
+        "ARGON2_PASSES": "2",
+        "ARGON2_LANES": "1",
+        "RATE_LIMIT_ENABLED": "false",
         **settings,
     }
-    return ours | {f"BLOG_{name}": str(value) for name, value in given.items() if value is not None}
+    return ours | {f"BLOG_{name}": value for name, value in given.items() if value is not None}
 
 
 class Server:
@@ -40,10 +41,18 @@ class Server:
     Its address is what it says itself, so nobody else's server is ever taken for it.
     """
 
-    def __init__(self, folder: Path, url: URL, *, workers: int = 1, **settings: object) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        url: URL,
+        *,
+        workers: int = 1,
+        settings: Mapping[str, str | None] = MappingProxyType({}),
+        variables: dict[str, str] | None = None,
+    ) -> None:
         self.folder = folder
         self.workers = workers
-        self.environment = environment(url, **settings)
+        self.environment = environment(url, settings) | (variables or {})
         self.log = ""
         self.address = ""
 

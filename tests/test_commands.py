@@ -1,5 +1,6 @@
 """The command `blog-api` and the settings that it reads."""
 
+import asyncio
 import logging
 import re
 import sqlite3
@@ -14,7 +15,15 @@ from typer.testing import CliRunner
 
 from blog_api.__main__ import LOGGING, cli
 from blog_api.settings import parse_database_url
-from tests.conftest import SECRET_KEY, wipeable_url
+from tests.conftest import (
+    FLOOR,
+    SECRET_KEY,
+    client_of,
+    make_settings,
+    running,
+    sign_up,
+    wipeable_url,
+)
 from tests.processes import Server
 
 runner = CliRunner()
@@ -105,6 +114,13 @@ def test_settings_are_read_from_a_file_and_the_environment_goes_first(
         ("BLOG_RATE_LIMIT_ENABLED", "perhaps"),
         ("BLOG_RATE_LIMIT_STORAGE", "memcached://hunter2"),
         ("BLOG_CACHE_BYTES", "-1"),
+        ("BLOG_CORS_ORIGIN_PATTERN", "hunter2("),
+        ("BLOG_CORS_MAX_AGE", "-1"),
+        ("BLOG_RATE_LIMIT_GUESSES", "hunter2"),
+        ("BLOG_RATE_LIMIT_GUESSES", "0/minute"),
+        ("BLOG_RATE_LIMIT_SIGN_UPS", "10"),
+        ("BLOG_RATE_LIMIT_STORAGE", "redis://:hunter2/x@cache.example"),
+        ("BLOG_RATE_LIMIT_STORAGE", "redis://cache.example:hunter2"),
         ("BLOG_DATABSE_URL", "hunter2"),
     ],
 )
@@ -215,6 +231,76 @@ def test_workers_cannot_share_a_database_in_memory(monkeypatch: pytest.MonkeyPat
     assert result.stderr.startswith("blog-api: --workers: ")
 
 
+def test_limits_are_printed_as_they_can_be_set(monkeypatch: pytest.MonkeyPatch):
+    given = {"GUESSES": "3/5 minutes", "SIGN_UPS": "7/day"}
+    for name, limit in given.items():
+        monkeypatch.setenv(f"BLOG_RATE_LIMIT_{name}", limit)
+
+    result = runner.invoke(cli, ["settings"])
+
+    assert "BLOG_RATE_LIMIT_GUESSES=3/5 minute\n" in result.output
+    assert "BLOG_RATE_LIMIT_SIGN_UPS=7/day\n" in result.output
+    assert "BLOG_RATE_LIMIT_GUESSES_AT_ACCOUNT=100/hour\n" in result.output
+
+
+async def test_an_administrator_is_created_and_administrates(folder: Path):
+    # `run` needs a loop of its own.
+    created = await asyncio.to_thread(
+        runner.invoke, cli, ["create-admin", "ann@example.com", "--name", "Ann"], "correct horse\n"
+    )
+
+    settings = make_settings(database_url=f"sqlite:///{folder}/blog.db", **FLOOR)
+    async with running(settings) as app, client_of(app) as client:
+        form = {"username": "ann@example.com", "password": "correct horse"}
+        answer = await client.post("/auth", data=form | {"scope": "admin users:read"})
+        client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+        me = (await client.get("/users/me")).json()
+        audit = (await client.get("/admin/audit")).json()["results"]
+
+    assert created.exit_code == 0
+    assert created.stdout == f"User {me['id']} is an administrator.\n"
+    assert me["name"] == "Ann"
+    assert me["is_admin"] is True
+    assert [(entry["action"], entry["admin_id"], entry["user_id"]) for entry in audit] == [
+        ("make-admin", None, me["id"])
+    ]
+
+
+@pytest.mark.parametrize(("answer", "is_admin"), [("y\n", True), ("n\n", False)])
+async def test_who_has_an_account_is_made_an_administrator_if_that_is_meant(
+    folder: Path, answer: str, is_admin: bool
+):
+    settings = make_settings(database_url=f"sqlite:///{folder}/blog.db", **FLOOR)
+    async with running(settings) as app, client_of(app) as client:
+        await sign_up(client, "Ann")
+        made = await asyncio.to_thread(
+            runner.invoke, cli, ["create-admin", "ANN@example.com"], answer
+        )
+        me = (await client.get("/users/me")).json()
+
+    assert made.exit_code == (0 if is_admin else 1)
+    assert "Make an administrator of Ann" in made.output
+    assert me["is_admin"] is is_admin
+
+
+@pytest.mark.parametrize(
+    ("arguments", "password", "message"),
+    [
+        (["no address"], "correct horse", "email"),
+        (["ann@example.com", "--name", ""], "correct horse", "name"),
+        (["ann@example.com"], "short", "password"),
+        (["ann@example.com"], "password1", "password"),
+        (["ann@example.com"], "", "password"),
+    ],
+)
+def test_what_is_no_administrator_is_refused(arguments: list[str], password: str, message: str):
+    result = runner.invoke(cli, ["create-admin", *arguments], f"{password}\n")
+
+    assert result.exit_code == 2
+    assert re.fullmatch(rf"blog-api: {message}: .+\n", result.stderr)
+    assert not password or password not in result.output
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["serve", "--help"]])
 def test_help_is_there(arguments: list[str]):
     result = runner.invoke(cli, arguments)
@@ -226,12 +312,12 @@ def test_help_is_there(arguments: list[str]):
 async def test_the_first_start_makes_a_database_and_a_private_key(folder: Path):
     url = make_url(f"sqlite:///{folder}/blog.db")
 
-    with Server(folder, url, SECRET_KEY=None) as server:
+    with Server(folder, url, settings={"SECRET_KEY": None}) as server:
         async with server.client() as client:
             ready = await client.get("/health/ready")
         first = (folder / "blog.db.key").read_text()
         server.stop()
-    with Server(folder, url, SECRET_KEY=None):
+    with Server(folder, url, settings={"SECRET_KEY": None}):
         second = (folder / "blog.db.key").read_text()
 
     assert ready.status_code == 200

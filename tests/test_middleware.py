@@ -105,6 +105,71 @@ async def test_an_origin_that_is_named_may_read_answers_and_errors():
             assert "Access-Control-Allow-Origin" not in other.headers
 
 
+PREFLIGHT = {
+    "Access-Control-Request-Method": "PUT",
+    "Access-Control-Request-Headers": "authorization",
+}
+
+
+async def test_a_preflight_is_answered_or_refused_with_a_problem():
+    settings = make_settings(
+        database_url="sqlite://",
+        cors_origins=["https://example.com"],
+        cors_max_age=60,
+        **CHEAP,
+    )
+    async with running(settings) as app, client_of(app) as client:
+        named = await client.options(
+            "/posts/1", headers={"Origin": "https://example.com", **PREFLIGHT}
+        )
+        other = await client.options(
+            "/posts/1", headers={"Origin": "https://example.org", **PREFLIGHT}
+        )
+
+    assert named.status_code == 200
+    assert named.headers["Access-Control-Allow-Origin"] == "https://example.com"
+    assert "PUT" in named.headers["Access-Control-Allow-Methods"].split(", ")
+    assert named.headers["Access-Control-Allow-Headers"] == "authorization"
+    assert named.headers["Access-Control-Max-Age"] == "60"
+    assert "Access-Control-Allow-Credentials" not in named.headers
+    assert other.status_code == 400
+    assert other.json()["type"] == "urn:blog-api:cross-origin-refused"
+    assert "Access-Control-Allow-Origin" not in other.headers
+
+
+async def test_origins_can_be_named_by_a_pattern():
+    settings = make_settings(
+        database_url="sqlite://",
+        cors_origin_pattern=r"https://[a-z]+\.example\.com",
+        cors_credentials=True,
+        **CHEAP,
+    )
+    async with running(settings) as app, client_of(app) as client:
+        named = await client.get("/posts", headers={"Origin": "https://app.example.com"})
+        others = [
+            await client.get("/posts", headers={"Origin": origin})
+            for origin in ("https://example.com", "https://app.example.com.evil.org", "null")
+        ]
+
+    assert named.headers["Access-Control-Allow-Origin"] == "https://app.example.com"
+    assert named.headers["Access-Control-Allow-Credentials"] == "true"
+    for other in others:
+        assert "Access-Control-Allow-Origin" not in other.headers
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"cors_origins": ["*"]},
+        {"cors_origin_pattern": ".*"},
+        {"cors_origin_pattern": "https?://.+"},
+    ],
+)
+def test_credentials_are_not_for_everybody(values: dict[str, object]):
+    with pytest.raises(ValueError, match="BLOG_CORS_CREDENTIALS"):
+        make_settings(database_url="sqlite://", cors_credentials=True, **CHEAP, **values)
+
+
 async def test_a_host_that_is_not_trusted_is_refused():
     settings = make_settings(database_url="sqlite://", trusted_hosts=["blog.example"], **CHEAP)
     async with running(settings) as app, client_of(app) as client:

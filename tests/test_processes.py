@@ -108,7 +108,7 @@ async def test_four_first_starts_at_once_make_one_database_and_one_key(tmp_path:
     url = make_url(f"sqlite:///{tmp_path}/blog.db")
 
     with ExitStack() as stack:
-        servers = [Server(tmp_path, url, SECRET_KEY=None) for _ in range(4)]
+        servers = [Server(tmp_path, url, settings={"SECRET_KEY": None}) for _ in range(4)]
         await asyncio.gather(
             *(asyncio.to_thread(stack.enter_context, server) for server in servers)
         )

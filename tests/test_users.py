@@ -3,7 +3,7 @@
 import pytest
 from httpx import AsyncClient
 
-from tests.conftest import PASSWORD, sign_up
+from tests.conftest import CHEAP, PASSWORD, client_of, make_settings, running, sign_up
 
 NEW = {"email": "carl@example.com", "password": PASSWORD}
 
@@ -76,7 +76,7 @@ async def test_a_password_that_may_not_be_chosen_is_refused(
     assert response.json()["errors"][0]["loc"] == ["body", "password"]
 
 
-@pytest.mark.parametrize("password", ["12345678", "п" * 128, "🔑" * 128, " leading and trailing "])
+@pytest.mark.parametrize("password", ["xk83mz0q", "п" * 128, "🔑" * 128, " leading and trailing "])
 async def test_any_other_password_logs_in(anonymous: AsyncClient, password: str):
     await anonymous.post("/users", json=NEW | {"password": password})
 
@@ -87,6 +87,30 @@ async def test_any_other_password_logs_in(anonymous: AsyncClient, password: str)
 
     assert right.status_code == 200
     assert wrong.status_code == 400
+
+
+@pytest.mark.parametrize(
+    "password", ["12345678", "password1", "Password", "football", "QWERTYUIOP"]
+)
+async def test_one_of_the_most_common_passwords_is_refused(anonymous: AsyncClient, password: str):
+    response = await anonymous.post("/users", json=NEW | {"password": password})
+
+    assert response.status_code == 422
+    assert response.json()["errors"] == [
+        {
+            "loc": ["body", "password"],
+            "type": "password_refused",
+            "msg": "This is one of the most common passwords",
+        }
+    ]
+
+
+async def test_common_passwords_can_be_let_in():
+    settings = make_settings(database_url="sqlite://", password_refuse_common=False, **CHEAP)
+    async with running(settings) as app, client_of(app) as client:
+        response = await client.post("/users", json=NEW | {"password": "12345678"})
+
+    assert response.status_code == 201
 
 
 async def test_nobody_makes_themselves_an_administrator(anonymous: AsyncClient):

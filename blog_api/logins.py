@@ -1,0 +1,177 @@
+"""Signing up, logging in and out: `/sign-up` and `/auth`."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Form, Response
+from pydantic import AfterValidator, SecretStr
+from sqlalchemy import delete
+from sqlmodel import Field, SQLModel, col
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from blog_api.database import SessionDep, released
+from blog_api.errors import (
+    BODY_PROBLEMS,
+    BadRequest,
+    ServiceUnavailable,
+    TooManyRequests,
+    raises,
+)
+from blog_api.fields import (
+    EMAIL_LENGTH,
+    SHOWN_IDENTIFIER,
+    SMALL_BODY_BYTES,
+    Input,
+    Name,
+    Password,
+    check_identifier,
+    email_key,
+    shown_as,
+    utc_now,
+)
+from blog_api.rate_limits import Guard, GuardDep
+from blog_api.security import new_token
+from blog_api.tokens import (
+    TOKEN_LIFE,
+    TOKEN_PROBLEMS,
+    USUAL_SCOPES,
+    CurrentAccess,
+    InactiveUser,
+    InvalidScope,
+    Token,
+    choose_scopes,
+    delete_expired_tokens,
+    make_token,
+    scopes_of,
+)
+from blog_api.users import (
+    SIGN_UP_PROBLEMS,
+    User,
+    UserCreate,
+    UserRead,
+    insert_user,
+    users_of_address,
+)
+
+router = APIRouter(
+    tags=["tokens"], responses=raises(ServiceUnavailable), max_body_size=SMALL_BODY_BYTES
+)
+
+
+class TokenRead(SQLModel):
+    """A new token. It is shown this once."""
+
+    access_token: str
+    expires: datetime
+    token_type: Literal["bearer"] = "bearer"
+
+
+class SignUp(UserCreate):
+    """A new account, which is logged in to at once."""
+
+    name: Name
+
+
+class SignUpRead(UserRead):
+    """A new account, and a token for it."""
+
+    token: TokenRead
+
+
+Username = Annotated[
+    str,
+    Field(
+        max_length=EMAIL_LENGTH,
+        description="The email address",
+        schema_extra=shown_as("ann@example.com", pattern=SHOWN_IDENTIFIER),
+    ),
+    AfterValidator(check_identifier),
+]
+ScopeText = Annotated[
+    str,
+    Field(
+        max_length=200,
+        description="Scopes, separated by spaces. Left out: all but `admin`.",
+        schema_extra=shown_as("posts:read posts:write"),
+    ),
+]
+
+
+class LogIn(Input):
+    """An email address and its password. What else the form may hold is ignored."""
+
+    username: Username
+    password: Password
+    scope: ScopeText = ""
+
+
+class IncorrectLogIn(BadRequest):
+    detail = "Incorrect email or password"
+
+
+async def find_user_by_password(
+    session: AsyncSession, guard: Guard, username: str, password: SecretStr
+) -> User | None:
+    """The user with this address and password, locked until the request ends.
+
+    Raises TooManyRequests. Takes as long for a user who does not exist.
+    """
+    query = users_of_address(username)
+    user = (await session.exec(query)).first()
+    password_hash = user.password_hash if user else None
+    async with released(session):
+        is_right, new_hash = await guard.verify(
+            password.get_secret_value(), password_hash, account=email_key(username)
+        )
+    if not is_right:
+        return None
+    # The account may have been left, closed, or given another password meanwhile.
+    again = query.where(col(User.password_hash) == password_hash).with_for_update()
+    user = (await session.exec(again.execution_options(populate_existing=True))).first()
+    if user is not None and new_hash:
+        user.password_hash = new_hash
+    return user
+
+
+async def issue_token(session: AsyncSession, user: User, scopes: frozenset[str]) -> TokenRead:
+    """A new opaque token for a user, in place of those that have expired."""
+    await delete_expired_tokens(session, user)
+    secret = new_token()
+    token = make_token(user, secret, scopes, utc_now() + TOKEN_LIFE)
+    session.add(token)
+    return TokenRead(access_token=secret, expires=token.expires_at)
+
+
+@router.post("/sign-up", response_model=SignUpRead, responses=raises(*SIGN_UP_PROBLEMS))
+async def sign_up(
+    new: SignUp, session: SessionDep, guard: GuardDep, response: Response
+) -> SignUpRead:
+    """Open an account and log in to it."""
+    response.headers["Cache-Control"] = "no-store"
+    user = await insert_user(session, guard, new)
+    token = await issue_token(session, user, USUAL_SCOPES)
+    return SignUpRead.model_validate(user, update={"token": token})
+
+
+@router.post(
+    "/auth",
+    response_model=TokenRead,
+    responses=raises(*BODY_PROBLEMS, IncorrectLogIn, InactiveUser, InvalidScope, TooManyRequests),
+)
+async def log_in(
+    form: Annotated[LogIn, Form()], session: SessionDep, guard: GuardDep, response: Response
+) -> TokenRead:
+    """Get a token for an email address and its password. It is good for two weeks."""
+    response.headers["Cache-Control"] = "no-store"
+    user = await find_user_by_password(session, guard, form.username, form.password)
+    if user is None:
+        raise IncorrectLogIn
+    if not user.is_active:
+        raise InactiveUser
+    return await issue_token(session, user, choose_scopes(form.scope, scopes_of(user)))
+
+
+@router.delete("/auth", status_code=204, responses=raises(*TOKEN_PROBLEMS))
+async def log_out(access: CurrentAccess, session: SessionDep) -> None:
+    """Revoke the token that is presented; with a JWT, its log-in with all its tokens."""
+    await session.exec(delete(Token).where(col(Token.id) == access.token.id))

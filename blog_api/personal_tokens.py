@@ -1,0 +1,191 @@
+"""Personal tokens: named, for scripts and apps that should not know the password."""
+
+from datetime import datetime, timedelta
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Response
+from pydantic import BeforeValidator
+from sqlmodel import Field, SQLModel, col, select
+from sqlmodel.sql.expression import SelectOfScalar
+
+from blog_api.database import SessionDep
+from blog_api.errors import (
+    BODY_PROBLEMS,
+    Conflict,
+    FieldError,
+    NotFound,
+    ServiceUnavailable,
+    ValidationFailed,
+    raises,
+)
+from blog_api.fields import SMALL_BODY_BYTES, Body, Name, Password, PathId, Time, shown_as, utc_now
+from blog_api.paging import Page, Paging, paginate
+from blog_api.rate_limits import GuardDep
+from blog_api.security import join_scopes, new_token
+from blog_api.tokens import (
+    CONFIRMED_PROBLEMS,
+    USER_PROBLEMS,
+    USUAL_SCOPES,
+    AccountReader,
+    AccountWriter,
+    InsufficientScope,
+    Scope,
+    Token,
+    confirm_password,
+    delete_expired_tokens,
+    delete_other_tokens,
+    make_token,
+    scopes_of,
+)
+from blog_api.users import User
+
+LONGEST_LIFE = timedelta(days=366)
+
+router = APIRouter(
+    prefix="/users/me/tokens",
+    tags=["personal tokens"],
+    responses=raises(ServiceUnavailable),
+    max_body_size=SMALL_BODY_BYTES,
+)
+
+
+class PersonalTokenCreate(Body):
+    """A new token."""
+
+    name: Name
+    scopes: list[Scope] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=len(Scope),
+        description="Left out: those of the token that is presented, but `admin`.",
+    )
+    expires_at: Time | None = Field(
+        default=None,
+        description="Left out: with the token that is presented.",
+        schema_extra=shown_as(None),
+    )
+    current_password: Password | None = Field(
+        default=None,
+        description="Needed for scopes that the token presented does not have, and for a "
+        "longer life, up to a year.",
+        schema_extra=shown_as(None),
+    )
+
+
+class PersonalTokenRead(SQLModel):
+    """A personal token, without its secret."""
+
+    id: int
+    name: str
+    scopes: Annotated[list[Scope], BeforeValidator(sorted)]
+    created_at: datetime
+    expires_at: datetime
+
+
+class PersonalTokenPage(Page[PersonalTokenRead]):
+    """A page of personal tokens, and how many there are on all pages."""
+
+
+class NewPersonalTokenRead(PersonalTokenRead):
+    """A new token. The secret is shown this once."""
+
+    access_token: str
+    token_type: Literal["bearer"] = "bearer"
+
+
+class TokenNotFound(NotFound):
+    detail = "Token not found"
+
+
+def personal_tokens(user: User) -> SelectOfScalar[Token]:
+    """A user's, the newest first; those that have expired are gone."""
+    return (
+        select(Token)
+        .where(
+            col(Token.user_id) == user.id,
+            col(Token.name).is_not(None),
+            col(Token.expires_at) > utc_now(),
+        )
+        .order_by(col(Token.id).desc())
+    )
+
+
+async def get_personal_token(token_id: PathId, access: AccountWriter, session: SessionDep) -> Token:
+    query = personal_tokens(access.user).where(col(Token.id) == token_id)
+    token = (await session.exec(query)).first()
+    if token is None:
+        raise TokenNotFound
+    return token
+
+
+TokenFromPath = Annotated[Token, Depends(get_personal_token)]
+
+
+def refuse_expiry(message: str) -> ValidationFailed:
+    error = FieldError(loc=["body", "expires_at"], type="expiry_refused", msg=message)
+    return ValidationFailed([error])
+
+
+@router.get(
+    "", response_model=PersonalTokenPage, responses=raises(*USER_PROBLEMS, ValidationFailed)
+)
+async def list_personal_tokens(
+    user: AccountReader, paging: Paging, session: SessionDep
+) -> Page[Token]:
+    """List one's personal tokens, the newest first, without their secrets."""
+    return await paginate(session, personal_tokens(user), paging)
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_model=NewPersonalTokenRead,
+    responses=raises(*BODY_PROBLEMS, *CONFIRMED_PROBLEMS),
+)
+async def create_personal_token(
+    new: PersonalTokenCreate,
+    access: AccountWriter,
+    session: SessionDep,
+    guard: GuardDep,
+    response: Response,
+) -> NewPersonalTokenRead:
+    """Make a token with a name. Without the password it is good for no more, and no longer,
+    than the token that is presented."""
+    response.headers["Cache-Control"] = "no-store"
+    user, may_have, latest = access.user, access.scopes, access.expires_at
+    if new.current_password is not None:
+        user = await confirm_password(session, guard, access.token, new.current_password)
+        may_have, latest = scopes_of(user), utc_now() + LONGEST_LIFE
+    scopes = frozenset(new.scopes or access.scopes & USUAL_SCOPES)
+    expires_at = new.expires_at or access.expires_at
+    if not scopes <= may_have:
+        raise InsufficientScope(join_scopes(scopes - may_have))
+    if expires_at <= utc_now():
+        raise refuse_expiry("This is in the past")
+    if expires_at > latest:
+        raise refuse_expiry(
+            "A token lives a year at most, and no longer than the one presented unless "
+            "current_password is sent"
+        )
+    await delete_expired_tokens(session, user)
+    secret = new_token()
+    token = make_token(user, secret, scopes, expires_at, name=new.name)
+    session.add(token)
+    await session.flush()
+    return NewPersonalTokenRead.model_validate(token, update={"access_token": secret})
+
+
+@router.delete("", status_code=204, responses=raises(*USER_PROBLEMS))
+async def revoke_other_tokens(access: AccountWriter, session: SessionDep) -> None:
+    """Revoke all tokens but the one presented: log-ins and personal tokens."""
+    await delete_other_tokens(session, access.token)
+
+
+@router.delete(
+    "/{token_id:int}",
+    status_code=204,
+    responses=raises(*USER_PROBLEMS, TokenNotFound, Conflict, ValidationFailed),
+)
+async def revoke_personal_token(token: TokenFromPath, session: SessionDep) -> None:
+    """Revoke a personal token."""
+    await session.delete(token)

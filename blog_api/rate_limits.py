@@ -1,0 +1,230 @@
+"""Limits on guessing passwords and on opening accounts."""
+
+import logging
+import math
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address, ip_network
+from typing import Annotated, Any, NamedTuple, Self, TypeVar
+
+from fastapi import Depends, Request
+from limits import RateLimitItem
+from limits.aio.storage import RedisStorage, Storage
+from limits.aio.strategies import MovingWindowRateLimiter
+from limits.errors import StorageError
+from limits.storage import storage_from_string
+
+from blog_api.errors import TooManyRequests
+from blog_api.security import Passwords, digest
+from blog_api.settings import Settings
+
+log = logging.getLogger(__name__)
+
+REDIS_TIMEOUT_SECONDS = 0.5
+# After a failure the limits are kept in memory for so long before Redis is asked again.
+REDIS_PAUSE_SECONDS = 5.0
+# No password takes longer to verify; should a process die meanwhile, its attempt ends with this.
+FLIGHT_SECONDS = 60
+
+MEMORY = "memory://"
+
+T = TypeVar("T")
+
+
+class Limit(NamedTuple):
+    """One limit on one thing: a name for the client, how many, and of whom."""
+
+    name: str
+    rate: RateLimitItem
+    of: str
+
+    @property
+    def flight_key(self) -> str:
+        return f"flight/{self.name}/{self.of}"
+
+
+@dataclass
+class Attempt:
+    succeeded: bool = False
+
+
+class Counters:
+    """Counts in one storage; a failure counts from when it happened to a whole period later."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+        self.window = MovingWindowRateLimiter(storage)
+
+    async def check(self, limits: Sequence[Limit], *, places: int = 1) -> None:
+        """Raise TooManyRequests where a limit has fewer places left."""
+        for limit in limits:
+            if not await self.window.test(limit.rate, limit.name, limit.of, cost=places):
+                raise await self.refusal(limit)
+
+    async def begin(self, limits: Sequence[Limit]) -> Self:
+        """Begin an attempt, unless it and those under way may use up more than a limit has."""
+        for begun, limit in enumerate(limits, 1):
+            under_way = await self.storage.incr(limit.flight_key, FLIGHT_SECONDS)
+            try:
+                await self.check([limit], places=under_way)
+            except TooManyRequests:
+                await self.end(limits[:begun])
+                raise
+        return self
+
+    async def end(self, limits: Sequence[Limit]) -> None:
+        for limit in limits:
+            await self.storage.incr(limit.flight_key, FLIGHT_SECONDS, -1)
+
+    async def fail(self, limits: Sequence[Limit]) -> None:
+        for limit in limits:
+            await self.window.hit(limit.rate, limit.name, limit.of)
+
+    async def count(self, limit: Limit) -> None:
+        """Count one; raises TooManyRequests where that is one too many."""
+        if not await self.window.hit(limit.rate, limit.name, limit.of):
+            raise await self.refusal(limit)
+
+    async def refusal(self, limit: Limit) -> TooManyRequests:
+        """With header fields of draft-ietf-httpapi-ratelimit-headers-10; times in seconds."""
+        stats = await self.window.get_window_stats(limit.rate, limit.name, limit.of)
+        seconds = max(1, math.ceil(stats.reset_time - time.time()))
+        policy = f'"{limit.name}";q={limit.rate.amount};w={limit.rate.get_expiry()}'
+        return TooManyRequests(
+            {
+                "Retry-After": str(seconds),
+                "RateLimit-Policy": policy,
+                "RateLimit": f'"{limit.name}";r=0;t={seconds}',
+            }
+        )
+
+
+class RateLimits:
+    """The limits of this deployment, in memory or in Redis.
+
+    A Redis that fails is logged, and for a while each process counts for itself.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._here = Counters(make_storage(MEMORY))
+        uri = settings.rate_limit_storage.get_secret_value()
+        self._shared = self._here if uri == MEMORY else Counters(make_storage(uri))
+        self._shared_from = 0.0
+
+    async def use(self, work: Callable[[Counters], Awaitable[T]]) -> T:
+        if time.monotonic() >= self._shared_from:
+            try:
+                return await work(self._shared)
+            except StorageError as error:
+                self._shared_from = time.monotonic() + REDIS_PAUSE_SECONDS
+                log.warning("Rate limits are kept in memory, since Redis failed: %s", error)
+        return await work(self._here)
+
+    @asynccontextmanager
+    async def attempt(self, limits: Sequence[Limit]) -> AsyncIterator[Attempt]:
+        """An attempt, which failed unless it is said to have succeeded. Raises TooManyRequests."""
+        attempt = Attempt()
+        counters = await self.use(lambda counters: counters.begin(limits))
+        try:
+            yield attempt
+        finally:
+            if not attempt.succeeded:
+                await self.use(lambda counters: counters.fail(limits))
+            # A Redis that fails now forgets by itself that this was under way.
+            with suppress(StorageError):
+                await counters.end(limits)
+
+    async def close(self) -> None:
+        storage = self._shared.storage
+        if isinstance(storage, RedisStorage):
+            # `limits` neither closes its client nor types it.
+            client: Any = storage.bridge
+            await client.get_connection().aclose()
+
+
+def make_storage(uri: str) -> Storage:
+    options: dict[str, Any] = {}
+    if uri != MEMORY:
+        from redis.asyncio.retry import Retry
+        from redis.backoff import NoBackoff
+
+        options = {
+            "implementation": "redispy",
+            "key_prefix": "blog-api",
+            "socket_timeout": REDIS_TIMEOUT_SECONDS,
+            "socket_connect_timeout": REDIS_TIMEOUT_SECONDS,
+            # Once more, for a connection that was closed meanwhile.
+            "retry": Retry(NoBackoff(), 1),
+        }
+    storage = storage_from_string(f"async+{uri}", wrap_exceptions=True, **options)
+    assert isinstance(storage, Storage)
+    return storage
+
+
+def network_of(address: str) -> str:
+    """Who counts as one: an IPv4 address, or the /64 that one household or server has of IPv6."""
+    try:
+        ip = ip_address(address)
+    except ValueError:
+        # A Unix socket, or a name that a test made up.
+        return address
+    if isinstance(ip, IPv6Address):
+        if ip.ipv4_mapped is None:
+            return str(ip_network((ip.packed, 64), strict=False))
+        ip = ip.ipv4_mapped
+    return str(ip)
+
+
+class Guard:
+    """Stands before the passwords: who asks, from where, and how often they were wrong."""
+
+    def __init__(self, passwords: Passwords, limits: RateLimits, address: str) -> None:
+        self.passwords = passwords
+        self._limits = limits
+        self._address = network_of(address)
+
+    async def verify(
+        self, password: str, password_hash: str | None, *, account: str
+    ) -> tuple[bool, str | None]:
+        """As `Passwords.verify()`; a wrong one counts against the account and the address.
+
+        `account` is what was asked for, whether it exists or not. Raises TooManyRequests.
+        """
+        limits = self._guesses(account)
+        # Before it queues, so that who is refused anyway keeps nobody waiting.
+        await self._limits.use(lambda counters: counters.check(limits))
+        async with self.passwords.turn(), self._limits.attempt(limits) as attempt:
+            is_right, new_hash = await self.passwords.verify(password, password_hash)
+            attempt.succeeded = is_right
+        return is_right, new_hash
+
+    def _guesses(self, account: str) -> Sequence[Limit]:
+        settings = self._limits.settings
+        if not settings.rate_limit_enabled:
+            return ()
+        # The storage need not know whose addresses these are.
+        account = digest(account)
+        return (
+            Limit("guesses", settings.rate_limit_guesses, f"{account}/{self._address}"),
+            Limit("guesses-of-address", settings.rate_limit_guesses_of_address, self._address),
+            Limit("guesses-at-account", settings.rate_limit_guesses_at_account, account),
+        )
+
+    async def count_sign_up(self) -> None:
+        """Count a new account, whether it succeeds or not; raises TooManyRequests."""
+        settings = self._limits.settings
+        if settings.rate_limit_enabled:
+            limit = Limit("sign-ups", settings.rate_limit_sign_ups, self._address)
+            await self._limits.use(lambda counters: counters.count(limit))
+
+
+async def get_guard(request: Request) -> Guard:
+    state = request.app.state
+    address = request.client.host if request.client else "unknown"
+    return Guard(state.passwords, state.rate_limits, address)
+
+
+GuardDep = Annotated[Guard, Depends(get_guard)]

@@ -1,0 +1,45 @@
+"""Scopes and names of tokens, log-ins with JWT, posts taken down, and the audit.
+
+Revision 7d0c5e1f9a24, 2026-11-22.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "7d0c5e1f9a24"
+down_revision = "53fe22308b68"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    # The log-ins of before are good for what they were good for.
+    usual = "posts:read posts:write users:read users:write"
+    op.add_column(
+        "tokens", sa.Column("scope", sa.String(length=100), nullable=False, server_default=usual)
+    )
+    op.add_column("tokens", sa.Column("name", sa.String(length=100), nullable=True))
+    op.add_column("tokens", sa.Column("refresh_digest", sa.String(length=64), nullable=True))
+    op.add_column("posts", sa.Column("taken_down_at", sa.DateTime(timezone=True), nullable=True))
+    op.create_table(
+        "audit_entries",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("admin_id", sa.Integer(), nullable=True),
+        sa.Column("action", sa.String(length=50), nullable=False),
+        sa.Column("user_id", sa.Integer(), nullable=True),
+        sa.Column("post_id", sa.Integer(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name="pk_audit_entries"),
+        sqlite_autoincrement=True,
+    )
+
+
+def downgrade() -> None:
+    op.drop_table("audit_entries")
+    op.drop_column("posts", "taken_down_at")
+    # A personal token, or a log-in's handle, would become a log-in of its own.
+    op.execute("DELETE FROM tokens WHERE name IS NOT NULL OR refresh_digest IS NOT NULL")
+    op.drop_column("tokens", "refresh_digest")
+    op.drop_column("tokens", "name")
+    op.drop_column("tokens", "scope")

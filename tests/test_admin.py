@@ -1,0 +1,325 @@
+"""What administrators may do, and what they leave behind."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from httpx import AsyncClient, Response
+from sqlalchemy import URL
+from sqlmodel import col, update
+
+from blog_api.database import Database
+from blog_api.users import User
+from tests.conftest import PASSWORD, ChangeUser, make_settings, sign_up
+from tests.processes import Server
+
+HELLO = {"title": "Hello", "content": "World"}
+LOG_IN = {"username": "ann@example.com", "password": PASSWORD}
+
+
+async def id_of(client: AsyncClient) -> int:
+    found: int = (await client.get("/users/me")).json()["id"]
+    return found
+
+
+async def audit(admin: AsyncClient) -> list[tuple[object, ...]]:
+    """What the audit tells, the first entry first."""
+    page = (await admin.get("/admin/audit")).json()
+    assert page["total_count"] == len(page["results"])
+    return [
+        (entry["action"], entry["admin_id"], entry["user_id"], entry["post_id"])
+        for entry in reversed(page["results"])
+    ]
+
+
+async def test_the_scope_has_to_be_asked_for(ann: AsyncClient, change_user: ChangeUser):
+    await change_user("ann@example.com", is_admin=True)
+
+    usual = await ann.post("/auth", data=LOG_IN)
+    asked = await ann.post("/auth", data=LOG_IN | {"scope": "admin"})
+
+    for answer, status in ((usual, 403), (asked, 200)):
+        headers = {"Authorization": f"Bearer {answer.json()['access_token']}"}
+        assert (await ann.get("/admin/stats", headers=headers)).status_code == status
+
+
+async def test_who_is_dismissed_is_no_administrator_with_the_next_request(
+    admin: AsyncClient, change_user: ChangeUser
+):
+    before = await admin.get("/admin/stats")
+    await change_user("admin@example.com", is_admin=False)
+    after = await admin.get("/admin/stats")
+
+    assert before.status_code == 200
+    assert after.status_code == 403
+    assert after.headers["WWW-Authenticate"] == 'Bearer error="insufficient_scope", scope="admin"'
+
+
+async def test_accounts_are_listed_and_searched(
+    admin: AsyncClient, ann: AsyncClient, bob: AsyncClient
+):
+    async def names(**query: str) -> list[str]:
+        page = (await admin.get("/admin/users", params=query)).json()
+        return [account["name"] for account in page["results"]]
+
+    assert await names() == ["Admin", "Ann", "Bob"]
+    assert await names(q="ANN@") == ["Ann"]
+    assert await names(q="bo") == ["Bob"]
+    assert await names(q="%") == []
+    assert await names(size="1", page="2") == ["Ann"]
+
+
+async def test_an_account_is_shown_with_its_address(admin: AsyncClient, ann: AsyncClient):
+    account = (await ann.get("/users/me")).json()
+
+    response = await admin.get(f"/admin/users/{account['id']}")
+
+    assert response.json() == account
+
+
+async def test_an_account_is_deactivated_and_activated(admin: AsyncClient, ann: AsyncClient):
+    path = f"/admin/users/{await id_of(ann)}"
+
+    closed = await admin.patch(path, json={"is_active": False})
+    turned_away = await ann.get("/users/me")
+    opened = await admin.patch(path, json={"is_active": True})
+    welcome = await ann.get("/users/me")
+
+    assert closed.status_code == opened.status_code == 200
+    assert closed.json()["is_active"] is False
+    assert turned_away.json()["detail"] == "Inactive user"
+    assert welcome.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{"is_admin": "yes"}, {"is_admin": 1}, {"is_active": None}, {"name": "x"}, {"password": "x"}],
+)
+async def test_nothing_else_of_an_account_is_changed(
+    admin: AsyncClient, ann: AsyncClient, body: dict[str, object]
+):
+    before = (await ann.get("/users/me")).json()
+
+    response = await admin.patch(f"/admin/users/{before['id']}", json=body)
+
+    assert response.status_code == 422
+    assert (await ann.get("/users/me")).json() == before
+    assert await audit(admin) == []
+
+
+async def test_an_administrator_is_made_and_dismissed(admin: AsyncClient, ann: AsyncClient):
+    path = f"/admin/users/{await id_of(ann)}"
+
+    made = await admin.patch(path, json={"is_admin": True})
+    token = (await ann.post("/auth", data=LOG_IN | {"scope": "admin"})).json()["access_token"]
+    headers = {"Authorization": f"Bearer {token}"}
+    works = await ann.get("/admin/stats", headers=headers)
+    dismissed = await admin.patch(path, json={"is_admin": False})
+    works_not = await ann.get("/admin/stats", headers=headers)
+
+    assert made.json()["is_admin"] is True
+    assert dismissed.json()["is_admin"] is False
+    assert [works.status_code, works_not.status_code] == [200, 403]
+
+
+async def test_the_last_active_administrator_stays_one(
+    admin: AsyncClient, ann: AsyncClient, change_user: ChangeUser
+):
+    # Who is inactive does not count.
+    await change_user("ann@example.com", is_admin=True, is_active=False)
+    path = f"/admin/users/{await id_of(admin)}"
+
+    answers = [
+        await admin.patch(path, json={"is_admin": False}),
+        await admin.patch(path, json={"is_active": False}),
+        await admin.request("DELETE", "/users/me", json={"current_password": PASSWORD}),
+    ]
+
+    for answer in answers:
+        assert answer.status_code == 409
+        assert answer.json()["detail"] == "The last active administrator stays one"
+    assert (await admin.get("/admin/stats")).json()["users"]["admins"] == 1
+    assert await audit(admin) == []
+
+
+async def test_one_of_two_administrators_may_go(
+    admin: AsyncClient, ann: AsyncClient, change_user: ChangeUser
+):
+    await change_user("ann@example.com", is_admin=True)
+
+    response = await admin.request("DELETE", "/users/me", json={"current_password": PASSWORD})
+
+    assert response.status_code == 204
+
+
+async def test_posts_of_all_states_are_listed(admin: AsyncClient, ann: AsyncClient):
+    times = {
+        "published": "2020-01-01T00:00:00Z",
+        "draft": None,
+        "scheduled": "2999-01-01T00:00:00Z",
+    }
+    for title, published_at in times.items():
+        await ann.post("/posts", json=HELLO | {"title": title, "published_at": published_at})
+    down = (await ann.post("/posts", json=HELLO | {"title": "taken-down"})).json()
+    await admin.put(f"/admin/posts/{down['id']}/takedown")
+
+    everything = (await admin.get("/admin/posts")).json()
+    assert [post["title"] for post in everything["results"]] == [
+        "taken-down", "scheduled", "draft", "published",
+    ]  # fmt: skip
+    for state in ("published", "draft", "scheduled", "taken-down"):
+        page = (await admin.get(f"/admin/posts?state={state}")).json()
+        assert [post["title"] for post in page["results"]] == [state]
+        shown = await admin.get(f"/admin/posts/{page['results'][0]['id']}")
+        assert shown.json() == page["results"][0]
+    assert (await admin.get("/admin/posts?state=nonsense")).status_code == 422
+
+
+async def test_a_post_that_is_taken_down_is_for_its_author_alone(
+    admin: AsyncClient, ann: AsyncClient, bob: AsyncClient, anonymous: AsyncClient
+):
+    post = (await ann.post("/posts", json=HELLO)).json()
+
+    taken = await admin.put(f"/admin/posts/{post['id']}/takedown")
+
+    assert taken.status_code == 200
+    assert taken.json()["taken_down_at"] is not None
+    for path in (f"/posts/{post['id']}", "/posts/slug/hello"):
+        assert (await ann.get(path)).json() == post
+        for other in (bob, anonymous, admin):
+            assert (await other.get(path)).status_code == 404
+    assert (await anonymous.get("/posts")).json()["total_count"] == 0
+    assert (await anonymous.get(f"/users/{post['user_id']}/posts")).json()["total_count"] == 0
+    (own,) = (await ann.get("/users/me/posts")).json()["results"]
+    assert own == taken.json()
+
+
+async def test_its_author_cannot_undo_a_takedown(
+    admin: AsyncClient, ann: AsyncClient, anonymous: AsyncClient
+):
+    post = (await ann.post("/posts", json=HELLO)).json()
+    path = f"/posts/{post['id']}"
+    await admin.put(f"/admin{path}/takedown")
+
+    tries: list[Response] = [
+        await ann.patch(path, json={"published_at": None}),
+        await ann.patch(path, json={"published_at": "2020-01-01T00:00:00Z"}),
+        await ann.put(path, json=HELLO),
+        await ann.patch(path, json={"taken_down_at": None}),
+        await ann.delete(f"/admin{path}/takedown"),
+    ]
+
+    assert [response.status_code for response in tries] == [200, 200, 200, 422, 403]
+    assert (await anonymous.get(path)).status_code == 404
+
+
+async def test_an_administrator_undoes_a_takedown(
+    admin: AsyncClient, ann: AsyncClient, anonymous: AsyncClient
+):
+    post = (await ann.post("/posts", json=HELLO)).json()
+    path = f"/admin/posts/{post['id']}/takedown"
+
+    await admin.put(path)
+    restored = await admin.delete(path)
+
+    assert restored.json()["taken_down_at"] is None
+    assert restored.json()["updated_at"] == post["updated_at"]
+    assert (await anonymous.get(f"/posts/{post['id']}")).json() == post
+
+
+async def test_any_post_is_deleted(admin: AsyncClient, ann: AsyncClient):
+    post = (await ann.post("/posts", json=HELLO)).json()
+
+    response = await admin.delete(f"/admin/posts/{post['id']}")
+
+    assert response.status_code == 204
+    assert (await ann.get(f"/posts/{post['id']}")).status_code == 404
+    for method, path in (
+        ("GET", ""), ("DELETE", ""), ("PUT", "/takedown"), ("DELETE", "/takedown"),
+    ):  # fmt: skip
+        missing = await admin.request(method, f"/admin/posts/{post['id']}{path}")
+        assert missing.status_code == 404
+        assert missing.json()["detail"] == "Post not found"
+
+
+async def test_every_change_leaves_a_line_and_no_change_leaves_none(
+    admin: AsyncClient, ann: AsyncClient
+):
+    me, user = await id_of(admin), await id_of(ann)
+    post = (await ann.post("/posts", json=HELLO)).json()["id"]
+    account, takedown = f"/admin/users/{user}", f"/admin/posts/{post}/takedown"
+
+    changes: list[dict[str, bool]] = [
+        {"is_admin": True},
+        {"is_admin": True},
+        {},
+        {"is_admin": False, "is_active": False},
+        {"is_active": True},
+    ]
+    for body in changes:
+        assert (await admin.patch(account, json=body)).status_code == 200
+    for method in ("PUT", "PUT", "DELETE", "DELETE"):
+        assert (await admin.request(method, takedown)).status_code == 200
+    await admin.delete(f"/admin/posts/{post}")
+    await admin.get("/admin/users")
+
+    assert await audit(admin) == [
+        ("make-admin", me, user, None),
+        ("deactivate-user", me, user, None),
+        ("dismiss-admin", me, user, None),
+        ("activate-user", me, user, None),
+        ("take-down-post", me, None, post),
+        ("restore-post", me, None, post),
+        ("delete-post", me, None, post),
+    ]
+
+
+async def test_users_and_posts_are_counted(
+    admin: AsyncClient, ann: AsyncClient, bob: AsyncClient, change_user: ChangeUser
+):
+    await change_user("bob@example.com", is_active=False)
+    for published_at in ("2020-01-01T00:00:00Z", None, "2999-01-01T00:00:00Z"):
+        await ann.post("/posts", json=HELLO | {"published_at": published_at})
+
+    response = await admin.get("/admin/stats")
+
+    assert response.json() == {
+        "users": {"total": 3, "active": 2, "admins": 1},
+        "posts": {"draft": 1, "scheduled": 1, "published": 1, "taken_down": 0},
+    }
+
+
+@pytest.mark.parametrize("way", ["dismiss", "deactivate", "leave"])
+async def test_two_administrators_cannot_remove_each_other_at_once(
+    tmp_path: Path, shared_url: URL, way: str
+):
+    with Server(tmp_path, shared_url, workers=2) as server:
+        async with server.client() as ann, server.client() as bob:
+            await sign_up(ann, "Ann")
+            await sign_up(bob, "Bob")
+            database = Database(make_settings(database_url=shared_url))
+            async with database.session(writes=True) as session:
+                await session.exec(update(User).where(col(User.id) > 0).values(is_admin=True))
+            await database.engine.dispose()
+            for client, name in ((ann, "ann"), (bob, "bob")):
+                form = {"username": f"{name}@example.com", "password": PASSWORD}
+                form |= {"scope": "admin users:read users:write"}
+                token = (await client.post("/auth", data=form)).json()["access_token"]
+                client.headers["Authorization"] = f"Bearer {token}"
+            ids = {client: await id_of(client) for client in (ann, bob)}
+
+            async def remove(client: AsyncClient, other: AsyncClient) -> int:
+                if way == "leave":
+                    body: dict[str, object] = {"current_password": PASSWORD}
+                    response = await client.request("DELETE", "/users/me", json=body)
+                else:
+                    body = {"is_admin" if way == "dismiss" else "is_active": False}
+                    response = await client.patch(f"/admin/users/{ids[other]}", json=body)
+                return response.status_code
+
+            statuses = await asyncio.gather(remove(ann, bob), remove(bob, ann))
+            left = [(await client.get("/admin/stats")).status_code for client in (ann, bob)]
+
+    assert left.count(200) == 1
+    assert sorted(statuses)[0] in (200, 204)
+    assert sorted(statuses)[1] in (400, 403, 409)

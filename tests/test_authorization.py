@@ -1,0 +1,196 @@
+"""Who may do what: every route, asked by everybody."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+import pytest
+from fastapi import FastAPI
+from fastapi.routing import APIRoute, iter_route_contexts
+from httpx import AsyncClient
+
+from blog_api.tokens import Scope
+from tests.conftest import ALL_SCOPES, PASSWORD, ChangeUser, client_of, sign_up
+
+WRONG = "wrong horse"
+HELLO = {"title": "Hello", "content": "World"}
+FORM = {"grant_type": "password", "username": "nobody@example.com", "password": WRONG}
+
+# Who asks. The last has a token of its own account, with every scope but the one needed.
+WHO = ("anonymous", "user", "owner", "other", "admin", "deactivated", "lacking")
+
+
+class Case(NamedTuple):
+    """What a route is asked, and the status that each gets, in the order of `WHO`."""
+
+    statuses: tuple[int, ...]
+    scope: str | None = None
+    json: dict[str, object] | None = None
+    form: dict[str, str] | None = None
+
+
+def anybody(status: int = 200, **values: Any) -> Case:
+    """For which a log-in makes no difference, but that a deactivated one is told so."""
+    return Case((status, status, status, status, status, 400, status), **values)
+
+
+def nobody_asked(status: int, **values: Any) -> Case:
+    """Which looks at no token at all."""
+    return Case((status,) * 7, **values)
+
+
+def logged_in(status: int, scope: str | None, **values: Any) -> Case:
+    """For everybody who is logged in, about their own account."""
+    lacking = status if scope is None else 403
+    return Case((401, status, status, status, status, 400, lacking), scope, **values)
+
+
+def owned(status: int, **values: Any) -> Case:
+    """For the post's author alone; here it is a draft, which nobody else finds."""
+    return Case((401, 404, status, 404, 404, 400, 403), "posts:write", **values)
+
+
+def administrators(status: int, **values: Any) -> Case:
+    return Case((401, 403, 403, 403, status, 400, 403), "admin", **values)
+
+
+# The post is a draft of the owner's; the user and the account are the owner's too.
+MATRIX = {
+    "GET /": nobody_asked(200),
+    "GET /health/live": nobody_asked(200),
+    "GET /health/ready": nobody_asked(200),
+    "GET /docs": nobody_asked(200),
+    "GET /redoc": nobody_asked(200),
+    "POST /users": nobody_asked(422, json={"email": "carl@example.com", "password": "short"}),
+    "POST /sign-up": nobody_asked(422, json={"email": "carl@example.com", "password": "short"}),
+    "POST /auth": nobody_asked(400, form=FORM),
+    "POST /token": nobody_asked(401, form=FORM),
+    "DELETE /auth": logged_in(204, None),
+    "GET /users": anybody(),
+    "GET /users/{user_id}": anybody(),
+    "GET /users/{user_id}/posts": anybody(),
+    "GET /posts": anybody(),
+    "GET /posts/{post_id}": Case((404, 404, 200, 404, 404, 400, 404), "posts:read"),
+    "GET /posts/slug/{slug}": Case((404, 404, 200, 404, 404, 400, 404), "posts:read"),
+    "GET /users/me": logged_in(200, "users:read"),
+    "PATCH /users/me": logged_in(200, "users:write", json={"name": "Anna"}),
+    "PUT /users/me/password": logged_in(
+        400, "users:write", json={"current_password": WRONG, "new_password": "battery staple"}
+    ),
+    "DELETE /users/me": logged_in(400, "users:write", json={"current_password": WRONG}),
+    "GET /users/me/tokens": logged_in(200, "users:read"),
+    "POST /users/me/tokens": logged_in(201, "users:write", json={"name": "Script"}),
+    "DELETE /users/me/tokens": logged_in(204, "users:write"),
+    "DELETE /users/me/tokens/{token_id}": Case((401, 404, 204, 404, 404, 400, 403), "users:write"),
+    "GET /users/me/posts": logged_in(200, "posts:read"),
+    "POST /posts": logged_in(201, "posts:write", json=HELLO),
+    "PUT /posts/{post_id}": owned(200, json=HELLO),
+    "PATCH /posts/{post_id}": owned(200, json={"title": "Bye"}),
+    "DELETE /posts/{post_id}": owned(204),
+    "GET /admin/users": administrators(200),
+    "GET /admin/users/{user_id}": administrators(200),
+    "PATCH /admin/users/{user_id}": administrators(200, json={"is_active": True}),
+    "GET /admin/posts": administrators(200),
+    "GET /admin/posts/{post_id}": administrators(200),
+    "DELETE /admin/posts/{post_id}": administrators(204),
+    "PUT /admin/posts/{post_id}/takedown": administrators(200),
+    "DELETE /admin/posts/{post_id}/takedown": administrators(200),
+    "GET /admin/stats": administrators(200),
+    "GET /admin/audit": administrators(200),
+}
+
+
+async def test_every_route_is_in_the_matrix(app: FastAPI):
+    routes = {
+        f"{method} {route.path_format}"
+        for route in iter_route_contexts(app.routes)
+        if isinstance(route.original_route, APIRoute)
+        for method in route.methods or ()
+    }
+
+    assert routes == MATRIX.keys()
+
+
+async def test_every_scope_that_is_needed_is_declared(app: FastAPI):
+    for name, case in MATRIX.items():
+        method, path = name.split()
+        operation = app.openapi()["paths"].get(path, {}).get(method.lower(), {})
+        declared = {
+            scope for one in operation.get("security", []) for scope in one.get("OAuth2", [])
+        }
+        # Where a log-in is optional, a scope shows more, and is not needed.
+        needed = {case.scope} if case.statuses[-1] == 403 else set()
+
+        assert declared == needed, name
+
+
+async def log_in(client: AsyncClient, email: str, scope: str) -> None:
+    form = {"username": email, "password": PASSWORD, "scope": scope}
+    response = await client.post("/auth", data=form)
+    assert response.status_code == 200, response.text
+    client.headers["Authorization"] = f"Bearer {response.json()['access_token']}"
+
+
+@asynccontextmanager
+async def somebody(
+    app: FastAPI, change_user: ChangeUser, who: str, scope: str | None
+) -> AsyncIterator[AsyncClient]:
+    """A client of who asks."""
+    async with client_of(app) as client:
+        if who in ("user", "other", "admin", "deactivated"):
+            await sign_up(client, who.capitalize())
+        match who:
+            case "other":
+                # Somebody who has a post too.
+                await client.post("/posts", json=HELLO)
+            case "admin":
+                await change_user("admin@example.com", is_admin=True)
+                await log_in(client, "admin@example.com", ALL_SCOPES)
+            case "deactivated":
+                await change_user("deactivated@example.com", is_active=False)
+            case "owner":
+                await log_in(client, "ann@example.com", "")
+            case "lacking":
+                await change_user("ann@example.com", is_admin=True)
+                all_but = {one.value for one in Scope} - {scope}
+                await log_in(client, "ann@example.com", " ".join(sorted(all_but)))
+        yield client
+
+
+@pytest.mark.parametrize("who", WHO)
+@pytest.mark.parametrize("name", MATRIX.keys())
+async def test_everybody_may_do_what_the_matrix_says(
+    empty_app: FastAPI, ann: AsyncClient, change_user: ChangeUser, name: str, who: str
+):
+    post = (await ann.post("/posts", json=HELLO | {"published_at": None})).json()
+    token = (await ann.post("/users/me/tokens", json={"name": "Script"})).json()
+    case = MATRIX[name]
+    method, path = name.split()
+    path = path.format(
+        post_id=post["id"], slug=post["slug"], user_id=post["user_id"], token_id=token["id"]
+    )
+
+    async with somebody(empty_app, change_user, who, case.scope) as client:
+        response = await client.request(method, path, json=case.json, data=case.form)
+
+    assert response.status_code == case.statuses[WHO.index(who)], response.text
+    if response.status_code == 403:
+        assert response.json()["type"] == "urn:blog-api:insufficient-scope"
+        assert f'scope="{case.scope}"' in response.headers["WWW-Authenticate"]
+    if response.status_code == 401:
+        assert response.headers["WWW-Authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
+async def test_a_published_post_is_changed_by_its_author_alone(
+    ann: AsyncClient, bob: AsyncClient, admin: AsyncClient, method: str
+):
+    path = f"/posts/{(await ann.post('/posts', json=HELLO)).json()['id']}"
+    body = None if method == "DELETE" else HELLO
+
+    for other in (bob, admin):
+        response = await other.request(method, path, json=body)
+
+        assert response.status_code == 403
+        assert response.json()["detail"] == "You don't have access to modify this post"
+    assert (await ann.request(method, path, json=body)).is_success

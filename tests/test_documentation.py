@@ -1,0 +1,174 @@
+"""The documentation, the OpenAPI document, static files, and where else all of it stands."""
+
+import re
+from typing import Any
+
+import pytest
+from httpx import AsyncClient
+
+from tests.conftest import CHEAP, client_of, make_settings, running, sign_up
+
+HELLO = {"title": "Hello", "content": "World"}
+
+
+@pytest.mark.parametrize("path", ["/docs", "/redoc"])
+async def test_a_page_loads_nothing_foreign(anonymous: AsyncClient, path: str):
+    page = await anonymous.get(path)
+
+    loaded = re.findall(r'(?:src|href)="([^"]*)"', page.text)
+    policy = dict(
+        directive.split(" ", 1) for directive in page.headers["Content-Security-Policy"].split("; ")
+    )
+    assert page.status_code == 200
+    assert len(loaded) >= 2
+    for address in loaded:
+        assert address.startswith("/static/")
+        assert (await anonymous.get(address)).status_code == 200, address
+    assert policy["default-src"] == "'none'"
+    assert "http" not in str(policy)
+    assert "unsafe-inline" not in policy["script-src"]
+
+
+async def test_anything_else_may_load_nothing_at_all(anonymous: AsyncClient):
+    for path in ("/", "/posts", "/nowhere", "/static/favicon.svg"):
+        response = await anonymous.get(path)
+
+        policy = response.headers["Content-Security-Policy"]
+        assert policy == "default-src 'none'; frame-ancestors 'none'"
+
+
+async def test_static_files_are_served(anonymous: AsyncClient):
+    icon = await anonymous.get("/static/favicon.svg")
+    again = await anonymous.get(
+        "/static/favicon.svg", headers={"If-None-Match": icon.headers["ETag"]}
+    )
+    head = await anonymous.head("/static/favicon.svg")
+
+    assert icon.headers["Content-Type"] == "image/svg+xml"
+    assert icon.text.startswith("<svg")
+    assert again.status_code == 304
+    assert head.status_code == 200
+    assert head.headers["Content-Length"] == icon.headers["Content-Length"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["nothing.png", "", "docs", "../main.py", "%2e%2e/main.py", "..%2fmain.py", "%00", "a" * 500],
+)
+async def test_nothing_else_is_served(anonymous: AsyncClient, path: str):
+    response = await anonymous.get(f"/static/{path}")
+
+    assert response.status_code == 404
+    assert response.headers["Content-Type"] == "application/problem+json"
+
+
+async def test_static_files_are_only_read(anonymous: AsyncClient):
+    for method in ("POST", "PUT", "DELETE"):
+        response = await anonymous.request(method, "/static/favicon.svg")
+
+        assert response.status_code == 405
+        assert response.headers["Allow"] == "HEAD, GET"
+        assert response.headers["Content-Type"] == "application/problem+json"
+
+
+async def test_every_route_stands_under_a_version_too(ann: AsyncClient):
+    post = (await ann.post("/api/v1/posts", json=HELLO)).json()
+
+    for path in ("/users/me", "/posts", f"/posts/{post['id']}", "/posts/slug/hello", "/docs",
+                 "/static/favicon.svg", "/health/ready", "/users/"):  # fmt: skip
+        assert (await ann.get(f"/api/v1{path}")).status_code == 200, path
+    assert (await ann.get("/api/v1/posts")).json() == (await ann.get("/posts")).json()
+
+
+@pytest.mark.parametrize("path", ["/api/v1", "/api/v1/"])
+async def test_links_stay_under_the_version(anonymous: AsyncClient, path: str):
+    links = (await anonymous.get(path)).json()["links"]
+
+    assert links["docs"] == "/api/v1/docs"
+    for link in links.values():
+        assert (await anonymous.get(link)).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/api", "/api/v1x", "/api/v2/posts", "/api/v1/api/v1/posts"])
+async def test_no_other_prefix_is_one(anonymous: AsyncClient, path: str):
+    assert (await anonymous.get(path)).status_code == 404
+
+
+async def test_the_version_is_not_doubled_in_the_document(anonymous: AsyncClient):
+    plain = (await anonymous.get("/openapi.json")).json()
+    versioned = (await anonymous.get("/api/v1/openapi.json")).json()
+
+    assert "servers" not in plain
+    assert versioned == plain | {"servers": [{"url": "/api/v1"}]}
+    assert not [path for path in plain["paths"] if path.startswith("/api")]
+
+
+@pytest.mark.parametrize("prefix", ["", "/blog"], ids=["taken off", "left on"])
+async def test_behind_a_proxy_everything_stands_under_its_prefix(prefix: str):
+    """Whether the proxy takes the prefix off or not."""
+    settings = make_settings(
+        database_url="sqlite://", public_url="https://example.com/blog", **CHEAP
+    )
+    async with running(settings) as app, client_of(app) as client:
+        await sign_up(client, "Ann")
+        posted = await client.post(f"{prefix}/posts", json=HELLO)
+        slashed = await client.get(f"{prefix}/posts/")
+        index = (await client.get(f"{prefix}/" if prefix else "/")).json()
+        docs = (await client.get(f"{prefix}/docs")).text
+        versioned = await client.get(f"{prefix}/api/v1/docs")
+        openapi = (await client.get(f"{prefix}/openapi.json")).json()
+        icon = await client.get(f"{prefix}/static/favicon.svg")
+
+    assert posted.status_code == 201
+    assert slashed.json()["total_count"] == 1
+    assert index["links"]["docs"] == "https://example.com/blog/docs"
+    assert "url: '/blog/openapi.json'" in docs
+    assert "url: '/blog/api/v1/openapi.json'" in versioned.text
+    assert openapi["servers"] == [{"url": "/blog"}]
+    assert icon.status_code == 200
+
+
+def refs(value: Any) -> set[str]:
+    """Every reference within a part of the document."""
+    if isinstance(value, dict):
+        return {value["$ref"]} if "$ref" in value else set().union(*map(refs, value.values()))
+    return set().union(*map(refs, value)) if isinstance(value, list) else set()
+
+
+async def test_the_document_is_what_people_want(anonymous: AsyncClient):
+    openapi = (await anonymous.get("/openapi.json")).json()
+    schemas = openapi["components"]["schemas"]
+
+    assert not [name for name in schemas if re.search(r"-Input|-Output|_|^Body", name)]
+    assert {ref.rpartition("/")[2] for ref in refs(openapi)} == schemas.keys()
+    for name, schema in schemas.items():
+        assert schema.get("description") or schema["type"] == "string", name
+    for operations in openapi["paths"].values():
+        for operation in operations.values():
+            assert len(operation["tags"]) == 1
+
+
+async def test_what_is_sent_has_an_example(anonymous: AsyncClient):
+    openapi = (await anonymous.get("/openapi.json")).json()
+    schemas = openapi["components"]["schemas"]
+    is_plain = {"boolean", "integer"}
+
+    for path, operations in openapi["paths"].items():
+        for method, operation in operations.items():
+            for content in operation.get("requestBody", {}).get("content", {}).values():
+                name = content["schema"]["$ref"].rpartition("/")[2]
+                for field, schema in schemas[name]["properties"].items():
+                    shown = [schema, *schema.get("anyOf", [])]
+                    assert schema.get("type") in is_plain or any(
+                        "examples" in one or "items" in one for one in shown
+                    ), f"{method} {path}: {field}"
+
+
+async def test_where_a_log_in_is_optional_the_document_says_so(anonymous: AsyncClient):
+    for _ in range(2):
+        openapi = (await anonymous.get("/openapi.json")).json()
+        security = openapi["paths"]["/posts"]["get"]["security"]
+
+        assert security == [{"OAuth2": []}, {"Token": []}, {}]
+        assert {} not in openapi["paths"]["/users/me"]["get"]["security"]
+        assert "security" not in openapi["paths"]["/sign-up"]["post"]

@@ -1,0 +1,336 @@
+"""OAuth2: JWT by the password grant, refresh tokens, and clients that others wrote."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+import time_machine
+from authlib.integrations.requests_client import OAuth2Session as AuthlibSession
+from fastapi import FastAPI
+from httpx import AsyncClient, Response
+from oauthlib.oauth2 import LegacyApplicationClient
+from requests_oauthlib import OAuth2Session
+from sqlalchemy import URL
+
+from tests.conftest import PASSWORD, SECRET_KEY, ChangeUser, client_of, sign_up
+from tests.processes import Server
+
+FORM = {"grant_type": "password", "username": "ann@example.com", "password": PASSWORD}
+USUAL = "posts:read posts:write users:read users:write"
+NEW_PASSWORD = "battery staple"
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+async def grant(client: AsyncClient, **form: str) -> dict[str, str]:
+    response = await client.post("/token", data=FORM | form)
+    assert response.status_code == 200, response.text
+    found: dict[str, str] = response.json()
+    return found
+
+
+async def refresh(client: AsyncClient, token: str, **form: str) -> Response:
+    return await client.post(
+        "/token", data={"grant_type": "refresh_token", "refresh_token": token, **form}
+    )
+
+
+async def status_of(client: AsyncClient, token: str) -> int:
+    return (await client.get("/users/me", headers=bearer(token))).status_code
+
+
+def assert_refused(response: Response, status: int, error: str) -> None:
+    assert response.status_code == status, response.text
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert response.json()["error"] == error
+
+
+async def test_a_password_gets_a_jwt_and_a_refresh_token(ann: AsyncClient):
+    response = await ann.post("/token", data=FORM)
+
+    assert response.status_code == 200
+    assert response.headers["Cache-Control"] == "no-store"
+    answer = response.json()
+    assert answer.keys() == {
+        "access_token", "token_type", "expires_in", "refresh_token", "scope",
+    }  # fmt: skip
+    assert answer["token_type"] == "bearer"
+    assert answer["expires_in"] == 1800
+    assert answer["scope"] == USUAL
+    assert await status_of(ann, answer["access_token"]) == 200
+
+
+async def test_a_jwt_says_whose_it_is_and_what_for(ann: AsyncClient):
+    token = (await grant(ann, scope="posts:read"))["access_token"]
+
+    claims = jwt.decode(token, SECRET_KEY, algorithms=["HS256"], audience="blog-api")
+
+    assert jwt.get_unverified_header(token) == {"alg": "HS256", "typ": "at+jwt"}
+    assert claims["iss"] == claims["aud"] == "blog-api"
+    assert claims["sub"] == f"user:{(await ann.get('/users/me')).json()['id']}"
+    assert claims["exp"] - claims["iat"] in (1799, 1800)
+    assert claims["scope"] == "posts:read"
+    assert claims["jti"]
+
+
+async def test_no_two_jwts_are_the_same(ann: AsyncClient):
+    tokens = [await grant(ann) for _ in range(2)]
+
+    first, second = (
+        jwt.decode(t["access_token"], options={"verify_signature": False}) for t in tokens
+    )
+    assert first["jti"] != second["jti"]
+
+
+@pytest.mark.parametrize(
+    "form",
+    [{"password": "wrong horse"}, {"username": "nobody@example.com"}, {"username": "no one"}],
+)
+async def test_a_wrong_password_is_an_invalid_grant(ann: AsyncClient, form: dict[str, str]):
+    response = await ann.post("/token", data=FORM | form)
+
+    assert_refused(response, 401, "invalid_grant")
+    assert response.json()["detail"] == "Incorrect username or password"
+    assert response.headers["WWW-Authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize(
+    ("form", "error"),
+    [
+        ({}, "invalid_request"),
+        ({"username": "ann@example.com", "password": PASSWORD}, "invalid_request"),
+        ({"grant_type": "password"}, "invalid_request"),
+        ({"grant_type": "password", "username": "ann@example.com"}, "invalid_request"),
+        ({"grant_type": "refresh_token"}, "invalid_request"),
+        ({"grant_type": "refresh_token", "refresh_token": "nonsense"}, "invalid_grant"),
+        ({"grant_type": "refresh_token", "refresh_token": "a.b"}, "invalid_grant"),
+        ({"grant_type": "client_credentials"}, "unsupported_grant_type"),
+        ({"grant_type": "authorization_code", "code": "x"}, "unsupported_grant_type"),
+        (FORM | {"grant_type": "PASSWORD"}, "unsupported_grant_type"),
+        (FORM | {"scope": "everything"}, "invalid_scope"),
+        (FORM | {"scope": "admin"}, "invalid_scope"),
+        (FORM | {"scope": "users:read admin"}, "invalid_scope"),
+    ],
+)
+async def test_what_is_no_grant_is_refused_in_oauths_words(
+    ann: AsyncClient, form: dict[str, str], error: str
+):
+    response = await ann.post("/token", data=form)
+
+    assert_refused(response, 400, error)
+
+
+async def test_an_inactive_user_gets_no_jwt(ann: AsyncClient, change_user: ChangeUser):
+    granted = await grant(ann)
+    await change_user("ann@example.com", is_active=False)
+
+    for response in (
+        await ann.post("/token", data=FORM),
+        await refresh(ann, granted["refresh_token"]),
+    ):
+        assert_refused(response, 400, "invalid_grant")
+        assert response.json()["detail"] == "Inactive user"
+    me = await ann.get("/users/me", headers=bearer(granted["access_token"]))
+    assert me.status_code == 400
+    assert me.json()["detail"] == "Inactive user"
+
+
+async def test_client_ids_and_unknown_fields_are_ignored(ann: AsyncClient):
+    basic = {"Authorization": "Basic YTpi"}
+
+    response = await ann.post("/token", data=FORM | {"client_id": "x", "a": "b"}, headers=basic)
+
+    assert response.status_code == 200
+
+
+async def test_a_refresh_token_is_good_for_the_next_jwt(ann: AsyncClient):
+    first = await grant(ann)
+
+    second = (await refresh(ann, first["refresh_token"])).json()
+    third = await refresh(ann, second["refresh_token"])
+
+    assert third.status_code == 200
+    assert third.headers["Cache-Control"] == "no-store"
+    for granted in (first, second, third.json()):
+        assert await status_of(ann, granted["access_token"]) == 200
+
+
+async def test_a_refresh_token_that_was_used_before_revokes_its_log_in(ann: AsyncClient):
+    first = await grant(ann)
+    other = await grant(ann)
+    second = (await refresh(ann, first["refresh_token"])).json()
+
+    again = await refresh(ann, first["refresh_token"])
+
+    assert_refused(again, 400, "invalid_grant")
+    assert again.json()["detail"] == "Invalid refresh token"
+    assert_refused(await refresh(ann, second["refresh_token"]), 400, "invalid_grant")
+    assert await status_of(ann, first["access_token"]) == 401
+    assert await status_of(ann, second["access_token"]) == 401
+    assert await status_of(ann, other["access_token"]) == 200
+    assert (await ann.get("/users/me")).status_code == 200
+
+
+async def test_a_refresh_can_ask_for_less_and_never_for_more(ann: AsyncClient):
+    granted = await grant(ann, scope="posts:read users:read")
+
+    more = await refresh(ann, granted["refresh_token"], scope="posts:read posts:write")
+    less = await refresh(ann, granted["refresh_token"], scope="posts:read")
+    same = await refresh(ann, less.json()["refresh_token"])
+
+    assert_refused(more, 400, "invalid_scope")
+    assert less.json()["scope"] == "posts:read"
+    assert await status_of(ann, less.json()["access_token"]) == 403
+    assert same.json()["scope"] == "posts:read users:read"
+
+
+async def test_neither_a_refresh_token_nor_its_handle_is_an_access_token(ann: AsyncClient):
+    granted = await grant(ann)
+    handle = jwt.decode(granted["access_token"], options={"verify_signature": False})["sid"]
+
+    assert granted["refresh_token"].startswith(f"{handle}.")
+    for secret in (granted["refresh_token"], handle):
+        assert await status_of(ann, secret) == 401
+
+
+async def test_an_opaque_token_is_no_refresh_token(ann: AsyncClient):
+    secret = ann.headers["Authorization"].removeprefix("Bearer ")
+
+    response = await refresh(ann, secret)
+
+    assert_refused(response, 400, "invalid_grant")
+    assert (await ann.get("/users/me")).status_code == 200
+
+
+async def test_a_jwt_ends_after_half_an_hour_and_its_log_in_after_two_weeks(ann: AsyncClient):
+    granted = await grant(ann)
+    start = datetime.now(UTC)
+
+    def after(**time: int) -> time_machine.travel:
+        return time_machine.travel(start + timedelta(**time), tick=False)
+
+    with after(minutes=29):
+        assert await status_of(ann, granted["access_token"]) == 200
+    with after(minutes=31):
+        assert await status_of(ann, granted["access_token"]) == 401
+    with after(days=13, hours=23, minutes=50):
+        late = (await refresh(ann, granted["refresh_token"])).json()
+        assert late["expires_in"] <= 600
+    with after(days=14, seconds=1):
+        assert await status_of(ann, late["access_token"]) == 401
+        assert_refused(await refresh(ann, late["refresh_token"]), 400, "invalid_grant")
+
+
+async def test_logging_out_with_a_jwt_ends_its_log_in(ann: AsyncClient):
+    granted = await grant(ann)
+
+    response = await ann.delete("/auth", headers=bearer(granted["access_token"]))
+
+    assert response.status_code == 204
+    assert await status_of(ann, granted["access_token"]) == 401
+    assert_refused(await refresh(ann, granted["refresh_token"]), 400, "invalid_grant")
+    assert (await ann.get("/users/me")).status_code == 200
+
+
+async def test_another_password_revokes_the_jwts_but_the_one_presented(ann: AsyncClient):
+    mine, other = await grant(ann), await grant(ann)
+
+    response = await ann.put(
+        "/users/me/password",
+        json={"current_password": PASSWORD, "new_password": NEW_PASSWORD},
+        headers=bearer(mine["access_token"]),
+    )
+
+    assert response.status_code == 204
+    assert await status_of(ann, mine["access_token"]) == 200
+    assert (await refresh(ann, mine["refresh_token"])).status_code == 200
+    assert await status_of(ann, other["access_token"]) == 401
+    assert (await ann.get("/users/me")).status_code == 401
+
+
+async def test_a_jwt_ends_with_its_user(ann: AsyncClient):
+    granted = await grant(ann)
+
+    await ann.request("DELETE", "/users/me", json={"current_password": PASSWORD})
+
+    assert await status_of(ann, granted["access_token"]) == 401
+    assert_refused(await refresh(ann, granted["refresh_token"]), 400, "invalid_grant")
+
+
+async def test_a_bcrypt_hash_gets_a_jwt(ann: AsyncClient, change_user: ChangeUser):
+    bcrypt = "$2b$12$EixZaYVK1fsbw1ZfbX3OXePaWxn96p36WQoeG6Lruj3vjPGga31lW"
+    await change_user("ann@example.com", password_hash=bcrypt)
+
+    assert await status_of(ann, (await grant(ann, password="secret"))["access_token"]) == 200
+
+
+async def test_a_scope_can_be_asked_for_at_auth_too(ann: AsyncClient):
+    login = {"username": "ann@example.com", "password": PASSWORD}
+
+    narrow = await ann.post("/auth", data=login | {"scope": "posts:write"})
+    refused = await ann.post("/auth", data=login | {"scope": "admin"})
+
+    assert await status_of(ann, narrow.json()["access_token"]) == 403
+    assert_refused(refused, 400, "invalid_scope")
+
+
+async def test_of_twenty_simultaneous_refreshes_one_succeeds(tmp_path: Path, shared_url: URL):
+    with Server(tmp_path, shared_url, workers=2) as server:
+        async with server.client() as client:
+            await sign_up(client, "Ann")
+            granted = await grant(client)
+            answers = await asyncio.gather(
+                *(refresh(client, granted["refresh_token"]) for _ in range(20))
+            )
+            statuses = sorted(answer.status_code for answer in answers)
+            (won,) = (answer.json() for answer in answers if answer.status_code == 200)
+            after = await status_of(client, won["access_token"])
+
+    assert statuses == [200] + [400] * 19
+    assert after == 401
+
+
+@pytest.mark.parametrize("library", ["authlib", "requests-oauthlib"])
+async def test_a_client_of_others_logs_in_refreshes_and_calls(
+    tmp_path: Path, shared_url: URL, monkeypatch: pytest.MonkeyPatch, library: str
+):
+    # Both refuse to talk without TLS otherwise.
+    monkeypatch.setenv("OAUTHLIB_INSECURE_TRANSPORT", "1")
+    monkeypatch.setenv("AUTHLIB_INSECURE_TRANSPORT", "1")
+
+    def make_session() -> Any:
+        if library == "authlib":
+            return AuthlibSession(scope="users:read")
+        return OAuth2Session(client=LegacyApplicationClient(client_id="any"))
+
+    def use(address: str) -> tuple[list[str], set[str]]:
+        with make_session() as oauth:
+            oauth.trust_env = False
+            login = {"username": "ann@example.com", "password": PASSWORD}
+            first = oauth.fetch_token(f"{address}/token", **login)
+            before = oauth.get(f"{address}/users/me").json()
+            second = oauth.refresh_token(f"{address}/token")
+            after = oauth.get(f"{address}/users/me").json()
+        return [before["email"], after["email"]], {first["access_token"], second["access_token"]}
+
+    with Server(tmp_path, shared_url) as server:
+        async with server.client() as client:
+            await sign_up(client, "Ann")
+        emails, tokens = await asyncio.to_thread(use, server.address)
+
+    assert emails == ["ann@example.com", "ann@example.com"]
+    assert len(tokens) == 2
+
+
+async def test_the_documentation_names_the_scopes(app: FastAPI):
+    async with client_of(app) as client:
+        response = await client.get("/openapi.json")
+
+    flows = response.json()["components"]["securitySchemes"]["OAuth2"]["flows"]
+    assert flows["password"]["tokenUrl"] == flows["password"]["refreshUrl"] == "token"
+    assert set(flows["password"]["scopes"]) == {*USUAL.split(), "admin"}

@@ -1,0 +1,263 @@
+"""Personal tokens: made, listed, used, revoked, and never stronger than they may be."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import time_machine
+from httpx import AsyncClient
+
+from tests.conftest import PASSWORD, ChangeUser
+
+USUAL = ["posts:read", "posts:write", "users:read", "users:write"]
+
+
+def in_(**time: int) -> str:
+    return (datetime.now(UTC) + timedelta(**time)).isoformat()
+
+
+async def create(client: AsyncClient, **body: object) -> dict[str, Any]:
+    response = await client.post("/users/me/tokens", json={"name": "Script", **body})
+    assert response.status_code == 201, response.text
+    created: dict[str, Any] = response.json()
+    return created
+
+
+async def listed(client: AsyncClient) -> list[dict[str, Any]]:
+    page = (await client.get("/users/me/tokens")).json()
+    assert page["total_count"] == len(page["results"])
+    results: list[dict[str, Any]] = page["results"]
+    return results
+
+
+def bearer(token: dict[str, Any]) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token['access_token']}"}
+
+
+async def test_a_personal_token_is_shown_once(ann: AsyncClient):
+    response = await ann.post("/users/me/tokens", json={"name": "Backup"})
+
+    assert response.status_code == 201
+    assert response.headers["Cache-Control"] == "no-store"
+    token = response.json()
+    assert token["name"] == "Backup"
+    assert token["scopes"] == USUAL
+    assert token["token_type"] == "bearer"
+    (shown,) = await listed(ann)
+    assert shown == {
+        name: token[name] for name in ("id", "name", "scopes", "created_at", "expires_at")
+    }
+
+
+async def test_a_personal_token_is_good_for_its_scopes_alone(ann: AsyncClient):
+    token = await create(ann, scopes=["posts:write", "posts:write"])
+
+    written = await ann.post(
+        "/posts", json={"title": "Hello", "content": "World"}, headers=bearer(token)
+    )
+    read = await ann.get("/users/me", headers=bearer(token))
+
+    assert token["scopes"] == ["posts:write"]
+    assert written.status_code == 201
+    assert read.status_code == 403
+    assert read.json()["type"] == "urn:blog-api:insufficient-scope"
+    assert read.headers["WWW-Authenticate"] == (
+        'Bearer error="insufficient_scope", scope="users:read"'
+    )
+
+
+async def test_a_draft_needs_the_scope_to_read_drafts(ann: AsyncClient):
+    draft = {"title": "Hello", "content": "World", "published_at": None}
+    post = (await ann.post("/posts", json=draft)).json()
+    writer, reader = (
+        await create(ann, scopes=["posts:write"]),
+        await create(ann, scopes=["posts:read"]),
+    )
+
+    for path in (f"/posts/{post['id']}", "/posts/slug/hello"):
+        assert (await ann.get(path, headers=bearer(writer))).status_code == 404
+        assert (await ann.get(path, headers=bearer(reader))).status_code == 200
+
+
+async def test_a_personal_token_ends_when_it_says(ann: AsyncClient):
+    token = await create(ann, expires_at=in_(hours=1))
+
+    with time_machine.travel(datetime.now(UTC) + timedelta(hours=1, seconds=1), tick=False):
+        response = await ann.get("/users/me", headers=bearer(token))
+        left = await listed(ann)
+
+    assert response.status_code == 401
+    assert left == []
+
+
+async def test_without_the_password_a_token_lives_no_longer_than_the_one_presented(
+    ann: AsyncClient,
+):
+    short = await create(ann, scopes=["users:write"], expires_at=in_(hours=1))
+
+    body = {"name": "Longer", "scopes": ["users:write"], "expires_at": in_(hours=2)}
+    longer = await ann.post("/users/me/tokens", json=body, headers=bearer(short))
+    same = await ann.post("/users/me/tokens", json={"name": "Same"}, headers=bearer(short))
+
+    assert longer.status_code == 422
+    assert longer.json()["errors"][0]["loc"] == ["body", "expires_at"]
+    assert same.status_code == 201
+    assert same.json()["expires_at"] == short["expires_at"]
+    assert same.json()["scopes"] == ["users:write"]
+
+
+async def test_without_the_password_a_token_gets_no_scope_that_the_one_presented_lacks(
+    ann: AsyncClient,
+):
+    narrow = await create(ann, scopes=["users:write"])
+
+    body = {"name": "Wider", "scopes": ["users:write", "posts:write"]}
+    response = await ann.post("/users/me/tokens", json=body, headers=bearer(narrow))
+
+    assert response.status_code == 403
+    assert 'scope="posts:write"' in response.headers["WWW-Authenticate"]
+    assert len(await listed(ann)) == 1
+
+
+async def test_a_jwt_makes_no_token_that_outlives_it(ann: AsyncClient):
+    form = {"grant_type": "password", "username": "ann@example.com", "password": PASSWORD}
+    headers = bearer((await ann.post("/token", data=form)).json())
+
+    hour = {"name": "Script", "expires_at": in_(hours=1)}
+    longer = await ann.post("/users/me/tokens", json=hour, headers=headers)
+    same = await ann.post("/users/me/tokens", json={"name": "Script"}, headers=headers)
+
+    assert longer.status_code == 422
+    assert datetime.fromisoformat(same.json()["expires_at"]) <= datetime.now(UTC) + timedelta(
+        minutes=30
+    )
+
+
+async def test_with_the_password_a_token_lives_a_year(ann: AsyncClient):
+    long = await create(ann, expires_at=in_(days=365), current_password=PASSWORD)
+
+    too_long = await ann.post(
+        "/users/me/tokens",
+        json={"name": "Script", "expires_at": in_(days=367), "current_password": PASSWORD},
+    )
+    with time_machine.travel(datetime.now(UTC) + timedelta(days=364), tick=False):
+        later = await ann.get("/users/me", headers=bearer(long))
+
+    assert too_long.status_code == 422
+    assert later.status_code == 200
+
+
+async def test_with_the_password_a_token_gets_any_scope_of_its_user(ann: AsyncClient):
+    narrow = await create(ann, scopes=["users:write"])
+
+    def body(scope: str) -> dict[str, object]:
+        return {"name": "Script", "scopes": [scope], "current_password": PASSWORD}
+
+    wider = await ann.post("/users/me/tokens", json=body("posts:write"), headers=bearer(narrow))
+    admin = await ann.post("/users/me/tokens", json=body("admin"), headers=bearer(narrow))
+
+    assert wider.json()["scopes"] == ["posts:write"]
+    assert admin.status_code == 403
+
+
+async def test_a_wrong_password_makes_no_token(ann: AsyncClient):
+    body = {"name": "Script", "current_password": "wrong horse"}
+
+    response = await ann.post("/users/me/tokens", json=body)
+
+    assert response.status_code == 400
+    assert response.json()["detail"] == "Incorrect password"
+    assert await listed(ann) == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"name": "x", "scopes": []},
+        {"name": "x", "scopes": ["everything"]},
+        {"name": "x", "scopes": "posts:read"},
+        {"name": "x", "scopes": ["posts:read"] * 6},
+        {"name": "x", "expires_at": "2020-01-01T00:00:00Z"},
+        {"name": ""},
+        {"scopes": ["posts:read"]},
+    ],
+)
+async def test_an_impossible_token_is_refused(ann: AsyncClient, body: dict[str, object]):
+    response = await ann.post("/users/me/tokens", json=body)
+
+    assert response.status_code == 422
+    assert await listed(ann) == []
+
+
+async def test_one_personal_token_is_revoked(ann: AsyncClient):
+    gone, kept = await create(ann), await create(ann)
+
+    response = await ann.delete(f"/users/me/tokens/{gone['id']}")
+    again = await ann.delete(f"/users/me/tokens/{gone['id']}")
+
+    assert response.status_code == 204
+    assert again.status_code == 404
+    assert again.json()["detail"] == "Token not found"
+    assert (await ann.get("/users/me", headers=bearer(gone))).status_code == 401
+    assert (await ann.get("/users/me", headers=bearer(kept))).status_code == 200
+
+
+async def test_all_other_tokens_are_revoked(ann: AsyncClient):
+    one, presented = await create(ann), await create(ann)
+
+    response = await ann.delete("/users/me/tokens", headers=bearer(presented))
+
+    assert response.status_code == 204
+    assert (await ann.get("/users/me", headers=bearer(presented))).status_code == 200
+    assert (await ann.get("/users/me", headers=bearer(one))).status_code == 401
+    assert (await ann.get("/users/me")).status_code == 401
+
+
+async def test_nobody_sees_or_revokes_the_tokens_of_another(ann: AsyncClient, bob: AsyncClient):
+    token = await create(ann)
+
+    response = await bob.delete(f"/users/me/tokens/{token['id']}")
+    await bob.delete("/users/me/tokens")
+
+    assert response.status_code == 404
+    assert await listed(bob) == []
+    assert await listed(ann) != []
+
+
+async def test_a_log_in_is_no_personal_token(ann: AsyncClient):
+    token = await create(ann)
+
+    others = [await ann.delete(f"/users/me/tokens/{token['id'] - n}") for n in (1, 2)]
+
+    assert {response.status_code for response in others} == {404}
+    assert len(await listed(ann)) == 1
+
+
+async def test_another_password_revokes_personal_tokens(ann: AsyncClient):
+    token = await create(ann)
+
+    body = {"current_password": PASSWORD, "new_password": "battery staple"}
+    await ann.put("/users/me/password", json=body)
+
+    assert (await ann.get("/users/me", headers=bearer(token))).status_code == 401
+
+
+async def test_a_personal_token_of_an_inactive_user_is_turned_away(
+    ann: AsyncClient, change_user: ChangeUser
+):
+    token = await create(ann)
+    await change_user("ann@example.com", is_active=False)
+
+    response = await ann.get("/users/me", headers=bearer(token))
+
+    assert response.json()["detail"] == "Inactive user"
+
+
+async def test_tokens_are_paged(ann: AsyncClient):
+    for n in range(3):
+        await create(ann, name=f"Script {n}")
+
+    page = (await ann.get("/users/me/tokens?page=2&size=2")).json()
+
+    assert page["total_count"] == 3
+    assert [token["name"] for token in page["results"]] == ["Script 0"]

@@ -1,0 +1,90 @@
+"""Traces, by FastAPI's own OpenTelemetry and its environment variables."""
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from sqlalchemy import URL
+
+from tests.conftest import PASSWORD, sign_up
+from tests.processes import Server
+
+
+class Collector(ThreadingHTTPServer):
+    """Takes what is exported, as OpenTelemetry's collector does."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Receiver)
+        self.bodies: list[tuple[str, bytes]] = []
+
+
+class Receiver(BaseHTTPRequestHandler):
+    server: Collector
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.bodies.append((self.path, body))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep quiet: what it got is looked at afterwards."""
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    with Collector() as collector:
+        thread = threading.Thread(target=collector.serve_forever)
+        thread.start()
+        yield collector
+        collector.shutdown()
+        thread.join()
+
+
+async def test_requests_and_statements_are_traced(
+    tmp_path: Path, shared_url: URL, collector: Collector
+):
+    variables = {
+        "FASTAPI_OTEL_AUTO_CONFIGURE": "true",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.server_port}",
+        "OTEL_EXPORTER_OTLP_COMPRESSION": "none",
+        "OTEL_SERVICE_NAME": "blog",
+        "OTEL_METRICS_EXPORTER": "none",
+        "OTEL_LOGS_EXPORTER": "none",
+    }
+    with Server(tmp_path, shared_url, variables=variables) as server:
+        async with server.client() as client:
+            await sign_up(client, "Ann")
+            await client.get("/posts")
+        # It sends what it still has before it ends.
+        server.stop()
+
+    names, texts = set(), ""
+    for path, body in collector.bodies:
+        assert path == "/v1/traces"
+        for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+            for scope in resource.scope_spans:
+                names |= {(scope.scope.name, span.name.split()[0]) for span in scope.spans}
+        texts += body.decode("latin-1")
+    libraries = {library for library, _ in names}
+    assert "opentelemetry.instrumentation.sqlalchemy" in libraries
+    assert any("fastapi" in library for library in libraries)
+    assert "SELECT" in {name for _, name in names}
+    assert "/posts" in texts
+    assert "ann@example.com" not in texts
+    assert PASSWORD not in texts
+
+
+async def test_without_its_variables_nothing_is_traced(
+    tmp_path: Path, shared_url: URL, collector: Collector
+):
+    variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.server_port}"}
+    with Server(tmp_path, shared_url, variables=variables) as server:
+        async with server.client() as client:
+            assert (await client.get("/posts")).status_code == 200
+        server.stop()
+
+    assert collector.bodies == []
