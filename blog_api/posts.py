@@ -24,7 +24,17 @@ from blog_api.errors import (
     ValidationFailed,
     raises,
 )
-from blog_api.fields import SLUG_LENGTH, Body, Line, PathId, PathSlug, Text, Time, utc_now
+from blog_api.fields import (
+    SLUG_LENGTH,
+    Body,
+    Line,
+    PathId,
+    PathSlug,
+    Text,
+    Time,
+    shown_as,
+    utc_now,
+)
 from blog_api.paging import Page, Paging, paginate
 from blog_api.tokens import (
     READER_PROBLEMS,
@@ -50,6 +60,7 @@ class PostCreate(Body, PostBase):
     published_at: Time | None = Field(
         default_factory=utc_now,
         description="Left out: now, or as it was. In the future: scheduled. Null: a draft.",
+        schema_extra=shown_as("2026-01-31T09:00:00Z"),
     )
 
 
@@ -61,7 +72,9 @@ class PostUpdate(Body):
     title: Line = Field(default_factory=str)
     content: Text = Field(default_factory=str)
     published_at: Time | None = Field(
-        default=None, description="In the future: scheduled. Null: a draft."
+        default=None,
+        description="In the future: scheduled. Null: a draft.",
+        schema_extra=shown_as("2026-01-31T09:00:00Z"),
     )
 
 

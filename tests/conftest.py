@@ -17,6 +17,7 @@ from sqlmodel import col, delete, update
 from blog_api.database import Base, describe
 from blog_api.main import create_app
 from blog_api.migrating import migrate
+from blog_api.security import Passwords
 from blog_api.settings import Settings, parse_database_url
 from blog_api.users import User
 
@@ -99,6 +100,8 @@ async def app(settings: Settings) -> AsyncGenerator[FastAPI]:
         await make_test_database(TEST_DATABASE_URL)
         await migrate(settings)
     async with running(settings) as app:
+        # What hashing costs is no matter of the database.
+        app.state.passwords = Passwords(make_settings(database_url="sqlite://", **CHEAP))
         yield app
 
 

@@ -32,7 +32,7 @@ def client_at(app: FastAPI, address: str) -> AsyncClient:
 
 
 @pytest.fixture
-async def app() -> AsyncGenerator[FastAPI]:
+async def guarded() -> AsyncGenerator[FastAPI]:
     """An application with the usual limits, and Ann's account."""
     async with running(limited()) as app:
         async with client_at(app, "192.0.2.200") as ann:
@@ -41,8 +41,8 @@ async def app() -> AsyncGenerator[FastAPI]:
 
 
 @pytest.fixture
-async def here(app: FastAPI) -> AsyncGenerator[AsyncClient]:
-    async with client_at(app, "192.0.2.1") as client:
+async def here(guarded: FastAPI) -> AsyncGenerator[AsyncClient]:
+    async with client_at(guarded, "192.0.2.1") as client:
         yield client
 
 
@@ -83,11 +83,13 @@ async def test_a_minute_later_there_is_another_chance(here: AsyncClient):
     assert later.status_code == 200
 
 
-async def test_other_accounts_and_other_addresses_are_not_refused(app: FastAPI, here: AsyncClient):
+async def test_other_accounts_and_other_addresses_are_not_refused(
+    guarded: FastAPI, here: AsyncClient
+):
     await fail(here, 10)
 
     other_account = await here.post("/auth", data=WRONG | {"username": "bob@example.com"})
-    async with client_at(app, "192.0.2.2") as there:
+    async with client_at(guarded, "192.0.2.2") as there:
         other_address = await there.post("/auth", data=LOG_IN)
 
     assert other_account.status_code == 400
@@ -139,36 +141,36 @@ async def test_one_address_fails_thirty_times_a_minute(here: AsyncClient):
     assert_limited(response, "guesses-of-address", 30, 60)
 
 
-async def test_one_account_is_failed_at_a_hundred_times_an_hour(app: FastAPI):
+async def test_one_account_is_failed_at_a_hundred_times_an_hour(guarded: FastAPI):
     for n in range(10):
-        async with client_at(app, f"192.0.2.{n}") as client:
+        async with client_at(guarded, f"192.0.2.{n}") as client:
             assert await fail(client, 10) == [400] * 10
 
-    async with client_at(app, "192.0.2.100") as client:
+    async with client_at(guarded, "192.0.2.100") as client:
         response = await client.post("/auth", data=LOG_IN)
 
     assert_limited(response, "guesses-at-account", 100, 3600)
 
 
-async def test_one_network_of_ipv6_is_one_address(app: FastAPI):
+async def test_one_network_of_ipv6_is_one_address(guarded: FastAPI):
     for n in range(10):
-        async with client_at(app, f"2001:db8::{n:x}") as client:
+        async with client_at(guarded, f"2001:db8::{n:x}") as client:
             await fail(client, 1)
 
     async with (
-        client_at(app, "2001:db8::ffff:1:2:3") as same,
-        client_at(app, "2001:db8:0:1::1") as other,
+        client_at(guarded, "2001:db8::ffff:1:2:3") as same,
+        client_at(guarded, "2001:db8:0:1::1") as other,
     ):
         assert (await same.post("/auth", data=LOG_IN)).status_code == 429
         assert (await other.post("/auth", data=LOG_IN)).status_code == 200
 
 
-async def test_ipv4_within_ipv6_is_ipv4(app: FastAPI, here: AsyncClient):
+async def test_ipv4_within_ipv6_is_ipv4(guarded: FastAPI, here: AsyncClient):
     await fail(here, 10)
 
     async with (
-        client_at(app, "::ffff:192.0.2.1") as same,
-        client_at(app, "::ffff:192.0.2.9") as other,
+        client_at(guarded, "::ffff:192.0.2.1") as same,
+        client_at(guarded, "::ffff:192.0.2.9") as other,
     ):
         assert (await same.post("/auth", data=LOG_IN)).status_code == 429
         assert (await other.post("/auth", data=LOG_IN)).status_code == 200
@@ -196,7 +198,7 @@ async def test_all_that_ask_for_a_password_share_the_limit(here: AsyncClient):
     assert (await here.get("/users/me")).status_code == 200
 
 
-async def test_one_address_opens_twenty_accounts_an_hour(app: FastAPI, here: AsyncClient):
+async def test_one_address_opens_twenty_accounts_an_hour(guarded: FastAPI, here: AsyncClient):
     for n in range(10):
         body = {"email": f"user{n}@example.com", "name": "User", "password": PASSWORD}
         assert (await here.post("/sign-up", json=body)).status_code == 200
@@ -206,7 +208,7 @@ async def test_one_address_opens_twenty_accounts_an_hour(app: FastAPI, here: Asy
 
     for path in ("/sign-up", "/users"):
         assert_limited(await here.post(path, json=body), "sign-ups", 20, 3600)
-    async with client_at(app, "192.0.2.2") as there:
+    async with client_at(guarded, "192.0.2.2") as there:
         assert (await there.post("/users", json=body)).status_code == 201
 
 
