@@ -10,7 +10,7 @@ from sqlmodel import Field, SQLModel, and_, col, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
-from blog_api.audit import Action, record
+from blog_api.audit import AuditAction, record
 from blog_api.database import SessionDep, insert
 from blog_api.errors import (
     BODY_PROBLEMS,
@@ -150,10 +150,10 @@ AnyPost = Annotated[Post, Depends(get_any_post)]
 LockedPost = Annotated[Post, Depends(get_locked_post)]
 
 ACTIONS = {
-    ("is_active", True): Action.activate_user,
-    ("is_active", False): Action.deactivate_user,
-    ("is_admin", True): Action.make_admin,
-    ("is_admin", False): Action.dismiss_admin,
+    ("is_active", True): AuditAction.activate_user,
+    ("is_active", False): AuditAction.deactivate_user,
+    ("is_admin", True): AuditAction.make_admin,
+    ("is_admin", False): AuditAction.dismiss_admin,
 }
 
 POST_PROBLEMS = (PostNotFound, ValidationFailed)
@@ -163,7 +163,7 @@ async def make_admin(session: AsyncSession, email: str) -> None:
     """Let an account administrate, on the word of whoever runs the service."""
     user = (await session.exec(users_of_address(email).with_for_update())).one()
     user.is_active = user.is_admin = True
-    record(session, None, Action.make_admin, user_id=user.id)
+    record(session, None, AuditAction.make_admin, user_id=user.id)
 
 
 async def create_admin(session: AsyncSession, new: UserCreate, password_hash: str) -> User:
@@ -171,7 +171,7 @@ async def create_admin(session: AsyncSession, new: UserCreate, password_hash: st
     user = make_user(new, password_hash)
     user.is_admin = True
     await insert(session, user, or_raise=EmailTaken)
-    record(session, None, Action.make_admin, user_id=user.id)
+    record(session, None, AuditAction.make_admin, user_id=user.id)
     return user
 
 
@@ -238,7 +238,7 @@ async def read_any_post(_: Admin, post: AnyPost) -> Post:
 @router.delete("/posts/{post_id:int}", status_code=204, responses=raises(*POST_PROBLEMS, Conflict))
 async def delete_any_post(admin: Admin, post: LockedPost, session: SessionDep) -> None:
     """Delete anybody's post."""
-    record(session, admin, Action.delete_post, post_id=post.id)
+    record(session, admin, AuditAction.delete_post, post_id=post.id)
     await session.delete(post)
 
 
@@ -250,7 +250,7 @@ async def take_down_post(admin: Admin, post: LockedPost, session: SessionDep) ->
     if post.taken_down_at is None:
         post.taken_down_at = utc_now()
         keep_updated_at(post)
-        record(session, admin, Action.take_down_post, post_id=post.id)
+        record(session, admin, AuditAction.take_down_post, post_id=post.id)
     return post
 
 
@@ -262,7 +262,7 @@ async def restore_post(admin: Admin, post: LockedPost, session: SessionDep) -> P
     if post.taken_down_at is not None:
         post.taken_down_at = None
         keep_updated_at(post)
-        record(session, admin, Action.restore_post, post_id=post.id)
+        record(session, admin, AuditAction.restore_post, post_id=post.id)
     return post
 
 

@@ -16,7 +16,7 @@ from blog_api.users import User
 router = APIRouter(tags=["admin"], responses=raises(ServiceUnavailable))
 
 
-class Action(StrEnum):
+class AuditAction(StrEnum):
     """What was done."""
 
     activate_user = "activate-user"
@@ -46,7 +46,7 @@ class AuditEntryRead(SQLModel):
     id: int
     created_at: datetime
     admin_id: int | None = Field(description="Null: on the command line.")
-    action: Action
+    action: AuditAction
     user_id: int | None
     post_id: int | None
 
@@ -58,7 +58,7 @@ class AuditEntryPage(Page[AuditEntryRead]):
 def record(
     session: AsyncSession,
     admin: User | None,
-    action: Action,
+    action: AuditAction,
     *,
     user_id: int | None = None,
     post_id: int | None = None,

@@ -1,12 +1,9 @@
 """Posts: what is written here."""
 
-import secrets
-from collections.abc import Iterator
 from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Security
-from slugify import slugify
 from sqlalchemy import ColumnElement, Index
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm.attributes import flag_modified
@@ -36,6 +33,7 @@ from blog_api.fields import (
     utc_now,
 )
 from blog_api.paging import Page, Paging, paginate
+from blog_api.slugs import Slug, possible_slugs
 from blog_api.tokens import (
     READER_PROBLEMS,
     USER_PROBLEMS,
@@ -119,18 +117,6 @@ class OwnPostPage(Page[OwnPostRead]):
     """A page of posts, and how many there are on all pages."""
 
 
-class Slug(Row, table=True):
-    """A slug that a post has or had. It goes to no other post, not even after that one's end."""
-
-    __tablename__ = "slugs"
-
-    slug: str = Field(max_length=SLUG_LENGTH, unique=True)
-    post_id: int | None = Field(
-        default=None, foreign_key="posts.id", ondelete="SET NULL", index=True
-    )
-    post: Post | None = Relationship(sa_relationship_kwargs={"lazy": "raise"})
-
-
 class PostNotFound(NotFound):
     detail = "Post not found"
 
@@ -184,7 +170,8 @@ async def get_post(post_id: PathId, reader: Reader, session: SessionDep) -> Post
 
 
 async def get_post_by_slug(slug: PathSlug, reader: Reader, session: SessionDep) -> Post:
-    query = visible_posts(reader).join(Slug).where(col(Slug.slug) == slug)
+    is_its_slug = col(Slug.post_id) == col(Post.id)
+    query = visible_posts(reader).join(Slug, is_its_slug).where(col(Slug.slug) == slug)
     return await find_post(session, query)
 
 
@@ -202,21 +189,15 @@ PostFromSlug = Annotated[Post, Depends(get_post_by_slug)]
 OwnPost = Annotated[Post, Depends(get_own_post)]
 
 
-def possible_slugs(title: str) -> Iterator[str]:
-    """The title in Latin letters; then, should that be taken, with a random end."""
-    slug = slugify(title, max_length=SLUG_LENGTH - 9, word_boundary=True) or "post"
-    yield slug
-    for _ in range(5):
-        yield f"{slug}-{secrets.token_hex(4)}"
-
-
 async def insert_post(session: AsyncSession, post: Post) -> None:
     """Insert a post under a slug that no post ever had; raises Conflict."""
     for slug in possible_slugs(post.title):
         post.slug = slug
         try:
             async with session.begin_nested():
-                session.add(Slug(slug=slug, post=post))
+                session.add(post)
+                await session.flush()
+                session.add(Slug(slug=slug, post_id=post.id))
         except IntegrityError as error:
             if not is_unique_violation(error):
                 raise

@@ -181,7 +181,8 @@ class Settings(BaseSettings):
     password_refuse_common: bool = True
     argon2_memory_kib: int = Field(default=65_536, ge=8, le=4_194_304)
     argon2_passes: int = Field(default=3, ge=1, le=100)
-    argon2_lanes: int = Field(default=4, ge=1, le=64)
+    # Many log in at once, rather than one fast: with more, other requests would wait for threads.
+    argon2_lanes: int = Field(default=1, ge=1, le=64)
 
     public_url: Annotated[str, AfterValidator(check_public_url)] | None = None
     cors_origins: tuple[Annotated[str, AfterValidator(check_origin)], ...] = Field(
