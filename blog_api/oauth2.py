@@ -99,7 +99,8 @@ def issue_jwt(signer: Signer, token: Token, handle: str, scopes: frozenset[str])
     token.refresh_digest = digest(refresh_token)
     now = utc_now()
     expires_at = min(now + JWT_LIFE, token.expires_at)
-    claims = Claims(user_id=token.user_id, login=handle, scopes=scopes, expires_at=expires_at)
+    # By the digest: who finds an old JWT cannot pretend to have a refresh token.
+    claims = Claims(token.user_id, token.digest, scopes, expires_at)
     return GrantRead(
         access_token=signer.sign(claims),
         expires_in=round((expires_at - now).total_seconds()),

@@ -112,7 +112,10 @@ class Passwords:
 
 @dataclass(frozen=True)
 class Claims:
-    """What an access token says: whose it is, of which log-in, for what and until when."""
+    """What an access token says: whose it is, of which log-in, for what and until when.
+
+    The log-in is known by its token's digest.
+    """
 
     user_id: int
     login: str

@@ -70,7 +70,8 @@ def choose_scopes(asked: str, may_have: frozenset[str]) -> frozenset[str]:
 class Token(Row, table=True):
     """One log-in, or one personal token: what is revoked as a whole.
 
-    A log-in with JWT has a handle, which its JWTs carry, and of its refresh tokens the last.
+    A log-in with JWT has a handle, with which its refresh tokens begin. Its JWTs carry the
+    handle's digest; of the refresh tokens the last is good.
     """
 
     __tablename__ = "tokens"
@@ -172,7 +173,7 @@ async def find_access(session: AsyncSession, signer: Signer, secret: str) -> Acc
     """What a token is good for; raises InvalidToken."""
     if "." in secret:
         return await find_access_by_jwt(session, signer, secret)
-    # A handle stands readable in every JWT of its log-in: it is no token.
+    # The handle of a log-in, with which its refresh tokens begin, is no token.
     query = live_tokens().where(
         col(Token.digest) == digest(secret), col(Token.refresh_digest).is_(None)
     )
@@ -188,7 +189,7 @@ async def find_access_by_jwt(session: AsyncSession, signer: Signer, secret: str)
     except BadJWT:
         raise InvalidToken from None
     query = live_tokens().where(
-        col(Token.digest) == digest(claims.login), col(Token.refresh_digest).is_not(None)
+        col(Token.digest) == claims.login, col(Token.refresh_digest).is_not(None)
     )
     token = (await session.exec(query)).first()
     if token is None or token.user_id != claims.user_id:

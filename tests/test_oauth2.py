@@ -191,11 +191,21 @@ async def test_a_refresh_can_ask_for_less_and_never_for_more(ann: AsyncClient):
 
 async def test_neither_a_refresh_token_nor_its_handle_is_an_access_token(ann: AsyncClient):
     granted = await grant(ann)
-    handle = jwt.decode(granted["access_token"], options={"verify_signature": False})["sid"]
+    handle = granted["refresh_token"].partition(".")[0]
+    sid = jwt.decode(granted["access_token"], options={"verify_signature": False})["sid"]
 
-    assert granted["refresh_token"].startswith(f"{handle}.")
-    for secret in (granted["refresh_token"], handle):
+    for secret in (granted["refresh_token"], handle, sid):
         assert await status_of(ann, secret) == 401
+
+
+async def test_who_reads_a_jwt_cannot_pretend_to_have_its_refresh_token(ann: AsyncClient):
+    granted = await grant(ann)
+    sid = jwt.decode(granted["access_token"], options={"verify_signature": False})["sid"]
+
+    response = await refresh(ann, f"{sid}.nonsense")
+
+    assert_refused(response, 400, "invalid_grant")
+    assert await status_of(ann, granted["access_token"]) == 200
 
 
 async def test_an_opaque_token_is_no_refresh_token(ann: AsyncClient):
