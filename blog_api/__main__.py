@@ -17,10 +17,11 @@ from typer.core import TyperGroup
 from blog_api.admin import create_admin, make_admin
 from blog_api.database import Database, describe
 from blog_api.errors import Problem
+from blog_api.health import check_migrated
 from blog_api.migrating import head_revision, migrate, prepare_file
 from blog_api.security import BadKeyFile, PasswordRefused, Passwords
 from blog_api.settings import Settings, load_settings, refuse, sqlite_file
-from blog_api.users import User, UserCreate, users_of_address
+from blog_api.users import User, UserBase, UserCreate, users_of_address
 
 GRACEFUL_SHUTDOWN_SECONDS = 10
 # A worker answers only once Python has started and read this module. Uvicorn's own five seconds
@@ -43,6 +44,8 @@ LOGGING: dict[str, Any] = {
 
 T = TypeVar("T")
 
+log = logging.getLogger("blog_api")
+
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run it; what is wrong with the database is a line and exit status 1."""
@@ -60,7 +63,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 
 def run_in_session(settings: Settings, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
-    """Run it in one transaction, on a database that is up to date if it is a file."""
+    """Run it in one transaction, on a database that is migrated: a file is so before."""
 
     async def connected() -> T:
         file = sqlite_file(settings.database_url)
@@ -69,6 +72,7 @@ def run_in_session(settings: Settings, work: Callable[[AsyncSession], Awaitable[
         database = Database(settings)
         try:
             async with database.session(writes=True) as session:
+                await check_migrated(session)
                 return await work(session)
         finally:
             await database.engine.dispose()
@@ -76,9 +80,13 @@ def run_in_session(settings: Settings, work: Callable[[AsyncSession], Awaitable[
     return run(connected())
 
 
+def is_at_terminal() -> bool:
+    return sys.stdin.isatty()
+
+
 def ask_password() -> str:
     """Twice at a terminal, where it is not shown; otherwise it is the first line that comes in."""
-    if sys.stdin.isatty():
+    if is_at_terminal():
         password: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
         return password
     return sys.stdin.readline().rstrip("\r\n")
@@ -113,6 +121,8 @@ def serve(
     logging.config.dictConfig(LOGGING)
     if workers > 1 and settings.is_in_memory:
         refuse("--workers: each would have a database in memory of its own")
+    if workers > 1 and settings.rate_limit_enabled and settings.limits_in_memory:
+        log.warning("Each worker counts its own BLOG_RATE_LIMIT_…: name a Redis to share them")
     file = sqlite_file(settings.database_url)
     if file is not None:
         # Before any worker, so that what is wrong with the file is said once.
@@ -147,34 +157,48 @@ def migrate_database() -> None:
 def create_administrator(
     email: Annotated[str, typer.Argument(help="The address to log in with.")],
     name: Annotated[str, typer.Option(help="The name that readers see.")] = "Administrator",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask about an account.")] = False,
 ) -> None:
     """Open an account that administrates, or make an administrator of one that there is.
 
-    The password is asked for, or read from standard input.
+    The password of a new account is asked for, or read from standard input.
     """
     settings = load_settings()
+    check(UserBase, email=email, name=name)
     user = run_in_session(settings, lambda session: find_account(session, email))
-    if user is not None:
-        typer.confirm(f"Make an administrator of {user.name} (user {user.id})?", abort=True)
+    if user is None:
+        password = ask_password()
+        new = check(UserCreate, email=email, name=name, password=password)
+        passwords = Passwords(settings)
+        try:
+            passwords.check_choice(password)
+        except PasswordRefused as refusal:
+            refuse(f"password: {refusal}")
+        password_hash = run(passwords.hash(password))
+        user = run_in_session(settings, lambda session: create_admin(session, new, password_hash))
+    elif not (user.is_admin and user.is_active):
+        whose = f"user {user.id}, {user.name}, who has this address"
+        if not yes and not is_at_terminal():
+            refuse(f"{email}: with --yes it makes an administrator of {whose}")
+        if not yes:
+            typer.confirm(f"Make an administrator of {whose}?", abort=True)
         run_in_session(settings, lambda session: make_admin(session, email))
-        print(f"User {user.id} is an administrator.")
-        return
-    password = ask_password()
-    passwords = Passwords(settings)
-    try:
-        new = UserCreate.model_validate({"email": email, "name": name, "password": password})
-        passwords.check_choice(password)
-    except ValidationError as error:
-        refuse(*(f"{one['loc'][0]}: {one['msg']}" for one in error.errors()))
-    except PasswordRefused as refusal:
-        refuse(f"password: {refusal}")
-    password_hash = run(passwords.hash(password))
-    user = run_in_session(settings, lambda session: create_admin(session, new, password_hash))
     print(f"User {user.id} is an administrator.")
 
 
 async def find_account(session: AsyncSession, email: str) -> User | None:
     return (await session.exec(users_of_address(email))).first()
+
+
+M = TypeVar("M", bound=UserBase)
+
+
+def check(model: type[M], **values: str) -> M:
+    """The model with these values; a wrong one ends the process, a line each, exit status 2."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        refuse(*(f"{one['loc'][0]}: {one['msg']}" for one in error.errors()))
 
 
 @cli.command("settings")

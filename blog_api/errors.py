@@ -33,6 +33,7 @@ class Problem(Exception):
     detail: str
     # A class's own, or, where an answer has headers of its own, the exception's.
     headers: Mapping[str, str] = MappingProxyType({})
+    shown_headers: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def title(cls) -> str:
@@ -79,6 +80,7 @@ class BadRequest(Problem):
 class Unauthorized(Problem):
     status = codes.HTTP_401_UNAUTHORIZED
     headers = MappingProxyType({"WWW-Authenticate": "Bearer"})
+    shown_headers = ("WWW-Authenticate",)
 
 
 class Forbidden(Problem):
@@ -139,10 +141,13 @@ class OAuth2Problem(Problem):
 
     @classmethod
     def members(cls) -> dict[str, Any]:
-        return {"error": (str, Field(json_schema_extra={"const": cls.error}))}
+        return {
+            "error": (str, Field(json_schema_extra={"const": cls.error})),
+            "error_description": (str, Field(description="The same as `detail`.")),
+        }
 
     def content(self) -> dict[str, Any]:
-        return {"error": self.error}
+        return {"error": self.error, "error_description": self.detail}
 
 
 class ValidationFailed(Problem):
@@ -167,6 +172,7 @@ class TooManyRequests(Problem):
 
     status = codes.HTTP_429_TOO_MANY_REQUESTS
     detail = "Too many attempts; try again later"
+    shown_headers = ("RateLimit", "RateLimit-Policy", "Retry-After")
 
     def __init__(self, headers: Mapping[str, str]) -> None:
         self.headers = headers
@@ -181,6 +187,7 @@ class ServiceUnavailable(Problem):
     status = codes.HTTP_503_SERVICE_UNAVAILABLE
     detail = "The service is not available right now"
     headers = MappingProxyType({"Retry-After": "1"})
+    shown_headers = ("Retry-After",)
 
 
 # What any route that takes a body and writes can answer.
@@ -195,13 +202,21 @@ BY_STATUS = {
 def raises(*problems: type[Problem]) -> dict[int | str, dict[str, Any]]:
     """A route's `responses=`: the problems it can raise, those of one status as `anyOf`."""
     by_status = defaultdict(list)
+    headers: dict[int, dict[str, object]] = defaultdict(dict)
     for problem in problems:
         by_status[problem.status].append(problem.model())
+        headers[problem.status] |= {
+            name: {"schema": {"type": "string"}} for name in problem.shown_headers
+        }
         if issubclass(problem, NotFound) and problem is not NotFound:
             # Where an id is no number, no route is found to tell what is missing.
             by_status[problem.status].append(NotFound.model())
     return {
-        code: {"model": reduce(or_, models), "description": HTTPStatus(code).phrase}
+        code: {
+            "model": reduce(or_, models),
+            "description": HTTPStatus(code).phrase,
+            **({"headers": headers[code]} if headers[code] else {}),
+        }
         for code, models in sorted(by_status.items())
     }
 

@@ -5,6 +5,7 @@ from typing import Literal
 
 from fastapi import APIRouter
 from sqlmodel import SQLModel
+from sqlmodel.ext.asyncio.session import AsyncSession
 from starlette import status as codes
 
 from blog_api.database import SessionDep
@@ -17,7 +18,7 @@ router = APIRouter(prefix="/health", tags=["health"])
 class Health(SQLModel):
     """All is well."""
 
-    status: Literal["ok"] = "ok"
+    status: Literal["ok"]
 
 
 class NotReady(Problem):
@@ -26,18 +27,24 @@ class NotReady(Problem):
     status = codes.HTTP_503_SERVICE_UNAVAILABLE
     detail = "The database is not migrated: run blog-api migrate"
     headers = MappingProxyType({"Retry-After": "5"})
+    shown_headers = ("Retry-After",)
+
+
+async def check_migrated(session: AsyncSession) -> None:
+    """Raise NotReady unless the database is at this version's revision."""
+    connection = await session.connection()
+    if await connection.run_sync(current_revision) != head_revision():
+        raise NotReady
 
 
 @router.get("/live")
 async def check_live() -> Health:
     """Tell that the process answers. It does not ask the database."""
-    return Health()
+    return Health(status="ok")
 
 
 @router.get("/ready", responses=raises(ServiceUnavailable, NotReady))
 async def check_ready(session: SessionDep) -> Health:
     """Tell whether the database answers and is migrated, so that requests can be served."""
-    connection = await session.connection()
-    if await connection.run_sync(current_revision) != head_revision():
-        raise NotReady
-    return Health()
+    await check_migrated(session)
+    return Health(status="ok")

@@ -63,7 +63,7 @@ class TokenRead(SQLModel):
 
     access_token: str
     expires: datetime
-    token_type: Literal["bearer"] = "bearer"
+    token_type: Literal["bearer"]
 
 
 class SignUp(UserCreate):
@@ -139,7 +139,7 @@ async def issue_token(session: AsyncSession, user: User, scopes: frozenset[str])
     secret = new_token()
     token = make_token(user, secret, scopes, utc_now() + TOKEN_LIFE)
     session.add(token)
-    return TokenRead(access_token=secret, expires=token.expires_at)
+    return TokenRead(access_token=secret, expires=token.expires_at, token_type="bearer")
 
 
 @router.post("/sign-up", response_model=SignUpRead, responses=raises(*SIGN_UP_PROBLEMS))

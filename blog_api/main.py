@@ -4,7 +4,6 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, FastAPI, Request, Security
 from fastapi.routing import APIRoute
@@ -95,7 +94,8 @@ class Index(SQLModel):
 async def read_index(request: Request) -> Index:
     """Tell the name, the version and where the documentation is."""
     settings: Settings = request.app.state.settings
-    base = settings.public_url or request.scope.get("root_path", "")
+    origin = (settings.public_url or "").removesuffix(settings.public_path)
+    base = origin + request.scope.get("root_path", "")
     paths = {"docs": "/docs", "openapi": "/openapi.json", "posts": "/posts", "users": "/users"}
     links = {name: f"{base}{path}" for name, path in paths.items()}
     return Index(name=request.app.title, version=VERSION, links=links)
@@ -147,7 +147,7 @@ def layers(settings: Settings) -> list[Middleware]:
         Middleware(TrustedHosts, allowed_hosts=settings.trusted_hosts, www_redirect=False),
         Middleware(RequestBodyLimitMiddleware, max_body_size=MAX_BODY_BYTES),
         Middleware(HeadAsGet),
-        Middleware(Paths, root=urlsplit(settings.public_url or "").path),
+        Middleware(Paths, root=settings.public_path),
     ]
 
 

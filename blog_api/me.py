@@ -48,8 +48,8 @@ class PasswordUpdate(Body):
     new_password: NewPassword
 
 
-class Leave(Body):
-    """Closing an account."""
+class PasswordConfirmation(Body):
+    """The password, to confirm what cannot be undone."""
 
     current_password: Password
 
@@ -99,8 +99,8 @@ async def change_password(
 @router.delete(
     "/users/me", status_code=204, responses=raises(*CONFIRMED_PROBLEMS, *BODY_PROBLEMS, LastAdmin)
 )
-async def leave(
-    confirmation: Leave, access: AccountWriter, session: SessionDep, guard: GuardDep
+async def delete_me(
+    confirmation: PasswordConfirmation, access: AccountWriter, session: SessionDep, guard: GuardDep
 ) -> None:
     """Close the account. Its posts go with it."""
     user = await confirm_password(session, guard, access.token, confirmation.current_password)

@@ -246,7 +246,7 @@ class Paths:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             root: str = scope.get("root_path", "") or self.root
-            path = get_route_path({**scope, "root_path": root})
+            path = get_route_path({**scope, "root_path": root}) or "/"
             if path == PREFIX or path.startswith(f"{PREFIX}/"):
                 root, path = root + PREFIX, path.removeprefix(PREFIX) or "/"
             if path.endswith("/") and not path.endswith("//"):

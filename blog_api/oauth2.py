@@ -64,7 +64,7 @@ class GrantRead(SQLModel):
     """RFC 6749, 5.1. The access token is a JWT; a refresh token is good for one use."""
 
     access_token: str
-    token_type: Literal["bearer"] = "bearer"
+    token_type: Literal["bearer"]
     expires_in: int = Field(description="Seconds.")
     refresh_token: str
     scope: str
@@ -103,6 +103,7 @@ def issue_jwt(signer: Signer, token: Token, handle: str, scopes: frozenset[str])
     claims = Claims(token.user_id, token.digest, scopes, expires_at)
     return GrantRead(
         access_token=signer.sign(claims),
+        token_type="bearer",
         expires_in=round((expires_at - now).total_seconds()),
         refresh_token=refresh_token,
         scope=join_scopes(scopes),

@@ -24,8 +24,8 @@ RowT = TypeVar("RowT", bound=Row)
 class PageQuery(Input):
     """Which page, and how large."""
 
-    page: int = Field(default=1, ge=1, le=MAX_DEPTH)
-    size: int = Field(default=10, ge=1, le=MAX_SIZE)
+    page: int = Field(default=1, ge=1, le=MAX_DEPTH, description="From 1.")
+    size: int = Field(default=10, ge=1, le=MAX_SIZE, description="How many there are on a page.")
 
     @property
     def offset(self) -> int:
@@ -41,8 +41,8 @@ class PageQuery(Input):
 class SliceQuery(Input):
     """Which part of a plain list."""
 
-    skip: int = Field(default=0, ge=0, le=LARGEST_INT)
-    limit: int = Field(default=MAX_SIZE, ge=1, le=MAX_SIZE)
+    skip: int = Field(default=0, ge=0, le=LARGEST_INT, description="How many to leave out.")
+    limit: int = Field(default=MAX_SIZE, ge=1, le=MAX_SIZE, description="How many to show.")
 
 
 Paging = Annotated[PageQuery, Query()]

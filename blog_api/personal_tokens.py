@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BeforeValidator
 from sqlmodel import Field, SQLModel, col, select
 from sqlmodel.sql.expression import SelectOfScalar
@@ -40,6 +40,7 @@ from blog_api.tokens import (
 from blog_api.users import User
 
 LONGEST_LIFE = timedelta(days=366)
+USUAL_LIFE = timedelta(days=90)
 
 router = APIRouter(
     prefix="/users/me/tokens",
@@ -61,7 +62,7 @@ class PersonalTokenCreate(Body):
     )
     expires_at: Time | None = Field(
         default=None,
-        description="Left out: with the token that is presented.",
+        description="Left out: with the token presented; with `current_password`, in 90 days.",
         schema_extra=shown_as(None),
     )
     current_password: Password | None = Field(
@@ -90,7 +91,7 @@ class NewPersonalTokenRead(PersonalTokenRead):
     """A new token. The secret is shown this once."""
 
     access_token: str
-    token_type: Literal["bearer"] = "bearer"
+    token_type: Literal["bearer"]
 
 
 class TokenNotFound(NotFound):
@@ -153,11 +154,12 @@ async def create_personal_token(
     than the token that is presented."""
     response.headers["Cache-Control"] = "no-store"
     user, may_have, latest = access.user, access.scopes, access.expires_at
+    expires_at = new.expires_at or access.expires_at
     if new.current_password is not None:
         user = await confirm_password(session, guard, access.token, new.current_password)
         may_have, latest = scopes_of(user), utc_now() + LONGEST_LIFE
+        expires_at = new.expires_at or utc_now() + USUAL_LIFE
     scopes = frozenset(new.scopes or access.scopes & USUAL_SCOPES)
-    expires_at = new.expires_at or access.expires_at
     if not scopes <= may_have:
         raise InsufficientScope(join_scopes(scopes - may_have))
     if expires_at <= utc_now():
@@ -172,12 +174,17 @@ async def create_personal_token(
     token = make_token(user, secret, scopes, expires_at, name=new.name)
     session.add(token)
     await session.flush()
-    return NewPersonalTokenRead.model_validate(token, update={"access_token": secret})
+    return NewPersonalTokenRead.model_validate(
+        token, update={"access_token": secret, "token_type": "bearer"}
+    )
 
 
-@router.delete("", status_code=204, responses=raises(*USER_PROBLEMS))
-async def revoke_other_tokens(access: AccountWriter, session: SessionDep) -> None:
+@router.delete("", status_code=204, responses=raises(*USER_PROBLEMS, TokenNotFound))
+async def revoke_other_tokens(access: AccountWriter, session: SessionDep, request: Request) -> None:
     """Revoke all tokens but the one presented: log-ins and personal tokens."""
+    if request.scope.get("raw_path", b"").endswith(b"/"):
+        # A slash at the end is tolerated, but here one token was meant whose id got lost.
+        raise TokenNotFound
     await delete_other_tokens(session, access.token)
 
 

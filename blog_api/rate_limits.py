@@ -11,10 +11,10 @@ from typing import Annotated, Any, NamedTuple, Self, TypeVar
 
 from fastapi import Depends, Request
 from limits import RateLimitItem
-from limits.aio.storage import RedisStorage, Storage
+from limits.aio.storage import MemoryStorage, RedisStorage, Storage
 from limits.aio.strategies import MovingWindowRateLimiter
 from limits.errors import StorageError
-from limits.storage import storage_from_string
+from sqlalchemy import URL
 
 from blog_api.errors import TooManyRequests
 from blog_api.security import Passwords, digest
@@ -27,8 +27,6 @@ REDIS_TIMEOUT_SECONDS = 0.5
 REDIS_PAUSE_SECONDS = 5.0
 # No password takes longer to verify; should a process die meanwhile, its attempt ends with this.
 FLIGHT_SECONDS = 60
-
-MEMORY = "memory://"
 
 T = TypeVar("T")
 
@@ -109,9 +107,9 @@ class RateLimits:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._here = Counters(make_storage(MEMORY))
-        uri = settings.rate_limit_storage.get_secret_value()
-        self._shared = self._here if uri == MEMORY else Counters(make_storage(uri))
+        self._here = self._shared = Counters(MemoryStorage(wrap_exceptions=True))
+        if not settings.limits_in_memory:
+            self._shared = Counters(connect_redis(settings.rate_limit_storage))
         self._shared_from = 0.0
 
     async def use(self, work: Callable[[Counters], Awaitable[T]]) -> T:
@@ -145,23 +143,24 @@ class RateLimits:
             await client.get_connection().aclose()
 
 
-def make_storage(uri: str) -> Storage:
-    options: dict[str, Any] = {}
-    if uri != MEMORY:
-        from redis.asyncio.retry import Retry
-        from redis.backoff import NoBackoff
+def connect_redis(url: URL) -> RedisStorage:
+    """Needs the package `redis`, which the settings have looked for. It connects when used."""
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
 
-        options = {
-            "implementation": "redispy",
-            "key_prefix": "blog-api",
-            "socket_timeout": REDIS_TIMEOUT_SECONDS,
-            "socket_connect_timeout": REDIS_TIMEOUT_SECONDS,
-            # Once more, for a connection that was closed meanwhile.
-            "retry": Retry(NoBackoff(), 1),
-        }
-    storage = storage_from_string(f"async+{uri}", wrap_exceptions=True, **options)
-    assert isinstance(storage, Storage)
-    return storage
+    options: dict[str, Any] = {
+        "socket_timeout": REDIS_TIMEOUT_SECONDS,
+        "socket_connect_timeout": REDIS_TIMEOUT_SECONDS,
+        # Once more, for a connection that was closed meanwhile.
+        "retry": Retry(NoBackoff(), 1),
+    }
+    return RedisStorage(
+        url.render_as_string(hide_password=False),
+        wrap_exceptions=True,
+        implementation="redispy",
+        key_prefix="blog-api",
+        **options,
+    )
 
 
 def network_of(address: str) -> str:

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, NoReturn, Self
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from limits import RateLimitItem
@@ -125,16 +126,16 @@ def check_secret_key(value: SecretStr) -> SecretStr:
     return value
 
 
-def check_storage(value: SecretStr) -> SecretStr:
-    """A storage that the package `limits` knows; secret, since it may hold a password."""
-    storage = value.get_secret_value()
-    if storage == "memory://":
+def parse_storage_url(value: object) -> URL:
+    """A storage that the package `limits` knows."""
+    if isinstance(value, URL):
         return value
-    if not REDIS_URL.fullmatch(storage):
+    storage = str(value)
+    if storage != "memory://" and not REDIS_URL.fullmatch(storage):
         raise ValueError("takes memory:// or redis://[user:password@]host[:port][/number]")
-    if find_spec("redis") is None:
+    if storage != "memory://" and find_spec("redis") is None:
         raise ValueError("needs a package for Redis: pip install 'blog-api[redis]'")
-    return value
+    return make_url(storage)
 
 
 def check_limit(value: object) -> RateLimitItem:
@@ -199,12 +200,23 @@ class Settings(BaseSettings):
     )
 
     rate_limit_enabled: bool = True
-    rate_limit_storage: Annotated[SecretStr, AfterValidator(check_storage)] = SecretStr("memory://")
+    rate_limit_storage: Annotated[URL, NoDecode, PlainValidator(parse_storage_url)] = Field(
+        default="memory://", validate_default=True
+    )
     rate_limit_guesses: Limit = Field(default="10/minute", validate_default=True)
     rate_limit_guesses_of_address: Limit = Field(default="30/minute", validate_default=True)
     rate_limit_guesses_at_account: Limit = Field(default="100/hour", validate_default=True)
     rate_limit_sign_ups: Limit = Field(default="20/hour", validate_default=True)
     cache_bytes: int = Field(default=32 * 1024 * 1024, ge=0)
+
+    @property
+    def public_path(self) -> str:
+        """The path of the public address, without the slash at its end."""
+        return urlsplit(self.public_url or "").path
+
+    @property
+    def limits_in_memory(self) -> bool:
+        return self.rate_limit_storage.drivername == "memory"
 
     @property
     def is_sqlite(self) -> bool:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Request, Security
 from fastapi.security import (
@@ -121,8 +121,17 @@ class InsufficientScope(Forbidden):
     """The token is not good for this; `WWW-Authenticate` names the scope (RFC 6750, 3.1)."""
 
     detail = "This token lacks the scope that is needed"
+    shown_headers = ("WWW-Authenticate",)
+
+    @classmethod
+    def members(cls) -> dict[str, Any]:
+        return {"scope": (str, Field(description="What is needed."))}
+
+    def content(self) -> dict[str, Any]:
+        return {"scope": self.scope}
 
     def __init__(self, scope: str) -> None:
+        self.scope = scope
         self.headers = {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'}
 
 

@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import URL, make_url
 from typer.testing import CliRunner
 
 from blog_api.__main__ import LOGGING, cli
@@ -266,21 +266,71 @@ async def test_an_administrator_is_created_and_administrates(folder: Path):
     ]
 
 
-@pytest.mark.parametrize(("answer", "is_admin"), [("y\n", True), ("n\n", False)])
+@pytest.mark.parametrize(("options", "is_admin"), [(["--yes"], True), ([], False)])
 async def test_who_has_an_account_is_made_an_administrator_if_that_is_meant(
-    folder: Path, answer: str, is_admin: bool
+    folder: Path, options: list[str], is_admin: bool
 ):
     settings = make_settings(database_url=f"sqlite:///{folder}/blog.db", **FLOOR)
     async with running(settings) as app, client_of(app) as client:
         await sign_up(client, "Ann")
         made = await asyncio.to_thread(
-            runner.invoke, cli, ["create-admin", "ANN@example.com"], answer
+            runner.invoke, cli, ["create-admin", "ANN@example.com", *options], "correct horse\n"
         )
         me = (await client.get("/users/me")).json()
 
-    assert made.exit_code == (0 if is_admin else 1)
-    assert "Make an administrator of Ann" in made.output
+    assert made.exit_code == (0 if is_admin else 2)
     assert me["is_admin"] is is_admin
+    if not is_admin:
+        assert made.stderr == (
+            f"blog-api: ANN@example.com: with --yes it makes an administrator of user {me['id']}, "
+            "Ann, who has this address\n"
+        )
+
+
+async def test_who_is_an_administrator_already_stays_one(folder: Path):
+    command = ["create-admin", "ann@example.com"]
+    answers = [
+        await asyncio.to_thread(runner.invoke, cli, command, "correct horse\n") for _ in range(2)
+    ]
+
+    assert [answer.exit_code for answer in answers] == [0, 0]
+    assert answers[0].stdout == answers[1].stdout == "User 1 is an administrator.\n"
+
+
+def test_a_terminal_is_asked(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    runner.invoke(cli, ["create-admin", "ann@example.com"], "correct horse\n")
+    with closing(sqlite3.connect(folder / "blog.db")) as connection, connection:
+        connection.execute("UPDATE users SET is_admin = 0")
+    # The runner is no terminal, but it takes answers as one would.
+    monkeypatch.setattr("blog_api.__main__.is_at_terminal", lambda: True)
+
+    refused = runner.invoke(cli, ["create-admin", "ann@example.com"], "n\n")
+    granted = runner.invoke(cli, ["create-admin", "ann@example.com"], "y\n")
+    unequal = runner.invoke(cli, ["create-admin", "bob@example.com"], "correct horse\nwrong\n")
+    equal = runner.invoke(cli, ["create-admin", "bob@example.com"], "correct horse\n" * 2)
+
+    assert [refused.exit_code, granted.exit_code] == [1, 0]
+    assert "Make an administrator of user 1" in refused.output
+    assert [unequal.exit_code, equal.exit_code] == [1, 0]
+    assert "User 2 is an administrator.\n" in equal.output
+    assert "correct horse" not in equal.output
+
+
+async def test_a_database_that_is_not_migrated_is_one_or_says_so(
+    empty_url: URL, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("BLOG_DATABASE_URL", empty_url.render_as_string(hide_password=False))
+    monkeypatch.setenv("BLOG_SECRET_KEY", SECRET_KEY)
+
+    result = await asyncio.to_thread(
+        runner.invoke, cli, ["create-admin", "ann@example.com"], "correct horse\n"
+    )
+
+    if empty_url.get_backend_name() == "sqlite":
+        assert result.exit_code == 0
+    else:
+        assert result.exit_code == 1
+        assert result.stderr == "blog-api: The database is not migrated: run blog-api migrate\n"
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,8 @@ async def test_behind_a_proxy_everything_stands_under_its_prefix(prefix: str):
         posted = await client.post(f"{prefix}/posts", json=HELLO)
         slashed = await client.get(f"{prefix}/posts/")
         index = (await client.get(f"{prefix}/" if prefix else "/")).json()
+        bare = await client.get(prefix or "/")
+        below = await client.get(f"{prefix}/api/v1")
         docs = (await client.get(f"{prefix}/docs")).text
         versioned = await client.get(f"{prefix}/api/v1/docs")
         openapi = (await client.get(f"{prefix}/openapi.json")).json()
@@ -121,6 +123,8 @@ async def test_behind_a_proxy_everything_stands_under_its_prefix(prefix: str):
 
     assert posted.status_code == 201
     assert slashed.json()["total_count"] == 1
+    assert bare.json() == index
+    assert below.json()["links"]["docs"] == "https://example.com/blog/api/v1/docs"
     assert index["links"]["docs"] == "https://example.com/blog/docs"
     assert "url: '/blog/openapi.json'" in docs
     assert "url: '/blog/api/v1/openapi.json'" in versioned.text

@@ -147,6 +147,14 @@ async def test_with_the_password_a_token_lives_a_year(ann: AsyncClient):
     assert later.status_code == 200
 
 
+async def test_with_the_password_alone_a_token_lives_ninety_days(ann: AsyncClient):
+    token = await create(ann, current_password=PASSWORD)
+
+    life = datetime.fromisoformat(token["expires_at"]) - datetime.now(UTC)
+
+    assert timedelta(days=89) < life <= timedelta(days=90)
+
+
 async def test_with_the_password_a_token_gets_any_scope_of_its_user(ann: AsyncClient):
     narrow = await create(ann, scopes=["users:write"])
 
@@ -211,6 +219,15 @@ async def test_all_other_tokens_are_revoked(ann: AsyncClient):
     assert (await ann.get("/users/me", headers=bearer(presented))).status_code == 200
     assert (await ann.get("/users/me", headers=bearer(one))).status_code == 401
     assert (await ann.get("/users/me")).status_code == 401
+
+
+async def test_a_revocation_whose_id_got_lost_revokes_nothing(ann: AsyncClient):
+    token = await create(ann)
+
+    response = await ann.delete("/users/me/tokens/")
+
+    assert response.status_code == 404
+    assert (await ann.get("/users/me", headers=bearer(token))).status_code == 200
 
 
 async def test_nobody_sees_or_revokes_the_tokens_of_another(ann: AsyncClient, bob: AsyncClient):
