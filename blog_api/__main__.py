@@ -20,7 +20,8 @@ from blog_api.errors import Problem
 from blog_api.health import check_migrated
 from blog_api.migrating import head_revision, migrate, prepare_file
 from blog_api.security import BadKeyFile, PasswordRefused, Passwords
-from blog_api.settings import Settings, load_settings, refuse, sqlite_file
+from blog_api.settings import Settings, load_settings, refuse
+from blog_api.urls import sqlite_file
 from blog_api.users import User, UserBase, UserCreate, users_of_address
 
 GRACEFUL_SHUTDOWN_SECONDS = 10

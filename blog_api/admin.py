@@ -1,5 +1,6 @@
 """Administration: accounts, posts of all states, figures."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated
 
@@ -30,6 +31,7 @@ from blog_api.posts import (
     is_published,
     keep_updated_at,
 )
+from blog_api.scopes import InsufficientScope, Scope
 from blog_api.tokens import USER_PROBLEMS, Admin
 from blog_api.users import (
     EmailTaken,
@@ -39,7 +41,8 @@ from blog_api.users import (
     UserFromPath,
     UserNotFound,
     UserRead,
-    lock_active_admins,
+    keep_an_admin,
+    lock_admins,
     make_user,
     users_of_address,
 )
@@ -159,11 +162,20 @@ ACTIONS = {
 POST_PROBLEMS = (PostNotFound, ValidationFailed)
 
 
+def apply(
+    session: AsyncSession, admin: User | None, user: User, changes: Mapping[str, bool]
+) -> None:
+    """Change an account; each change leaves a line, and what is so already none."""
+    for field, value in changes.items():
+        if getattr(user, field) != value:
+            setattr(user, field, value)
+            record(session, admin, ACTIONS[field, value], user_id=user.id)
+
+
 async def make_admin(session: AsyncSession, email: str) -> None:
     """Let an account administrate, on the word of whoever runs the service."""
     user = (await session.exec(users_of_address(email).with_for_update())).one()
-    user.is_active = user.is_admin = True
-    record(session, None, AuditAction.make_admin, user_id=user.id)
+    apply(session, None, user, {"is_active": True, "is_admin": True})
 
 
 async def create_admin(session: AsyncSession, new: UserCreate, password_hash: str) -> User:
@@ -203,17 +215,16 @@ async def update_account(
 ) -> User:
     """Activate or deactivate an account, make its user an administrator or dismiss them."""
     values = changes.model_dump(exclude_unset=True)
-    admins = await lock_active_admins(session) if False in values.values() else []
-    query = select(User).where(col(User.id) == user_id).with_for_update()
-    user = (await session.exec(query.execution_options(populate_existing=True))).first()
+    users = await lock_admins(session, and_user=user_id)
+    # Another administrator may have dismissed this one meanwhile.
+    if not any(user.id == admin.id and user.is_admin and user.is_active for user in users):
+        raise InsufficientScope(Scope.admin)
+    user = next((user for user in users if user.id == user_id), None)
     if user is None:
         raise UserNotFound
-    if list(admins) == [user.id]:
-        raise LastAdmin
-    for field, value in values.items():
-        if getattr(user, field) != value:
-            setattr(user, field, value)
-            record(session, admin, ACTIONS[field, value], user_id=user.id)
+    if False in values.values():
+        keep_an_admin(users, without=user)
+    apply(session, admin, user, values)
     await session.flush()
     return user
 

@@ -22,7 +22,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.errors import Conflict, ServiceUnavailable
 from blog_api.fields import utc_now
-from blog_api.settings import Settings, sqlite_file
+from blog_api.settings import Settings
+from blog_api.urls import sqlite_file
 
 log = logging.getLogger(__name__)
 

@@ -30,19 +30,16 @@ from blog_api.fields import (
     utc_now,
 )
 from blog_api.rate_limits import Guard, GuardDep
+from blog_api.scopes import USUAL_SCOPES, InvalidScope, choose_scopes, scopes_of
 from blog_api.security import new_token
 from blog_api.tokens import (
     TOKEN_LIFE,
     TOKEN_PROBLEMS,
-    USUAL_SCOPES,
     CurrentAccess,
     InactiveUser,
-    InvalidScope,
     Token,
-    choose_scopes,
     delete_expired_tokens,
     make_token,
-    scopes_of,
 )
 from blog_api.users import (
     SIGN_UP_PROBLEMS,

@@ -9,7 +9,6 @@ from fastapi import APIRouter, FastAPI, Request, Security
 from fastapi.routing import APIRoute
 from sqlmodel import SQLModel
 from starlette.middleware import Middleware
-from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
 from blog_api import (
     admin,
@@ -26,8 +25,10 @@ from blog_api import (
 )
 from blog_api.database import Database
 from blog_api.errors import HANDLERS, raises
+from blog_api.fields import SMALL_BODY_BYTES
 from blog_api.middleware import (
     AccessLog,
+    BodyLimits,
     CrossOrigin,
     HeadAsGet,
     Paths,
@@ -144,10 +145,14 @@ def layers(settings: Settings) -> list[Middleware]:
         # Outside of what makes problems: a browser has to be allowed to read those too.
         *([cors] if settings.cors_origins or settings.cors_origin_pattern else []),
         Middleware(ProblemDocuments),
-        Middleware(TrustedHosts, allowed_hosts=settings.trusted_hosts, www_redirect=False),
-        Middleware(RequestBodyLimitMiddleware, max_body_size=MAX_BODY_BYTES),
-        Middleware(HeadAsGet),
         Middleware(Paths, root=settings.public_path),
+        Middleware(TrustedHosts, allowed_hosts=settings.trusted_hosts, www_redirect=False),
+        Middleware(
+            BodyLimits,
+            max_body_size=MAX_BODY_BYTES,
+            max_body_size_without_token=SMALL_BODY_BYTES,
+        ),
+        Middleware(HeadAsGet),
     ]
 
 

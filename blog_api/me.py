@@ -21,8 +21,18 @@ from blog_api.tokens import (
     AccountWriter,
     confirm_password,
     delete_other_tokens,
+    lock_access,
+    verify_password,
 )
-from blog_api.users import EmailTaken, LastAdmin, User, UserRead, check_choice, keep_an_admin
+from blog_api.users import (
+    EmailTaken,
+    LastAdmin,
+    User,
+    UserRead,
+    check_choice,
+    keep_an_admin,
+    lock_admins,
+)
 
 router = APIRouter(
     tags=["me"], responses=raises(ServiceUnavailable), max_body_size=SMALL_BODY_BYTES
@@ -74,6 +84,9 @@ async def update_me(
     if "email" in values:
         if changes.current_password is None:
             raise ValidationFailed([field_missing("body", "current_password")])
+        async with released(session):
+            # Or it would tell of any number of addresses whether they have an account.
+            await guard.count_address()
         user = await confirm_password(session, guard, access.token, changes.current_password)
         user.email_key = email_key(changes.email)
     user.sqlmodel_update(values)
@@ -89,9 +102,10 @@ async def change_password(
 ) -> None:
     """Choose another password. All tokens but the one presented are revoked."""
     check_choice(guard.passwords, change.new_password, field="new_password")
+    await verify_password(session, guard, access.token, change.current_password)
     async with released(session):
-        new_hash = await guard.passwords.hash(change.new_password.get_secret_value())
-    user = await confirm_password(session, guard, access.token, change.current_password)
+        new_hash = await guard.hash(change.new_password)
+    user = await lock_access(session, access.token)
     user.password_hash = new_hash
     await delete_other_tokens(session, access.token)
 
@@ -104,5 +118,5 @@ async def delete_me(
 ) -> None:
     """Close the account. Its posts go with it."""
     user = await confirm_password(session, guard, access.token, confirmation.current_password)
-    await keep_an_admin(session, user)
+    keep_an_admin(await lock_admins(session, and_user=user.id), without=user)
     await session.exec(delete(User).where(col(User.id) == user.id))

@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 from starlette._utils import get_route_path
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -32,6 +33,7 @@ MAX_PATH_LENGTH = 1_000
 MAX_DRAINED_BYTES = 32 * 1024 * 1024
 
 PREFIX = "/api/v1"
+HEALTH_PATHS = ("/health/live", "/health/ready")
 
 # By their status, since these layers refuse in plain text.
 REFUSALS: dict[int, type[Problem]] = {
@@ -147,7 +149,7 @@ class TrustedHosts(TrustedHostMiddleware):
     """Refuse other host names, but for health: a supervisor asks by address."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_health = scope["type"] == "http" and get_route_path(scope).startswith("/health/")
+        is_health = scope["type"] == "http" and get_route_path(scope) in HEALTH_PATHS
         await (self.app if is_health else super().__call__)(scope, receive, send)
 
 
@@ -210,6 +212,18 @@ class ProblemDocuments:
             if is_started:
                 raise
             await answer(InternalServerError())
+
+
+class BodyLimits:
+    """A body that comes without a token is small: nothing that is public takes a long one."""
+
+    def __init__(self, app: ASGIApp, max_body_size: int, max_body_size_without_token: int) -> None:
+        self.with_token = RequestBodyLimitMiddleware(app, max_body_size)
+        self.without = RequestBodyLimitMiddleware(app, max_body_size_without_token)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        has_token = scope["type"] == "http" and "Authorization" in Headers(scope=scope)
+        await (self.with_token if has_token else self.without)(scope, receive, send)
 
 
 class HeadAsGet:

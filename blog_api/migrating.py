@@ -15,7 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from blog_api.database import Database, make_engine
 from blog_api.security import new_token, read_or_make_key
-from blog_api.settings import Settings, sqlite_file
+from blog_api.settings import Settings
+from blog_api.urls import sqlite_file
 
 # Any number will do, as long as nobody else in the database takes it for another lock.
 ADVISORY_LOCK = 6_274_103

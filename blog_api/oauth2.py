@@ -21,18 +21,16 @@ from blog_api.errors import (
 from blog_api.fields import SMALL_BODY_BYTES, Input, Password, shown_as, utc_now
 from blog_api.logins import ScopeText, Username, find_user_by_password
 from blog_api.rate_limits import Guard, GuardDep
+from blog_api.scopes import InvalidScope, choose_scopes, scopes_of
 from blog_api.security import Claims, Signer, digest, join_scopes, new_token
 from blog_api.tokens import (
     TOKEN_LIFE,
     InactiveUser,
-    InvalidScope,
     SignerDep,
     Token,
-    choose_scopes,
     delete_expired_tokens,
     live_tokens,
     make_token,
-    scopes_of,
 )
 
 JWT_LIFE = timedelta(minutes=30)

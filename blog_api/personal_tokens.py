@@ -21,21 +21,19 @@ from blog_api.errors import (
 from blog_api.fields import SMALL_BODY_BYTES, Body, Name, Password, PathId, Time, shown_as, utc_now
 from blog_api.paging import Page, Paging, paginate
 from blog_api.rate_limits import GuardDep
+from blog_api.scopes import USUAL_SCOPES, InsufficientScope, Scope, scopes_of
 from blog_api.security import join_scopes, new_token
 from blog_api.tokens import (
     CONFIRMED_PROBLEMS,
     USER_PROBLEMS,
-    USUAL_SCOPES,
     AccountReader,
     AccountWriter,
-    InsufficientScope,
-    Scope,
     Token,
     confirm_password,
     delete_expired_tokens,
     delete_other_tokens,
+    lock_access,
     make_token,
-    scopes_of,
 )
 from blog_api.users import User
 
@@ -153,12 +151,14 @@ async def create_personal_token(
     """Make a token with a name. Without the password it is good for no more, and no longer,
     than the token that is presented."""
     response.headers["Cache-Control"] = "no-store"
-    user, may_have, latest = access.user, access.scopes, access.expires_at
+    may_have, latest = access.scopes, access.expires_at
     expires_at = new.expires_at or access.expires_at
     if new.current_password is not None:
         user = await confirm_password(session, guard, access.token, new.current_password)
         may_have, latest = scopes_of(user), utc_now() + LONGEST_LIFE
         expires_at = new.expires_at or utc_now() + USUAL_LIFE
+    else:
+        user = await lock_access(session, access.token)
     scopes = frozenset(new.scopes or access.scopes & USUAL_SCOPES)
     if not scopes <= may_have:
         raise InsufficientScope(join_scopes(scopes - may_have))
@@ -185,6 +185,7 @@ async def revoke_other_tokens(access: AccountWriter, session: SessionDep, reques
     if request.scope.get("raw_path", b"").endswith(b"/"):
         # A slash at the end is tolerated, but here one token was meant whose id got lost.
         raise TokenNotFound
+    await lock_access(session, access.token)
     await delete_other_tokens(session, access.token)
 
 

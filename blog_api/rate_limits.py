@@ -9,11 +9,17 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Annotated, Any, NamedTuple, Self, TypeVar
 
+from anyio import fail_after
 from fastapi import Depends, Request
 from limits import RateLimitItem
 from limits.aio.storage import MemoryStorage, RedisStorage, Storage
-from limits.aio.strategies import MovingWindowRateLimiter
+from limits.aio.strategies import (
+    MovingWindowRateLimiter,
+    RateLimiter,
+    SlidingWindowCounterRateLimiter,
+)
 from limits.errors import StorageError
+from pydantic import SecretStr
 from sqlalchemy import URL
 
 from blog_api.errors import TooManyRequests
@@ -22,11 +28,13 @@ from blog_api.settings import Settings
 
 log = logging.getLogger(__name__)
 
+# For all that is asked of Redis at a time, and for each part of it.
 REDIS_TIMEOUT_SECONDS = 0.5
 # After a failure the limits are kept in memory for so long before Redis is asked again.
 REDIS_PAUSE_SECONDS = 5.0
 # No password takes longer to verify; should a process die meanwhile, its attempt ends with this.
 FLIGHT_SECONDS = 60
+EXACT_SECONDS = 60
 
 T = TypeVar("T")
 
@@ -53,12 +61,20 @@ class Counters:
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
-        self.window = MovingWindowRateLimiter(storage)
+        self._exact = MovingWindowRateLimiter(storage)
+        self._rough = SlidingWindowCounterRateLimiter(storage)
+
+    def window(self, limit: Limit) -> RateLimiter:
+        """Exact for a minute. For longer it is right by one in a hundred, and remembers less.
+
+        In memory `limits` goes through all that the exact ones remember, again and again.
+        """
+        return self._exact if limit.rate.get_expiry() <= EXACT_SECONDS else self._rough
 
     async def check(self, limits: Sequence[Limit], *, places: int = 1) -> None:
         """Raise TooManyRequests where a limit has fewer places left."""
         for limit in limits:
-            if not await self.window.test(limit.rate, limit.name, limit.of, cost=places):
+            if not await self.window(limit).test(limit.rate, limit.name, limit.of, cost=places):
                 raise await self.refusal(limit)
 
     async def begin(self, limits: Sequence[Limit]) -> Self:
@@ -78,16 +94,16 @@ class Counters:
 
     async def fail(self, limits: Sequence[Limit]) -> None:
         for limit in limits:
-            await self.window.hit(limit.rate, limit.name, limit.of)
+            await self.window(limit).hit(limit.rate, limit.name, limit.of)
 
     async def count(self, limit: Limit) -> None:
         """Count one; raises TooManyRequests where that is one too many."""
-        if not await self.window.hit(limit.rate, limit.name, limit.of):
+        if not await self.window(limit).hit(limit.rate, limit.name, limit.of):
             raise await self.refusal(limit)
 
     async def refusal(self, limit: Limit) -> TooManyRequests:
         """With header fields of draft-ietf-httpapi-ratelimit-headers-10; times in seconds."""
-        stats = await self.window.get_window_stats(limit.rate, limit.name, limit.of)
+        stats = await self.window(limit).get_window_stats(limit.rate, limit.name, limit.of)
         seconds = max(1, math.ceil(stats.reset_time - time.time()))
         policy = f'"{limit.name}";q={limit.rate.amount};w={limit.rate.get_expiry()}'
         return TooManyRequests(
@@ -115,10 +131,11 @@ class RateLimits:
     async def use(self, work: Callable[[Counters], Awaitable[T]]) -> T:
         if time.monotonic() >= self._shared_from:
             try:
-                return await work(self._shared)
-            except StorageError as error:
+                with fail_after(REDIS_TIMEOUT_SECONDS):
+                    return await work(self._shared)
+            except (StorageError, TimeoutError) as error:
                 self._shared_from = time.monotonic() + REDIS_PAUSE_SECONDS
-                log.warning("Rate limits are kept in memory, since Redis failed: %s", error)
+                log.warning("Rate limits are kept in memory, since Redis failed: %r", error)
         return await work(self._here)
 
     @asynccontextmanager
@@ -132,7 +149,7 @@ class RateLimits:
             if not attempt.succeeded:
                 await self.use(lambda counters: counters.fail(limits))
             # A Redis that fails now forgets by itself that this was under way.
-            with suppress(StorageError):
+            with suppress(StorageError, TimeoutError), fail_after(REDIS_TIMEOUT_SECONDS):
                 await counters.end(limits)
 
     async def close(self) -> None:
@@ -195,7 +212,7 @@ class Guard:
         limits = self._guesses(account)
         # Before it queues, so that who is refused anyway keeps nobody waiting.
         await self._limits.use(lambda counters: counters.check(limits))
-        async with self.passwords.turn(), self._limits.attempt(limits) as attempt:
+        async with self.passwords.turn(self._address), self._limits.attempt(limits) as attempt:
             is_right, new_hash = await self.passwords.verify(password, password_hash)
             attempt.succeeded = is_right
         return is_right, new_hash
@@ -212,8 +229,12 @@ class Guard:
             Limit("guesses-at-account", settings.rate_limit_guesses_at_account, account),
         )
 
-    async def count_sign_up(self) -> None:
-        """Count a new account, whether it succeeds or not; raises TooManyRequests."""
+    async def hash(self, password: SecretStr) -> str:
+        async with self.passwords.turn(self._address):
+            return await self.passwords.hash(password.get_secret_value())
+
+    async def count_address(self) -> None:
+        """Count a new email address, whether it is free or not; raises TooManyRequests."""
         settings = self._limits.settings
         if settings.rate_limit_enabled:
             limit = Limit("sign-ups", settings.rate_limit_sign_ups, self._address)

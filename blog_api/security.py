@@ -5,6 +5,7 @@ import hashlib
 import os
 import re
 import secrets
+from collections import Counter
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import anyio.to_thread
 import jwt
-from anyio import CapacityLimiter
+from anyio import Semaphore
 from pwdlib import PasswordHash
 from pwdlib.exceptions import UnknownHashError
 from pwdlib.hashers.argon2 import Argon2Hasher
@@ -67,7 +68,8 @@ class Passwords:
             parallelism=settings.argon2_lanes,
         )
         self._hashing = PasswordHash((argon2, BcryptHasher()))
-        self._cores = CapacityLimiter(available_cores())
+        self._cores = Semaphore(available_cores())
+        self._waiting: Counter[str] = Counter()
         # No password has this hash, but it takes as long as any to find out.
         self._nobodys_hash = (
             f"$argon2id$v=19$m={settings.argon2_memory_kib},t={settings.argon2_passes},"
@@ -81,17 +83,32 @@ class Passwords:
         if self.refuse_common and password.lower() in common_passwords():
             raise PasswordRefused("This is one of the most common passwords")
 
+    @property
+    def waiting(self) -> int:
+        """How many wait for a turn."""
+        return self._waiting.total()
+
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """A core to work on. Raises TooBusy where already a hundred wait for one."""
-        if self._cores.statistics().tasks_waiting >= MAX_WAITING:
+    async def turn(self, client: str) -> AsyncIterator[None]:
+        """A core to work on. Raises TooBusy where too many wait for one, of this client or of all.
+
+        Half of the places are enough for one: the others' log-ins do not depend on it.
+        """
+        if self.waiting >= MAX_WAITING or self._waiting[client] >= MAX_WAITING // 2:
             raise TooBusy
-        async with self._cores:
+        self._waiting[client] += 1
+        try:
+            await self._cores.acquire()
+        finally:
+            self._waiting -= Counter([client])
+        try:
             yield
+        finally:
+            self._cores.release()
 
     async def hash(self, password: str) -> str:
-        async with self.turn():
-            return await anyio.to_thread.run_sync(self._hashing.hash, password)
+        """The caller has a turn."""
+        return await anyio.to_thread.run_sync(self._hashing.hash, password)
 
     async def verify(self, password: str, password_hash: str | None) -> tuple[bool, str | None]:
         """Whether it is the password, and a new hash where the old one is outdated.

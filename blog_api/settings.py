@@ -6,9 +6,7 @@ import re
 import secrets
 import sys
 from collections.abc import Iterator
-from importlib.util import find_spec
 from ipaddress import ip_address, ip_network
-from pathlib import Path
 from typing import Annotated, NoReturn, Self
 from urllib.parse import urlsplit
 
@@ -26,33 +24,15 @@ from pydantic import (
     model_validator,
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
-from sqlalchemy import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy import URL
+
+from blog_api.urls import check_public_url, parse_database_url, parse_storage_url, sqlite_file
 
 PREFIX = "BLOG_"
 KEY_BYTES = 32
 ENV_FILE = ".env"
 
-ASYNC_DRIVERS = {
-    "postgres": "postgresql+asyncpg",
-    "postgresql": "postgresql+asyncpg",
-    "postgresql+asyncpg": "postgresql+asyncpg",
-    "sqlite": "sqlite+aiosqlite",
-    "sqlite+aiosqlite": "sqlite+aiosqlite",
-}
-
-# What may follow the `?` of a database URL: what the drivers take as text.
-URL_PARAMETERS = {
-    "sqlite": {"cache", "mode", "uri"},
-    "postgresql": {"host", "port", "prepared_statement_cache_size", "ssl", "target_session_attrs"},
-}
-SSL_MODES = {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
-
 RATE = re.compile(r"[1-9]\d{0,5}/([1-9]\d{0,3} ?)?(second|minute|hour|day)s?", re.ASCII)
-
-REDIS_URL = re.compile(
-    r"rediss?://([^@/?#\s]*@)?([^@/?#:\s]+|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?(/[0-9]{0,9})?"
-)
 
 # Kubernetes sets these in every pod that stands beside a Service named `blog`.
 KUBERNETES_PREFIXES = ("BLOG_PORT", "BLOG_SERVICE_")
@@ -60,36 +40,6 @@ KUBERNETES_PREFIXES = ("BLOG_PORT", "BLOG_SERVICE_")
 # Memory in KiB and passes, each pair of the same strength.
 # OWASP Password Storage Cheat Sheet, Argon2id.
 ARGON2_FLOORS = ((47_104, 1), (19_456, 2), (12_288, 3), (9_216, 4), (7_168, 5))
-
-
-def parse_database_url(value: object) -> URL:
-    """The URL with its async driver; libpq's `sslmode` becomes the `ssl` that asyncpg takes."""
-    try:
-        url = value if isinstance(value, URL) else make_url(str(value))
-    except ArgumentError:
-        raise ValueError("is not a database URL") from None
-    if url.drivername not in ASYNC_DRIVERS:
-        raise ValueError("takes postgresql://… or sqlite:///…")
-    url = url.set(drivername=ASYNC_DRIVERS[url.drivername])
-    if "sslmode" in url.query:
-        url = url.update_query_dict({"ssl": url.query["sslmode"]})
-        url = url.difference_update_query(["sslmode"])
-    if url.get_backend_name() == "postgresql" and set("@#") & set(f"{url.host}{url.database}"):
-        raise ValueError("has a user or password whose special characters are not percent-encoded")
-    if unknown := url.query.keys() - URL_PARAMETERS[url.get_backend_name()]:
-        raise ValueError(f"has parameters that are not known: {', '.join(sorted(unknown))}")
-    if url.query.get("ssl", "prefer") not in SSL_MODES:
-        raise ValueError(f"takes for ssl one of {', '.join(sorted(SSL_MODES))}")
-    return url
-
-
-def sqlite_file(url: URL) -> Path | None:
-    """The file of a SQLite database; None in memory and on Postgres."""
-    if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
-        return None
-    if url.query.get("mode") == "memory":
-        return None
-    return Path(str(url.database).removeprefix("file:"))
 
 
 def check_origin(origin: str) -> str:
@@ -114,28 +64,11 @@ def check_network(network: str) -> str:
         raise ValueError("takes addresses and networks such as 10.0.0.1 or 10.0.0.0/8") from None
 
 
-def check_public_url(value: str) -> str:
-    """An absolute http(s) address without the slash at its end."""
-    return str(TypeAdapter(HttpUrl).validate_python(value)).rstrip("/")
-
-
 def check_secret_key(value: SecretStr) -> SecretStr:
     """As long as the HMAC-SHA256 that it keys (RFC 7518, 3.2)."""
     if len(value.get_secret_value().encode()) < KEY_BYTES:
         raise ValueError(f"takes at least {KEY_BYTES} bytes")
     return value
-
-
-def parse_storage_url(value: object) -> URL:
-    """A storage that the package `limits` knows."""
-    if isinstance(value, URL):
-        return value
-    storage = str(value)
-    if storage != "memory://" and not REDIS_URL.fullmatch(storage):
-        raise ValueError("takes memory:// or redis://[user:password@]host[:port][/number]")
-    if storage != "memory://" and find_spec("redis") is None:
-        raise ValueError("needs a package for Redis: pip install 'blog-api[redis]'")
-    return make_url(storage)
 
 
 def check_limit(value: object) -> RateLimitItem:

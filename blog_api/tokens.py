@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Depends, Request, Security
 from fastapi.security import (
@@ -21,50 +20,16 @@ from sqlmodel.sql.expression import SelectOfScalar
 from blog_api.database import Row, SessionDep, released
 from blog_api.errors import (
     BadRequest,
-    Forbidden,
-    OAuth2Problem,
     TooManyRequests,
     Unauthorized,
 )
 from blog_api.fields import utc_now
 from blog_api.rate_limits import Guard
+from blog_api.scopes import SCOPES, InsufficientScope, Scope, scopes_of
 from blog_api.security import BadJWT, Signer, digest, join_scopes
-from blog_api.users import User, lock_active_admins
+from blog_api.users import User, lock_admins
 
 TOKEN_LIFE = timedelta(weeks=2)
-
-
-class Scope(StrEnum):
-    """What a token is good for."""
-
-    users_read = "users:read"
-    users_write = "users:write"
-    posts_read = "posts:read"
-    posts_write = "posts:write"
-    admin = "admin"
-
-
-SCOPES = {
-    Scope.users_read: "Read your account and list your personal tokens.",
-    Scope.users_write: "Change your account, your password and your personal tokens.",
-    Scope.posts_read: "Read your own posts, drafts too.",
-    Scope.posts_write: "Write, change and delete posts.",
-    Scope.admin: "Administrate. It has to be asked for, and is given to administrators alone.",
-}
-USUAL_SCOPES = frozenset(SCOPES) - {Scope.admin}
-
-
-def scopes_of(user: User) -> frozenset[str]:
-    """What a user may have."""
-    return frozenset(SCOPES) if user.is_admin else USUAL_SCOPES
-
-
-def choose_scopes(asked: str, may_have: frozenset[str]) -> frozenset[str]:
-    """What is asked for; all that one may have but `admin` if nothing is. Raises InvalidScope."""
-    scopes = frozenset(asked.split()) or may_have & USUAL_SCOPES
-    if not scopes <= may_have:
-        raise InvalidScope
-    return scopes
 
 
 class Token(Row, table=True):
@@ -115,29 +80,6 @@ class InvalidToken(Unauthorized):
 
 class InactiveUser(BadRequest):
     detail = "Inactive user"
-
-
-class InsufficientScope(Forbidden):
-    """The token is not good for this; `WWW-Authenticate` names the scope (RFC 6750, 3.1)."""
-
-    detail = "This token lacks the scope that is needed"
-    shown_headers = ("WWW-Authenticate",)
-
-    @classmethod
-    def members(cls) -> dict[str, Any]:
-        return {"scope": (str, Field(description="What is needed."))}
-
-    def content(self) -> dict[str, Any]:
-        return {"scope": self.scope}
-
-    def __init__(self, scope: str) -> None:
-        self.scope = scope
-        self.headers = {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'}
-
-
-class InvalidScope(OAuth2Problem, BadRequest):
-    detail = "There is no such scope, or it is not for you"
-    error = "invalid_scope"
 
 
 class IncorrectPassword(BadRequest):
@@ -278,14 +220,34 @@ def make_token(
     )
 
 
-async def confirm_password(
-    session: AsyncSession, guard: Guard, token: Token, password: SecretStr
-) -> User:
-    """The token's user, locked until the request ends, if this is the password.
+async def lock_access(session: AsyncSession, token: Token) -> User:
+    """The token's user, locked until the request ends.
 
-    Raises TooManyRequests and IncorrectPassword, and InvalidToken where the password changed or
-    the token was revoked while this one was verified.
+    Raises InvalidToken where the token was revoked, or the password changed, since it was read.
+    Whoever revokes tokens holds this lock too: nothing that a revoked token made comes after.
     """
+    password_hash = token.user.password_hash
+    if token.user.is_admin:
+        # Before their own row: two who leave at once would wait for each other for ever.
+        await lock_admins(session, and_user=token.user_id)
+    locked = select(User).where(col(User.id) == token.user_id).with_for_update()
+    await session.exec(locked.execution_options(populate_existing=True))
+    # In a statement of its own, which sees what was committed while this one waited.
+    again = (
+        select(User)
+        .join(Token)
+        .where(col(Token.id) == token.id, col(User.password_hash) == password_hash)
+    )
+    user = (await session.exec(again)).first()
+    if user is None:
+        raise InvalidToken
+    return user
+
+
+async def verify_password(
+    session: AsyncSession, guard: Guard, token: Token, password: SecretStr
+) -> None:
+    """Raises TooManyRequests and, if this is not the user's password, IncorrectPassword."""
     user = token.user
     async with released(session):
         is_right, _ = await guard.verify(
@@ -293,17 +255,11 @@ async def confirm_password(
         )
     if not is_right:
         raise IncorrectPassword
-    if user.is_admin:
-        # Before their own row: two who leave at once would wait for each other for ever.
-        await lock_active_admins(session)
-    again = (
-        select(User)
-        .join(Token)
-        .where(col(Token.id) == token.id, col(User.password_hash) == user.password_hash)
-        .with_for_update(of=User)
-        .execution_options(populate_existing=True)
-    )
-    confirmed = (await session.exec(again)).first()
-    if confirmed is None:
-        raise InvalidToken
-    return confirmed
+
+
+async def confirm_password(
+    session: AsyncSession, guard: Guard, token: Token, password: SecretStr
+) -> User:
+    """The token's user, locked until the request ends, if this is the password."""
+    await verify_password(session, guard, token, password)
+    return await lock_access(session, token)

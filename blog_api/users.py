@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends
 from pydantic import SecretStr
-from sqlmodel import Field, SQLModel, col, select
+from sqlmodel import Field, SQLModel, and_, col, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
@@ -114,8 +114,8 @@ async def insert_user(session: AsyncSession, guard: Guard, new: UserCreate) -> U
     """A new account; raises EmailTaken, and TooManyRequests for one too many from an address."""
     check_choice(guard.passwords, new.password, field="password")
     async with released(session):
-        await guard.count_sign_up()
-        password_hash = await guard.passwords.hash(new.password.get_secret_value())
+        await guard.count_address()
+        password_hash = await guard.hash(new.password)
     user = make_user(new, password_hash)
     await insert(session, user, or_raise=EmailTaken)
     return user
@@ -126,20 +126,25 @@ def users_of_address(email: str) -> SelectOfScalar[User]:
     return select(User).where(col(User.email_key) == email_key(email))
 
 
-async def lock_active_admins(session: AsyncSession) -> Sequence[int]:
-    """The ids of those who administrate, who stay so until the request ends."""
+async def lock_admins(session: AsyncSession, *, and_user: int) -> Sequence[User]:
+    """Those who administrate, and one more user, who all stay as they are until the request ends.
+
+    In the order of their ids, so that no two requests wait for each other.
+    """
+    administrates = and_(col(User.is_admin), col(User.is_active))
     query = (
-        select(User.id)
-        .where(col(User.is_admin), col(User.is_active))
+        select(User)
+        .where(or_(administrates, col(User.id) == and_user))
         .order_by(col(User.id))
         .with_for_update()
+        .execution_options(populate_existing=True)
     )
     return (await session.exec(query)).all()
 
 
-async def keep_an_admin(session: AsyncSession, user: User) -> None:
-    """Raise LastAdmin where without this user nobody would administrate."""
-    if list(await lock_active_admins(session)) == [user.id]:
+def keep_an_admin(users: Sequence[User], without: User) -> None:
+    """Raise LastAdmin where of these users none but one administrates."""
+    if [user.id for user in users if user.is_admin and user.is_active] == [without.id]:
         raise LastAdmin
 
 

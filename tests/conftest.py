@@ -18,7 +18,8 @@ from blog_api.database import Base, describe
 from blog_api.main import create_app
 from blog_api.migrating import migrate
 from blog_api.security import Passwords
-from blog_api.settings import Settings, parse_database_url
+from blog_api.settings import Settings
+from blog_api.urls import parse_database_url
 from blog_api.users import User
 
 PASSWORD = "correct horse"
@@ -89,8 +90,9 @@ async def running(settings: Settings) -> AsyncIterator[FastAPI]:
         yield app
 
 
-def client_of(app: FastAPI) -> AsyncClient:
-    return AsyncClient(transport=ASGITransport(app), base_url="http://test")
+def client_of(app: FastAPI, address: str = "127.0.0.1") -> AsyncClient:
+    transport = ASGITransport(app, client=(address, 1))
+    return AsyncClient(transport=transport, base_url="http://test")
 
 
 @pytest.fixture(scope="session")

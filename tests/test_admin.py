@@ -10,7 +10,7 @@ from sqlmodel import col, update
 
 from blog_api.database import Database
 from blog_api.users import User
-from tests.conftest import PASSWORD, ChangeUser, make_settings, sign_up
+from tests.conftest import ALL_SCOPES, PASSWORD, ChangeUser, make_settings, sign_up
 from tests.processes import Server
 
 HELLO = {"title": "Hello", "content": "World"}
@@ -289,24 +289,28 @@ async def test_users_and_posts_are_counted(
     }
 
 
+async def make_admins(url: URL, clients: dict[str, AsyncClient]) -> dict[AsyncClient, int]:
+    """Sign up, make administrators of all, log in with every scope; returns their ids."""
+    for name, client in clients.items():
+        await sign_up(client, name.capitalize())
+    database = Database(make_settings(database_url=url))
+    async with database.session(writes=True) as session:
+        await session.exec(update(User).where(col(User.id) > 0).values(is_admin=True))
+    await database.engine.dispose()
+    for name, client in clients.items():
+        form = {"username": f"{name}@example.com", "password": PASSWORD, "scope": ALL_SCOPES}
+        token = (await client.post("/auth", data=form)).json()["access_token"]
+        client.headers["Authorization"] = f"Bearer {token}"
+    return {client: await id_of(client) for client in clients.values()}
+
+
 @pytest.mark.parametrize("way", ["dismiss", "deactivate", "leave"])
 async def test_two_administrators_cannot_remove_each_other_at_once(
     tmp_path: Path, shared_url: URL, way: str
 ):
     with Server(tmp_path, shared_url, workers=2) as server:
         async with server.client() as ann, server.client() as bob:
-            await sign_up(ann, "Ann")
-            await sign_up(bob, "Bob")
-            database = Database(make_settings(database_url=shared_url))
-            async with database.session(writes=True) as session:
-                await session.exec(update(User).where(col(User.id) > 0).values(is_admin=True))
-            await database.engine.dispose()
-            for client, name in ((ann, "ann"), (bob, "bob")):
-                form = {"username": f"{name}@example.com", "password": PASSWORD}
-                form |= {"scope": "admin users:read users:write"}
-                token = (await client.post("/auth", data=form)).json()["access_token"]
-                client.headers["Authorization"] = f"Bearer {token}"
-            ids = {client: await id_of(client) for client in (ann, bob)}
+            ids = await make_admins(shared_url, {"ann": ann, "bob": bob})
 
             async def remove(client: AsyncClient, other: AsyncClient) -> int:
                 if way == "leave":
@@ -323,3 +327,18 @@ async def test_two_administrators_cannot_remove_each_other_at_once(
     assert left.count(200) == 1
     assert sorted(statuses)[0] in (200, 204)
     assert sorted(statuses)[1] in (400, 403, 409)
+
+
+async def test_two_of_three_administrators_dismiss_each_other_and_one_succeeds(
+    tmp_path: Path, shared_url: URL
+):
+    with Server(tmp_path, shared_url, workers=2) as server:
+        async with server.client() as ann, server.client() as bob, server.client() as carl:
+            ids = await make_admins(shared_url, {"ann": ann, "bob": bob, "carl": carl})
+
+            one, other = await asyncio.gather(
+                ann.patch(f"/admin/users/{ids[bob]}", json={"is_admin": False}),
+                bob.patch(f"/admin/users/{ids[ann]}", json={"is_admin": False}),
+            )
+
+    assert sorted([one.status_code, other.status_code]) == [200, 403]

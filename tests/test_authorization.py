@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute, iter_route_contexts
 from httpx import AsyncClient
 
-from blog_api.tokens import Scope
+from blog_api.scopes import Scope
 from tests.conftest import ALL_SCOPES, PASSWORD, ChangeUser, client_of, sign_up
 
 WRONG = "wrong horse"

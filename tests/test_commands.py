@@ -14,8 +14,10 @@ from sqlalchemy import URL, make_url
 from typer.testing import CliRunner
 
 from blog_api.__main__ import LOGGING, cli
-from blog_api.settings import parse_database_url
+from blog_api.main import create_app
+from blog_api.urls import parse_database_url
 from tests.conftest import (
+    CHEAP,
     FLOOR,
     SECRET_KEY,
     client_of,
@@ -121,6 +123,12 @@ def test_settings_are_read_from_a_file_and_the_environment_goes_first(
         ("BLOG_RATE_LIMIT_SIGN_UPS", "10"),
         ("BLOG_RATE_LIMIT_STORAGE", "redis://:hunter2/x@cache.example"),
         ("BLOG_RATE_LIMIT_STORAGE", "redis://cache.example:hunter2"),
+        ("BLOG_RATE_LIMIT_STORAGE", "redis://ann:hunter2@cache.example:70000"),
+        ("BLOG_PUBLIC_URL", "https://ann:hunter2@example.com/blog"),
+        ("BLOG_PUBLIC_URL", "https://example.com/blog?hunter2"),
+        ("BLOG_PUBLIC_URL", "https://example.com/#hunter2"),
+        ("BLOG_PUBLIC_URL", "https://example.com/bl%C3%B6g"),
+        ("BLOG_PUBLIC_URL", "https://example.com//blog"),
         ("BLOG_DATABSE_URL", "hunter2"),
     ],
 )
@@ -229,6 +237,29 @@ def test_workers_cannot_share_a_database_in_memory(monkeypatch: pytest.MonkeyPat
 
     assert result.exit_code == 2
     assert result.stderr.startswith("blog-api: --workers: ")
+
+
+@pytest.mark.parametrize(
+    "storage",
+    [
+        "redis://cache.example",
+        "redis://cache.example/9",
+        "redis://ann:hunter2@cache.example",
+        "redis://:hunter2@[::1]",
+        "rediss://:hunter2@[::1]:7000/1",
+    ],
+)
+def test_every_form_of_a_redis_is_taken(monkeypatch: pytest.MonkeyPatch, storage: str):
+    monkeypatch.setenv("BLOG_RATE_LIMIT_STORAGE", storage)
+
+    result = runner.invoke(cli, ["settings"])
+    create_app(make_settings(database_url="sqlite://", rate_limit_storage=storage, **CHEAP))
+
+    assert result.exit_code == 0
+    assert re.search(
+        r"^BLOG_RATE_LIMIT_STORAGE=rediss?://.*:\d+(/\d)?$", result.output, re.MULTILINE
+    )
+    assert "hunter2" not in result.output
 
 
 def test_limits_are_printed_as_they_can_be_set(monkeypatch: pytest.MonkeyPatch):

@@ -250,6 +250,13 @@ async def test_accounts_and_logins_take_small_bodies_alone(anonymous: AsyncClien
     assert_problem(response, 413)
 
 
+async def test_who_has_no_token_sends_small_bodies_alone(ann: AsyncClient, anonymous: AsyncClient):
+    body = {"title": "Hello", "content": "a" * 100_000}
+
+    assert_problem(await anonymous.post("/posts", json=body), 413)
+    assert (await ann.post("/posts", json=body)).status_code == 201
+
+
 @pytest.mark.parametrize("path", ["/posts", "/users", "/users/1", "/health/live", "/"])
 async def test_any_name_may_stand_in_a_query(ann: AsyncClient, path: str):
     for name in ("cls", "self", "__pydantic_self__", "hunter2", "%00", "a[]"):

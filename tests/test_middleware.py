@@ -176,12 +176,15 @@ async def test_a_host_that_is_not_trusted_is_refused():
         trusted = await client.get("/", headers={"Host": "blog.example"})
         other = await client.get("/", headers={"Host": "evil.example"})
         health = await client.get("/health/ready", headers={"Host": "10.0.0.7"})
+        versioned = await client.get("/api/v1/health/live", headers={"Host": "10.0.0.7"})
+        below = await client.get("/health/nothing", headers={"Host": "10.0.0.7"})
 
     assert trusted.status_code == 200
     assert other.status_code == 400
     assert other.headers["Content-Type"] == "application/problem+json"
     assert other.json()["detail"] == "This host name is not served here"
-    assert health.status_code == 200
+    assert health.status_code == versioned.status_code == 200
+    assert below.status_code == 400
 
 
 async def test_no_link_depends_on_the_host(anonymous: AsyncClient):

@@ -2,13 +2,20 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack
 
 import pytest
+from anyio.lowlevel import checkpoint
 from fastapi import FastAPI
 from httpx import AsyncClient
+from sqlalchemy import text
+from sqlmodel import col, delete, select
 
-from blog_api.security import Passwords
-from tests.conftest import PASSWORD
+from blog_api.database import Database
+from blog_api.security import Passwords, available_cores
+from blog_api.tokens import Token
+from blog_api.users import User
+from tests.conftest import PASSWORD, client_of
 
 LOG_IN = {"username": "ann@example.com", "password": PASSWORD}
 NEW_PASSWORD = "battery staple"
@@ -83,6 +90,27 @@ async def test_a_token_that_was_revoked_meanwhile_changes_no_address(
     assert (await anonymous.post("/auth", data=LOG_IN)).status_code == 200
 
 
+async def test_a_token_that_is_revoked_meanwhile_makes_no_other(
+    empty_app: FastAPI, ann: AsyncClient, anonymous: AsyncClient
+):
+    stolen = (await ann.post("/users/me/tokens", json={"name": "Stolen"})).json()["access_token"]
+    anonymous.headers["Authorization"] = f"Bearer {stolen}"
+    database: Database = empty_app.state.database
+
+    async with database.session(writes=True) as session:
+        # As a revocation does: it holds the user, and deletes all tokens but its own.
+        (await session.exec(select(User).with_for_update())).one()
+        made = asyncio.ensure_future(anonymous.post("/users/me/tokens", json={"name": "New"}))
+        waiting = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+        is_postgres = database.engine.dialect.name == "postgresql"
+        while is_postgres and not await (await session.connection()).scalar(waiting):
+            pass
+        await session.exec(delete(Token).where(col(Token.name).is_not(None)))
+
+    assert (await made).status_code == 401
+    assert (await ann.get("/users/me/tokens")).json()["total_count"] == 0
+
+
 async def test_others_are_served_while_a_password_is_verified(
     ann: AsyncClient, anonymous: AsyncClient, pausing: PausingPasswords
 ):
@@ -107,3 +135,25 @@ async def test_who_would_wait_too_long_for_a_hash_is_told_to_come_again(
 
     assert response.status_code == 503
     assert response.headers["Retry-After"] == "1"
+
+
+async def test_one_address_does_not_take_all_the_places_in_the_queue(
+    ann: AsyncClient, empty_app: FastAPI
+):
+    passwords: Passwords = empty_app.state.passwords
+    many, other = client_of(empty_app, "192.0.2.1"), client_of(empty_app, "192.0.2.2")
+
+    async with many, other:
+        async with AsyncExitStack() as turns:
+            for _ in range(available_cores()):
+                await turns.enter_async_context(passwords.turn("somebody"))
+            logins = [asyncio.ensure_future(many.post("/auth", data=LOG_IN)) for _ in range(80)]
+            while sum(login.done() for login in logins) < 30:
+                await checkpoint()
+            one = asyncio.ensure_future(other.post("/auth", data=LOG_IN))
+            while passwords.waiting < 51:
+                await checkpoint()
+        statuses = [answer.status_code for answer in await asyncio.gather(*logins)]
+
+    assert (await one).status_code == 200
+    assert sorted(statuses) == [200] * 50 + [503] * 30

@@ -12,37 +12,40 @@ from pathlib import Path
 import pytest
 import time_machine
 from fastapi import FastAPI
-from httpx import ASGITransport, AsyncClient, Response
+from httpx import AsyncClient, Response
 from sqlalchemy import URL
 
 from blog_api.settings import Settings
-from tests.conftest import CHEAP, PASSWORD, make_settings, running, sign_up
+from tests.conftest import CHEAP, PASSWORD, client_of, make_settings, running, sign_up
 from tests.processes import Server
 
 LOG_IN = {"username": "ann@example.com", "password": PASSWORD}
 WRONG = {"username": "ann@example.com", "password": "wrong horse"}
 
 
+@pytest.fixture(autouse=True)
+def noon() -> Iterator[None]:
+    """A time within an hour and a minute: neither ends during a test."""
+    with time_machine.travel(datetime(2030, 1, 31, 12, 30, 20, tzinfo=UTC), tick=False):
+        yield
+
+
 def limited(**values: object) -> Settings:
     return make_settings(database_url="sqlite://", rate_limit_enabled=True, **CHEAP, **values)
-
-
-def client_at(app: FastAPI, address: str) -> AsyncClient:
-    return AsyncClient(transport=ASGITransport(app, client=(address, 1)), base_url="http://test")
 
 
 @pytest.fixture
 async def guarded() -> AsyncGenerator[FastAPI]:
     """An application with the usual limits, and Ann's account."""
     async with running(limited()) as app:
-        async with client_at(app, "192.0.2.200") as ann:
+        async with client_of(app, "192.0.2.200") as ann:
             await sign_up(ann, "Ann")
         yield app
 
 
 @pytest.fixture
 async def here(guarded: FastAPI) -> AsyncGenerator[AsyncClient]:
-    async with client_at(guarded, "192.0.2.1") as client:
+    async with client_of(guarded, "192.0.2.1") as client:
         yield client
 
 
@@ -89,7 +92,7 @@ async def test_other_accounts_and_other_addresses_are_not_refused(
     await fail(here, 10)
 
     other_account = await here.post("/auth", data=WRONG | {"username": "bob@example.com"})
-    async with client_at(guarded, "192.0.2.2") as there:
+    async with client_of(guarded, "192.0.2.2") as there:
         other_address = await there.post("/auth", data=LOG_IN)
 
     assert other_account.status_code == 400
@@ -143,10 +146,10 @@ async def test_one_address_fails_thirty_times_a_minute(here: AsyncClient):
 
 async def test_one_account_is_failed_at_a_hundred_times_an_hour(guarded: FastAPI):
     for n in range(10):
-        async with client_at(guarded, f"192.0.2.{n}") as client:
+        async with client_of(guarded, f"192.0.2.{n}") as client:
             assert await fail(client, 10) == [400] * 10
 
-    async with client_at(guarded, "192.0.2.100") as client:
+    async with client_of(guarded, "192.0.2.100") as client:
         response = await client.post("/auth", data=LOG_IN)
 
     assert_limited(response, "guesses-at-account", 100, 3600)
@@ -154,12 +157,12 @@ async def test_one_account_is_failed_at_a_hundred_times_an_hour(guarded: FastAPI
 
 async def test_one_network_of_ipv6_is_one_address(guarded: FastAPI):
     for n in range(10):
-        async with client_at(guarded, f"2001:db8::{n:x}") as client:
+        async with client_of(guarded, f"2001:db8::{n:x}") as client:
             await fail(client, 1)
 
     async with (
-        client_at(guarded, "2001:db8::ffff:1:2:3") as same,
-        client_at(guarded, "2001:db8:0:1::1") as other,
+        client_of(guarded, "2001:db8::ffff:1:2:3") as same,
+        client_of(guarded, "2001:db8:0:1::1") as other,
     ):
         assert (await same.post("/auth", data=LOG_IN)).status_code == 429
         assert (await other.post("/auth", data=LOG_IN)).status_code == 200
@@ -169,8 +172,8 @@ async def test_ipv4_within_ipv6_is_ipv4(guarded: FastAPI, here: AsyncClient):
     await fail(here, 10)
 
     async with (
-        client_at(guarded, "::ffff:192.0.2.1") as same,
-        client_at(guarded, "::ffff:192.0.2.9") as other,
+        client_of(guarded, "::ffff:192.0.2.1") as same,
+        client_of(guarded, "::ffff:192.0.2.9") as other,
     ):
         assert (await same.post("/auth", data=LOG_IN)).status_code == 429
         assert (await other.post("/auth", data=LOG_IN)).status_code == 200
@@ -208,13 +211,28 @@ async def test_one_address_opens_twenty_accounts_an_hour(guarded: FastAPI, here:
 
     for path in ("/sign-up", "/users"):
         assert_limited(await here.post(path, json=body), "sign-ups", 20, 3600)
-    async with client_at(guarded, "192.0.2.2") as there:
+    async with client_of(guarded, "192.0.2.2") as there:
         assert (await there.post("/users", json=body)).status_code == 201
+
+
+async def test_a_change_of_address_counts_as_a_sign_up(here: AsyncClient):
+    token = (await here.post("/auth", data=LOG_IN)).json()["access_token"]
+    here.headers["Authorization"] = f"Bearer {token}"
+
+    answers = [
+        await here.patch(
+            "/users/me", json={"email": f"ann{n}@example.com", "current_password": PASSWORD}
+        )
+        for n in range(21)
+    ]
+
+    assert [answer.status_code for answer in answers] == [200] * 20 + [429]
+    assert (await here.get("/users/me")).json()["email"] == "ann19@example.com"
 
 
 async def test_the_limits_are_settings():
     settings = limited(rate_limit_guesses="2/5 minutes", rate_limit_sign_ups="1/day")
-    async with running(settings) as app, client_at(app, "192.0.2.1") as client:
+    async with running(settings) as app, client_of(app, "192.0.2.1") as client:
         await sign_up(client, "Ann")
         assert await fail(client, 3) == [400, 400, 429]
         assert_limited(await client.post("/auth", data=LOG_IN), "guesses", 2, 300)
@@ -225,14 +243,14 @@ async def test_the_limits_are_settings():
 async def test_without_limits_nobody_is_refused():
     async with (
         running(limited().model_copy(update={"rate_limit_enabled": False})) as app,
-        client_at(app, "192.0.2.1") as client,
+        client_of(app, "192.0.2.1") as client,
     ):
         assert await fail(client, 40) == [400] * 40
 
 
 async def test_a_browser_may_read_what_is_left(here: AsyncClient):
     settings = limited(cors_origins=["https://example.com"])
-    async with running(settings) as app, client_at(app, "192.0.2.1") as client:
+    async with running(settings) as app, client_of(app, "192.0.2.1") as client:
         await fail(client, 10)
         response = await client.post("/auth", data=WRONG, headers={"Origin": "https://example.com"})
 
@@ -254,7 +272,7 @@ async def test_without_redis_the_limits_are_kept_in_memory(
     closed_port: int, caplog: pytest.LogCaptureFixture
 ):
     settings = limited(rate_limit_storage=f"redis://127.0.0.1:{closed_port}")
-    async with running(settings) as app, client_at(app, "192.0.2.1") as client:
+    async with running(settings) as app, client_of(app, "192.0.2.1") as client:
         await sign_up(client, "Ann")
         with caplog.at_level(logging.WARNING):
             statuses = await fail(client, 11)

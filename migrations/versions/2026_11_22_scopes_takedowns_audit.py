@@ -11,12 +11,13 @@ down_revision = "53fe22308b68"
 branch_labels = None
 depends_on = None
 
+USUAL = "posts:read posts:write users:read users:write"
+
 
 def upgrade() -> None:
     # The log-ins of before are good for what they were good for.
-    usual = "posts:read posts:write users:read users:write"
     op.add_column(
-        "tokens", sa.Column("scope", sa.String(length=100), nullable=False, server_default=usual)
+        "tokens", sa.Column("scope", sa.String(length=100), nullable=False, server_default=USUAL)
     )
     op.add_column("tokens", sa.Column("name", sa.String(length=100), nullable=True))
     op.add_column("tokens", sa.Column("refresh_digest", sa.String(length=64), nullable=True))
@@ -37,9 +38,14 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("audit_entries")
+    # What was taken down stays hidden, as a draft.
+    op.execute("UPDATE posts SET published_at = NULL WHERE taken_down_at IS NOT NULL")
     op.drop_column("posts", "taken_down_at")
-    # A personal token, or a log-in's handle, would become a log-in of its own.
-    op.execute("DELETE FROM tokens WHERE name IS NOT NULL OR refresh_digest IS NOT NULL")
+    # A personal token, a log-in's handle, or a log-in for less would become one for everything.
+    op.execute(
+        "DELETE FROM tokens WHERE name IS NOT NULL OR refresh_digest IS NOT NULL "
+        f"OR scope NOT IN ('{USUAL}', 'admin {USUAL}')"
+    )
     op.drop_column("tokens", "refresh_digest")
     op.drop_column("tokens", "name")
     op.drop_column("tokens", "scope")
