@@ -130,6 +130,14 @@ async def sign_up(client: AsyncClient, name: str) -> None:
     client.headers["Authorization"] = f"Bearer {answer.json()['token']['access_token']}"
 
 
+async def log_in(client: AsyncClient, email: str, scope: str = ALL_SCOPES) -> None:
+    """Log the client in to an account that there is."""
+    form = {"username": email, "password": PASSWORD, "scope": scope}
+    answer = await client.post("/auth", data=form)
+    assert answer.status_code == 200, answer.text
+    client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+
+
 @pytest.fixture
 async def ann(empty_app: FastAPI) -> AsyncGenerator[AsyncClient]:
     async with client_of(empty_app) as client:
@@ -165,9 +173,7 @@ async def admin(empty_app: FastAPI, change_user: ChangeUser) -> AsyncGenerator[A
     async with client_of(empty_app) as client:
         await sign_up(client, "Admin")
         await change_user("admin@example.com", is_admin=True)
-        form = {"username": "admin@example.com", "password": PASSWORD, "scope": ALL_SCOPES}
-        token = (await client.post("/auth", data=form)).json()["access_token"]
-        client.headers["Authorization"] = f"Bearer {token}"
+        await log_in(client, "admin@example.com")
         yield client
 
 

@@ -10,7 +10,7 @@ from sqlmodel import col, update
 
 from blog_api.database import Database
 from blog_api.users import User
-from tests.conftest import ALL_SCOPES, PASSWORD, ChangeUser, make_settings, sign_up
+from tests.conftest import PASSWORD, ChangeUser, log_in, make_settings, sign_up
 from tests.processes import Server
 
 HELLO = {"title": "Hello", "content": "World"}
@@ -298,9 +298,7 @@ async def make_admins(url: URL, clients: dict[str, AsyncClient]) -> dict[AsyncCl
         await session.exec(update(User).where(col(User.id) > 0).values(is_admin=True))
     await database.engine.dispose()
     for name, client in clients.items():
-        form = {"username": f"{name}@example.com", "password": PASSWORD, "scope": ALL_SCOPES}
-        token = (await client.post("/auth", data=form)).json()["access_token"]
-        client.headers["Authorization"] = f"Bearer {token}"
+        await log_in(client, f"{name}@example.com")
     return {client: await id_of(client) for client in clients.values()}
 
 

@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute, iter_route_contexts
 from httpx import AsyncClient
 
 from blog_api.scopes import Scope
-from tests.conftest import ALL_SCOPES, PASSWORD, ChangeUser, client_of, sign_up
+from tests.conftest import ChangeUser, client_of, log_in, sign_up
 
 WRONG = "wrong horse"
 HELLO = {"title": "Hello", "content": "World"}
@@ -124,13 +124,6 @@ async def test_every_scope_that_is_needed_is_declared(app: FastAPI):
         assert declared == needed, name
 
 
-async def log_in(client: AsyncClient, email: str, scope: str) -> None:
-    form = {"username": email, "password": PASSWORD, "scope": scope}
-    response = await client.post("/auth", data=form)
-    assert response.status_code == 200, response.text
-    client.headers["Authorization"] = f"Bearer {response.json()['access_token']}"
-
-
 @asynccontextmanager
 async def somebody(
     app: FastAPI, change_user: ChangeUser, who: str, scope: str | None
@@ -145,7 +138,7 @@ async def somebody(
                 await client.post("/posts", json=HELLO)
             case "admin":
                 await change_user("admin@example.com", is_admin=True)
-                await log_in(client, "admin@example.com", ALL_SCOPES)
+                await log_in(client, "admin@example.com")
             case "deactivated":
                 await change_user("deactivated@example.com", is_active=False)
             case "owner":

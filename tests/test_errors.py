@@ -11,11 +11,11 @@ from httpx import AsyncClient, Response
 
 from blog_api.posts import Post
 from tests.conftest import (
-    ALL_SCOPES,
     CHEAP,
     PASSWORD,
     ChangeUser,
     client_of,
+    log_in,
     make_settings,
     running,
     sign_up,
@@ -117,9 +117,7 @@ async def test_every_route_with_a_json_body_is_tried_here(app: FastAPI):
 async def ann(ann: AsyncClient, change_user: ChangeUser) -> AsyncClient:
     """Ann, who administrates, so that every route is hers."""
     await change_user("ann@example.com", is_admin=True)
-    form = {"username": "ann@example.com", "password": PASSWORD, "scope": ALL_SCOPES}
-    token = (await ann.post("/auth", data=form)).json()["access_token"]
-    ann.headers["Authorization"] = f"Bearer {token}"
+    await log_in(ann, "ann@example.com")
     return ann
 
 
