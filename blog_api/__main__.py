@@ -157,7 +157,7 @@ def migrate_database() -> None:
 @cli.command("create-admin")
 def create_administrator(
     email: Annotated[str, typer.Argument(help="The address to log in with.")],
-    name: Annotated[str, typer.Option(help="The name that readers see.")] = "Administrator",
+    name: Annotated[str, typer.Option(help="The name of a new account.")] = "Administrator",
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask about an account.")] = False,
 ) -> None:
     """Open an account that administrates, or make an administrator of one that there is.
@@ -179,8 +179,10 @@ def create_administrator(
         user = run_in_session(settings, lambda session: create_admin(session, new, password_hash))
     elif not (user.is_admin and user.is_active):
         whose = f"user {user.id}, {user.name}, who has this address"
+        if not user.is_active:
+            whose = f"{whose}, and activate them"
         if not yes and not is_at_terminal():
-            refuse(f"{email}: with --yes it makes an administrator of {whose}")
+            refuse(f"{email}: say --yes to make an administrator of {whose}")
         if not yes:
             typer.confirm(f"Make an administrator of {whose}?", abort=True)
         run_in_session(settings, lambda session: make_admin(session, email))

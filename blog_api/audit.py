@@ -13,7 +13,9 @@ from blog_api.paging import Page, Paging, paginate
 from blog_api.tokens import USER_PROBLEMS, Admin
 from blog_api.users import User
 
-router = APIRouter(tags=["admin"], responses=raises(ServiceUnavailable))
+router = APIRouter(
+    prefix="/admin", tags=["admin"], responses=raises(ServiceUnavailable, *USER_PROBLEMS)
+)
 
 
 class AuditAction(StrEnum):
@@ -68,11 +70,7 @@ def record(
     session.add(AuditEntry(admin_id=admin_id, action=action, user_id=user_id, post_id=post_id))
 
 
-@router.get(
-    "/admin/audit",
-    response_model=AuditEntryPage,
-    responses=raises(*USER_PROBLEMS, ValidationFailed),
-)
+@router.get("/audit", response_model=AuditEntryPage, responses=raises(ValidationFailed))
 async def list_audit_entries(_: Admin, paging: Paging, session: SessionDep) -> Page[AuditEntry]:
     """List what administrators did, the latest first."""
     return await paginate(session, select(AuditEntry).order_by(col(AuditEntry.id).desc()), paging)

@@ -128,6 +128,8 @@ def set_up_sqlite(engine: AsyncEngine, *, foreign_keys: bool) -> None:
 
     def connect(dbapi_connection: Any, _record: object) -> None:
         dbapi_connection.isolation_level = None
+        # SQLite's own knows the letters of ASCII alone.
+        dbapi_connection.create_function("lower", 1, lambda text: text and text.lower())
         cursor = dbapi_connection.cursor()
         # A little less than `enter()` waits: a thread that still waits cannot be cancelled.
         cursor.execute(f"PRAGMA busy_timeout = {int(STATEMENT_SECONDS * 900)}")

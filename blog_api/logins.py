@@ -114,20 +114,23 @@ async def find_user_by_password(
     Raises TooManyRequests. Takes as long for a user who does not exist.
     """
     query = users_of_address(username)
-    user = (await session.exec(query)).first()
-    password_hash = user.password_hash if user else None
-    async with released(session):
-        is_right, new_hash = await guard.verify(
-            password.get_secret_value(), password_hash, account=email_key(username)
-        )
-    if not is_right:
-        return None
-    # The account may have been left, closed, or given another password meanwhile.
-    again = query.where(col(User.password_hash) == password_hash).with_for_update()
-    user = (await session.exec(again.execution_options(populate_existing=True))).first()
-    if user is not None and new_hash:
-        user.password_hash = new_hash
-    return user
+    # Twice, since another log-in may renew an outdated hash while this one is verified.
+    for _ in range(2):
+        user = (await session.exec(query.execution_options(populate_existing=True))).first()
+        password_hash = user.password_hash if user else None
+        async with released(session):
+            is_right, new_hash = await guard.verify(
+                password.get_secret_value(), password_hash, account=email_key(username)
+            )
+        if not is_right:
+            return None
+        # The account may have been left, closed, or given another password meanwhile.
+        again = query.where(col(User.password_hash) == password_hash).with_for_update()
+        user = (await session.exec(again.execution_options(populate_existing=True))).first()
+        if user is not None:
+            user.password_hash = new_hash or user.password_hash
+            return user
+    return None
 
 
 async def issue_token(session: AsyncSession, user: User, scopes: frozenset[str]) -> TokenRead:

@@ -114,7 +114,7 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
     settings: Settings = app.state.settings
     database: Database = app.state.database
     key = await prepare(settings, database)
-    app.state.signer = Signer(key, issuer=settings.public_url or "blog-api")
+    app.state.signer = Signer(key)
     trace_sql(database.engine)
     yield
     await app.state.rate_limits.close()

@@ -215,14 +215,16 @@ class ProblemDocuments:
 
 
 class BodyLimits:
-    """A body that comes without a token is small: nothing that is public takes a long one."""
+    """A body without a token, be it good or bad, is small: no public route takes a long one."""
 
     def __init__(self, app: ASGIApp, max_body_size: int, max_body_size_without_token: int) -> None:
         self.with_token = RequestBodyLimitMiddleware(app, max_body_size)
         self.without = RequestBodyLimitMiddleware(app, max_body_size_without_token)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        has_token = scope["type"] == "http" and "Authorization" in Headers(scope=scope)
+        has_token = scope["type"] == "http" and (
+            Headers(scope=scope).get("Authorization", "").lower().startswith("bearer ")
+        )
         await (self.with_token if has_token else self.without)(scope, receive, send)
 
 
@@ -263,7 +265,9 @@ class Paths:
             path = get_route_path({**scope, "root_path": root}) or "/"
             if path == PREFIX or path.startswith(f"{PREFIX}/"):
                 root, path = root + PREFIX, path.removeprefix(PREFIX) or "/"
-            if path.endswith("/") and not path.endswith("//"):
-                path = path[:-1] or "/"
-            scope = {**scope, "root_path": root, "path": root + path}
+            has_slash = path.endswith("/") and not path.endswith("//") and path != "/"
+            if has_slash:
+                path = path[:-1]
+            state = {**scope.get("state", {}), "slash_at_end": has_slash}
+            scope = {**scope, "root_path": root, "path": root + path, "state": state}
         await self.app(scope, receive, send)

@@ -182,7 +182,7 @@ async def create_personal_token(
 @router.delete("", status_code=204, responses=raises(*USER_PROBLEMS, TokenNotFound))
 async def revoke_other_tokens(access: AccountWriter, session: SessionDep, request: Request) -> None:
     """Revoke all tokens but the one presented: log-ins and personal tokens."""
-    if request.scope.get("raw_path", b"").endswith(b"/"):
+    if request.state.slash_at_end:
         # A slash at the end is tolerated, but here one token was meant whose id got lost.
         raise TokenNotFound
     await lock_access(session, access.token)

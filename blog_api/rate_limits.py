@@ -1,5 +1,6 @@
 """Limits on guessing passwords and on opening accounts."""
 
+import asyncio
 import logging
 import math
 import time
@@ -7,17 +8,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address, ip_network
-from typing import Annotated, Any, NamedTuple, Self, TypeVar
+from typing import Annotated, Any, NamedTuple, Self, TypeVar, cast
 
 from anyio import fail_after
 from fastapi import Depends, Request
 from limits import RateLimitItem
 from limits.aio.storage import MemoryStorage, RedisStorage, Storage
-from limits.aio.strategies import (
-    MovingWindowRateLimiter,
-    RateLimiter,
-    SlidingWindowCounterRateLimiter,
-)
+from limits.aio.strategies import MovingWindowRateLimiter
 from limits.errors import StorageError
 from pydantic import SecretStr
 from sqlalchemy import URL
@@ -34,7 +31,7 @@ REDIS_TIMEOUT_SECONDS = 0.5
 REDIS_PAUSE_SECONDS = 5.0
 # No password takes longer to verify; should a process die meanwhile, its attempt ends with this.
 FLIGHT_SECONDS = 60
-EXACT_SECONDS = 60
+SWEEP_SECONDS = 60
 
 T = TypeVar("T")
 
@@ -61,20 +58,12 @@ class Counters:
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
-        self._exact = MovingWindowRateLimiter(storage)
-        self._rough = SlidingWindowCounterRateLimiter(storage)
-
-    def window(self, limit: Limit) -> RateLimiter:
-        """Exact for a minute. For longer it is right by one in a hundred, and remembers less.
-
-        In memory `limits` goes through all that the exact ones remember, again and again.
-        """
-        return self._exact if limit.rate.get_expiry() <= EXACT_SECONDS else self._rough
+        self.window = MovingWindowRateLimiter(storage)
 
     async def check(self, limits: Sequence[Limit], *, places: int = 1) -> None:
         """Raise TooManyRequests where a limit has fewer places left."""
         for limit in limits:
-            if not await self.window(limit).test(limit.rate, limit.name, limit.of, cost=places):
+            if not await self.window.test(limit.rate, limit.name, limit.of, cost=places):
                 raise await self.refusal(limit)
 
     async def begin(self, limits: Sequence[Limit]) -> Self:
@@ -94,16 +83,16 @@ class Counters:
 
     async def fail(self, limits: Sequence[Limit]) -> None:
         for limit in limits:
-            await self.window(limit).hit(limit.rate, limit.name, limit.of)
+            await self.window.hit(limit.rate, limit.name, limit.of)
 
     async def count(self, limit: Limit) -> None:
         """Count one; raises TooManyRequests where that is one too many."""
-        if not await self.window(limit).hit(limit.rate, limit.name, limit.of):
+        if not await self.window.hit(limit.rate, limit.name, limit.of):
             raise await self.refusal(limit)
 
     async def refusal(self, limit: Limit) -> TooManyRequests:
         """With header fields of draft-ietf-httpapi-ratelimit-headers-10; times in seconds."""
-        stats = await self.window(limit).get_window_stats(limit.rate, limit.name, limit.of)
+        stats = await self.window.get_window_stats(limit.rate, limit.name, limit.of)
         seconds = max(1, math.ceil(stats.reset_time - time.time()))
         policy = f'"{limit.name}";q={limit.rate.amount};w={limit.rate.get_expiry()}'
         return TooManyRequests(
@@ -123,20 +112,30 @@ class RateLimits:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._here = self._shared = Counters(MemoryStorage(wrap_exceptions=True))
+        self._memory = MemoryStorage()
+        self._here = Counters(self._memory)
+        self._rest: asyncio.Task[None] | None = None
+        self._redis: Counters | None = None
         if not settings.limits_in_memory:
-            self._shared = Counters(connect_redis(settings.rate_limit_storage))
-        self._shared_from = 0.0
+            self._redis = Counters(connect_redis(settings.rate_limit_storage))
+        self._redis_from = 0.0
 
     async def use(self, work: Callable[[Counters], Awaitable[T]]) -> T:
-        if time.monotonic() >= self._shared_from:
+        if self._redis is not None and time.monotonic() >= self._redis_from:
             try:
                 with fail_after(REDIS_TIMEOUT_SECONDS):
-                    return await work(self._shared)
+                    return await work(self._redis)
             except (StorageError, TimeoutError) as error:
-                self._shared_from = time.monotonic() + REDIS_PAUSE_SECONDS
+                self._redis_from = time.monotonic() + REDIS_PAUSE_SECONDS
                 log.warning("Rate limits are kept in memory, since Redis failed: %r", error)
+        self._let_memory_rest()
         return await work(self._here)
+
+    def _let_memory_rest(self) -> None:
+        """When its timer is done, the storage goes through all it has: once a minute will do."""
+        timer = self._memory.timer
+        if timer is not None and timer.done() and timer is not self._rest:
+            self._rest = self._memory.timer = asyncio.create_task(asyncio.sleep(SWEEP_SECONDS))
 
     @asynccontextmanager
     async def attempt(self, limits: Sequence[Limit]) -> AsyncIterator[Attempt]:
@@ -153,10 +152,11 @@ class RateLimits:
                 await counters.end(limits)
 
     async def close(self) -> None:
-        storage = self._shared.storage
-        if isinstance(storage, RedisStorage):
+        if self._memory.timer is not None:
+            self._memory.timer.cancel()
+        if self._redis is not None:
             # `limits` neither closes its client nor types it.
-            client: Any = storage.bridge
+            client: Any = cast(RedisStorage, self._redis.storage).bridge
             await client.get_connection().aclose()
 
 

@@ -20,6 +20,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 from blog_api.database import Row, SessionDep, released
 from blog_api.errors import (
     BadRequest,
+    Conflict,
     TooManyRequests,
     Unauthorized,
 )
@@ -27,7 +28,7 @@ from blog_api.fields import utc_now
 from blog_api.rate_limits import Guard
 from blog_api.scopes import SCOPES, InsufficientScope, Scope, scopes_of
 from blog_api.security import BadJWT, Signer, digest, join_scopes
-from blog_api.users import User, lock_admins
+from blog_api.users import User
 
 TOKEN_LIFE = timedelta(weeks=2)
 
@@ -220,46 +221,44 @@ def make_token(
     )
 
 
-async def lock_access(session: AsyncSession, token: Token) -> User:
+async def lock_access(session: AsyncSession, token: Token, verified: str | None = None) -> User:
     """The token's user, locked until the request ends.
 
-    Raises InvalidToken where the token was revoked, or the password changed, since it was read.
-    Whoever revokes tokens holds this lock too: nothing that a revoked token made comes after.
+    Raises InvalidToken where the token was revoked since it was read, and Conflict where
+    `verified`, the hash that a password was verified by, is not the user's any more. Whoever
+    revokes all of a user's tokens holds this lock too: nothing that those made comes after.
     """
-    password_hash = token.user.password_hash
-    if token.user.is_admin:
-        # Before their own row: two who leave at once would wait for each other for ever.
-        await lock_admins(session, and_user=token.user_id)
     locked = select(User).where(col(User.id) == token.user_id).with_for_update()
     await session.exec(locked.execution_options(populate_existing=True))
     # In a statement of its own, which sees what was committed while this one waited.
-    again = (
-        select(User)
-        .join(Token)
-        .where(col(Token.id) == token.id, col(User.password_hash) == password_hash)
-    )
-    user = (await session.exec(again)).first()
+    user = (await session.exec(select(User).join(Token).where(col(Token.id) == token.id))).first()
     if user is None:
         raise InvalidToken
+    if verified not in (None, user.password_hash):
+        raise Conflict
     return user
 
 
 async def verify_password(
-    session: AsyncSession, guard: Guard, token: Token, password: SecretStr
-) -> None:
-    """Raises TooManyRequests and, if this is not the user's password, IncorrectPassword."""
-    user = token.user
+    session: AsyncSession, guard: Guard, user: User, password: SecretStr
+) -> str:
+    """The hash by which this is the user's password.
+
+    Raises TooManyRequests and IncorrectPassword.
+    """
+    password_hash = user.password_hash
     async with released(session):
         is_right, _ = await guard.verify(
-            password.get_secret_value(), user.password_hash, account=user.email_key
+            password.get_secret_value(), password_hash, account=user.email_key
         )
     if not is_right:
         raise IncorrectPassword
+    return password_hash
 
 
 async def confirm_password(
     session: AsyncSession, guard: Guard, token: Token, password: SecretStr
 ) -> User:
     """The token's user, locked until the request ends, if this is the password."""
-    await verify_password(session, guard, token, password)
-    return await lock_access(session, token)
+    verified = await verify_password(session, guard, token.user, password)
+    return await lock_access(session, token, verified)

@@ -71,7 +71,7 @@ def parse_storage_url(value: object) -> URL:
     if storage == "memory://":
         return url
     if find_spec("redis") is None:
-        raise ValueError("needs a package for Redis: pip install 'blog-api[redis]'")
+        raise ValueError("needs the extra redis: pip install '.[redis]'")
     if not 0 < (url.port or REDIS_PORT) < 65_536:
         raise ValueError("has a port that there is not")
     return url.set(port=url.port or REDIS_PORT)

@@ -67,6 +67,8 @@ async def test_accounts_are_listed_and_searched(
     assert await names(q="bo") == ["Bob"]
     assert await names(q="%") == []
     assert await names(size="1", page="2") == ["Ann"]
+    await ann.patch("/users/me", json={"name": "Анна Ёлкина"})
+    assert await names(q="анна") == await names(q="ЁЛК") == ["Анна Ёлкина"]
 
 
 async def test_an_account_is_shown_with_its_address(admin: AsyncClient, ann: AsyncClient):

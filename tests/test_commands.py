@@ -313,8 +313,8 @@ async def test_who_has_an_account_is_made_an_administrator_if_that_is_meant(
     assert me["is_admin"] is is_admin
     if not is_admin:
         assert made.stderr == (
-            f"blog-api: ANN@example.com: with --yes it makes an administrator of user {me['id']}, "
-            "Ann, who has this address\n"
+            "blog-api: ANN@example.com: say --yes to make an administrator of "
+            f"user {me['id']}, Ann, who has this address\n"
         )
 
 

@@ -9,8 +9,10 @@ from alembic import command
 from sqlalchemy import URL, Connection, make_url, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
+from sqlmodel import select
 
 from blog_api.database import Base
+from blog_api.fields import utc_now
 from blog_api.migrating import (
     alembic_config,
     current_revision,
@@ -18,7 +20,8 @@ from blog_api.migrating import (
     migrate,
     migration_connection,
 )
-from tests.conftest import FLOOR, client_of, make_settings, running, sign_up
+from blog_api.posts import Post
+from tests.conftest import FLOOR, PASSWORD, client_of, make_settings, running, sign_up
 
 
 async def test_migrations_go_up_and_down_and_build_what_the_code_declares(empty_url: URL):
@@ -67,6 +70,39 @@ async def test_the_service_is_ready_when_the_database_is_at_the_head(empty_url: 
 
         assert outdated.status_code == 503
         assert outdated.json()["type"] == "urn:blog-api:not-ready"
+
+
+async def test_going_down_and_up_again_gives_nobody_more(empty_url: URL):
+    settings = make_settings(database_url=empty_url, **FLOOR)
+    await migrate(settings)
+    hello = {"title": "Hello", "content": "World"}
+    form = {"username": "ann@example.com", "password": PASSWORD}
+    async with running(settings) as app, client_of(app) as ann:
+        await sign_up(ann, "Ann")
+        post = (await ann.post("/posts", json=hello)).json()
+        secrets = [
+            (await ann.post("/users/me/tokens", json={"name": "Script"})).json(),
+            (await ann.post("/token", data=form | {"grant_type": "password"})).json(),
+            (await ann.post("/auth", data=form | {"scope": "posts:read"})).json(),
+        ]
+        async with app.state.database.session(writes=True) as session:
+            (await session.exec(select(Post))).one().taken_down_at = utc_now()
+
+    def go_down(connection: Connection) -> None:
+        command.downgrade(alembic_config(connection), "53fe22308b68")
+
+    async with migration_connection(settings) as connection:
+        await connection.run_sync(go_down)
+    await migrate(settings)
+
+    async with running(settings) as app, client_of(app) as other:
+        for secret in secrets:
+            headers = {"Authorization": f"Bearer {secret['access_token']}"}
+            assert (await other.get("/users/me", headers=headers)).status_code == 401
+        other.headers["Authorization"] = ann.headers["Authorization"]
+        assert (await other.get("/users/me")).status_code == 200
+        shown = (await other.get(f"/posts/{post['id']}")).json()
+    assert shown["published_at"] is None
 
 
 async def test_a_migration_that_fails_leaves_nothing_behind(empty_url: URL):

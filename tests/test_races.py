@@ -11,12 +11,12 @@ from fastapi import FastAPI
 from httpx import AsyncClient
 from sqlalchemy import text
 from sqlmodel import col, delete, select
+from sqlmodel.ext.asyncio.session import AsyncSession
 
-from blog_api.database import Database
 from blog_api.security import Passwords, available_cores
 from blog_api.tokens import Token
 from blog_api.users import User
-from tests.conftest import PASSWORD, client_of
+from tests.conftest import PASSWORD, ChangeUser, client_of
 
 LOG_IN = {"username": "ann@example.com", "password": PASSWORD}
 NEW_PASSWORD = "battery staple"
@@ -91,26 +91,53 @@ async def test_a_token_that_was_revoked_meanwhile_changes_no_address(
     assert (await anonymous.post("/auth", data=LOG_IN)).status_code == 200
 
 
+async def wait_for_a_lock(session: AsyncSession) -> None:
+    """Until somebody waits for what this session holds; on SQLite they wait in the service."""
+    connection = await session.connection()
+    if connection.dialect.name == "sqlite":
+        return
+    here = "(SELECT oid FROM pg_database WHERE datname = current_database())"
+    waiting = text(
+        "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) "
+        f"WHERE NOT granted AND datid = {here}"
+    )
+    with fail_after(10):
+        while not await connection.scalar(waiting):
+            await checkpoint()
+
+
 async def test_a_token_that_is_revoked_meanwhile_makes_no_other(
     empty_app: FastAPI, ann: AsyncClient, anonymous: AsyncClient
 ):
     stolen = (await ann.post("/users/me/tokens", json={"name": "Stolen"})).json()["access_token"]
     anonymous.headers["Authorization"] = f"Bearer {stolen}"
-    database: Database = empty_app.state.database
 
-    async with database.session(writes=True) as session:
+    async with empty_app.state.database.session(writes=True) as session:
         # As a revocation does: it holds the user, and deletes all tokens but its own.
         (await session.exec(select(User).with_for_update())).one()
         made = asyncio.ensure_future(anonymous.post("/users/me/tokens", json={"name": "New"}))
-        waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
-        is_postgres = database.engine.dialect.name == "postgresql"
-        with fail_after(10):
-            while is_postgres and not await (await session.connection()).scalar(waiting):
-                await checkpoint()
+        await wait_for_a_lock(session)
         await session.exec(delete(Token).where(col(Token.name).is_not(None)))
 
     assert (await made).status_code == 401
     assert (await ann.get("/users/me/tokens")).json()["total_count"] == 0
+
+
+async def test_who_is_dismissed_meanwhile_dismisses_nobody(
+    empty_app: FastAPI, admin: AsyncClient, ann: AsyncClient, change_user: ChangeUser
+):
+    await change_user("ann@example.com", is_admin=True)
+    path = f"/admin/users/{(await ann.get('/users/me')).json()['id']}"
+
+    async with empty_app.state.database.session(writes=True) as session:
+        users = (await session.exec(select(User).with_for_update())).all()
+        change = asyncio.ensure_future(admin.patch(path, json={"is_admin": False}))
+        await wait_for_a_lock(session)
+        for user in users:
+            user.is_admin = user.name == "Ann"
+
+    assert (await change).status_code == 403
+    assert (await ann.get("/users/me")).json()["is_admin"] is True
 
 
 async def test_others_are_served_while_a_password_is_verified(
@@ -150,11 +177,12 @@ async def test_one_address_does_not_take_all_the_places_in_the_queue(
             for _ in range(available_cores()):
                 await turns.enter_async_context(passwords.turn("somebody"))
             logins = [asyncio.ensure_future(many.post("/auth", data=LOG_IN)) for _ in range(80)]
-            while sum(login.done() for login in logins) < 30:
-                await checkpoint()
-            one = asyncio.ensure_future(other.post("/auth", data=LOG_IN))
-            while passwords.waiting < 51:
-                await checkpoint()
+            with fail_after(10):
+                while sum(login.done() for login in logins) < 30:
+                    await checkpoint()
+                one = asyncio.ensure_future(other.post("/auth", data=LOG_IN))
+                while passwords.waiting < 51:
+                    await checkpoint()
         statuses = [answer.status_code for answer in await asyncio.gather(*logins)]
 
     assert (await one).status_code == 200

@@ -155,6 +155,24 @@ async def test_one_account_is_failed_at_a_hundred_times_an_hour(guarded: FastAPI
     assert_limited(response, "guesses-at-account", 100, 3600)
 
 
+async def test_an_hour_is_any_hour(guarded: FastAPI):
+    """Wherever it begins: a hundred just before the clock strikes count an hour long."""
+    start = datetime(2030, 1, 31, 12, 59, 50, tzinfo=UTC)
+    with time_machine.travel(start, tick=False):
+        for n in range(10):
+            async with client_of(guarded, f"192.0.2.{n}") as client:
+                await fail(client, 10)
+
+    async with client_of(guarded, "192.0.2.100") as client:
+        with time_machine.travel(start + timedelta(minutes=59), tick=False):
+            refused = await client.post("/auth", data=LOG_IN)
+        wait = timedelta(minutes=59, seconds=int(refused.headers["Retry-After"]))
+        with time_machine.travel(start + wait, tick=False):
+            allowed = await client.post("/auth", data=LOG_IN)
+
+    assert [refused.status_code, allowed.status_code] == [429, 200]
+
+
 async def test_one_network_of_ipv6_is_one_address(guarded: FastAPI):
     for n in range(10):
         async with client_of(guarded, f"2001:db8::{n:x}") as client:
@@ -248,7 +266,7 @@ async def test_without_limits_nobody_is_refused():
         assert await fail(client, 40) == [400] * 40
 
 
-async def test_a_browser_may_read_what_is_left(here: AsyncClient):
+async def test_a_browser_may_read_what_is_left():
     settings = limited(cors_origins=["https://example.com"])
     async with running(settings) as app, client_of(app, "192.0.2.1") as client:
         await fail(client, 10)

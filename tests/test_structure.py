@@ -80,7 +80,15 @@ def test_a_module_imports_only_those_above_it():
                 else [alias.name for alias in node.names]
             )
         }
+        whole = [
+            alias.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Import)
+            for alias in node.names
+            if alias.name.startswith("blog_api")
+        ]
         assert imported <= set(order[:place]), module
+        assert whole == [], module
 
 
 def test_no_module_is_crowded():

@@ -1,12 +1,18 @@
 """Signing up, logging in and out, and what a token is good for."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
 import time_machine
+from fastapi import FastAPI
 from httpx import AsyncClient
+from pwdlib import PasswordHash
+from sqlmodel import delete, select
 
-from tests.conftest import PASSWORD, ChangeUser
+from blog_api.tokens import Token
+from blog_api.users import User
+from tests.conftest import CHEAP, PASSWORD, ChangeUser
 
 SIGN_UP = {"email": "carl@example.com", "name": "Carl", "password": PASSWORD}
 LOG_IN = {"username": "ann@example.com", "password": PASSWORD}
@@ -192,7 +198,9 @@ async def test_only_the_right_password_learns_that_an_account_is_inactive(
     assert response.json()["detail"] == "Incorrect email or password"
 
 
-async def test_a_hash_of_bcrypt_logs_in_and_is_replaced(ann: AsyncClient, change_user: ChangeUser):
+async def test_a_hash_of_bcrypt_logs_in_and_is_replaced(
+    ann: AsyncClient, change_user: ChangeUser, empty_app: FastAPI
+):
     # The hash of "secret" in FastAPI's tutorial.
     bcrypt = "$2b$12$EixZaYVK1fsbw1ZfbX3OXePaWxn96p36WQoeG6Lruj3vjPGga31lW"
     await change_user("ann@example.com", password_hash=bcrypt)
@@ -202,7 +210,55 @@ async def test_a_hash_of_bcrypt_logs_in_and_is_replaced(ann: AsyncClient, change
         for password in ("secret", "secret", PASSWORD, "s" * 73)
     ]
 
+    async with empty_app.state.database.session(writes=False) as session:
+        (user,) = (await session.exec(select(User))).all()
     assert [answer.status_code for answer in answers] == [200, 200, 400, 400]
+    assert user.password_hash.startswith("$argon2id$")
+
+
+async def test_an_outdated_hash_lets_all_in_who_log_in_at_once(
+    ann: AsyncClient, change_user: ChangeUser
+):
+    bcrypt = "$2b$12$EixZaYVK1fsbw1ZfbX3OXePaWxn96p36WQoeG6Lruj3vjPGga31lW"
+    await change_user("ann@example.com", password_hash=bcrypt)
+
+    answers = await asyncio.gather(
+        *(ann.post("/auth", data=LOG_IN | {"password": "secret"}) for _ in range(4)),
+        ann.post("/users/me/tokens", json={"name": "Script"}),
+    )
+
+    assert [answer.status_code for answer in answers] == [200] * 4 + [201]
+
+
+@pytest.mark.parametrize("username", ["ann@example.com", "nobody@example.com", "no address"])
+async def test_a_wrong_login_costs_one_hash_whoever_it_is(
+    ann: AsyncClient, empty_app: FastAPI, monkeypatch: pytest.MonkeyPatch, username: str
+):
+    hashing: PasswordHash = empty_app.state.passwords._hashing
+    verify = hashing.verify_and_update
+    costs = []
+
+    def count(password: str, password_hash: str) -> tuple[bool, str | None]:
+        costs.append(password_hash.split("$")[:4])
+        return verify(password, password_hash)
+
+    monkeypatch.setattr(hashing, "verify_and_update", count)
+    await ann.post("/auth", data={"username": username, "password": "wrong horse"})
+
+    cheap = f"m={CHEAP['argon2_memory_kib']},t={CHEAP['argon2_passes']},p={CHEAP['argon2_lanes']}"
+    assert costs == [["", "argon2id", "v=19", cheap]]
+
+
+async def test_logging_in_clears_the_rows_of_ended_logins(ann: AsyncClient, empty_app: FastAPI):
+    grant = {"grant_type": "password", **LOG_IN}
+    for path, form in (("/auth", LOG_IN), ("/token", grant)):
+        await ann.post(path, data=form)
+        later = datetime.now(UTC) + TWO_WEEKS + timedelta(seconds=1)
+        with time_machine.travel(later, tick=False):
+            await ann.post(path, data=form)
+            async with empty_app.state.database.session(writes=True) as session:
+                assert len((await session.exec(select(Token))).all()) == 1
+                await session.exec(delete(Token))
 
 
 @pytest.mark.parametrize("password_hash", ["", "!", "$argon2id$nonsense", "$2b$12$nonsense"])
