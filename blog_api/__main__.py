@@ -82,7 +82,7 @@ def run_in_session(settings: Settings, work: Callable[[AsyncSession], Awaitable[
 
 
 def is_at_terminal() -> bool:
-    return sys.stdin.isatty()
+    return sys.stdin is not None and sys.stdin.isatty()
 
 
 def ask_password() -> str:
@@ -90,7 +90,7 @@ def ask_password() -> str:
     if is_at_terminal():
         password: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
         return password
-    return sys.stdin.readline().rstrip("\r\n")
+    return sys.stdin.readline().rstrip("\r\n") if sys.stdin is not None else ""
 
 
 class ServeByDefault(TyperGroup):

@@ -7,6 +7,7 @@ from sqlmodel import Field, col
 from blog_api.database import SessionDep, flush, released
 from blog_api.errors import (
     BODY_PROBLEMS,
+    Conflict,
     ServiceUnavailable,
     ValidationFailed,
     field_missing,
@@ -122,5 +123,8 @@ async def delete_me(
     # Before their own row: two administrators who leave at once would wait for each other.
     admins = await lock_admins(session, and_user=user.id) if user.is_admin else ()
     user = await lock_access(session, access.token, verified)
+    if user.is_admin and not admins:
+        # Made one meanwhile.
+        raise Conflict
     keep_an_admin(admins, without=user)
     await session.exec(delete(User).where(col(User.id) == user.id))

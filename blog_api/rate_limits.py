@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address, ip_network
-from typing import Annotated, Any, NamedTuple, Self, TypeVar, cast
+from typing import Annotated, Any, NamedTuple, TypeVar, cast
 
-from anyio import fail_after
+from anyio import fail_after, move_on_after
 from fastapi import Depends, Request
 from limits import RateLimitItem
 from limits.aio.storage import MemoryStorage, RedisStorage, Storage
@@ -29,8 +29,8 @@ log = logging.getLogger(__name__)
 REDIS_TIMEOUT_SECONDS = 0.5
 # After a failure the limits are kept in memory for so long before Redis is asked again.
 REDIS_PAUSE_SECONDS = 5.0
-# No password takes longer to verify; should a process die meanwhile, its attempt ends with this.
-FLIGHT_SECONDS = 60
+# No password takes longer to verify. An attempt whose process died is forgotten in two minutes.
+FLIGHT_SECONDS = 180
 SWEEP_SECONDS = 60
 
 T = TypeVar("T")
@@ -43,13 +43,17 @@ class Limit(NamedTuple):
     rate: RateLimitItem
     of: str
 
-    @property
-    def flight_key(self) -> str:
-        return f"flight/{self.name}/{self.of}"
+    def flight_key(self, minute: int) -> str:
+        """The count of attempts that began in this minute and have not ended."""
+        return f"flight/{self.name}/{self.of}/{minute}"
 
 
 @dataclass
 class Attempt:
+    """One that is under way. It failed unless it is said to have succeeded."""
+
+    counters: "Counters"
+    keys: Sequence[str]
     succeeded: bool = False
 
 
@@ -60,30 +64,49 @@ class Counters:
         self.storage = storage
         self.window = MovingWindowRateLimiter(storage)
 
-    async def check(self, limits: Sequence[Limit], *, places: int = 1) -> None:
+    async def check(self, limit: Limit, *, places: int = 1) -> None:
         """Raise TooManyRequests where a limit has fewer places left."""
-        for limit in limits:
-            if not await self.window.test(limit.rate, limit.name, limit.of, cost=places):
-                raise await self.refusal(limit)
+        if not await self.window.test(limit.rate, limit.name, limit.of, cost=places):
+            raise await self.refusal(limit)
 
-    async def begin(self, limits: Sequence[Limit]) -> Self:
+    async def check_all(self, limits: Sequence[Limit]) -> None:
+        await asyncio.gather(*(self.check(limit) for limit in limits))
+
+    async def begin(self, limits: Sequence[Limit]) -> Attempt:
         """Begin an attempt, unless it and those under way may use up more than a limit has."""
-        for begun, limit in enumerate(limits, 1):
-            under_way = await self.storage.incr(limit.flight_key, FLIGHT_SECONDS)
-            try:
-                await self.check([limit], places=under_way)
-            except TooManyRequests:
-                await self.end(limits[:begun])
-                raise
-        return self
+        minute = int(time.time() // 60)
+        attempt = Attempt(self, [limit.flight_key(minute) for limit in limits])
+        begun = await asyncio.gather(
+            *(self.storage.incr(key, FLIGHT_SECONDS) for key in attempt.keys)
+        )
+        may_go_on = False
+        try:
+            earlier = await asyncio.gather(
+                *(self.storage.get(limit.flight_key(minute - 1)) for limit in limits)
+            )
+            await asyncio.gather(
+                *(
+                    self.check(limit, places=now + before)
+                    for limit, now, before in zip(limits, begun, earlier, strict=True)
+                )
+            )
+            may_go_on = True
+        finally:
+            if not may_go_on:
+                await self.end(attempt)
+        return attempt
 
-    async def end(self, limits: Sequence[Limit]) -> None:
-        for limit in limits:
-            await self.storage.incr(limit.flight_key, FLIGHT_SECONDS, -1)
+    async def end(self, attempt: Attempt) -> None:
+        """Whatever happens meanwhile. A Redis that fails now forgets by itself what was begun."""
+        with suppress(StorageError), move_on_after(REDIS_TIMEOUT_SECONDS, shield=True):
+            await asyncio.gather(
+                *(self.storage.incr(key, FLIGHT_SECONDS, -1) for key in attempt.keys)
+            )
 
     async def fail(self, limits: Sequence[Limit]) -> None:
-        for limit in limits:
-            await self.window.hit(limit.rate, limit.name, limit.of)
+        await asyncio.gather(
+            *(self.window.hit(limit.rate, limit.name, limit.of) for limit in limits)
+        )
 
     async def count(self, limit: Limit) -> None:
         """Count one; raises TooManyRequests where that is one too many."""
@@ -139,17 +162,14 @@ class RateLimits:
 
     @asynccontextmanager
     async def attempt(self, limits: Sequence[Limit]) -> AsyncIterator[Attempt]:
-        """An attempt, which failed unless it is said to have succeeded. Raises TooManyRequests."""
-        attempt = Attempt()
-        counters = await self.use(lambda counters: counters.begin(limits))
+        """Raises TooManyRequests."""
+        attempt = await self.use(lambda counters: counters.begin(limits))
         try:
             yield attempt
         finally:
             if not attempt.succeeded:
                 await self.use(lambda counters: counters.fail(limits))
-            # A Redis that fails now forgets by itself that this was under way.
-            with suppress(StorageError, TimeoutError), fail_after(REDIS_TIMEOUT_SECONDS):
-                await counters.end(limits)
+            await attempt.counters.end(attempt)
 
     async def close(self) -> None:
         if self._memory.timer is not None:
@@ -211,7 +231,7 @@ class Guard:
         """
         limits = self._guesses(account)
         # Before it queues, so that who is refused anyway keeps nobody waiting.
-        await self._limits.use(lambda counters: counters.check(limits))
+        await self._limits.use(lambda counters: counters.check_all(limits))
         async with self.passwords.turn(self._address), self._limits.attempt(limits) as attempt:
             is_right, new_hash = await self.passwords.verify(password, password_hash)
             attempt.succeeded = is_right

@@ -2,6 +2,7 @@
 
 import re
 from importlib.util import find_spec
+from ipaddress import IPv6Address
 from pathlib import Path
 
 from pydantic import HttpUrl, TypeAdapter
@@ -26,8 +27,9 @@ SSL_MODES = {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"
 
 REDIS_PORT = 6379
 REDIS_URL = re.compile(
-    r"rediss?://([^@/?#\s]*@)?([^@/?#:\s]+|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?(/[0-9]{0,9})?"
+    r"rediss?://([^:@/?#\s]*:[^@/?#\s]*@)?([A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?(/[0-9]{0,9})?"
 )
+PUBLIC_URL = re.compile(r"https?://[^/?#@\\\s]+(/(?!\.\.?(/|$))[A-Za-z0-9._~-]+)*/?")
 
 
 def parse_database_url(value: object) -> URL:
@@ -72,15 +74,21 @@ def parse_storage_url(value: object) -> URL:
         return url
     if find_spec("redis") is None:
         raise ValueError("needs the extra redis: pip install '.[redis]'")
-    if not 0 < (url.port or REDIS_PORT) < 65_536:
-        raise ValueError("has a port that there is not")
-    return url.set(port=url.port or REDIS_PORT)
+    port = REDIS_PORT if url.port is None else url.port
+    if not 0 < port < 65_536 or (":" in str(url.host) and not is_ipv6(str(url.host))):
+        raise ValueError("has a host or a port that there is not")
+    return url.set(port=port)
 
 
 def check_public_url(value: str) -> str:
     """An absolute http(s) address, with neither user nor query, without the slash at its end."""
-    url = TypeAdapter(HttpUrl).validate_python(value)
-    is_plain = not (url.username or url.password or url.query or url.fragment)
-    if not is_plain or not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*/?", url.path or ""):
+    if not PUBLIC_URL.fullmatch(value):
         raise ValueError("takes an address such as https://example.com/blog")
-    return str(url).rstrip("/")
+    return str(TypeAdapter(HttpUrl).validate_python(value)).rstrip("/")
+
+
+def is_ipv6(host: str) -> bool:
+    try:
+        return bool(IPv6Address(host))
+    except ValueError:
+        return False

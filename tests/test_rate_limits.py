@@ -5,7 +5,7 @@ import logging
 import socket
 import subprocess
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from fastapi import FastAPI
 from httpx import AsyncClient, Response
 from sqlalchemy import URL
 
+from blog_api.errors import TooManyRequests
+from blog_api.rate_limits import Limit, RateLimits
 from blog_api.settings import Settings
 from tests.conftest import CHEAP, PASSWORD, client_of, make_settings, running, sign_up
 from tests.processes import Server
@@ -133,6 +135,38 @@ async def test_many_failures_at_once_count_each(here: AsyncClient):
 
     statuses = sorted(answer.status_code for answer in answers)
     assert statuses == [400] * 10 + [429] * 50
+
+
+async def test_attempts_under_way_are_counted_however_long_there_are_some():
+    """Flights of many minutes on end: the count of those under way neither leaks nor falls."""
+    settings = limited()
+    limits = RateLimits(settings)
+    limit = Limit("guesses", settings.rate_limit_guesses, "ann")
+    start = datetime(2030, 1, 31, 12, 30, tzinfo=UTC)
+
+    async def attempt(seconds: int) -> AsyncExitStack:
+        stack = AsyncExitStack()
+        with time_machine.travel(start + timedelta(seconds=seconds), tick=False):
+            (await stack.enter_async_context(limits.attempt([limit]))).succeeded = True
+        return stack
+
+    under_way = [await attempt(0)]
+    for seconds in range(5, 400, 5):
+        under_way.append(await attempt(seconds))
+        with time_machine.travel(start + timedelta(seconds=seconds), tick=False):
+            await under_way.pop(0).aclose()
+    for _ in range(9):
+        under_way.append(await attempt(400))
+    with pytest.raises(TooManyRequests):
+        await attempt(400)
+    for stack in under_way:
+        await stack.aclose()
+    under_way = [await attempt(401) for _ in range(10)]
+    with pytest.raises(TooManyRequests):
+        await attempt(401)
+    for stack in under_way:
+        await stack.aclose()
+    await limits.close()
 
 
 async def test_one_address_fails_thirty_times_a_minute(here: AsyncClient):
