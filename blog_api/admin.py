@@ -208,7 +208,8 @@ async def read_account(_: Admin, user: UserFromPath) -> User:
 @router.patch(
     "/users/{user_id:int}",
     response_model=UserRead,
-    responses=raises(*BODY_PROBLEMS, UserNotFound, LastAdmin),
+    # Those of the router with them: a status that stands here replaces its own there.
+    responses=raises(*BODY_PROBLEMS, *USER_PROBLEMS, UserNotFound, LastAdmin),
 )
 async def update_account(
     changes: AccountUpdate, admin: Admin, user_id: PathId, session: SessionDep
