@@ -113,10 +113,10 @@ async def find_user_by_password(
 
     Raises TooManyRequests. Takes as long for a user who does not exist.
     """
-    query = users_of_address(username)
+    query = users_of_address(username).execution_options(populate_existing=True)
     # Twice, since another log-in may renew an outdated hash while this one is verified.
     for _ in range(2):
-        user = (await session.exec(query.execution_options(populate_existing=True))).first()
+        user = (await session.exec(query)).first()
         password_hash = user.password_hash if user else None
         async with released(session):
             is_right, new_hash = await guard.verify(
@@ -126,7 +126,7 @@ async def find_user_by_password(
             return None
         # The account may have been left, closed, or given another password meanwhile.
         again = query.where(col(User.password_hash) == password_hash).with_for_update()
-        user = (await session.exec(again.execution_options(populate_existing=True))).first()
+        user = (await session.exec(again)).first()
         if user is not None:
             user.password_hash = new_hash or user.password_hash
             return user

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BeforeValidator
-from sqlmodel import Field, SQLModel, col, select
+from sqlmodel import Field, SQLModel, col
 from sqlmodel.sql.expression import SelectOfScalar
 
 from blog_api.database import SessionDep
@@ -32,6 +32,7 @@ from blog_api.tokens import (
     confirm_password,
     delete_expired_tokens,
     delete_other_tokens,
+    live_tokens,
     lock_access,
     make_token,
 )
@@ -99,12 +100,8 @@ class TokenNotFound(NotFound):
 def personal_tokens(user: User) -> SelectOfScalar[Token]:
     """A user's, the newest first; those that have expired are gone."""
     return (
-        select(Token)
-        .where(
-            col(Token.user_id) == user.id,
-            col(Token.name).is_not(None),
-            col(Token.expires_at) > utc_now(),
-        )
+        live_tokens()
+        .where(col(Token.user_id) == user.id, col(Token.name).is_not(None))
         .order_by(col(Token.id).desc())
     )
 

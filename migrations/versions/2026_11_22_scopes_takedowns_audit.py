@@ -15,7 +15,8 @@ USUAL = "posts:read posts:write users:read users:write"
 
 
 def upgrade() -> None:
-    # The log-ins of before are good for what they were good for.
+    # The log-ins of before are good for what they were good for, and so are those that a worker
+    # of the version before adds until it is replaced.
     op.add_column(
         "tokens", sa.Column("scope", sa.String(length=100), nullable=False, server_default=USUAL)
     )
