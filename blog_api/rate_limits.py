@@ -73,7 +73,10 @@ class Counters:
         await asyncio.gather(*(self.check(limit) for limit in limits))
 
     async def begin(self, limits: Sequence[Limit]) -> Attempt:
-        """Begin an attempt, unless it and those under way may use up more than a limit has."""
+        """Begin an attempt, unless it and those under way may use up more than a limit has.
+
+        One that has just failed counts twice until it has ended: better than not at all.
+        """
         minute = int(time.time() // 60)
         attempt = Attempt(self, [limit.flight_key(minute) for limit in limits])
         begun = await asyncio.gather(

@@ -133,8 +133,10 @@ async def test_many_successes_at_once_do_not_count_either(here: AsyncClient):
 async def test_many_failures_at_once_count_each(here: AsyncClient):
     answers = await asyncio.gather(*(here.post("/auth", data=WRONG) for _ in range(60)))
 
-    statuses = sorted(answer.status_code for answer in answers)
-    assert statuses == [400] * 10 + [429] * 50
+    # One that just failed may count twice for a moment, so that never too many get through.
+    statuses = [answer.status_code for answer in answers] + await fail(here, 10)
+    assert statuses.count(400) == 10
+    assert statuses.count(429) == 60
 
 
 async def test_attempts_under_way_are_counted_however_long_there_are_some():
@@ -392,7 +394,14 @@ async def test_workers_share_the_limits_in_redis(tmp_path: Path, shared_url: URL
                     for client in [one, two] * 20
                 )
             )
+            afterwards = [
+                await client.post("/auth", data=WRONG | {"username": "bob@example.com"})
+                for client in [one, two] * 5
+            ]
 
     assert [answer.status_code for answer in in_turn] == [400] * 10 + [429] * 2
     assert_limited(in_turn[-1], "guesses", 10, 60)
-    assert sorted(answer.status_code for answer in at_once) == [400] * 10 + [429] * 30
+    assert {answer.status_code for answer in at_once} == {400, 429}
+    # One that just failed may count twice for a moment, so that never too many get through.
+    verified = [answer.status_code for answer in (*at_once, *afterwards)].count(400)
+    assert verified == 10
