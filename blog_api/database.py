@@ -1,31 +1,34 @@
 """The database: what every table has, the engine, and one transaction a request."""
 
-import logging
-import sqlite3
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import anyio
-from anyio import CapacityLimiter
+from anyio import CancelScope, CapacityLimiter
 from fastapi import Depends, Request
-from sqlalchemy import URL, Connection, ExceptionContext, MetaData, event
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy import URL, Connection, MetaData, event, inspect
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import registry
-from sqlalchemy.orm.exc import StaleDataError
+from sqlalchemy.orm.attributes import flag_modified
 from sqlalchemy.pool import StaticPool
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field, SQLModel, col
 from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlmodel.sql.expression import SelectOfScalar
 
-from blog_api.errors import Conflict, ServiceUnavailable
 from blog_api.fields import utc_now
 from blog_api.settings import Settings
+from blog_api.trouble import (
+    is_unique_violation,
+    raise_unavailable,
+    translate_errors,
+    unavailable,
+)
 from blog_api.urls import sqlite_file
-
-log = logging.getLogger(__name__)
 
 CONSTRAINT_NAMES = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -34,6 +37,9 @@ CONSTRAINT_NAMES = {
     "pk": "pk_%(table_name)s",
 }
 
+# How many rows are read at a time where all are.
+BATCH = 100
+
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
 # How long a request waits for its turn and its connection, in seconds.
@@ -41,26 +47,6 @@ PLACE_SECONDS = 1.0
 # How long a statement may take on Postgres, where it may wait for somebody's lock; and how long
 # a writer waits on SQLite for the other writers.
 STATEMENT_SECONDS = 5.0
-
-# What Postgres says of its own state, not of our statement: unreachable, closed to us, full,
-# starting or stopping, read-only, deadlock, time-out, tables that are not migrated yet, a plan
-# from before a migration. https://www.postgresql.org/docs/current/errcodes-appendix.html
-TROUBLE_SQLSTATES = {
-    "0A000", "25006", "40001", "40P01", "42703", "42P01", "55000", "55P03", "57014",
-}  # fmt: skip
-TROUBLE_SQLSTATE_CLASSES = ("08", "28", "3D", "53", "57P", "58")
-TROUBLE_SQLITE_CODES = {
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_LOCKED,
-    sqlite3.SQLITE_READONLY,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_CORRUPT,
-    sqlite3.SQLITE_NOTADB,
-}
-UNIQUE_VIOLATIONS = {"23505", sqlite3.SQLITE_CONSTRAINT_UNIQUE}
-FOREIGN_KEY_VIOLATIONS = {"23503", sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY}
 
 
 class Base(SQLModel, registry=registry(metadata=MetaData(naming_convention=CONSTRAINT_NAMES))):
@@ -71,11 +57,14 @@ class Row(Base):
     """The columns of every table that has an id."""
 
     # SQLite gives a deleted row's id to the next one otherwise.
-    __table_args__ = {"sqlite_autoincrement": True}
+    __table_args__: ClassVar[Any] = {"sqlite_autoincrement": True}
 
     id: int = Field(default=None, primary_key=True)
     created_at: datetime = Field(default_factory=utc_now)
     updated_at: datetime = Field(default_factory=utc_now, sa_column_kwargs={"onupdate": utc_now})
+
+
+RowT = TypeVar("RowT", bound=Row)
 
 
 def set_updated_at(_mapper: object, _connection: Connection, row: Row) -> None:
@@ -84,6 +73,11 @@ def set_updated_at(_mapper: object, _connection: Connection, row: Row) -> None:
 
 
 event.listen(Row, "before_insert", set_updated_at, propagate=True)
+
+
+def keep_updated_at(row: Row) -> None:
+    """Let the change that is about to be written not be one of what the row's author wrote."""
+    flag_modified(row, "updated_at")
 
 
 class RowRead(SQLModel):
@@ -156,6 +150,7 @@ class Database:
     """
 
     def __init__(self, settings: Settings) -> None:
+        self._is_in_memory = settings.is_in_memory
         pool_size = 1 if settings.is_in_memory else settings.pool_size
         self.engine = make_engine(settings.database_url, pool_size=pool_size)
         writing = self.engine.execution_options(sqlite_begin="IMMEDIATE")
@@ -198,7 +193,10 @@ class Database:
                 if self._write_lock is not None and writes_sqlite:
                     await self._take(self._write_lock, session)
                 await self._take(self._places, session)
-                await session.connection()
+                # The connection of a database in memory is the database: what is cancelled on it
+                # takes it along.
+                with CancelScope(shield=self._is_in_memory):
+                    await session.connection()
         except (PoolTimeout, OSError) as error:
             raise unavailable(error) from error
 
@@ -225,71 +223,6 @@ async def released(session: AsyncSession) -> AsyncIterator[None]:
     await database.enter(session)
 
 
-@contextmanager
-def translate_errors() -> Iterator[None]:
-    """Make problems of what a database in trouble and a lost race raise."""
-    try:
-        yield
-    except StaleDataError as error:
-        raise Conflict from error
-    except DBAPIError as error:
-        if is_unique_violation(error) or is_foreign_key_violation(error):
-            log.warning("A lost race: %s", describe(error))
-            raise Conflict from error
-        if not is_trouble(error):
-            raise
-        raise unavailable(error) from error
-
-
-def raise_unavailable(context: ExceptionContext) -> None:
-    """The drivers' own time-outs and broken connections, which SQLAlchemy passes on as they are.
-
-    Caught where they arise: a route's own OSError is not the database's.
-    """
-    if isinstance(context.original_exception, OSError):
-        raise unavailable(context.original_exception) from context.original_exception
-
-
-def unavailable(error: Exception) -> ServiceUnavailable:
-    log.warning("The database is unavailable: %s", describe(error))
-    return ServiceUnavailable()
-
-
-def is_unique_violation(error: DBAPIError) -> bool:
-    return error_code(error) in UNIQUE_VIOLATIONS
-
-
-def is_foreign_key_violation(error: DBAPIError) -> bool:
-    return error_code(error) in FOREIGN_KEY_VIOLATIONS
-
-
-def error_code(error: DBAPIError) -> str | int | None:
-    """Postgres' SQLSTATE, or SQLite's extended result code."""
-    sqlstate: str | None = getattr(error.orig, "sqlstate", None)
-    code: int | None = getattr(error.orig, "sqlite_errorcode", None)
-    return sqlstate or code
-
-
-def is_trouble(error: DBAPIError) -> bool:
-    """Whether the database is in trouble, rather than our statement wrong."""
-    if error.connection_invalidated:
-        return True
-    code = error_code(error)
-    if isinstance(code, str):
-        return code in TROUBLE_SQLSTATES or code.startswith(TROUBLE_SQLSTATE_CLASSES)
-    if "no such table" in str(error.orig):
-        # The file was taken away, and SQLite made an empty one.
-        return True
-    # The low byte of an extended result code is the primary one.
-    return code is not None and code & 0xFF in TROUBLE_SQLITE_CODES
-
-
-def describe(error: Exception) -> str:
-    """The driver's own words, without the statement."""
-    cause = getattr(error, "orig", None) or error
-    return f"{type(cause).__name__}: {str(cause) or 'no answer in time'}"
-
-
 async def get_session(request: Request) -> AsyncGenerator[AsyncSession]:
     """One request is one transaction: it commits as a whole, or not at all."""
     database: Database = request.app.state.database
@@ -300,6 +233,18 @@ async def get_session(request: Request) -> AsyncGenerator[AsyncSession]:
 # scope="function" commits before the answer leaves. With the default scope a client could
 # hold a 201 for a row whose commit then failed.
 SessionDep = Annotated[AsyncSession, Depends(get_session, scope="function")]
+
+
+@asynccontextmanager
+async def attempt(session: AsyncSession, *, or_raise: type[Exception]) -> AsyncIterator[None]:
+    """What is written within, as a whole; the transaction goes on where it is not unique."""
+    try:
+        async with session.begin_nested():
+            yield
+    except IntegrityError as error:
+        if not is_unique_violation(error):
+            raise
+        raise or_raise from None
 
 
 async def flush(session: AsyncSession, *, or_raise: type[Exception]) -> None:
@@ -315,3 +260,41 @@ async def flush(session: AsyncSession, *, or_raise: type[Exception]) -> None:
 async def insert(session: AsyncSession, row: Row, *, or_raise: type[Exception]) -> None:
     session.add(row)
     await flush(session, or_raise=or_raise)
+
+
+async def insert_if_missing(
+    session: AsyncSession, table: type[Base], *rows: Mapping[str, Any]
+) -> int:
+    """Insert the rows that are not there yet; returns how many those are.
+
+    Unlike a failed insert, this leaves the transaction as it was.
+    """
+    connection = await session.connection()
+    insert_into = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    statement = insert_into(inspect(table).local_table).values(rows).on_conflict_do_nothing()
+    return (await connection.execute(statement)).rowcount
+
+
+async def in_batches(
+    database: Database, query: SelectOfScalar[RowT], table: type[RowT]
+) -> AsyncIterator[Sequence[RowT]]:
+    """The rows of a query in the order of their ids, each batch read in a transaction of its own,
+    so that neither memory nor a connection is held for long."""
+    last_id = 0
+    while True:
+        batch = query.where(col(table.id) > last_id).order_by(col(table.id)).limit(BATCH)
+        async with database.session(writes=False) as session:
+            rows = (await session.exec(batch)).all()
+        if not rows:
+            return
+        yield rows
+        last_id = rows[-1].id
+
+
+async def one_by_one(
+    database: Database, query: SelectOfScalar[RowT], table: type[RowT]
+) -> AsyncIterator[RowT]:
+    """The same, row by row."""
+    async for rows in in_batches(database, query, table):
+        for row in rows:
+            yield row

@@ -18,24 +18,16 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 from sqlmodel import Field, SQLModel
 
+from blog_api.characters import (
+    CONTROL,
+    NOT_XML,
+    SHOWN_IDENTIFIER,
+    SHOWN_LINE,
+    SHOWN_TEXT,
+)
+
 # A 32-bit column holds no more, and Postgres answers a larger parameter with an error.
 LARGEST_INT = 2**31 - 1
-
-# The characters of XML 1.0 (2.2 Char), so that no feed can be broken by what is stored.
-# Lone surrogates, which it leaves out too, are refused by Pydantic before.
-NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-# The Unicode category Cc, line breaks and tabs among it.
-CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ufffe\uffff]")
-
-# The same for OpenAPI, in the words that all dialects of regular expressions share.
-SHOWN_TEXT = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]*$"
-SHOWN_LINE, SHOWN_IDENTIFIER = (
-    rf"^[^{refused}]*[^\s{refused}][^{refused}]*$"
-    for refused in (
-        r"\u0000-\u001f\u007f-\u009f\ufffe\uffff",
-        r"\u0000-\u001f\u007f-\u009f\ufffd-\uffff",
-    )
-)
 
 MAX_FIELDS = 100
 # Accounts and log-ins: no field of theirs is long.
@@ -106,9 +98,9 @@ def check_identifier(value: str) -> str:
     return check_line(value)
 
 
-def email_key(email: str) -> str:
-    """What two spellings of one address have in common: NFKC, casefolded."""
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", email).casefold())
+def fold(text: str) -> str:
+    """What two spellings of one address or tag have in common: NFKC, casefolded."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
 
 
 def check_email(value: str) -> str:
@@ -118,9 +110,25 @@ def check_email(value: str) -> str:
         validate_email(value, check_deliverability=False, test_environment=True)
     except EmailNotValidError:
         raise PydanticCustomError("email", "This is not a valid email address") from None
-    if len(email_key(value)) > EMAIL_LENGTH:
+    if len(fold(value)) > EMAIL_LENGTH:
         raise PydanticCustomError("email", "This email address is too long")
     return value
+
+
+def check_tag(value: str) -> str:
+    """A line that names something, without the spaces around it."""
+    name = check_identifier(value).strip()
+    if len(fold(name)) > TAG_LENGTH:
+        raise PydanticCustomError("too_long", "This tag is too long")
+    return name
+
+
+def unique_tags(names: list[str]) -> list[str]:
+    """Each tag once, as it is written first: case makes no difference."""
+    unique: dict[str, str] = {}
+    for name in names:
+        unique.setdefault(fold(name), name)
+    return list(unique.values())
 
 
 def check_time_is_text(value: object) -> object:
@@ -140,6 +148,8 @@ def in_utc(value: datetime) -> datetime:
 
 PASSWORD_MAX_LENGTH = 128
 SLUG_LENGTH = 100
+TAG_LENGTH = 50
+MAX_TAGS = 10
 EMAIL_LENGTH = 254  # RFC 5321, 4.5.3.1.3: a path of 256 with its brackets
 
 
@@ -171,6 +181,20 @@ Text = Annotated[
         schema_extra=shown_as("My *first* post.", pattern=SHOWN_TEXT),
     ),
     AfterValidator(check_text),
+]
+TagName = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=TAG_LENGTH,
+        schema_extra=shown_as("Python", pattern=SHOWN_IDENTIFIER),
+    ),
+    AfterValidator(check_tag),
+]
+TagNames = Annotated[
+    list[TagName],
+    Field(max_length=MAX_TAGS),
+    AfterValidator(unique_tags),
 ]
 Email = Annotated[
     str,

@@ -9,6 +9,7 @@ from sqlalchemy import delete
 from sqlmodel import Field, SQLModel, col
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from blog_api.characters import SHOWN_IDENTIFIER
 from blog_api.database import SessionDep, released
 from blog_api.errors import (
     BODY_PROBLEMS,
@@ -19,13 +20,12 @@ from blog_api.errors import (
 )
 from blog_api.fields import (
     EMAIL_LENGTH,
-    SHOWN_IDENTIFIER,
     SMALL_BODY_BYTES,
     Input,
     Name,
     Password,
     check_identifier,
-    email_key,
+    fold,
     shown_as,
     utc_now,
 )
@@ -120,7 +120,7 @@ async def find_user_by_password(
         password_hash = user.password_hash if user else None
         async with released(session):
             is_right, new_hash = await guard.verify(
-                password.get_secret_value(), password_hash, account=email_key(username)
+                password.get_secret_value(), password_hash, account=fold(username)
             )
         if not is_right:
             return None

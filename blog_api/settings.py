@@ -26,6 +26,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 from sqlalchemy import URL
 
+from blog_api.fields import check_line
 from blog_api.urls import check_public_url, parse_database_url, parse_storage_url, sqlite_file
 
 PREFIX = "BLOG_"
@@ -47,6 +48,15 @@ def check_origin(origin: str) -> str:
     if origin != "*" and str(TypeAdapter(HttpUrl).validate_python(origin)) != f"{origin}/":
         raise ValueError("takes origins such as https://example.com, or *")
     return origin
+
+
+def check_post_url(value: str) -> str:
+    """An address with a place for the slug or the id of a post."""
+    for name in ("slug", "id"):
+        if f"{{{name}}}" in value:
+            TypeAdapter(HttpUrl).validate_python(value.replace(f"{{{name}}}", "1"))
+            return value
+    raise ValueError("takes an address with {slug} or {id}, such as https://example.com/{slug}")
 
 
 def check_host(host: str) -> str:
@@ -118,7 +128,11 @@ class Settings(BaseSettings):
     # Many log in at once, rather than one fast: with more, other requests would wait for threads.
     argon2_lanes: int = Field(default=1, ge=1, le=64)
 
+    title: Annotated[str, AfterValidator(check_line)] = Field(
+        default="Blog API", min_length=1, max_length=100
+    )
     public_url: Annotated[str, AfterValidator(check_public_url)] | None = None
+    post_url: Annotated[str, AfterValidator(check_post_url)] | None = None
     cors_origins: tuple[Annotated[str, AfterValidator(check_origin)], ...] = Field(
         default=(), examples=["https://example.com"]
     )

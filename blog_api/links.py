@@ -1,0 +1,31 @@
+"""Links: addresses of this service, as its clients see them."""
+
+from collections.abc import Mapping
+from urllib.parse import quote, urlencode
+
+from fastapi import Request
+from starlette._utils import get_route_path
+
+from blog_api.settings import Settings
+
+
+def base_url(request: Request) -> str:
+    """What every link begins with.
+
+    The public address where it is set, or else nothing: what a request says of its host is
+    nothing to go by. Then the prefix under which the request came.
+    """
+    settings: Settings = request.app.state.settings
+    origin = (settings.public_url or "").removesuffix(settings.public_path)
+    root: str = request.scope.get("root_path", "")
+    return origin + root
+
+
+def link(request: Request, path: str, query: str = "") -> str:
+    """A link to a path of this service, which is not quoted yet, with a query that is."""
+    return f"{base_url(request)}{quote(path)}{query and f'?{query}'}"
+
+
+def link_to_self(request: Request, params: Mapping[str, object]) -> str:
+    """A link to where the request went, with another query."""
+    return link(request, get_route_path(request.scope), urlencode(params))
