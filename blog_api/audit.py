@@ -7,9 +7,9 @@ from fastapi import APIRouter
 from sqlmodel import Field, SQLModel, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from blog_api.database import Row, SessionDep
+from blog_api.database import Row
 from blog_api.errors import ServiceUnavailable, ValidationFailed, raises
-from blog_api.paging import Page, Paging, paginate
+from blog_api.paging import Page, PagesDep, Paging, Sort
 from blog_api.tokens import USER_PROBLEMS, Admin
 from blog_api.users import User
 
@@ -25,9 +25,11 @@ class AuditAction(StrEnum):
     deactivate_user = "deactivate-user"
     make_admin = "make-admin"
     dismiss_admin = "dismiss-admin"
+    set_password = "set-password"
     take_down_post = "take-down-post"
     restore_post = "restore-post"
     delete_post = "delete-post"
+    delete_comment = "delete-comment"
 
 
 class AuditEntry(Row, table=True):
@@ -40,6 +42,7 @@ class AuditEntry(Row, table=True):
     action: str = Field(max_length=50)
     user_id: int | None = None
     post_id: int | None = None
+    comment_id: int | None = None
 
 
 class AuditEntryRead(SQLModel):
@@ -51,10 +54,14 @@ class AuditEntryRead(SQLModel):
     action: AuditAction
     user_id: int | None
     post_id: int | None
+    comment_id: int | None
 
 
 class AuditEntryPage(Page[AuditEntryRead]):
     """A page of the audit, and how long that is."""
+
+
+LATEST = Sort("-id", (col(AuditEntry.id),), is_descending=True)
 
 
 def record(
@@ -64,13 +71,22 @@ def record(
     *,
     user_id: int | None = None,
     post_id: int | None = None,
+    comment_id: int | None = None,
 ) -> None:
     """Leave a line, in the transaction of what it tells."""
     admin_id = admin.id if admin else None
-    session.add(AuditEntry(admin_id=admin_id, action=action, user_id=user_id, post_id=post_id))
+    session.add(
+        AuditEntry(
+            admin_id=admin_id,
+            action=action,
+            user_id=user_id,
+            post_id=post_id,
+            comment_id=comment_id,
+        )
+    )
 
 
 @router.get("/audit", response_model=AuditEntryPage, responses=raises(ValidationFailed))
-async def list_audit_entries(_: Admin, paging: Paging, session: SessionDep) -> Page[AuditEntry]:
+async def list_audit_entries(_: Admin, paging: Paging, pages: PagesDep) -> Page[AuditEntry]:
     """List what administrators did, the latest first."""
-    return await paginate(session, select(AuditEntry).order_by(col(AuditEntry.id).desc()), paging)
+    return await pages.show(select(AuditEntry), paging, LATEST)

@@ -15,6 +15,8 @@ from starlette.staticfiles import StaticFiles
 from blog_api.errors import MEDIA_TYPE
 
 NOT_AUTHENTICATED = "#/components/schemas/NotAuthenticated"
+JSON_LINES = "application/jsonl"
+A_STRING = {"schema": {"type": "string"}}
 STATIC = Path(__file__).parent / "static"
 
 router = APIRouter(include_in_schema=False)
@@ -95,13 +97,20 @@ def refs(response: dict[str, Any]) -> set[str]:
 
 
 def finish_openapi(openapi: dict[str, Any]) -> None:
-    """What FastAPI cannot be told: the media type of problems, and where a log-in is optional."""
+    """What FastAPI cannot be told of problems, of conditional requests and of pages."""
     for operations in openapi["paths"].values():
-        for operation in operations.values():
+        for method, operation in operations.items():
             responses = operation["responses"]
             for code, response in responses.items():
-                content = response.get("content", {})
-                if code >= "400" and "application/json" in content:
-                    content[MEDIA_TYPE] = content.pop("application/json")
+                if code >= "400":
+                    # Whatever the route itself answers with.
+                    (content,) = response["content"].values()
+                    response["content"] = {MEDIA_TYPE: content}
             if "security" in operation and NOT_AUTHENTICATED not in refs(responses["401"]):
+                # Who logs in sees more.
                 operation["security"].append({})
+            if method == "get" and JSON_LINES not in responses["200"]["content"]:
+                responses["200"]["headers"] = {"ETag": A_STRING}
+                responses["304"] = {"description": "It is what `If-None-Match` names."}
+            if any(one["name"] == "page" for one in operation.get("parameters", ())):
+                responses["200"]["headers"]["Link"] = A_STRING

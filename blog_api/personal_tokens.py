@@ -19,7 +19,7 @@ from blog_api.errors import (
     raises,
 )
 from blog_api.fields import SMALL_BODY_BYTES, Body, Name, Password, PathId, Time, shown_as, utc_now
-from blog_api.paging import Page, Paging, paginate
+from blog_api.paging import Page, PagesDep, Paging, Sort
 from blog_api.rate_limits import GuardDep
 from blog_api.scopes import USUAL_SCOPES, InsufficientScope, Scope, scopes_of
 from blog_api.security import join_scopes, new_token
@@ -97,13 +97,12 @@ class TokenNotFound(NotFound):
     detail = "Token not found"
 
 
+LATEST = Sort("-id", (col(Token.id),), is_descending=True)
+
+
 def personal_tokens(user: User) -> SelectOfScalar[Token]:
-    """A user's, the newest first; those that have expired are gone."""
-    return (
-        live_tokens()
-        .where(col(Token.user_id) == user.id, col(Token.name).is_not(None))
-        .order_by(col(Token.id).desc())
-    )
+    """A user's; those that have expired are gone."""
+    return live_tokens().where(col(Token.user_id) == user.id, col(Token.name).is_not(None))
 
 
 async def get_personal_token(token_id: PathId, access: AccountWriter, session: SessionDep) -> Token:
@@ -125,11 +124,9 @@ def refuse_expiry(message: str) -> ValidationFailed:
 @router.get(
     "", response_model=PersonalTokenPage, responses=raises(*USER_PROBLEMS, ValidationFailed)
 )
-async def list_personal_tokens(
-    user: AccountReader, paging: Paging, session: SessionDep
-) -> Page[Token]:
+async def list_personal_tokens(user: AccountReader, paging: Paging, pages: PagesDep) -> Page[Token]:
     """List one's personal tokens, the newest first, without their secrets."""
-    return await paginate(session, personal_tokens(user), paging)
+    return await pages.show(personal_tokens(user), paging, LATEST)
 
 
 @router.post(

@@ -1,0 +1,150 @@
+"""Conditional requests (RFC 9110, 13): versions, ETags, `If-Match`, 304."""
+
+import re
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Annotated, Any
+
+from fastapi import Depends, Header, Request
+from sqlmodel import Field
+from sqlmodel.ext.asyncio.session import AsyncSession
+from starlette import status as codes
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from blog_api.database import Row
+from blog_api.errors import Problem
+
+DIGEST_BYTES = 12
+# What an answer without a body does not have.
+BODY_HEADERS = ("Content-Length", "Content-Type")
+# A strong ETag of ours: of a row with a version, that comes first.
+VERSION_IN_ETAG = re.compile(r'"(\d{1,10})-[0-9a-f]+"', re.ASCII)
+
+
+class Versioned(Row):
+    """A row with a version, which `If-Match` judges: it counts the changes of what was written.
+
+    What others add to a row, such as a count, changes neither it nor `updated_at`.
+    """
+
+    version: int = Field(default=1)
+
+
+class PreconditionFailed(Problem):
+    """`If-Match` names another version: read it again, and decide anew."""
+
+    status = codes.HTTP_412_PRECONDITION_FAILED
+    detail = "This was changed since you read it"
+
+
+class Precondition:
+    """What a client knows of what it changes (RFC 9110, 13.1.1)."""
+
+    def __init__(self, headers: Sequence[str]) -> None:
+        self._tags = [tag.strip() for header in headers for tag in header.split(",")]
+
+    def check(self, row: Versioned) -> None:
+        """Raise PreconditionFailed where the client has read another version, or none of ours."""
+        if self._tags in ([], ["*"]):
+            return
+        found = (VERSION_IN_ETAG.fullmatch(tag) for tag in self._tags)
+        if not any(one and int(one[1]) == row.version for one in found):
+            raise PreconditionFailed
+
+
+async def get_precondition(
+    request: Request,
+    _: Annotated[
+        str | None,
+        Header(
+            alias="If-Match",
+            max_length=1_000,
+            description="ETags of what was read: 412 where it was changed since.",
+        ),
+    ] = None,
+) -> Precondition:
+    # Several fields of this name are one list (RFC 9110, 5.3).
+    return Precondition(request.headers.getlist("If-Match"))
+
+
+PreconditionDep = Annotated[Precondition, Depends(get_precondition)]
+
+
+async def revise(session: AsyncSession, row: Versioned, values: dict[str, Any]) -> None:
+    """Give a row the values of a change, and a new version if that makes a difference.
+
+    The answer is made before the commit, and it shows the new `updated_at`: this flushes.
+    """
+    row.sqlmodel_update(values)
+    if session.is_modified(row):
+        row.version += 1
+        await session.flush()
+
+
+def show_version(request: Request, row: Versioned) -> None:
+    """Let the ETag of the answer begin with the version of what it shows."""
+    request.state.version = row.version
+
+
+class ConditionalRequests:
+    """Give each answer that is made as a whole a strong ETag; a GET that knows it gets 304."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        start: Message | None = None
+
+        async def send_with_etag(message: Message) -> None:
+            nonlocal start
+            if message["type"] == "http.response.start":
+                start = message
+                return
+            if start is not None:
+                if not message.get("more_body", False):
+                    message = condition(scope, start, message)
+                await send(start)
+                start = None
+            await send(message)
+
+        await self.app(scope, receive, send_with_etag)
+
+
+def condition(scope: Scope, start: Message, body: Message) -> Message:
+    """Put an ETag into the start of an answer; returns what is left of its body."""
+    headers = MutableHeaders(scope=start)
+    version: int | None = scope["state"].get("version")
+    is_read = scope["method"] == "GET" and start["status"] == codes.HTTP_200_OK
+    is_written = version is not None and start["status"] in (
+        codes.HTTP_200_OK,
+        codes.HTTP_201_CREATED,
+    )
+    # Files have one of their own; what must not be kept need not be known again.
+    is_own = "ETag" in headers or headers.get("Cache-Control") == "no-store"
+    if is_own or not (is_read or is_written):
+        return body
+    digest = blake2b(body.get("body", b""), digest_size=DIGEST_BYTES).hexdigest()
+    headers["ETag"] = f'"{digest}"' if version is None else f'"{version}-{digest}"'
+    # Whoever keeps it asks again, and learns by the ETag that it is still so.
+    headers.setdefault("Cache-Control", "no-cache")
+    if not is_read or not is_known(Headers(scope=scope), headers):
+        return body
+    start["status"] = codes.HTTP_304_NOT_MODIFIED
+    for name in BODY_HEADERS:
+        del headers[name]
+    return {**body, "body": b""}
+
+
+def is_known(request: Headers, answer: Headers) -> bool:
+    """Whether the client has this very answer (RFC 9110, 13.1.2 and 13.1.3)."""
+    if "If-None-Match" in request:
+        tags = ",".join(request.getlist("If-None-Match")).split(",")
+        known = {tag.strip().removeprefix("W/") for tag in tags}
+        return bool(known & {"*", answer["ETag"]})
+    # To the letter, since a deletion can make a feed older.
+    modified = answer.get("Last-Modified")
+    return modified is not None and request.get("If-Modified-Since") == modified

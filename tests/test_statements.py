@@ -1,0 +1,85 @@
+"""How many statements of SQL a list takes: as many for thirty rows as for one."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from fastapi import FastAPI
+from httpx import AsyncClient
+from sqlalchemy import event
+
+from tests.conftest import PASSWORD, publish, remark
+
+LISTS = (
+    "/posts", "/posts?q=hello", "/posts?q=hello&sort=published_at", "/posts?tag=python",
+    "/users/{user_id}/posts", "/users/me/feed", "/users/me/posts", "/users/me/bookmarks",
+    "/users/me/following", "/users/me/tokens", "/posts/{id}/comments",
+    "/comments/{comment_id}/answers", "/tags", "/users", "/feed.json", "/feed.atom", "/feed.rss",
+    "/admin/users", "/admin/posts", "/admin/audit",
+)  # fmt: skip
+
+
+@contextmanager
+def statements(app: FastAPI) -> Iterator[list[str]]:
+    """Those that the application executes meanwhile."""
+    found: list[str] = []
+    engine = app.state.database.engine.sync_engine
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        found.append(statement)
+
+    event.listen(engine, "before_cursor_execute", note)
+    yield found
+    event.remove(engine, "before_cursor_execute", note)
+
+
+async def add_rows(admin: AsyncClient, ann: AsyncClient, number: int) -> dict[str, int]:
+    """One more row for every list of the administrator's; returns ids for their paths."""
+    hello = await publish(ann, tags=["Python", f"tag {number}"])
+    own = await publish(admin, tags=["Python"])
+    body = {"email": f"{number}@example.com", "name": f"User {number}", "password": PASSWORD}
+    user = (await admin.post("/users", json=body)).json()
+    await admin.put(f"/users/me/following/{hello['user_id']}")
+    await admin.put(f"/users/me/following/{user['id']}")
+    await admin.put(f"/users/me/bookmarks/{hello['id']}")
+    await admin.post("/users/me/tokens", json={"name": "Script"})
+    await admin.put(f"/admin/posts/{own['id']}/takedown")
+    comment = await remark(ann, hello)
+    return {"user_id": hello["user_id"], "id": hello["id"], "comment_id": comment["id"]}
+
+
+async def counts(app: FastAPI, admin: AsyncClient, ids: dict[str, int]) -> dict[str, int]:
+    """How many statements each list takes."""
+    found = {}
+    for path in LISTS:
+        name = "limit" if path == "/users" else "size"
+        address = f"{path}{'&' if '?' in path else '?'}{name}=100".format(**ids)
+        with statements(app) as executed:
+            response = await admin.get(address)
+        assert response.status_code == 200, path
+        found[path] = len(executed)
+    return found
+
+
+async def test_a_long_list_takes_no_more_statements_than_a_short_one(
+    empty_app: FastAPI, admin: AsyncClient, ann: AsyncClient
+):
+    ids = await add_rows(admin, ann, 0)
+    first = {"id": ids["comment_id"]}
+    await remark(admin, ids, to=first)
+    few = await counts(empty_app, admin, ids)
+
+    for number in range(1, 30):
+        await add_rows(admin, ann, number)
+        author = ann if number % 2 else admin
+        comment = await remark(author, ids)
+        await remark(author, ids, to=comment)
+        await remark(author, ids, to=first)
+    many = await counts(empty_app, admin, ids)
+
+    assert many == few
+    # Who asks, how many there are, and which; no list needs many more.
+    assert max(few.values()) <= 8, few
+    for path in LISTS:
+        if "feed." not in path:
+            page = (await admin.get(path.format(**ids))).json()
+            assert (len(page) if path == "/users" else page["total_count"]) >= 30, path
