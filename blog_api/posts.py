@@ -1,50 +1,42 @@
-"""Posts: what is written here."""
+"""Posts: what is written here, and how one of them is read."""
 
+import re
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any, cast
 
-from fastapi import APIRouter, Depends, Security
-from sqlalchemy import ColumnElement, Index
-from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm.attributes import flag_modified
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import RedirectResponse, Response
+from sqlalchemy import JSON, ColumnElement, Index, update
+from sqlalchemy.orm import QueryableAttribute, defer
 from sqlmodel import Field, Relationship, SQLModel, and_, col, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
-from blog_api.database import Row, RowRead, SessionDep, is_unique_violation
-from blog_api.errors import (
-    BODY_PROBLEMS,
-    Conflict,
-    Forbidden,
-    NotFound,
-    ServiceUnavailable,
-    ValidationFailed,
-    raises,
-)
+from blog_api.conditional import Versioned, show_version
+from blog_api.database import RowRead, SessionDep
+from blog_api.errors import NotFound, Problem, ServiceUnavailable, ValidationFailed, raises
 from blog_api.fields import (
     SLUG_LENGTH,
     Body,
     Line,
     PathId,
     PathSlug,
+    TagNames,
     Text,
     Time,
     shown_as,
     utc_now,
 )
-from blog_api.paging import Page, Paging, paginate
-from blog_api.slugs import Slug, possible_slugs
-from blog_api.tokens import (
-    READER_PROBLEMS,
-    USER_PROBLEMS,
-    DraftReader,
-    Reader,
-    Writer,
-    get_reader,
-)
-from blog_api.users import User, UserFromPath, UserNotFound
+from blog_api.links import link
+from blog_api.slugs import Slug
+from blog_api.tokens import READER_PROBLEMS, Reader
+from blog_api.users import User
 
 router = APIRouter(tags=["posts"], responses=raises(ServiceUnavailable))
+
+MARKDOWN = "text/markdown"
+QUALITY = re.compile(r"[01](\.\d{0,3})?", re.ASCII)
+LOCATION = {"Location": {"schema": {"type": "string"}}}
 
 
 class PostBase(SQLModel):
@@ -60,6 +52,7 @@ class PostCreate(Body, PostBase):
         description="Left out: now, or as it was. In the future: scheduled. Null: a draft.",
         schema_extra=shown_as("2026-01-31T09:00:00Z"),
     )
+    tags: TagNames = Field(default_factory=list, description="Left out: none, or as they were.")
 
 
 class PostUpdate(Body):
@@ -74,15 +67,22 @@ class PostUpdate(Body):
         description="In the future: scheduled. Null: a draft.",
         schema_extra=shown_as("2026-01-31T09:00:00Z"),
     )
+    tags: TagNames = Field(default_factory=list)
 
 
-class Post(PostBase, Row, table=True):
+class Post(PostBase, Versioned, table=True):
     __tablename__ = "posts"
 
     slug: str = Field(max_length=SLUG_LENGTH, unique=True)
+    content_html: str
     published_at: datetime | None = None
     # An administrator's word: its author may do what they like, it stays hidden.
     taken_down_at: datetime | None = None
+    # As its author writes them; `PostTag` is the index by which posts are found.
+    tags: list[str] = Field(default_factory=list, sa_type=JSON)
+    # Kept by the routes of comments and bookmarks.
+    comment_count: int = 0
+    bookmark_count: int = 0
     user_id: int = Field(foreign_key="users.id", ondelete="CASCADE", index=True)
     user: User = Relationship(sa_relationship_kwargs={"lazy": "joined", "innerjoin": True})
 
@@ -92,6 +92,7 @@ class Post(PostBase, Row, table=True):
 
 
 Index("ix_posts_published_at_id", col(Post.published_at).desc(), col(Post.id).desc())
+Index("ix_posts_updated_at_id", col(Post.updated_at).desc(), col(Post.id).desc())
 
 
 class PostRead(PostBase, RowRead):
@@ -101,10 +102,15 @@ class PostRead(PostBase, RowRead):
     published_at: datetime | None
     user_id: int
     user_name: str
+    tags: list[str]
+    comment_count: int
+    bookmark_count: int
 
 
-class PostPage(Page[PostRead]):
-    """A page of posts, and how many there are on all pages."""
+class PostDetail(PostRead):
+    """A post with its content as HTML that carries no script."""
+
+    content_html: str
 
 
 class OwnPostRead(PostRead):
@@ -113,48 +119,33 @@ class OwnPostRead(PostRead):
     taken_down_at: datetime | None
 
 
-class OwnPostPage(Page[OwnPostRead]):
-    """A page of posts, and how many there are on all pages."""
-
-
 class PostNotFound(NotFound):
     detail = "Post not found"
 
 
-class NotYourPost(Forbidden):
-    detail = "You don't have access to modify this post"
+class PostGone(Problem):
+    status = 410
+    detail = "This post was deleted"
 
 
-OWN_POST_PROBLEMS = (*USER_PROBLEMS, PostNotFound, NotYourPost, ValidationFailed)
+# For options of queries: what SQLModel declares as a string is an attribute to them.
+CONTENT_HTML = cast("QueryableAttribute[str]", Post.content_html)
 
 
 def is_published() -> ColumnElement[bool]:
     return and_(col(Post.published_at) <= utc_now(), col(Post.taken_down_at).is_(None))
 
 
-def published_posts() -> SelectOfScalar[Post]:
-    """What readers see, newest first."""
-    return (
-        select(Post)
-        .where(is_published())
-        .order_by(col(Post.published_at).desc(), col(Post.id).desc())
-    )
-
-
-def own_posts(user: User) -> SelectOfScalar[Post]:
-    """What an author sees, drafts too, the last begun first."""
-    return (
-        select(Post)
-        .where(col(Post.user_id) == user.id)
-        .order_by(col(Post.created_at).desc(), col(Post.id).desc())
-    )
-
-
-def visible_posts(reader: User | None) -> SelectOfScalar[Post]:
+def is_visible(reader: User | None) -> ColumnElement[bool]:
     """What somebody may see by its id or slug: what is published, and what is theirs."""
     if reader is None:
-        return select(Post).where(is_published())
-    return select(Post).where(or_(is_published(), col(Post.user_id) == reader.id))
+        return is_published()
+    return or_(is_published(), col(Post.user_id) == reader.id)
+
+
+def listed_posts() -> SelectOfScalar[Post]:
+    """Posts without their HTML, which no list shows."""
+    return select(Post).options(defer(CONTENT_HTML, raiseload=True))
 
 
 async def find_post(session: AsyncSession, query: SelectOfScalar[Post]) -> Post:
@@ -166,148 +157,115 @@ async def find_post(session: AsyncSession, query: SelectOfScalar[Post]) -> Post:
 
 
 async def get_post(post_id: PathId, reader: Reader, session: SessionDep) -> Post:
-    return await find_post(session, visible_posts(reader).where(col(Post.id) == post_id))
+    return await find_post(session, select(Post).where(col(Post.id) == post_id, is_visible(reader)))
 
 
 async def get_post_by_slug(slug: PathSlug, reader: Reader, session: SessionDep) -> Post:
+    """The post that has or had this slug. Raises PostNotFound and PostGone."""
     is_its_slug = col(Slug.post_id) == col(Post.id)
-    query = visible_posts(reader).join(Slug, is_its_slug).where(col(Slug.slug) == slug)
-    return await find_post(session, query)
+    query = select(Post).join(Slug, is_its_slug).where(col(Slug.slug) == slug)
+    post = (await session.exec(query.where(is_visible(reader)))).first()
+    if post is not None:
+        return post
+    of_deleted = select(Slug).where(col(Slug.slug) == slug, col(Slug.post_id).is_(None))
+    raise PostNotFound if (await session.exec(of_deleted)).first() is None else PostGone
 
 
-async def get_own_post(user: Writer, post_id: PathId, session: SessionDep) -> Post:
-    """The post, locked until the request ends, so that nobody deletes it meanwhile."""
-    query = visible_posts(user).where(col(Post.id) == post_id).with_for_update(of=Post)
-    post = await find_post(session, query)
-    if post.user_id != user.id:
-        raise NotYourPost
-    return post
+def counted(*which: ColumnElement[bool]) -> SelectOfScalar[Post]:
+    """A post, to whose counts something is about to be added.
+
+    Locked until the request ends: whoever changes what belongs to a post comes here first, so
+    that no two wait for each other.
+    """
+    return select(Post).where(*which).with_for_update(of=Post, key_share=True)
+
+
+async def change_counts(
+    session: AsyncSession, ids: SelectOfScalar[int], **counts: ColumnElement[int]
+) -> None:
+    """Change counts of many posts. They are locked one after the other, as by `counted()`."""
+    which = col(Post.id).in_(ids)
+    await session.exec(
+        select(Post.id).where(which).order_by(col(Post.id)).with_for_update(key_share=True)
+    )
+    # What others add to a post is no change of it.
+    values = {**counts, "updated_at": col(Post.updated_at)}
+    await session.exec(
+        update(Post).where(which).values(values).execution_options(synchronize_session=False)
+    )
+
+
+async def get_counted_post(post_id: PathId, reader: Reader, session: SessionDep) -> Post:
+    if reader is not None:
+        # Before the post, as when they leave: what they are about to add refers to them.
+        me = select(User.id).where(col(User.id) == reader.id)
+        await session.exec(me.with_for_update(read=True, key_share=True))
+    return await find_post(session, counted(col(Post.id) == post_id, is_visible(reader)))
 
 
 PostFromPath = Annotated[Post, Depends(get_post)]
 PostFromSlug = Annotated[Post, Depends(get_post_by_slug)]
-OwnPost = Annotated[Post, Depends(get_own_post)]
+CountedPost = Annotated[Post, Depends(get_counted_post)]
 
 
-async def insert_post(session: AsyncSession, post: Post) -> None:
-    """Insert a post under a slug that no post ever had; raises Conflict."""
-    for slug in possible_slugs(post.title):
-        post.slug = slug
-        try:
-            async with session.begin_nested():
-                session.add(post)
-                await session.flush()
-                session.add(Slug(slug=slug, post_id=post.id))
-        except IntegrityError as error:
-            if not is_unique_violation(error):
-                raise
-        else:
-            return
-    raise Conflict
+def quality(accept: str, media_type: str) -> float:
+    """How much a client wants a media type, from 0 to 1 (RFC 9110, 12.5.1)."""
+    wanted = {}
+    for one in accept.lower().split(","):
+        name, *params = (part.strip() for part in one.split(";"))
+        given = next((param[2:] for param in params if param.startswith("q=")), "1")
+        wanted[name] = float(given) if QUALITY.fullmatch(given) else 0.0
+    ranges = (media_type, f"{media_type.partition('/')[0]}/*", "*/*")
+    return next((wanted[name] for name in ranges if name in wanted), 0.0)
 
 
-async def change_post(session: AsyncSession, post: Post, changes: Body) -> Post:
-    """Give a post the fields that were sent."""
-    post.sqlmodel_update(changes.model_dump(exclude_unset=True))
-    # The answer is made before the commit, and it shows the new `updated_at`.
-    await session.flush()
+def present(request: Request, response: Response, post: Post) -> Post | Response:
+    """The post as JSON, or as it was written, by what the client would rather have."""
+    show_version(request, post)
+    headers = {"Vary": "Accept"}
+    accept = ",".join(request.headers.getlist("Accept"))
+    if quality(accept, MARKDOWN) > quality(accept, "application/json"):
+        return Response(post.content, media_type=MARKDOWN, headers=headers)
+    response.headers.update(headers)
     return post
 
 
-def keep_updated_at(post: Post) -> None:
-    """Let the change that is about to be written not be one of the post's text."""
-    flag_modified(post, "updated_at")
-
-
-@router.post(
-    "/posts",
-    status_code=201,
-    response_model=PostRead,
-    responses=raises(*BODY_PROBLEMS, *USER_PROBLEMS),
-)
-async def create_post(new: PostCreate, user: Writer, session: SessionDep) -> Post:
-    """Publish a post, schedule it, or keep it as a draft."""
-    post = Post.model_validate(new, update={"slug": "", "user_id": user.id})
-    post.user = user
-    await insert_post(session, post)
-    return post
-
-
-@router.get(
-    "/posts",
-    response_model=PostPage,
-    responses=raises(*READER_PROBLEMS, ValidationFailed),
-    dependencies=[Security(get_reader)],
-)
-async def list_posts(paging: Paging, session: SessionDep) -> Page[Post]:
-    """List the published posts, newest first."""
-    return await paginate(session, published_posts(), paging)
+READ_PROBLEMS = (*READER_PROBLEMS, PostNotFound, ValidationFailed)
+AS_WRITTEN: dict[int | str, dict[str, Any]] = {
+    200: {"content": {MARKDOWN: {"schema": {"type": "string"}}}}
+}
 
 
 @router.get(
     "/posts/{post_id:int}",
-    response_model=PostRead,
-    responses=raises(*READER_PROBLEMS, PostNotFound, ValidationFailed),
+    response_model=PostDetail,
+    responses=AS_WRITTEN | raises(*READ_PROBLEMS),
 )
-async def read_post(post: PostFromPath) -> Post:
-    """Show a post. One that is not published is shown to its author alone."""
-    return post
+async def read_post(request: Request, response: Response, post: PostFromPath) -> Post | Response:
+    """Show a post. One that is not published is shown to its author alone.
+
+    With `Accept: text/markdown` it is the content, as it was written.
+    """
+    return present(request, response, post)
 
 
 @router.get(
     "/posts/slug/{slug}",
-    response_model=PostRead,
-    responses=raises(*READER_PROBLEMS, PostNotFound, ValidationFailed),
+    response_model=PostDetail,
+    responses=AS_WRITTEN
+    | {308: {"description": "The post has another slug now.", "headers": LOCATION}}
+    | raises(*READ_PROBLEMS, PostGone),
 )
-async def read_post_by_slug(post: PostFromSlug) -> Post:
-    """Show the post with this slug, as by its id."""
-    return post
-
-
-@router.put(
-    "/posts/{post_id:int}",
-    response_model=PostRead,
-    responses=raises(*BODY_PROBLEMS, *OWN_POST_PROBLEMS),
-)
-async def replace_post(new: PostCreate, post: OwnPost, session: SessionDep) -> Post:
-    """Write a post anew. If `published_at` is left out, it stays as it was."""
-    return await change_post(session, post, new)
-
-
-@router.patch(
-    "/posts/{post_id:int}",
-    response_model=PostRead,
-    responses=raises(*BODY_PROBLEMS, *OWN_POST_PROBLEMS),
-)
-async def update_post(changes: PostUpdate, post: OwnPost, session: SessionDep) -> Post:
-    """Change the fields that are sent; leave the others."""
-    return await change_post(session, post, changes)
-
-
-@router.delete(
-    "/posts/{post_id:int}", status_code=204, responses=raises(*OWN_POST_PROBLEMS, Conflict)
-)
-async def delete_post(post: OwnPost, session: SessionDep) -> None:
-    """Delete a post. Its slug goes to no other."""
-    await session.delete(post)
-
-
-@router.get(
-    "/users/{user_id:int}/posts",
-    response_model=PostPage,
-    responses=raises(*READER_PROBLEMS, UserNotFound, ValidationFailed),
-    dependencies=[Security(get_reader)],
-)
-async def list_posts_of_user(user: UserFromPath, paging: Paging, session: SessionDep) -> Page[Post]:
-    """List a user's published posts, newest first."""
-    return await paginate(session, published_posts().where(col(Post.user_id) == user.id), paging)
-
-
-@router.get(
-    "/users/me/posts",
-    response_model=OwnPostPage,
-    responses=raises(*USER_PROBLEMS, ValidationFailed),
-)
-async def list_own_posts(user: DraftReader, paging: Paging, session: SessionDep) -> Page[Post]:
-    """List the posts of the user who asks, drafts too, the last begun first."""
-    return await paginate(session, own_posts(user), paging)
+async def read_post_by_slug(
+    request: Request, response: Response, slug: PathSlug, post: PostFromSlug
+) -> Post | Response:
+    """Show the post with this slug, as by its id. One that it had before leads to it."""
+    if post.slug != slug:
+        query: str = request.url.query
+        # No cache may keep it for good: the post can take its old slug back.
+        return RedirectResponse(
+            link(request, f"/posts/slug/{post.slug}", query),
+            status_code=308,
+            headers={"Cache-Control": "no-cache"},
+        )
+    return present(request, response, post)

@@ -1,5 +1,7 @@
 """Tokens: how a user proves who they are, and what for."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated
@@ -192,8 +194,24 @@ CurrentAccess = Annotated[Access, Security(get_current_access)]
 AccountReader = Annotated[User, Security(get_current_user, scopes=[Scope.users_read])]
 AccountWriter = Annotated[Access, Security(get_current_access, scopes=[Scope.users_write])]
 DraftReader = Annotated[User, Security(get_current_user, scopes=[Scope.posts_read])]
-Writer = Annotated[User, Security(get_current_user, scopes=[Scope.posts_write])]
+Writer = Annotated[Access, Security(get_current_access, scopes=[Scope.posts_write])]
 Admin = Annotated[User, Security(get_current_user, scopes=[Scope.admin])]
+
+
+@asynccontextmanager
+async def released_by(session: AsyncSession, access: Access) -> AsyncIterator[None]:
+    """As `released()`, and what was presented has to be good for something afterwards too.
+
+    Raises InvalidToken and InactiveUser.
+    """
+    async with released(session):
+        yield
+    query = live_tokens().where(col(Token.id) == access.token.id)
+    token = (await session.exec(query.execution_options(populate_existing=True))).first()
+    if token is None:
+        raise InvalidToken
+    if not token.user.is_active:
+        raise InactiveUser
 
 
 async def delete_expired_tokens(session: AsyncSession, user: User) -> None:
@@ -246,10 +264,13 @@ async def verify_password(
 
     Raises TooManyRequests and IncorrectPassword.
     """
-    password_hash = user.password_hash
+    password_hash, account = user.password_hash, user.email_key
+    if password_hash is None or account is None:
+        # Imported, and not given any yet.
+        raise IncorrectPassword
     async with released(session):
         is_right, _ = await guard.verify(
-            password.get_secret_value(), password_hash, account=user.email_key
+            password.get_secret_value(), password_hash, account=account
         )
     if not is_right:
         raise IncorrectPassword

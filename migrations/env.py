@@ -24,10 +24,16 @@ def render_item(kind: str, item: Any, autogen: AutogenContext) -> str | Literal[
     return False
 
 
+def is_declared(name: str | None, kind: str, _parents: object) -> bool:
+    """Whether the code declares such a thing; the tables of search are SQL of their own."""
+    return not (kind == "table" and name is not None and name.startswith("post_search"))
+
+
 def run(connection: Connection) -> None:
     context.configure(
         connection=connection,
         target_metadata=Base.metadata,
+        include_name=is_declared,
         # SQLite cannot alter a column: batch mode copies the table.
         render_as_batch=connection.dialect.name == "sqlite",
         render_item=render_item,

@@ -21,7 +21,41 @@ from blog_api.migrating import (
     migration_connection,
 )
 from blog_api.posts import Post
-from tests.conftest import FLOOR, PASSWORD, client_of, make_settings, running, sign_up
+from blog_api.security import Passwords
+from blog_api.settings import Settings
+from tests.conftest import FLOOR, PASSWORD, client_of, log_in, make_settings, running, sign_up
+
+# Before there were tags, comments and a search; and at first.
+BEFORE_SEARCH = "7d0c5e1f9a24"
+FIRST = "53fe22308b68"
+
+
+async def execute(settings: Settings, *statements: str, **values: object) -> None:
+    """Change rows behind the service's back; each statement takes what it names."""
+    async with migration_connection(settings) as connection:
+        for statement in statements:
+            clause = text(statement)
+            taken = clause.compile().params.keys()
+            await connection.execute(clause, {name: values[name] for name in taken})
+
+
+async def go_down(settings: Settings, revision: str) -> None:
+    async with migration_connection(settings) as connection:
+        await connection.run_sync(
+            lambda connection: command.downgrade(alembic_config(connection), revision)
+        )
+
+
+async def go_up(settings: Settings, revision: str) -> None:
+    async with migration_connection(settings) as connection:
+        await connection.run_sync(
+            lambda connection: command.upgrade(alembic_config(connection), revision)
+        )
+
+
+async def go_down_and_up(settings: Settings) -> None:
+    await go_down(settings, BEFORE_SEARCH)
+    await migrate(settings)
 
 
 async def test_migrations_go_up_and_down_and_build_what_the_code_declares(empty_url: URL):
@@ -88,11 +122,7 @@ async def test_going_down_and_up_again_gives_nobody_more(empty_url: URL):
         async with app.state.database.session(writes=True) as session:
             (await session.exec(select(Post))).one().taken_down_at = utc_now()
 
-    def go_down(connection: Connection) -> None:
-        command.downgrade(alembic_config(connection), "53fe22308b68")
-
-    async with migration_connection(settings) as connection:
-        await connection.run_sync(go_down)
+    await go_down(settings, FIRST)
     await migrate(settings)
 
     async with running(settings) as app, client_of(app) as other:
@@ -145,5 +175,155 @@ async def test_no_table_of_sqlite_gives_an_id_twice(tmp_path: Path):
         found = await connection.execute(text("SELECT name, sql FROM sqlite_master"))
         sql = {name: text for name, text in found if text}
 
-    for table in Base.metadata.sorted_tables:
-        assert "AUTOINCREMENT" in sql[table.name], table.name
+    with_id = [table.name for table in Base.metadata.sorted_tables if "id" in table.columns]
+    assert len(with_id) > 5
+    for name in with_id:
+        assert "AUTOINCREMENT" in sql[name], name
+
+
+async def test_posts_of_before_are_shown_and_found(empty_url: URL):
+    settings = make_settings(database_url=empty_url, **FLOOR)
+    await go_up(settings, BEFORE_SEARCH)
+    await execute(
+        settings,
+        """
+        INSERT INTO users (created_at, updated_at, email, name, email_key, password_hash,
+                           is_active, is_admin)
+        VALUES ('2020-01-01 00:00:00.000000', '2020-01-01 00:00:00.000000', 'ann@example.com',
+                'Ann', 'ann@example.com', :hash, TRUE, FALSE)
+        """,
+        """
+        INSERT INTO posts (created_at, updated_at, title, content, slug, published_at, user_id)
+        SELECT created_at, updated_at, 'Привет, мир', :content, 'privet-mir', created_at, id
+        FROM users
+        """,
+        """
+        INSERT INTO slugs (created_at, updated_at, slug, post_id)
+        SELECT created_at, updated_at, slug, id FROM posts
+        """,
+        hash=await Passwords(settings).hash(PASSWORD),
+        content="*Unquoted* <b>R&D</b>",
+    )
+
+    await migrate(settings)
+
+    async with running(settings) as app, client_of(app) as ann:
+        await log_in(ann, "ann@example.com", "posts:write")
+        post = (await ann.get("/posts/slug/privet-mir")).json()
+        assert post["content_html"] == "<pre>*Unquoted* &lt;b&gt;R&amp;D&lt;/b&gt;</pre>"
+        assert (post["tags"], post["comment_count"], post["bookmark_count"]) == ([], 0, 0)
+
+        async def found(q: str) -> int:
+            count: int = (await ann.get("/posts", params={"q": q})).json()["total_count"]
+            return count
+
+        assert [await found(q) for q in ("привет", "unquoted", "moon")] == [1, 1, 0]
+        path = f"/posts/{post['id']}"
+        patched = await ann.patch(path, json={"content": "*Moon*", "tags": ["sky"]})
+        assert patched.status_code == 200
+        shown = (await ann.get(path)).json()
+        assert shown["content_html"] == "<p><em>Moon</em></p>\n"
+        assert [await found(q) for q in ("привет", "unquoted", "moon", "sky")] == [1, 0, 1, 1]
+        assert (await ann.delete(path)).status_code == 204
+        assert [await found(q) for q in ("привет", "moon", "sky")] == [0, 0, 0]
+
+
+async def test_the_search_goes_on_after_going_down_and_up_again(empty_url: URL):
+    settings = make_settings(database_url=empty_url, **FLOOR)
+    await migrate(settings)
+    async with running(settings) as app, client_of(app) as ann:
+        await sign_up(ann, "Ann")
+        old = (await ann.post("/posts", json={"title": "Old", "content": "Moon"})).json()["id"]
+
+    await go_down_and_up(settings)
+
+    async with running(settings) as app, client_of(app) as client:
+        client.headers = ann.headers
+        post = (await client.post("/posts", json={"title": "New", "content": "Sun"})).json()
+        await client.patch(f"/posts/{post['id']}", json={"content": "Star"})
+        found = {
+            q: [one["id"] for one in (await client.get(f"/posts?q={q}")).json()["results"]]
+            for q in ("moon", "sun", "star")
+        }
+        await client.delete(f"/posts/{old}")
+    assert found == {"moon": [old], "sun": [], "star": [post["id"]]}
+    if settings.is_sqlite:
+        # Fails where the index does not hold what the posts have.
+        await execute(
+            settings, "INSERT INTO post_search (post_search, rank) VALUES ('integrity-check', 1)"
+        )
+
+
+async def test_the_triggers_of_sqlite_come_and_go_with_the_search(tmp_path: Path):
+    file = tmp_path / "blog.db"
+    settings = make_settings(database_url=make_url(f"sqlite+aiosqlite:///{file}"), **FLOOR)
+
+    def of_search() -> list[str]:
+        query = "SELECT name FROM sqlite_master WHERE type IN ('table', 'trigger')"
+        with closing(sqlite3.connect(file)) as connection:
+            names = [name for (name,) in connection.execute(query)]
+        return sorted(name for name in names if name.startswith("post_search"))
+
+    await migrate(settings)
+    first = of_search()
+    await go_down(settings, BEFORE_SEARCH)
+    without = of_search()
+    await migrate(settings)
+
+    assert {"post_search_insert", "post_search_update", "post_search_delete"} < set(first)
+    assert without == []
+    assert of_search() == first
+
+
+async def test_no_id_of_a_user_is_given_again_after_going_down_and_up(empty_url: URL):
+    settings = make_settings(database_url=empty_url, **FLOOR)
+    await migrate(settings)
+    ids = []
+
+    for name in ("Ann", "Bob", "Carl"):
+        async with running(settings) as app, client_of(app) as client:
+            await sign_up(client, name)
+            ids.append((await client.get("/users/me")).json()["id"])
+            await client.request("DELETE", "/users/me", json={"current_password": PASSWORD})
+            assert (await client.get("/users")).status_code == 401
+        await go_down_and_up(settings)
+
+    assert ids[0] < ids[1] < ids[2]
+
+
+async def test_who_stays_keeps_their_id_and_everything_of_theirs(empty_url: URL):
+    settings = make_settings(database_url=empty_url, **FLOOR)
+    await migrate(settings)
+    paths = ("/users/me", "/users/me/posts", "/users")
+    async with running(settings) as app, client_of(app) as ann:
+        await sign_up(ann, "Ann")
+        await ann.post("/posts", json={"title": "Hello", "content": "World"})
+        before = [(await ann.get(path)).json() for path in paths]
+
+    await go_down_and_up(settings)
+
+    async with running(settings) as app, client_of(app) as client:
+        client.headers = ann.headers
+        assert [(await client.get(path)).json() for path in paths] == before
+
+
+async def test_imported_users_go_down_and_up(empty_url: URL):
+    settings = make_settings(database_url=empty_url, **FLOOR)
+    await migrate(settings)
+    insert = """
+        INSERT INTO users (created_at, updated_at, name, import_key, is_active, is_admin)
+        VALUES ('2020-01-01 00:00:00.000000', '2020-01-01 00:00:00.000000', :name, :key,
+                TRUE, FALSE)
+        """
+    for name in ("Ann", "Bob"):
+        await execute(settings, insert, name=name, key=f"{name}'s key")
+
+    await go_down_and_up(settings)
+
+    async with running(settings) as app, client_of(app) as client:
+        users = (await client.get("/users")).json()
+        assert [user["name"] for user in users] == ["Ann", "Bob"]
+        for user in users:
+            for password in ("!", PASSWORD):
+                form = {"username": f"imported-{user['id']}@invalid", "password": password}
+                assert (await client.post("/auth", data=form)).status_code == 400

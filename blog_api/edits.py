@@ -1,0 +1,208 @@
+"""Edits: how authors write, change and delete their posts."""
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+from sqlalchemy import update
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlmodel.sql.expression import SelectOfScalar
+
+from blog_api.conditional import (
+    Precondition,
+    PreconditionDep,
+    PreconditionFailed,
+    revise,
+    show_version,
+)
+from blog_api.database import Database, SessionDep, attempt, in_batches
+from blog_api.errors import (
+    BODY_PROBLEMS,
+    Conflict,
+    Forbidden,
+    ServiceUnavailable,
+    ValidationFailed,
+    raises,
+)
+from blog_api.fields import Body, PathId
+from blog_api.posts import (
+    Post,
+    PostCreate,
+    PostNotFound,
+    PostRead,
+    PostUpdate,
+    find_post,
+    is_visible,
+)
+from blog_api.rendering import Renderer, RendererDep
+from blog_api.slugs import Slug, SlugTaken, claim_slug, possible_slugs, slug_of
+from blog_api.tags import set_tags
+from blog_api.tokens import USER_PROBLEMS, Access, Writer, released_by
+
+router = APIRouter(tags=["posts"], responses=raises(ServiceUnavailable))
+
+
+class NotYourPost(Forbidden):
+    detail = "You don't have access to modify this post"
+
+
+OWN_POST_PROBLEMS = (
+    *USER_PROBLEMS,
+    PostNotFound,
+    NotYourPost,
+    PreconditionFailed,
+    ValidationFailed,
+)
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A change that an author is about to make to a post."""
+
+    session: AsyncSession
+    access: Access
+    post_id: int
+    precondition: Precondition
+    renderer: Renderer
+
+    async def find(self) -> Post:
+        """The post, locked until the request ends, so that nobody deletes it meanwhile.
+
+        Raises PostNotFound, NotYourPost and PreconditionFailed.
+        """
+        user = self.access.user
+        query = select(Post).where(col(Post.id) == self.post_id, is_visible(user))
+        post = await find_post(
+            self.session,
+            query.with_for_update(of=Post).execution_options(populate_existing=True),
+        )
+        if post.user_id != user.id:
+            raise NotYourPost
+        self.precondition.check(post)
+        return post
+
+    async def apply(self, changes: Body) -> Post:
+        """The post with the fields that were sent."""
+        post = await self.find()
+        values = changes.model_dump(exclude_unset=True)
+        if values.get("content", post.content) != post.content:
+            async with released_by(self.session, self.access):
+                values["content_html"] = await self.renderer.render(
+                    values["content"], owner=self.access.user.id
+                )
+            # Whatever became of it meanwhile.
+            post = await self.find()
+        title = values.get("title", post.title)
+        if slug_of(title) != slug_of(post.title):
+            values["slug"] = await claim_slug(self.session, post.id, title)
+        if values.get("tags", post.tags) != post.tags:
+            await set_tags(self.session, post.id, values["tags"])
+        await revise(self.session, post, values)
+        return post
+
+
+async def get_edit(
+    access: Writer,
+    post_id: PathId,
+    precondition: PreconditionDep,
+    session: SessionDep,
+    renderer: RendererDep,
+) -> Edit:
+    return Edit(session, access, post_id, precondition, renderer)
+
+
+EditDep = Annotated[Edit, Depends(get_edit)]
+
+
+async def insert_post(session: AsyncSession, post: Post, slugs: Iterable[str]) -> None:
+    """Insert a post under the first of these slugs that no post ever had; raises Conflict."""
+    for slug in slugs:
+        post.slug = slug
+        with suppress(SlugTaken):
+            async with attempt(session, or_raise=SlugTaken):
+                session.add(post)
+                await session.flush()
+                session.add(Slug(slug=slug, post_id=post.id))
+            await set_tags(session, post.id, post.tags)
+            return
+    raise Conflict
+
+
+async def render_anew(
+    database: Database, renderer: Renderer, query: SelectOfScalar[Post]
+) -> AsyncIterator[bool]:
+    """For each of these posts, whether its HTML is another one now.
+
+    That is no change of the post: version and `updated_at` stay.
+    """
+    async for posts in in_batches(database, query, Post):
+        html = await renderer.render_all([post.content for post in posts])
+        async with database.session(writes=True) as session:
+            for post, content_html in zip(posts, html, strict=True):
+                is_new = content_html != post.content_html
+                if is_new:
+                    # Whoever changed the content meanwhile has rendered that.
+                    is_same = (col(Post.id) == post.id, col(Post.version) == post.version)
+                    values = {"content_html": content_html, "updated_at": col(Post.updated_at)}
+                    await session.exec(update(Post).where(*is_same).values(values))
+                yield is_new
+
+
+@router.post(
+    "/posts",
+    status_code=201,
+    response_model=PostRead,
+    responses=raises(*BODY_PROBLEMS, *USER_PROBLEMS),
+)
+async def create_post(
+    new: PostCreate, access: Writer, session: SessionDep, renderer: RendererDep, request: Request
+) -> Post:
+    """Publish a post, schedule it, or keep it as a draft."""
+    async with released_by(session, access):
+        content_html = await renderer.render(new.content, owner=access.user.id)
+    user = access.user
+    post = Post.model_validate(
+        new, update={"slug": "", "content_html": content_html, "user_id": user.id}
+    )
+    post.user = user
+    await insert_post(session, post, possible_slugs(post.title))
+    show_version(request, post)
+    return post
+
+
+@router.put(
+    "/posts/{post_id:int}",
+    response_model=PostRead,
+    responses=raises(*BODY_PROBLEMS, *OWN_POST_PROBLEMS),
+)
+async def replace_post(new: PostCreate, edit: EditDep, request: Request) -> Post:
+    """Write a post anew. If `published_at` or `tags` are left out, they stay as they were.
+
+    With another title it can get another slug; the old one leads to it.
+    """
+    post = await edit.apply(new)
+    show_version(request, post)
+    return post
+
+
+@router.patch(
+    "/posts/{post_id:int}",
+    response_model=PostRead,
+    responses=raises(*BODY_PROBLEMS, *OWN_POST_PROBLEMS),
+)
+async def update_post(changes: PostUpdate, edit: EditDep, request: Request) -> Post:
+    """Change the fields that are sent; leave the others."""
+    post = await edit.apply(changes)
+    show_version(request, post)
+    return post
+
+
+@router.delete(
+    "/posts/{post_id:int}", status_code=204, responses=raises(*OWN_POST_PROBLEMS, Conflict)
+)
+async def delete_post(edit: EditDep, session: SessionDep) -> None:
+    """Delete a post, with its comments. Its slugs go to no other."""
+    await session.delete(await edit.find())

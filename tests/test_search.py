@@ -1,0 +1,387 @@
+"""Search: posts by the words that they have."""
+
+import itertools
+import random
+import re
+import string
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from anyio import fail_after
+from httpx import AsyncClient
+
+from tests.conftest import PASSWORD, TEST_DATABASE_URL, publish
+
+# Of SQLite's index: it knows beginnings of words, and Postgres knows their forms too.
+
+ON_POSTGRES = TEST_DATABASE_URL is not None
+
+
+async def search(client: AsyncClient, q: str, path: str = "/posts", **query: str) -> list[str]:
+    """The titles of what is found."""
+    response = await client.get(path, params={"q": q, "size": "100", **query})
+    assert response.status_code == 200, response.text
+    page = response.json()
+    assert page["total_count"] == len(page["results"])
+    return [post["title"] for post in page["results"]]
+
+
+async def snippet(client: AsyncClient, q: str) -> str:
+    """The snippet of the one post that is found."""
+    (post,) = (await client.get("/posts", params={"q": q})).json()["results"]
+    found: str = post["snippet"]
+    return found
+
+
+def unmarked(text: str) -> str:
+    return re.sub("</?mark>", "", text)
+
+
+async def test_a_post_is_found_by_words_of_its_title_tags_and_content(ann: AsyncClient):
+    await publish(ann, title="One two", content="Three *four*.", tags=["Five", "six seven"])
+    await publish(ann, title="Other", content="Nothing of it", tags=["else"])
+
+    for q in ("one", "TWO", "three", "four", "five", "seven", "one seven four", "two, FIVE!"):
+        assert await search(ann, q) == ["One two"], q
+    for q in ("eight", "one eight", "one nothing", "four else"):
+        assert await search(ann, q) == [], q
+    # One letter begins too many words.
+    assert await search(ann, "o") == await search(ann, "o*") == []
+
+
+async def test_a_post_that_is_found_is_shown_as_in_a_list_with_a_snippet(
+    ann: AsyncClient, anonymous: AsyncClient
+):
+    post = await publish(ann, tags=["Python"])
+
+    found = (await anonymous.get("/posts?q=world")).json()
+    listed = (await anonymous.get("/posts")).json()
+
+    assert found == {
+        "total_count": 1,
+        "results": [post | {"snippet": "<mark>World</mark>"}],
+        "next_cursor": None,
+    }
+    assert listed["results"] == [post]
+
+
+async def test_case_makes_no_difference_in_any_script(ann: AsyncClient):
+    await publish(ann, title="Привет, МИР", content="ÉCOLE straße")
+
+    for q in ("привет", "ПРИВЕТ", "мир", "école", "École", "STRASSE", "straße"):
+        expected = [] if q == "STRASSE" else ["Привет, МИР"]
+        assert await search(ann, q) == expected, q
+
+
+NASTY = (
+    "async await", "c++", "it's", '"error handling"', "зависимости", "%", "'", '"', "*", "AND",
+    "OR", "NOT", "NEAR(", "NEAR(a b)", "a:b", "title:hello", "^", "^hello", "-hello", "!", "!!",
+    "hello & | !", "hello <-> world", "<0>", ":*", "hello:*A", "(", ")", "(()", "\\", "\\'", "''",
+    "'';--", '""', '"""', '"hello', 'hello"', '"\'"', "hello*", "{title} : hello", "post_search",
+    "foo-bar", "a_b", "_", "__", "user@example.com", "https://example.com/a?b=c#d", "/usr/bin",
+    "<b>hello</b>", "&amp;", "1.5", "-1", "1e10", "🎉", "🎉🎉 🚀", "👩‍👩‍👧", "\x00", "a\x00b",
+    "\x01\x02\x03", "\ufffd", "\uffff", "\u202e", "\u0301", "e\u0301", "İ", "ﬁ", "ß", "日本語",
+    "नमस्ते", "ابحث", "٣", "½", "a" * 1000, "ж" * 1000, "日" * 1000, "\U0001d54f" * 1000,
+    "a " * 500, '"' * 1000, "* " * 500, '"a" ' * 250, "a-" * 500, "a:" * 500, "🎉" * 1000,
+    " ".join(string.ascii_lowercase), "the", "и в на", "hello the", '"the"', '"to be or not to be"',
+)  # fmt: skip
+
+
+async def test_nothing_that_is_looked_for_is_an_error(ann: AsyncClient):
+    # It has all of it, so that snippets are made too.
+    text = re.sub("[\x00-\x08\ufffe\uffff]", "", "\n".join(NASTY))
+    await publish(ann, content=f"{text}\n{text[::-1]}")
+
+    for q in NASTY:
+        response = await ann.get("/posts", params={"q": q})
+        assert response.status_code == 200, ascii(q)
+    for q in NASTY[::5]:
+        assert (await ann.get("/feed.json", params={"q": q})).status_code == 200, ascii(q)
+
+
+async def test_neither_are_any_bytes(ann: AsyncClient):
+    await publish(ann)
+    chance = random.Random(5)
+
+    for _ in range(10):
+        response = await ann.get(f"/posts?q={quote(chance.randbytes(200))}")
+        assert response.status_code == 200
+    # And any characters, which more often are words.
+    for _ in range(10):
+        q = "".join(chr(chance.choice((chance.randrange(32, 0x600), 34, 32))) for _ in range(99))
+        assert (await ann.get("/posts", params={"q": q})).status_code == 200, ascii(q)
+
+
+@pytest.mark.parametrize("path", ["/posts", "/users/me/feed", "/feed.json"])
+async def test_who_looks_for_too_much_is_told_so(ann: AsyncClient, path: str):
+    assert (await ann.get(path, params={"q": "a" * 1000})).status_code == 200
+    assert (await ann.get(path, params={"q": "a" * 1001})).status_code == 422
+
+
+@pytest.mark.parametrize("q", ["", " ", "\t\n"])
+async def test_who_looks_for_nothing_sees_all(ann: AsyncClient, q: str):
+    post = await publish(ann)
+
+    page = (await ann.get("/posts", params={"q": q})).json()
+
+    assert page["results"] == [post]
+    assert page["total_count"] == 1
+
+
+async def test_what_is_no_word_is_nowhere(ann: AsyncClient):
+    await publish(ann, content="? ! 🎉")
+
+    for q in ("?", "!", "🎉", "...", '""', "_"):
+        assert await search(ann, q) == [], q
+
+
+async def test_the_first_twenty_words_count(ann: AsyncClient):
+    words = [f"word{number}" for number in range(20)]
+    await publish(ann, content=" ".join(words))
+
+    assert await search(ann, " ".join([*words, "nowhere"])) == ["Hello"]
+    assert await search(ann, " ".join([*words[1:], "nowhere"])) == []
+
+
+async def test_the_beginning_of_a_word_is_enough(ann: AsyncClient):
+    await publish(ann, title="Dependencies", content="Зависимости и обработка ошибок")
+
+    for q in ("depend", "DEP", "за", "завис", "обработ завис"):
+        assert await search(ann, q) == ["Dependencies"], q
+    # One letter begins too many; the middle of a word begins none.
+    for q in ("d", "з", "pendencies", "висимости"):
+        assert await search(ann, q) == [], q
+
+
+async def test_in_quotation_marks_words_stand_side_by_side(ann: AsyncClient):
+    await publish(ann, title="Together", content="All about error handling in Rust.")
+    await publish(ann, title="Apart", content="Handling of an error, in Rust.")
+
+    assert sorted(await search(ann, "error handling")) == ["Apart", "Together"]
+    assert await search(ann, '"error handling"') == ["Together"]
+    assert await search(ann, '"ERROR  Handling" rust') == ["Together"]
+    assert await search(ann, '"handling error"') == []
+    assert sorted(await search(ann, '"in Rust"')) == ["Apart", "Together"]
+    # The last word too is a whole one.
+    assert await search(ann, '"error hand"') == []
+
+
+async def test_words_joined_by_a_sign_stand_side_by_side(ann: AsyncClient):
+    await publish(
+        ann,
+        title="Code",
+        content="`docs.rs/serde`, user@example.com, it's C++17, foo-bar, snake_case, a<b>c, x:y",
+    )
+    await publish(ann, title="Other", content="serde rs docs; bar foo; case snake; s it")
+
+    for q in (
+        "serde", "docs.rs/serde", "rs/serde", "example", "user@example.com", "it's", "C++17",
+        "foo-bar", "bar", "snake_case", "case", "x:y",
+    ):  # fmt: skip
+        assert "Code" in await search(ann, q), q
+    for q in ("docs.rs/serde", "user@example.com", "it's", "foo-bar", "snake_case"):
+        assert await search(ann, q) == ["Code"], q
+
+
+async def test_other_forms_of_a_word_are_found_on_postgres_alone(ann: AsyncClient):
+    await publish(ann, title="Russian", content="Зависимости проекта, обработка ошибок")
+    await publish(ann, title="English", content="Errors were handled; running dependencies")
+
+    for q in ("зависимостей", "зависимость", "проектов", "обработке ошибок"):
+        assert await search(ann, q) == (["Russian"] if ON_POSTGRES else []), q
+    for q in ("handling errors", "run dependency"):
+        assert await search(ann, q) == (["English"] if ON_POSTGRES else []), q
+    # What has their beginning is found on both.
+    assert await search(ann, "зависим") == ["Russian"]
+    assert await search(ann, "error") == ["English"]
+
+
+async def test_words_that_say_little_are_no_obstacle(ann: AsyncClient):
+    await publish(ann, content="To be or not to be, that is the question")
+
+    for q in ("the question", "question the", "to be", "the"):
+        assert await search(ann, q) == ["Hello"], q
+
+
+async def test_a_title_counts_more_than_tags_and_those_more_than_a_content(ann: AsyncClient):
+    text = "Something of about the same length as the others have"
+    await publish(ann, title="Moon in the title", content=text)
+    await publish(ann, title="Nothing in this one", content=text, tags=["moon"])
+    await publish(ann, title="Nothing in that one", content=f"moon {text}")
+    await publish(ann, title="Nothing at all", content=text)
+
+    assert await search(ann, "moon") == [
+        "Moon in the title", "Nothing in this one", "Nothing in that one",
+    ]  # fmt: skip
+
+
+async def test_what_is_found_equally_well_comes_newest_first(ann: AsyncClient):
+    for _ in range(3):
+        await publish(ann)
+
+    ids = [post["id"] for post in (await ann.get("/posts?q=hello")).json()["results"]]
+
+    assert ids == sorted(ids, reverse=True)
+    assert len(ids) == 3
+
+
+async def test_a_snippet_is_html_that_carries_nothing_but_marks(ann: AsyncClient):
+    await publish(
+        ann, content='<script>alert("moon")</script> <mark>sun</mark> & &lt;b&gt; <b>star</b>'
+    )
+
+    for q in ("moon", "sun", "star", "script", "mark", "hello", "alert moon"):
+        found = await snippet(ann, q)
+        assert not re.search("<(?!/?mark>)", found), found
+        assert re.fullmatch(r"([^<]*<mark>[^<]+</mark>)*[^<]*", found), found
+    assert "<mark>moon</mark>" in await snippet(ann, "moon")
+    assert "&lt;mark&gt;<mark>sun</mark>&lt;/mark&gt;" in await snippet(ann, "sun")
+    assert "<mark>script</mark>&gt;" in await snippet(ann, "script")
+    assert "&amp; &amp;lt;b&amp;gt;" in await snippet(ann, "star")
+
+
+async def test_a_snippet_shows_the_part_where_the_words_stand(ann: AsyncClient):
+    around = " ".join(["padding"] * 500)
+    await publish(ann, content=f"{around} over the moon and\nfar away {around}")
+
+    found = await snippet(ann, "moon")
+
+    assert "the <mark>moon</mark> and" in found
+    assert len(found) < 500
+    # Where the title alone has them, it is the beginning.
+    assert unmarked(await snippet(ann, "hello")).startswith("padding padding")
+
+
+async def test_hidden_posts_are_never_found_nor_counted(
+    ann: AsyncClient, bob: AsyncClient, admin: AsyncClient
+):
+    await publish(ann, title="draft", content="moon", published_at=None)
+    await publish(ann, title="scheduled", content="moon", published_at="2999-01-01T00:00:00Z")
+    down = await publish(ann, title="down", content="moon")
+    gone = await publish(ann, title="gone", content="moon")
+    hidden = await publish(ann, title="hidden", content="moon")
+    await publish(ann, title="shown", content="moon")
+    await admin.put(f"/admin/posts/{down['id']}/takedown")
+    await ann.delete(f"/posts/{gone['id']}")
+    await ann.patch(f"/posts/{hidden['id']}", json={"published_at": None})
+
+    for client in (ann, bob, admin):
+        assert await search(client, "moon") == ["shown"]
+        assert await search(client, "moon", sort="published_at") == ["shown"]
+        for q in ("draft", "scheduled", "down", "gone", "hidden"):
+            assert await search(client, q) == [], q
+    feed = (await ann.get("/feed.json?q=moon")).json()
+    assert [item["title"] for item in feed["items"]] == ["shown"]
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+async def test_a_post_is_found_by_what_it_has_today(ann: AsyncClient, method: str):
+    post = await publish(ann, title="Old title", content="old content", tags=["old-tag"])
+
+    body = {"title": "Moon", "content": "sun", "tags": ["star"]}
+    await ann.request(method, f"/posts/{post['id']}", json=body)
+
+    for q in ("old", "title", "content", "tag"):
+        assert await search(ann, q) == [], q
+    for q in ("moon", "sun", "star", "moon sun star"):
+        assert await search(ann, q) == ["Moon"], q
+
+
+async def test_a_deleted_post_is_found_no_more(ann: AsyncClient, bob: AsyncClient):
+    post = await publish(ann)
+    await publish(bob)
+
+    await ann.delete(f"/posts/{post['id']}")
+    after_one = await search(bob, "world")
+    await bob.request("DELETE", "/users/me", json={"current_password": PASSWORD})
+
+    assert after_one == ["Hello"]
+    assert await search(ann, "world") == []
+
+
+async def test_filters_and_orders_combine_with_a_search(ann: AsyncClient, bob: AsyncClient):
+    for number, (author, tag, word) in enumerate(
+        ((ann, "x", "moon"), (bob, "x", "moon"), (ann, "y", "moon"), (ann, "x", "sun")), start=1
+    ):
+        at = f"2020-01-0{number}T00:00:00Z"
+        post = await publish(author, title=str(number), content=word, tags=[tag], published_at=at)
+    ann_id = str(post["user_id"])
+
+    assert sorted(await search(ann, "moon")) == ["1", "2", "3"]
+    assert await search(ann, "moon", sort="-published_at") == ["3", "2", "1"]
+    assert await search(ann, "moon", sort="published_at") == ["1", "2", "3"]
+    assert await search(ann, "moon", sort="-published_at", tag="X") == ["2", "1"]
+    assert await search(ann, "moon", tag="x", author=ann_id) == ["1"]
+    assert await search(ann, "moon", since="2020-01-03T00:00:00Z") == ["3"]
+    assert await search(ann, "sun", until="2020-01-04T00:00:00Z") == []
+    assert sorted(await search(ann, "moon", f"/users/{ann_id}/posts")) == ["1", "3"]
+    await bob.put(f"/users/me/following/{ann_id}")
+    assert sorted(await search(bob, "moon", "/users/me/feed")) == ["1", "3"]
+
+
+@pytest.mark.parametrize("sort", ["-published_at", "published_at", "-updated_at", "updated_at"])
+async def test_a_sorted_search_has_cursors(ann: AsyncClient, sort: str):
+    for number in range(5):
+        await publish(ann, title=str(number), content="moon", tags=["x"])
+        await publish(ann, title="no", content="sun", tags=["x"])
+        await publish(ann, title="no", content="moon", tags=["y"])
+    query = {"q": "moon", "tag": "X", "sort": sort, "size": "2"}
+
+    pages: list[dict[str, Any]] = [(await ann.get("/posts", params=query)).json()]
+    while pages[-1]["next_cursor"]:
+        more = query | {"cursor": pages[-1]["next_cursor"]}
+        pages.append((await ann.get("/posts", params=more)).json())
+
+    titles = [post["title"] for page in pages for post in page["results"]]
+    assert titles == (["4", "3", "2", "1", "0"] if sort[0] == "-" else ["0", "1", "2", "3", "4"])
+    assert {page["total_count"] for page in pages} == {5}
+    assert {post["snippet"] for page in pages for post in page["results"]} == {"<mark>moon</mark>"}
+
+
+async def test_the_best_come_page_by_page_and_by_no_cursor(ann: AsyncClient):
+    for _ in range(5):
+        await publish(ann)
+    sorted_page = (await ann.get("/posts?sort=-published_at&size=2")).json()
+
+    pages = [(await ann.get(f"/posts?q=hello&size=2&page={page}")).json() for page in (1, 2, 3)]
+    refused = await ann.get(f"/posts?q=hello&cursor={sorted_page['next_cursor']}")
+
+    ids = [post["id"] for page in pages for post in page["results"]]
+    assert len(set(ids)) == len(ids) == 5
+    assert {page["next_cursor"] for page in pages} == {None}
+    assert refused.status_code == 422
+    assert refused.json()["errors"][0]["loc"] == ["query", "cursor"]
+
+
+@pytest.mark.parametrize("letters", [string.ascii_lowercase, "абвгдежзиклмнопрстуфхцчшщ"])
+async def test_a_text_of_nothing_but_different_words_is_kept_and_found(
+    ann: AsyncClient, letters: str
+):
+    """More words than an index of Postgres holds: it has as many as fit."""
+    words = map("".join, itertools.product(letters, repeat=5))
+    content = " ".join(itertools.islice(words, 500_000 // 6))
+
+    post = await publish(ann, title="Long", content=content)
+
+    assert (await ann.get(f"/posts/{post['id']}")).json()["content"] == content
+    assert await search(ann, content[:17]) == ["Long"]
+    assert await search(ann, f'"{content[:17]}"') == ["Long"]
+    assert await search(ann, "long") == ["Long"]
+    assert f"<mark>{content[:5]}</mark>" in await snippet(ann, content[:5])
+
+
+async def test_a_word_that_is_too_long_for_an_index_is_no_obstacle(ann: AsyncClient):
+    await publish(ann, content=f"{'ж' * 100_000} moon {'日' * 5000}")
+
+    assert await search(ann, "moon") == ["Hello"]
+    assert "<mark>moon</mark>" in await snippet(ann, "moon")
+
+
+async def test_a_text_of_one_word_over_and_over_is_found_in_no_time(ann: AsyncClient):
+    """Both databases' own snippets take minutes for it, and the memory of the machine."""
+    await publish(ann, content="ab " * 166_000)
+
+    for q in ("ab", "ab ab", '"ab ab"', "ab-ab", '"ab ab ab" ab ab', "ab " * 20):
+        with fail_after(4):
+            assert "<mark>ab" in await snippet(ann, q), q

@@ -1,0 +1,182 @@
+"""Slugs follow titles; an old one leads to the post; none goes to another."""
+
+import re
+
+import pytest
+from httpx import AsyncClient
+
+from tests.conftest import CHEAP, PASSWORD, client_of, make_settings, publish, running, sign_up
+
+
+async def rename(client: AsyncClient, post: dict[str, object], title: str) -> str:
+    """The slug that a post has after it gets this title."""
+    response = await client.patch(f"/posts/{post['id']}", json={"title": title})
+    assert response.status_code == 200, response.text
+    slug: str = response.json()["slug"]
+    return slug
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+async def test_a_slug_follows_the_title(ann: AsyncClient, anonymous: AsyncClient, method: str):
+    post = await publish(ann)
+
+    body = {"title": "Bye, Moon", "content": "World"}
+    changed = (await ann.request(method, f"/posts/{post['id']}", json=body)).json()
+
+    shown = await anonymous.get("/posts/slug/bye-moon")
+    old = await anonymous.get("/posts/slug/hello")
+    assert changed["slug"] == shown.json()["slug"] == "bye-moon"
+    assert shown.json()["id"] == post["id"]
+    assert old.status_code == 308
+    assert old.headers["Location"] == "/posts/slug/bye-moon"
+    # The post can take it back, so nobody keeps this for good.
+    assert old.headers["Cache-Control"] == "no-cache"
+    assert (await anonymous.get(old.headers["Location"])).json() == shown.json()
+
+
+async def test_every_slug_that_a_post_ever_had_leads_to_it(
+    ann: AsyncClient, anonymous: AsyncClient
+):
+    post = await publish(ann, title="One")
+    for title in ("Two", "Three", "Four"):
+        await rename(ann, post, title)
+
+    for slug in ("one", "two", "three"):
+        for method in ("GET", "HEAD"):
+            response = await anonymous.request(method, f"/posts/slug/{slug}")
+            assert response.status_code == 308
+            assert response.headers["Location"] == "/posts/slug/four"
+
+
+async def test_a_redirection_keeps_the_prefix_and_the_query(ann: AsyncClient):
+    await rename(ann, await publish(ann), "Bye")
+
+    response = await ann.get("/api/v1/posts/slug/hello?a=b%20c&d")
+
+    assert response.status_code == 308
+    assert response.headers["Location"] == "/api/v1/posts/slug/bye?a=b%20c&d"
+
+
+async def test_a_redirection_goes_to_the_public_address_and_no_other():
+    settings = make_settings(
+        database_url="sqlite://", public_url="https://example.com/blog", **CHEAP
+    )
+    async with running(settings) as app, client_of(app) as client:
+        await sign_up(client, "Ann")
+        await rename(client, await publish(client), "Bye")
+        response = await client.get("/posts/slug/hello", headers={"Host": "evil.example"})
+
+    assert response.headers["Location"] == "https://example.com/blog/posts/slug/bye"
+
+
+async def test_a_post_takes_its_old_slug_back(ann: AsyncClient, anonymous: AsyncClient):
+    post = await publish(ann)
+
+    await rename(ann, post, "Bye")
+    slug = await rename(ann, post, "Hello")
+
+    assert slug == "hello"
+    assert (await anonymous.get("/posts/slug/hello")).json()["id"] == post["id"]
+    assert (await anonymous.get("/posts/slug/bye")).headers["Location"] == "/posts/slug/hello"
+
+
+@pytest.mark.parametrize("title", ["Hello", "hello", "HELLO!", "Héllo", "Hello 🎉"])
+async def test_a_title_of_the_same_letters_keeps_the_slug(ann: AsyncClient, title: str):
+    first = await publish(ann)
+    second = await publish(ann)
+
+    assert await rename(ann, first, title) == first["slug"]
+    assert await rename(ann, second, title) == second["slug"]
+
+
+async def test_any_other_change_keeps_the_slug(ann: AsyncClient):
+    post = await publish(ann, title="!!!")
+
+    response = await ann.patch(
+        f"/posts/{post['id']}", json={"content": "Moon", "tags": ["a"], "published_at": None}
+    )
+
+    assert response.json()["slug"] == post["slug"] == "post"
+
+
+async def test_an_old_slug_goes_to_no_other_post(ann: AsyncClient, bob: AsyncClient):
+    post = await publish(ann)
+    await rename(ann, post, "Bye")
+
+    created = await publish(bob)
+    renamed = await rename(bob, await publish(bob, title="Moon"), "Hello")
+    taken = await rename(ann, await publish(ann, title="Sun"), "Bye")
+
+    for slug, name in ((created["slug"], "hello"), (renamed, "hello"), (taken, "bye")):
+        assert re.fullmatch(f"{name}-[0-9a-f]{{8}}", slug)
+    assert (await ann.get("/posts/slug/hello")).headers["Location"] == "/posts/slug/bye"
+    assert (await ann.get("/posts/slug/bye")).json()["id"] == post["id"]
+
+
+async def test_two_posts_of_one_title_have_two_slugs_and_keep_them(ann: AsyncClient):
+    first, second = await publish(ann, title="One"), await publish(ann, title="Two")
+
+    slugs = [await rename(ann, post, "Same") for post in (first, second)]
+    back = [await rename(ann, post, "Other") for post in (first, second)]
+    again = [await rename(ann, post, "Same") for post in (second, first)]
+
+    assert slugs[0] == "same"
+    assert slugs[1].startswith("same-")
+    assert len({*slugs, *back}) == 4
+    assert again == slugs[::-1]
+
+
+@pytest.mark.parametrize("way", ["by its author", "by an administrator", "with its author"])
+async def test_the_slugs_of_a_deleted_post_are_gone_for_good(
+    ann: AsyncClient, bob: AsyncClient, anonymous: AsyncClient, admin: AsyncClient, way: str
+):
+    post = await publish(ann)
+    await rename(ann, post, "Bye")
+    if way == "by its author":
+        await ann.delete(f"/posts/{post['id']}")
+    elif way == "by an administrator":
+        await admin.delete(f"/admin/posts/{post['id']}")
+    else:
+        await ann.request("DELETE", "/users/me", json={"current_password": PASSWORD})
+
+    others = [await publish(bob, title=title) for title in ("Hello", "Bye")]
+
+    for slug in ("hello", "bye"):
+        response = await anonymous.get(f"/posts/slug/{slug}")
+        assert response.status_code == 410
+        assert response.headers["Content-Type"] == "application/problem+json"
+        assert response.json()["type"] == "urn:blog-api:post-gone"
+        assert response.json()["detail"] == "This post was deleted"
+        assert (await anonymous.head(f"/posts/slug/{slug}")).status_code == 410
+    assert [len(post["slug"]) for post in others] == [len("hello-12345678"), len("bye-12345678")]
+    assert (await anonymous.get(f"/posts/{post['id']}")).status_code == 404
+
+
+async def test_a_slug_tells_nobody_of_a_hidden_post(
+    ann: AsyncClient, bob: AsyncClient, anonymous: AsyncClient
+):
+    draft = await publish(ann, title="Secret", published_at=None)
+    await rename(ann, draft, "Very secret")
+
+    for slug in ("secret", "very-secret"):
+        for other in (bob, anonymous):
+            response = await other.get(f"/posts/slug/{slug}")
+            assert response.status_code == 404
+            assert "very" not in response.text
+    assert (await ann.get("/posts/slug/secret")).status_code == 308
+    assert (await ann.get("/posts/slug/very-secret")).json()["id"] == draft["id"]
+
+
+async def test_a_title_that_ends_like_a_date_is_a_title_of_its_own(ann: AsyncClient):
+    post = await publish(ann, title="News 20261124")
+
+    assert await rename(ann, post, "News") == "news"
+
+
+async def test_the_longest_title_has_room_for_another_end(ann: AsyncClient):
+    slugs = [(await publish(ann, title="a" * 255))["slug"] for _ in range(2)]
+
+    assert slugs[0] == "a" * 91
+    assert re.fullmatch("a{91}-[0-9a-f]{8}", slugs[1])
+    for slug in slugs:
+        assert (await ann.get(f"/posts/slug/{slug}")).status_code == 200
