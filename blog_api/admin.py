@@ -1,38 +1,29 @@
-"""Administration: accounts, posts of all states, figures."""
+"""Administration: accounts and figures."""
 
 from collections.abc import Mapping
-from enum import StrEnum
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 from pydantic import StrictBool
-from sqlalchemy import ColumnElement, func
-from sqlmodel import Field, SQLModel, and_, col, or_, select
+from sqlalchemy import delete, func
+from sqlmodel import Field, SQLModel, col, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
 from blog_api.audit import AuditAction, record
-from blog_api.database import SessionDep, insert
+from blog_api.database import SessionDep, flush, insert
 from blog_api.errors import (
     BODY_PROBLEMS,
-    Conflict,
     ServiceUnavailable,
     ValidationFailed,
     raises,
 )
-from blog_api.fields import SMALL_BODY_BYTES, Body, PathId, Phrase, email_key, utc_now
-from blog_api.paging import Page, PageQuery, paginate
-from blog_api.posts import (
-    OwnPostPage,
-    OwnPostRead,
-    Post,
-    PostNotFound,
-    find_post,
-    is_published,
-    keep_updated_at,
-)
+from blog_api.fields import SMALL_BODY_BYTES, Body, PathId, Phrase, fold
+from blog_api.moderation import PostState, is_in
+from blog_api.paging import Page, PageQuery, PagesDep, Sort
+from blog_api.posts import Post
 from blog_api.scopes import InsufficientScope, Scope
-from blog_api.tokens import USER_PROBLEMS, Admin
+from blog_api.tokens import USER_PROBLEMS, Admin, Token
 from blog_api.users import (
     EmailTaken,
     LastAdmin,
@@ -41,6 +32,7 @@ from blog_api.users import (
     UserFromPath,
     UserNotFound,
     UserRead,
+    find_user,
     keep_an_admin,
     lock_admins,
     make_user,
@@ -65,19 +57,6 @@ class AccountUpdate(Body):
 
 class AccountQuery(PageQuery):
     q: Phrase | None = Field(default=None, description="Part of the address or the name.")
-
-
-class PostState(StrEnum):
-    """What a post is for its readers."""
-
-    draft = "draft"
-    scheduled = "scheduled"
-    published = "published"
-    taken_down = "taken-down"
-
-
-class AdminPostQuery(PageQuery):
-    state: PostState | None = None
 
 
 class AccountPage(Page[UserRead]):
@@ -108,49 +87,20 @@ class Stats(SQLModel):
     posts: PostStats
 
 
-def is_in(state: PostState) -> ColumnElement[bool]:
-    """A post that was taken down is in no other state."""
-    is_left = col(Post.taken_down_at).is_(None)
-    match state:
-        case PostState.draft:
-            return and_(is_left, col(Post.published_at).is_(None))
-        case PostState.scheduled:
-            return and_(is_left, col(Post.published_at) > utc_now())
-        case PostState.published:
-            return is_published()
-        case PostState.taken_down:
-            return col(Post.taken_down_at).is_not(None)
-
-
 def search_accounts(q: str | None) -> SelectOfScalar[User]:
-    """Accounts whose address or name holds a text, in the order in which they came."""
-    query = select(User).order_by(col(User.id))
+    """Accounts whose address or name holds a text."""
+    query = select(User)
     if q is None:
         return query
     return query.where(
         or_(
-            col(User.email_key).contains(email_key(q), autoescape=True),
+            col(User.email_key).contains(fold(q), autoescape=True),
             col(User.name).icontains(q, autoescape=True),
         )
     )
 
 
-def any_post(post_id: int) -> SelectOfScalar[Post]:
-    return select(Post).where(col(Post.id) == post_id)
-
-
-async def get_any_post(post_id: PathId, session: SessionDep) -> Post:
-    """The post, whatever its state."""
-    return await find_post(session, any_post(post_id))
-
-
-async def get_locked_post(post_id: PathId, session: SessionDep) -> Post:
-    """The post, whatever its state, locked until the request ends."""
-    return await find_post(session, any_post(post_id).with_for_update(of=Post))
-
-
-AnyPost = Annotated[Post, Depends(get_any_post)]
-LockedPost = Annotated[Post, Depends(get_locked_post)]
+BY_ID = Sort("id", (col(User.id),))
 
 ACTIONS = {
     ("is_active", True): AuditAction.activate_user,
@@ -158,8 +108,6 @@ ACTIONS = {
     ("is_admin", True): AuditAction.make_admin,
     ("is_admin", False): AuditAction.dismiss_admin,
 }
-
-POST_PROBLEMS = (PostNotFound, ValidationFailed)
 
 
 def apply(
@@ -187,12 +135,26 @@ async def create_admin(session: AsyncSession, new: UserCreate, password_hash: st
     return user
 
 
+async def give_password(
+    session: AsyncSession, user_id: int, email: str, password_hash: str
+) -> None:
+    """Let a user log in, on the word of whoever runs the service; raises EmailTaken.
+
+    Whatever the user, or somebody for them, has logged in to before is revoked.
+    """
+    user = await find_user(session, user_id)
+    user.sqlmodel_update({"email": email, "email_key": fold(email), "password_hash": password_hash})
+    await flush(session, or_raise=EmailTaken)
+    await session.exec(delete(Token).where(col(Token.user_id) == user_id))
+    record(session, None, AuditAction.set_password, user_id=user_id)
+
+
 @router.get("/users", response_model=AccountPage, responses=raises(ValidationFailed))
 async def list_accounts(
-    _: Admin, query: Annotated[AccountQuery, Query()], session: SessionDep
+    _: Admin, query: Annotated[AccountQuery, Query()], pages: PagesDep
 ) -> Page[User]:
     """List all accounts, or those whose address or name holds a text."""
-    return await paginate(session, search_accounts(query.q), query)
+    return await pages.show(search_accounts(query.q), query, BY_ID)
 
 
 @router.get(
@@ -228,54 +190,6 @@ async def update_account(
     apply(session, admin, user, values)
     await session.flush()
     return user
-
-
-@router.get("/posts", response_model=OwnPostPage, responses=raises(ValidationFailed))
-async def list_all_posts(
-    _: Admin, query: Annotated[AdminPostQuery, Query()], session: SessionDep
-) -> Page[Post]:
-    """List posts of all states, or of one, the last begun first."""
-    posts = select(Post).order_by(col(Post.id).desc())
-    if query.state is not None:
-        posts = posts.where(is_in(query.state))
-    return await paginate(session, posts, query)
-
-
-@router.get("/posts/{post_id:int}", response_model=OwnPostRead, responses=raises(*POST_PROBLEMS))
-async def read_any_post(_: Admin, post: AnyPost) -> Post:
-    """Show a post, whatever its state."""
-    return post
-
-
-@router.delete("/posts/{post_id:int}", status_code=204, responses=raises(*POST_PROBLEMS, Conflict))
-async def delete_any_post(admin: Admin, post: LockedPost, session: SessionDep) -> None:
-    """Delete anybody's post."""
-    record(session, admin, AuditAction.delete_post, post_id=post.id)
-    await session.delete(post)
-
-
-@router.put(
-    "/posts/{post_id:int}/takedown", response_model=OwnPostRead, responses=raises(*POST_PROBLEMS)
-)
-async def take_down_post(admin: Admin, post: LockedPost, session: SessionDep) -> Post:
-    """Hide a post from everybody but its author, who cannot undo that."""
-    if post.taken_down_at is None:
-        post.taken_down_at = utc_now()
-        keep_updated_at(post)
-        record(session, admin, AuditAction.take_down_post, post_id=post.id)
-    return post
-
-
-@router.delete(
-    "/posts/{post_id:int}/takedown", response_model=OwnPostRead, responses=raises(*POST_PROBLEMS)
-)
-async def restore_post(admin: Admin, post: LockedPost, session: SessionDep) -> Post:
-    """Show a post again that was taken down, if its author has it published."""
-    if post.taken_down_at is not None:
-        post.taken_down_at = None
-        keep_updated_at(post)
-        record(session, admin, AuditAction.restore_post, post_id=post.id)
-    return post
 
 
 @router.get("/stats")

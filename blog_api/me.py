@@ -4,6 +4,8 @@ from fastapi import APIRouter
 from sqlalchemy import delete
 from sqlmodel import Field, col
 
+from blog_api.bookmarks import remove_bookmarks
+from blog_api.comments import forget_comments
 from blog_api.database import SessionDep, flush, released
 from blog_api.errors import (
     BODY_PROBLEMS,
@@ -13,7 +15,7 @@ from blog_api.errors import (
     field_missing,
     raises,
 )
-from blog_api.fields import SMALL_BODY_BYTES, Body, Email, Name, NewPassword, Password, email_key
+from blog_api.fields import SMALL_BODY_BYTES, Body, Email, Name, NewPassword, Password, fold
 from blog_api.rate_limits import GuardDep
 from blog_api.tokens import (
     CONFIRMED_PROBLEMS,
@@ -89,7 +91,7 @@ async def update_me(
             # Or it would tell of any number of addresses whether they have an account.
             await guard.count_address()
         user = await confirm_password(session, guard, access.token, changes.current_password)
-        user.email_key = email_key(changes.email)
+        user.email_key = fold(changes.email)
     user.sqlmodel_update(values)
     await flush(session, or_raise=EmailTaken)
     return user
@@ -117,7 +119,7 @@ async def change_password(
 async def delete_me(
     confirmation: PasswordConfirmation, access: AccountWriter, session: SessionDep, guard: GuardDep
 ) -> None:
-    """Close the account. Its posts go with it."""
+    """Close the account. Its posts go with it; its comments stay, with no text and no name."""
     user = access.user
     verified = await verify_password(session, guard, user, confirmation.current_password)
     # Before their own row: two administrators who leave at once would wait for each other.
@@ -127,4 +129,6 @@ async def delete_me(
         # Made one meanwhile.
         raise Conflict
     keep_an_admin(admins, without=user)
+    await forget_comments(session, user)
+    await remove_bookmarks(session, user)
     await session.exec(delete(User).where(col(User.id) == user.id))

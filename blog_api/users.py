@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query
 from pydantic import SecretStr
+from sqlalchemy import false
 from sqlmodel import Field, SQLModel, and_, col, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
+from blog_api.characters import CONTROL
 from blog_api.database import Row, RowRead, SessionDep, insert, released
 from blog_api.errors import (
     BODY_PROBLEMS,
@@ -30,9 +32,9 @@ from blog_api.fields import (
     Name,
     NewPassword,
     PathId,
-    email_key,
+    fold,
 )
-from blog_api.paging import Slicing
+from blog_api.paging import SliceQuery
 from blog_api.rate_limits import Guard, GuardDep
 from blog_api.security import PasswordRefused, Passwords
 
@@ -44,13 +46,13 @@ profiles = APIRouter(tags=["users"], responses=raises(ServiceUnavailable))
 
 
 class UserBase(SQLModel):
-    email: Email
     name: Name
 
 
 class UserCreate(Body, UserBase):
     """A new account."""
 
+    email: Email
     # An address is nobody's business: a name is never made from it.
     name: Name = "Anonymous"
     password: NewPassword
@@ -59,8 +61,12 @@ class UserCreate(Body, UserBase):
 class User(UserBase, Row, table=True):
     __tablename__ = "users"
 
-    email_key: str = Field(max_length=EMAIL_LENGTH, unique=True)
-    password_hash: str = Field(max_length=255)
+    # Who was imported as an author has neither, until `blog-api set-password`.
+    email: str | None = Field(default=None, max_length=EMAIL_LENGTH)
+    email_key: str | None = Field(default=None, max_length=EMAIL_LENGTH, unique=True)
+    password_hash: str | None = Field(default=None, max_length=255)
+    # By this an import knows its authors again. A name would make anybody their namesake.
+    import_key: str | None = Field(default=None, max_length=255, unique=True)
     is_active: bool = True
     is_admin: bool = False
 
@@ -68,6 +74,7 @@ class User(UserBase, Row, table=True):
 class UserRead(UserBase, RowRead):
     """An account, as its owner sees it."""
 
+    email: str | None = Field(description="Null: an imported author who does not log in yet.")
     is_active: bool
     is_admin: bool
 
@@ -78,6 +85,16 @@ class ProfileRead(SQLModel):
     id: int
     name: str
     created_at: datetime
+
+
+class UserQuery(SliceQuery):
+    """Which profiles."""
+
+    q: str | None = Field(
+        default=None,
+        max_length=100,
+        description="Part of the name.",
+    )
 
 
 class EmailTaken(BadRequest):
@@ -106,7 +123,7 @@ def check_choice(passwords: Passwords, password: SecretStr, *, field: str) -> No
 
 def make_user(new: UserCreate, password_hash: str) -> User:
     return User.model_validate(
-        new, update={"email_key": email_key(new.email), "password_hash": password_hash}
+        new, update={"email_key": fold(new.email), "password_hash": password_hash}
     )
 
 
@@ -123,7 +140,7 @@ async def insert_user(session: AsyncSession, guard: Guard, new: UserCreate) -> U
 
 def users_of_address(email: str) -> SelectOfScalar[User]:
     """The one user with this address, however it is spelt."""
-    return select(User).where(col(User.email_key) == email_key(email))
+    return select(User).where(col(User.email_key) == fold(email))
 
 
 async def lock_admins(session: AsyncSession, *, and_user: int) -> Sequence[User]:
@@ -148,11 +165,16 @@ def keep_an_admin(users: Sequence[User], without: User) -> None:
         raise LastAdmin
 
 
-async def get_user(user_id: PathId, session: SessionDep) -> User:
+async def find_user(session: AsyncSession, user_id: int) -> User:
+    """Whoever has this id; raises UserNotFound."""
     user = await session.get(User, user_id)
     if user is None:
         raise UserNotFound
     return user
+
+
+async def get_user(user_id: PathId, session: SessionDep) -> User:
+    return await find_user(session, user_id)
 
 
 UserFromPath = Annotated[User, Depends(get_user)]
@@ -170,9 +192,15 @@ async def create_user(new: UserCreate, session: SessionDep, guard: GuardDep) -> 
 
 
 @profiles.get("/users", response_model=list[ProfileRead], responses=raises(ValidationFailed))
-async def list_users(slicing: Slicing, session: SessionDep) -> Sequence[User]:
-    """List everybody's profile, in the order in which they came."""
+async def list_users(slicing: Annotated[UserQuery, Query()], session: SessionDep) -> Sequence[User]:
+    """List everybody's profile, or those whose name holds a text, in the order in which they
+    came."""
     query = select(User).order_by(col(User.id)).offset(slicing.skip).limit(slicing.limit)
+    if slicing.q:
+        # What no name holds need not be looked for, and part of it is no text for Postgres.
+        is_possible = not CONTROL.search(slicing.q)
+        has_it = col(User.name).icontains(slicing.q, autoescape=True) if is_possible else false()
+        query = query.where(has_it)
     return (await session.exec(query)).all()
 
 

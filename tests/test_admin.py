@@ -1,7 +1,6 @@
 """What administrators may do, and what they leave behind."""
 
 import asyncio
-from pathlib import Path
 
 import pytest
 from httpx import AsyncClient, Response
@@ -14,6 +13,7 @@ from tests.conftest import PASSWORD, ChangeUser, log_in, make_settings, sign_up
 from tests.processes import Server
 
 HELLO = {"title": "Hello", "content": "World"}
+WORLD = {"content_html": "<p>World</p>\n"}
 LOG_IN = {"username": "ann@example.com", "password": PASSWORD}
 
 
@@ -27,7 +27,7 @@ async def audit(admin: AsyncClient) -> list[tuple[object, ...]]:
     page = (await admin.get("/admin/audit")).json()
     assert page["total_count"] == len(page["results"])
     return [
-        (entry["action"], entry["admin_id"], entry["user_id"], entry["post_id"])
+        tuple(entry[key] for key in ("action", "admin_id", "user_id", "post_id", "comment_id"))
         for entry in reversed(page["results"])
     ]
 
@@ -187,7 +187,7 @@ async def test_a_post_that_is_taken_down_is_for_its_author_alone(
     assert taken.status_code == 200
     assert taken.json()["taken_down_at"] is not None
     for path in (f"/posts/{post['id']}", "/posts/slug/hello"):
-        assert (await ann.get(path)).json() == post
+        assert (await ann.get(path)).json() == post | WORLD
         for other in (bob, anonymous, admin):
             assert (await other.get(path)).status_code == 404
     assert (await anonymous.get("/posts")).json()["total_count"] == 0
@@ -226,7 +226,7 @@ async def test_an_administrator_undoes_a_takedown(
 
     assert restored.json()["taken_down_at"] is None
     assert restored.json()["updated_at"] == post["updated_at"]
-    assert (await anonymous.get(f"/posts/{post['id']}")).json() == post
+    assert (await anonymous.get(f"/posts/{post['id']}")).json() == post | WORLD
 
 
 async def test_any_post_is_deleted(admin: AsyncClient, ann: AsyncClient):
@@ -249,6 +249,7 @@ async def test_every_change_leaves_a_line_and_no_change_leaves_none(
 ):
     me, user = await id_of(admin), await id_of(ann)
     post = (await ann.post("/posts", json=HELLO)).json()["id"]
+    remark = (await ann.post(f"/posts/{post}/comments", json={"content": "Hi"})).json()["id"]
     account, takedown = f"/admin/users/{user}", f"/admin/posts/{post}/takedown"
 
     changes: list[dict[str, bool]] = [
@@ -262,17 +263,20 @@ async def test_every_change_leaves_a_line_and_no_change_leaves_none(
         assert (await admin.patch(account, json=body)).status_code == 200
     for method in ("PUT", "PUT", "DELETE", "DELETE"):
         assert (await admin.request(method, takedown)).status_code == 200
-    await admin.delete(f"/admin/posts/{post}")
+    for path in (f"/admin/comments/{remark}", f"/admin/posts/{post}"):
+        for status in (204, 404):
+            assert (await admin.delete(path)).status_code == status
     await admin.get("/admin/users")
 
     assert await audit(admin) == [
-        ("make-admin", me, user, None),
-        ("deactivate-user", me, user, None),
-        ("dismiss-admin", me, user, None),
-        ("activate-user", me, user, None),
-        ("take-down-post", me, None, post),
-        ("restore-post", me, None, post),
-        ("delete-post", me, None, post),
+        ("make-admin", me, user, None, None),
+        ("deactivate-user", me, user, None, None),
+        ("dismiss-admin", me, user, None, None),
+        ("activate-user", me, user, None, None),
+        ("take-down-post", me, None, post, None),
+        ("restore-post", me, None, post, None),
+        ("delete-comment", me, user, post, remark),
+        ("delete-post", me, None, post, None),
     ]
 
 
@@ -292,12 +296,13 @@ async def test_users_and_posts_are_counted(
 
 
 async def make_admins(url: URL, clients: dict[str, AsyncClient]) -> dict[AsyncClient, int]:
-    """Sign up, make administrators of all, log in with every scope; returns their ids."""
+    """Sign up, be the only administrators, log in with every scope; returns their ids."""
     for name, client in clients.items():
-        await sign_up(client, name.capitalize())
+        await sign_up(client, name)
+    addresses = [f"{name}@example.com" for name in clients]
     database = Database(make_settings(database_url=url))
     async with database.session(writes=True) as session:
-        await session.exec(update(User).where(col(User.id) > 0).values(is_admin=True))
+        await session.exec(update(User).values(is_admin=col(User.email).in_(addresses)))
     await database.engine.dispose()
     for name, client in clients.items():
         await log_in(client, f"{name}@example.com")
@@ -305,24 +310,21 @@ async def make_admins(url: URL, clients: dict[str, AsyncClient]) -> dict[AsyncCl
 
 
 @pytest.mark.parametrize("way", ["dismiss", "deactivate", "leave"])
-async def test_two_administrators_cannot_remove_each_other_at_once(
-    tmp_path: Path, shared_url: URL, way: str
-):
-    with Server(tmp_path, shared_url, workers=2) as server:
-        async with server.client() as ann, server.client() as bob:
-            ids = await make_admins(shared_url, {"ann": ann, "bob": bob})
+async def test_two_administrators_cannot_remove_each_other_at_once(server: Server, way: str):
+    async with server.client() as ann, server.client() as bob:
+        ids = await make_admins(server.url, {f"ann.{way}": ann, f"bob.{way}": bob})
 
-            async def remove(client: AsyncClient, other: AsyncClient) -> int:
-                if way == "leave":
-                    body: dict[str, object] = {"current_password": PASSWORD}
-                    response = await client.request("DELETE", "/users/me", json=body)
-                else:
-                    body = {"is_admin" if way == "dismiss" else "is_active": False}
-                    response = await client.patch(f"/admin/users/{ids[other]}", json=body)
-                return response.status_code
+        async def remove(client: AsyncClient, other: AsyncClient) -> int:
+            if way == "leave":
+                body: dict[str, object] = {"current_password": PASSWORD}
+                response = await client.request("DELETE", "/users/me", json=body)
+            else:
+                body = {"is_admin" if way == "dismiss" else "is_active": False}
+                response = await client.patch(f"/admin/users/{ids[other]}", json=body)
+            return response.status_code
 
-            statuses = await asyncio.gather(remove(ann, bob), remove(bob, ann))
-            left = [(await client.get("/admin/stats")).status_code for client in (ann, bob)]
+        statuses = await asyncio.gather(remove(ann, bob), remove(bob, ann))
+        left = [(await client.get("/admin/stats")).status_code for client in (ann, bob)]
 
     assert left.count(200) == 1
     assert sorted(statuses)[0] in (200, 204)
@@ -330,15 +332,14 @@ async def test_two_administrators_cannot_remove_each_other_at_once(
 
 
 async def test_two_of_three_administrators_dismiss_each_other_and_one_succeeds(
-    tmp_path: Path, shared_url: URL
+    server: Server,
 ):
-    with Server(tmp_path, shared_url, workers=2) as server:
-        async with server.client() as ann, server.client() as bob, server.client() as carl:
-            ids = await make_admins(shared_url, {"ann": ann, "bob": bob, "carl": carl})
+    async with server.client() as ann, server.client() as bob, server.client() as carl:
+        ids = await make_admins(server.url, {"ann.3": ann, "bob.3": bob, "carl.3": carl})
 
-            one, other = await asyncio.gather(
-                ann.patch(f"/admin/users/{ids[bob]}", json={"is_admin": False}),
-                bob.patch(f"/admin/users/{ids[ann]}", json={"is_admin": False}),
-            )
+        one, other = await asyncio.gather(
+            ann.patch(f"/admin/users/{ids[bob]}", json={"is_admin": False}),
+            bob.patch(f"/admin/users/{ids[ann]}", json={"is_admin": False}),
+        )
 
     assert sorted([one.status_code, other.status_code]) == [200, 403]

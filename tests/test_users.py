@@ -163,3 +163,37 @@ async def test_an_id_is_never_given_twice(anonymous: AsyncClient):
     after = (await anonymous.post("/users", json=NEW | {"email": "x@example.com"})).json()["id"]
 
     assert first < last < after
+
+
+async def test_users_are_found_by_a_part_of_their_names(anonymous: AsyncClient):
+    names = ("Ann", "Bob", "Анна Ёлкина", "100% real", "snake_case", "back\\slash", "É")
+    for number, name in enumerate(names):
+        await anonymous.post("/users", json=NEW | {"email": f"{number}@example.com", "name": name})
+
+    async def found(q: str, **query: str) -> list[str]:
+        response = await anonymous.get("/users", params={"q": q, **query})
+        assert response.status_code == 200, response.text
+        return [user["name"] for user in response.json()]
+
+    for name in names:
+        assert await found(name) == await found(name.lower()) == await found(name.upper()) == [name]
+    assert await found("н") == await found("ЁЛКИ") == ["Анна Ёлкина"]
+    assert await found("nn") == ["Ann"]
+    assert await found("b") == ["Bob", "back\\slash"]
+    assert await found("b", skip="1") == ["back\\slash"]
+    assert await found("b", limit="1") == ["Bob"]
+    # These mean nothing but themselves.
+    assert await found("%") == ["100% real"]
+    assert await found("_") == ["snake_case"]
+    assert await found("\\") == ["back\\slash"]
+    assert await found("") == list(names)
+    for q in ("%%", "a%", "__", "*", "'", '"', "'; DROP TABLE users", "🎉", "ann@example.com"):
+        assert await found(q) == [], q
+    # What no name has.
+    for q in ("\x00", "Ann\x00", "\x01", "\x85", "\ufffd", "\uffff"):
+        assert await found(q) == [], ascii(q)
+
+
+async def test_only_so_much_of_a_name_is_looked_for(anonymous: AsyncClient):
+    assert (await anonymous.get("/users", params={"q": "a" * 100})).status_code == 200
+    assert (await anonymous.get("/users", params={"q": "a" * 101})).status_code == 422

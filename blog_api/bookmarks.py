@@ -1,0 +1,97 @@
+"""Bookmarks: posts that somebody wants to find again."""
+
+from typing import cast
+
+from fastapi import APIRouter
+from sqlalchemy import UniqueConstraint, delete
+from sqlalchemy.orm import QueryableAttribute, contains_eager
+from sqlmodel import Field, Relationship, col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from blog_api.database import Row, SessionDep, insert_if_missing, keep_updated_at
+from blog_api.errors import Conflict, NotFound, ServiceUnavailable, ValidationFailed, raises
+from blog_api.fields import PathId
+from blog_api.listings import PostPage
+from blog_api.paging import Page, PagesDep, Paging, Sort
+from blog_api.posts import (
+    CONTENT_HTML,
+    CountedPost,
+    Post,
+    PostNotFound,
+    change_counts,
+    counted,
+    is_published,
+)
+from blog_api.tokens import USER_PROBLEMS, AccountReader, AccountWriter
+from blog_api.users import User
+
+router = APIRouter(
+    prefix="/users/me/bookmarks", tags=["bookmarks"], responses=raises(ServiceUnavailable)
+)
+
+
+class Bookmark(Row, table=True):
+    """That a user has bookmarked a post."""
+
+    __tablename__ = "bookmarks"
+    __table_args__ = (UniqueConstraint("user_id", "post_id"), {"sqlite_autoincrement": True})
+
+    user_id: int = Field(foreign_key="users.id", ondelete="CASCADE")
+    post_id: int = Field(foreign_key="posts.id", ondelete="CASCADE", index=True)
+    post: Post = Relationship(sa_relationship_kwargs={"lazy": "joined", "innerjoin": True})
+
+
+POST = cast("QueryableAttribute[Post]", Bookmark.post)
+LATEST = Sort("-id", (col(Bookmark.id),), is_descending=True)
+
+
+@router.get("", response_model=PostPage, responses=raises(*USER_PROBLEMS, ValidationFailed))
+async def list_bookmarks(user: AccountReader, paging: Paging, pages: PagesDep) -> Page[Post]:
+    """List the posts that one has bookmarked, the latest bookmark first.
+
+    One that is not published is left out until it is.
+    """
+    query = (
+        select(Bookmark)
+        .join(Post, col(Post.id) == col(Bookmark.post_id))
+        .where(col(Bookmark.user_id) == user.id, is_published())
+        .options(contains_eager(POST).defer(CONTENT_HTML, raiseload=True))
+    )
+    page = await pages.show(query, paging, LATEST)
+    return page.of(lambda bookmark: bookmark.post)
+
+
+@router.put(
+    "/{post_id:int}",
+    status_code=204,
+    responses=raises(*USER_PROBLEMS, PostNotFound, Conflict, ValidationFailed),
+)
+async def bookmark_post(access: AccountWriter, post: CountedPost, session: SessionDep) -> None:
+    """Bookmark a post. Once more makes no difference."""
+    bookmark = {"user_id": access.user.id, "post_id": post.id}
+    if await insert_if_missing(session, Bookmark, bookmark):
+        post.bookmark_count += 1
+        keep_updated_at(post)
+
+
+@router.delete(
+    "/{post_id:int}", status_code=204, responses=raises(*USER_PROBLEMS, NotFound, ValidationFailed)
+)
+async def unbookmark_post(access: AccountWriter, post_id: PathId, session: SessionDep) -> None:
+    """Take a bookmark away. Once more makes no difference."""
+    # Be there a bookmark or not: one that comes between counting and deleting would stay counted.
+    await session.exec(counted(col(Post.id) == post_id))
+    await remove_bookmarks(session, access.user, post_id)
+
+
+async def remove_bookmarks(session: AsyncSession, user: User, post_id: int | None = None) -> None:
+    """Take away a user's bookmark of a post, or all of theirs."""
+    which = [col(Bookmark.user_id) == user.id]
+    if post_id is not None:
+        which.append(col(Bookmark.post_id) == post_id)
+    await change_counts(
+        session,
+        select(Bookmark.post_id).where(*which),
+        bookmark_count=col(Post.bookmark_count) - 1,
+    )
+    await session.exec(delete(Bookmark).where(*which))

@@ -1,0 +1,107 @@
+"""Threads: comments as they are read, each followed by the answers to it."""
+
+from collections import defaultdict
+
+from fastapi import APIRouter
+from sqlalchemy import func
+from sqlmodel import Field, col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlmodel.sql.expression import SelectOfScalar
+
+from blog_api.comments import DIGITS, READ_PROBLEMS, Comment, CommentFromPath, CommentRead
+from blog_api.errors import ServiceUnavailable, ValidationFailed, raises
+from blog_api.paging import Page, PagesDep, Paging, Sort
+from blog_api.posts import Post, PostFromPath, PostNotFound
+from blog_api.tokens import READER_PROBLEMS
+
+router = APIRouter(tags=["comments"], responses=raises(ServiceUnavailable))
+
+# How many answers a list shows below each comment on a post.
+SHOWN_ANSWERS = 20
+
+
+class CommentThread(CommentRead):
+    """A comment on a post, with the first of all answers below it."""
+
+    answers: list[CommentRead] = Field(
+        description=f"At most {SHOWN_ANSWERS}, in the order in which they are read: each followed "
+        "by the answers to it. `/comments/{comment_id}/answers` has all."
+    )
+
+
+class ThreadPage(Page[CommentThread]):
+    """A page of comments on a post, and how many there are on all pages."""
+
+
+class CommentPage(Page[CommentRead]):
+    """A page of comments, and how many there are on all pages."""
+
+
+IN_TIME = Sort("id", (col(Comment.id),))
+AS_READ = Sort("path", (col(Comment.path),))
+
+
+def comments_on(post: Post) -> SelectOfScalar[Comment]:
+    """Those that answer no other."""
+    return select(Comment).where(col(Comment.post_id) == post.id, col(Comment.parent_id).is_(None))
+
+
+def answers_below(comment: Comment) -> SelectOfScalar[Comment]:
+    """Answers to a comment, and to these, and so on."""
+    path = col(Comment.path)
+    return select(Comment).where(
+        col(Comment.thread_id) == comment.thread_id,
+        path > comment.path,
+        path < comment.path + "9" * DIGITS,
+    )
+
+
+async def first_answers(
+    session: AsyncSession, comments: list[Comment]
+) -> dict[int | None, list[Comment]]:
+    """The first answers below each of these comments on a post."""
+    place = func.row_number().over(partition_by=col(Comment.thread_id), order_by=col(Comment.path))
+    placed = (
+        select(Comment.id, place.label("place"))
+        .where(
+            col(Comment.thread_id).in_([comment.id for comment in comments]),
+            col(Comment.parent_id).is_not(None),
+        )
+        .subquery()
+    )
+    query = (
+        select(Comment)
+        .join(placed, col(Comment.id) == placed.c.id)
+        .where(placed.c.place <= SHOWN_ANSWERS)
+        .order_by(col(Comment.path))
+    )
+    answers = defaultdict(list)
+    for answer in await session.exec(query):
+        answers[answer.thread_id].append(answer)
+    return answers
+
+
+@router.get(
+    "/posts/{post_id:int}/comments",
+    response_model=ThreadPage,
+    responses=raises(*READER_PROBLEMS, PostNotFound, ValidationFailed),
+)
+async def list_comments(post: PostFromPath, paging: Paging, pages: PagesDep) -> Page[CommentThread]:
+    """List the comments on a post, in the order in which they came, each with first answers."""
+    page = await pages.show(comments_on(post), paging, IN_TIME)
+    answers = await first_answers(pages.session, page.results)
+    return page.of(
+        lambda comment: CommentThread.model_validate(
+            comment, update={"answers": answers.get(comment.id, [])}
+        )
+    )
+
+
+@router.get(
+    "/comments/{comment_id:int}/answers",
+    response_model=CommentPage,
+    responses=raises(*READ_PROBLEMS),
+)
+async def list_answers(comment: CommentFromPath, paging: Paging, pages: PagesDep) -> Page[Comment]:
+    """List all answers below a comment: each followed by the answers to it."""
+    return await pages.show(answers_below(comment), paging, AS_READ)

@@ -1,0 +1,162 @@
+"""Bookmarks: posts that somebody wants to find again."""
+
+from typing import Any
+
+import pytest
+from httpx import AsyncClient
+
+from tests.conftest import PASSWORD, publish
+
+
+async def titles(client: AsyncClient) -> list[str]:
+    """The titles of what somebody has bookmarked."""
+    page = (await client.get("/users/me/bookmarks")).json()
+    assert page["total_count"] == len(page["results"])
+    return [post["title"] for post in page["results"]]
+
+
+async def count(client: AsyncClient, post: dict[str, Any]) -> int:
+    """How many bookmarks a post says that it has."""
+    found: int = (await client.get(f"/posts/{post['id']}")).json()["bookmark_count"]
+    return found
+
+
+def path_of(post: dict[str, Any]) -> str:
+    return f"/users/me/bookmarks/{post['id']}"
+
+
+async def test_a_post_is_bookmarked_and_no_more(ann: AsyncClient, bob: AsyncClient):
+    post = await publish(ann)
+
+    # Once more makes no difference.
+    answers = [await bob.put(path_of(post)) for _ in range(2)]
+    marked = (await bob.get("/users/me/bookmarks")).json()
+    counts = [await count(ann, post)]
+    answers += [await bob.delete(path_of(post)) for _ in range(2)]
+    counts.append(await count(ann, post))
+
+    assert [answer.status_code for answer in answers] == [204] * 4
+    assert {answer.content for answer in answers} == {b""}
+    assert marked == {
+        "total_count": 1,
+        "results": [post | {"bookmark_count": 1}],
+        "next_cursor": None,
+    }
+    assert counts == [1, 0]
+    assert await titles(bob) == await titles(ann) == []
+
+
+async def test_a_post_tells_how_many_have_bookmarked_it_and_is_not_changed_by_them(
+    ann: AsyncClient, bob: AsyncClient, anonymous: AsyncClient
+):
+    post = await publish(ann)
+    for client in (ann, bob):
+        await client.put(path_of(post))
+
+    counted = {"bookmark_count": 2}
+    assert (await anonymous.get("/posts")).json()["results"] == [post | counted]
+    assert (await anonymous.get(f"/posts/{post['id']}")).json().items() >= (post | counted).items()
+    await bob.delete(path_of(post))
+    assert (await anonymous.get("/posts")).json()["results"] == [post | {"bookmark_count": 1}]
+
+
+async def test_the_latest_bookmark_comes_first(ann: AsyncClient, bob: AsyncClient):
+    posts = [await publish(ann, title=f"Post {number}") for number in range(3)]
+    for number in (1, 0, 2):
+        await bob.put(path_of(posts[number]))
+
+    before = await titles(bob)
+    await bob.put(path_of(posts[1]))
+    same = await titles(bob)
+    await bob.delete(path_of(posts[1]))
+    await bob.put(path_of(posts[1]))
+
+    assert before == same == ["Post 2", "Post 0", "Post 1"]
+    assert await titles(bob) == ["Post 1", "Post 2", "Post 0"]
+
+
+async def test_what_nobody_else_sees_nobody_else_bookmarks(ann: AsyncClient, bob: AsyncClient):
+    draft = await publish(ann, published_at=None)
+
+    missing = [await bob.put(path_of(draft)), await bob.put(path_of({"id": draft["id"] + 1}))]
+    own = await ann.put(path_of(draft))
+
+    for response in missing:
+        assert response.status_code == 404
+        assert response.json()["detail"] == "Post not found"
+    assert own.status_code == 204
+    assert await titles(ann) == []
+    assert await count(ann, draft) == 1
+    await ann.patch(f"/posts/{draft['id']}", json={"published_at": "2020-01-01T00:00:00Z"})
+    assert await titles(ann) == ["Hello"]
+
+
+@pytest.mark.parametrize("way", ["unpublished", "taken down"])
+async def test_a_post_that_is_hidden_is_left_out_until_it_is_shown_again(
+    ann: AsyncClient, bob: AsyncClient, admin: AsyncClient, way: str
+):
+    post = await publish(ann)
+    for client in (ann, bob, admin):
+        await client.put(path_of(post))
+
+    if way == "unpublished":
+        await ann.patch(f"/posts/{post['id']}", json={"published_at": None})
+    else:
+        await admin.put(f"/admin/posts/{post['id']}/takedown")
+    hidden = [await titles(client) for client in (ann, bob, admin)]
+    # What is hidden from somebody can still be let go.
+    await admin.delete(path_of(post))
+    if way == "unpublished":
+        await ann.patch(f"/posts/{post['id']}", json={"published_at": post["published_at"]})
+    else:
+        await admin.delete(f"/admin/posts/{post['id']}/takedown")
+    shown = [await titles(client) for client in (ann, bob, admin)]
+
+    assert hidden == [[], [], []]
+    assert shown == [["Hello"], ["Hello"], []]
+    assert await count(bob, post) == 2
+
+
+async def test_a_deleted_post_is_bookmarked_no_more(ann: AsyncClient, bob: AsyncClient):
+    post, other = await publish(ann), await publish(ann, title="Other")
+    for one in (post, other):
+        await bob.put(path_of(one))
+
+    await ann.delete(f"/posts/{post['id']}")
+
+    assert await titles(bob) == ["Other"]
+    assert (await bob.put(path_of(post))).status_code == 404
+    assert (await bob.delete(path_of(post))).status_code == 204
+
+
+async def test_the_bookmarks_of_who_leaves_count_no_more(
+    ann: AsyncClient, bob: AsyncClient, admin: AsyncClient
+):
+    posts = [await publish(ann), await publish(admin)]
+    for post in posts:
+        for client in (bob, admin):
+            await client.put(path_of(post))
+
+    left = await bob.request("DELETE", "/users/me", json={"current_password": PASSWORD})
+
+    assert left.status_code == 204
+    assert [await count(ann, post) for post in posts] == [1, 1]
+    assert (await ann.get(f"/posts/{posts[0]['id']}")).json()["updated_at"] == posts[0][
+        "updated_at"
+    ]
+
+
+async def test_a_list_of_bookmarks_holds_nothing_of_its_owner(ann: AsyncClient, bob: AsyncClient):
+    post = await publish(ann)
+    await bob.put(path_of(post))
+
+    (shown,) = (await bob.get("/users/me/bookmarks")).json()["results"]
+
+    assert shown.keys() == post.keys()
+
+
+async def test_an_impossible_id_is_not_bookmarked(ann: AsyncClient):
+    for number in ("0", "-1", "abc", "1.5", str(2**31), str(2**63), "1" + "0" * 30):
+        for method in ("PUT", "DELETE"):
+            response = await ann.request(method, f"/users/me/bookmarks/{number}")
+            assert response.status_code in (404, 422), (method, number)

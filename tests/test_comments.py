@@ -1,0 +1,410 @@
+"""Comments: writing, answering, changing and deleting them."""
+
+from typing import Any
+
+import pytest
+from httpx import AsyncClient
+
+from tests.conftest import PASSWORD, publish, remark, sign_up
+
+MAX_DEPTH = 8
+SHOWN_ANSWERS = 20
+NO_TEXTS: tuple[object, ...] = (
+    "", " ", "\n\t", "a" * 10_001, "\u0000", "a\u0000b", "\u0001", "\u000b", "\u001b[31m",
+    "\ufffe", "\uffff", None, 5, [], ["a"], {},
+)  # fmt: skip
+
+
+async def count(client: AsyncClient, post: dict[str, Any]) -> int:
+    """How many comments a post says that it has."""
+    found: int = (await client.get(f"/posts/{post['id']}")).json()["comment_count"]
+    return found
+
+
+async def thread(client: AsyncClient, post: dict[str, Any]) -> list[tuple[int, str | None]]:
+    """Depth and text of all comments on a post, in the order in which they are read."""
+    page = (await client.get(f"/posts/{post['id']}/comments")).json()
+    assert page["total_count"] == len(page["results"])
+    return [
+        (comment["depth"], comment["content"])
+        for top in page["results"]
+        for comment in (top, *top["answers"])
+    ]
+
+
+async def test_anybody_comments_on_a_post(
+    ann: AsyncClient, bob: AsyncClient, anonymous: AsyncClient
+):
+    post = await publish(ann)
+
+    response = await bob.post(f"/posts/{post['id']}/comments", json={"content": "Well *said*."})
+
+    assert response.status_code == 201
+    comment = response.json()
+    assert comment == {
+        "id": comment["id"],
+        "created_at": comment["updated_at"],
+        "updated_at": comment["created_at"],
+        "post_id": post["id"],
+        "parent_id": None,
+        "depth": 0,
+        "user_id": (await bob.get("/users/me")).json()["id"],
+        "user_name": "Bob",
+        # It is plain text.
+        "content": "Well *said*.",
+        "is_deleted": False,
+        "answer_count": 0,
+    }
+    assert (await anonymous.get(f"/comments/{comment['id']}")).json() == comment
+    assert (await anonymous.get(f"/posts/{post['id']}/comments")).json() == {
+        "total_count": 1,
+        "results": [comment | {"answers": []}],
+        "next_cursor": None,
+    }
+
+
+async def test_a_post_tells_how_many_comments_it_has_and_is_not_changed_by_them(
+    ann: AsyncClient, bob: AsyncClient, anonymous: AsyncClient
+):
+    post = await publish(ann)
+    await remark(bob, post, to=await remark(bob, post))
+
+    counted = {"comment_count": 2}
+    assert (await anonymous.get("/posts")).json()["results"] == [post | counted]
+    assert (await anonymous.get(f"/posts/{post['id']}")).json().items() >= (post | counted).items()
+    (own,) = (await ann.get("/users/me/posts")).json()["results"]
+    assert own.items() >= (post | counted).items()
+
+
+async def test_comments_are_read_each_followed_by_the_answers_to_it(
+    ann: AsyncClient, bob: AsyncClient
+):
+    post = await publish(ann)
+    one = await remark(bob, post, "1")
+    two = await remark(bob, post, "2")
+    one_one = await remark(ann, post, "1.1", one)
+    await remark(ann, post, "2.1", two)
+    await remark(bob, post, "1.2", one)
+    await remark(bob, post, "1.1.1", one_one)
+
+    assert await thread(ann, post) == [
+        (0, "1"), (1, "1.1"), (2, "1.1.1"), (1, "1.2"), (0, "2"), (1, "2.1"),
+    ]  # fmt: skip
+    for comment, answers, direct in ((one, ["1.1", "1.1.1", "1.2"], 2), (one_one, ["1.1.1"], 1)):
+        page = (await ann.get(f"/comments/{comment['id']}/answers")).json()
+        assert [answer["content"] for answer in page["results"]] == answers
+        assert page["total_count"] == len(answers)
+        assert (await ann.get(f"/comments/{comment['id']}")).json()["answer_count"] == direct
+
+
+async def test_a_list_shows_the_first_answers_and_their_own_list_all(
+    ann: AsyncClient, bob: AsyncClient
+):
+    post = await publish(ann)
+    talked, quiet = await remark(bob, post, "talked"), await remark(bob, post, "quiet")
+    for number in range(SHOWN_ANSWERS + 1):
+        await remark(bob, post, str(number), talked)
+    await remark(bob, post, "one", quiet)
+
+    shown = (await ann.get(f"/posts/{post['id']}/comments")).json()["results"]
+    all_of_them = (await ann.get(f"/comments/{talked['id']}/answers?size=100")).json()
+
+    numbers = [str(number) for number in range(SHOWN_ANSWERS + 1)]
+    assert [answer["content"] for answer in shown[0]["answers"]] == numbers[:SHOWN_ANSWERS]
+    assert [answer["content"] for answer in shown[1]["answers"]] == ["one"]
+    assert shown[0]["answer_count"] == all_of_them["total_count"] == SHOWN_ANSWERS + 1
+    assert [answer["content"] for answer in all_of_them["results"]] == numbers
+
+
+async def test_answers_go_eight_deep(ann: AsyncClient):
+    post = await publish(ann)
+    comment = await remark(ann, post)
+    for depth in range(1, MAX_DEPTH + 1):
+        comment = await remark(ann, post, to=comment)
+        assert comment["depth"] == depth
+
+    body = {"content": "Hi", "parent_id": comment["id"]}
+    response = await ann.post(f"/posts/{post['id']}/comments", json=body)
+
+    assert response.status_code == 400
+    assert response.json()["type"] == "urn:blog-api:thread-too-deep"
+    assert response.json()["detail"] == "Answers go 8 deep at most"
+    assert await count(ann, post) == MAX_DEPTH + 1
+    assert (await ann.get(f"/comments/{comment['id']}")).json() == comment
+
+
+async def test_only_a_comment_on_the_same_post_is_answered(ann: AsyncClient):
+    post, other = await publish(ann), await publish(ann)
+    elsewhere = await remark(ann, other)
+    deleted = await remark(ann, post)
+    await ann.delete(f"/comments/{deleted['id']}")
+
+    for parent_id in (elsewhere["id"], deleted["id"], 2**31 - 1):
+        body = {"content": "Hi", "parent_id": parent_id}
+        response = await ann.post(f"/posts/{post['id']}/comments", json=body)
+        assert response.status_code == 404
+        assert response.json()["detail"] == "Comment not found"
+    for parent_id in (0, -1, 2**31, 2**63, "x", 1.5, True, [], {}):
+        body = {"content": "Hi", "parent_id": parent_id}
+        response = await ann.post(f"/posts/{post['id']}/comments", json=body)
+        assert response.status_code == 422, parent_id
+    assert await count(ann, post) == 0
+    assert await count(ann, other) == 1
+
+
+@pytest.mark.parametrize("method", ["POST", "PATCH"])
+async def test_what_is_no_comment_is_refused(ann: AsyncClient, method: str):
+    post = await publish(ann)
+    comment = await remark(ann, post)
+    path = f"/posts/{post['id']}/comments" if method == "POST" else f"/comments/{comment['id']}"
+
+    for content in NO_TEXTS:
+        response = await ann.request(method, path, json={"content": content})
+        assert response.status_code == 422, ascii(content)
+        assert response.json()["errors"][0]["loc"] == ["body", "content"], ascii(content)
+    for body in ({}, {"content": "a", "user_id": 1}, {"content": "a", "is_deleted": True}):
+        assert (await ann.request(method, path, json=body)).status_code == 422
+    assert await thread(ann, post) == [(0, "Hi")]
+    assert (await ann.get(f"/comments/{comment['id']}")).json() == comment
+
+
+async def test_any_other_text_is_taken(ann: AsyncClient):
+    post = await publish(ann)
+
+    for content in (
+        "a" * 10_000,
+        "🎉" * 10_000,
+        "two\r\n\tlines",
+        "<script>",
+        "'; DROP",
+        "\u2028a",
+    ):
+        comment = await remark(ann, post, content)
+        assert (await ann.get(f"/comments/{comment['id']}")).json()["content"] == content
+
+
+async def test_a_comment_is_changed_by_its_writer_alone(
+    ann: AsyncClient, bob: AsyncClient, admin: AsyncClient, anonymous: AsyncClient
+):
+    post = await publish(ann)
+    comment = await remark(bob, post)
+    path = f"/comments/{comment['id']}"
+
+    for other in (ann, admin):
+        response = await other.patch(path, json={"content": "Mine"})
+        assert response.status_code == 403
+        assert response.json()["detail"] == "You don't have access to modify this comment"
+    assert (await anonymous.patch(path, json={"content": "Mine"})).status_code == 401
+    same = await bob.patch(path, json={"content": "Hi"})
+    changed = await bob.patch(path, json={"content": "Bye"})
+
+    assert same.json() == comment
+    assert changed.status_code == 200
+    new = {"content": "Bye", "updated_at": changed.json()["updated_at"]}
+    assert changed.json() == comment | new
+    assert changed.json()["updated_at"] > comment["updated_at"]
+    assert (await anonymous.get(path)).json() == changed.json()
+
+
+async def test_an_answer_is_no_change_of_what_it_answers(ann: AsyncClient):
+    post = await publish(ann)
+    comment = await remark(ann, post)
+
+    answer = await remark(ann, post, to=comment)
+    await ann.delete(f"/comments/{answer['id']}")
+    await remark(ann, post, to=comment)
+
+    shown = (await ann.get(f"/comments/{comment['id']}")).json()
+    assert shown == comment | {"answer_count": 1}
+
+
+@pytest.mark.parametrize("who", ["its writer", "the author of the post", "an administrator"])
+async def test_a_comment_without_answers_is_deleted_whole(
+    ann: AsyncClient, bob: AsyncClient, admin: AsyncClient, who: str
+):
+    post = await publish(ann)
+    comment = await remark(bob, post)
+    path = f"/comments/{comment['id']}"
+
+    if who == "an administrator":
+        response = await admin.delete(f"/admin{path}")
+    else:
+        response = await (bob if who == "its writer" else ann).delete(path)
+
+    assert response.status_code == 204
+    assert await thread(ann, post) == []
+    assert await count(ann, post) == 0
+    for method in ("GET", "PATCH", "DELETE"):
+        body = {"content": "Hi"} if method == "PATCH" else None
+        missing = await bob.request(method, path, json=body)
+        assert missing.status_code == 404
+        assert missing.json()["detail"] == "Comment not found"
+    assert (await bob.get(f"{path}/answers")).status_code == 404
+
+
+async def test_nobody_else_deletes_a_comment(
+    ann: AsyncClient, bob: AsyncClient, admin: AsyncClient, anonymous: AsyncClient
+):
+    post = await publish(ann)
+    comment = await remark(ann, post)
+    path = f"/comments/{comment['id']}"
+    # Whoever has a post of their own, or an answer, is still nobody here.
+    await publish(bob)
+    answer = await remark(bob, post, to=comment)
+
+    for other in (bob, admin):
+        assert (await other.delete(path)).status_code == 403
+    assert (await anonymous.delete(path)).status_code == 401
+    assert (await bob.delete(f"/admin{path}")).status_code == 403
+    assert (await ann.get(path)).json() == comment | {"answer_count": 1}
+    assert (await ann.get(f"/comments/{answer['id']}")).status_code == 200
+
+
+async def test_a_comment_with_answers_keeps_its_place(
+    ann: AsyncClient, bob: AsyncClient, admin: AsyncClient
+):
+    post = await publish(ann)
+    comment = await remark(bob, post, "Oops")
+    answer = await remark(ann, post, "Why?", comment)
+    path = f"/comments/{comment['id']}"
+
+    assert (await bob.delete(path)).status_code == 204
+
+    shown = (await ann.get(path)).json()
+    assert shown == comment | {
+        "content": None,
+        "user_id": None,
+        "user_name": None,
+        "is_deleted": True,
+        "answer_count": 1,
+        "updated_at": shown["updated_at"],
+    }
+    assert await thread(ann, post) == [(0, None), (1, "Why?")]
+    assert await count(ann, post) == 1
+    assert (await ann.get(f"/comments/{answer['id']}")).json() == answer
+    for client in (ann, bob):
+        assert (await client.delete(path)).status_code == 404
+        assert (await client.patch(path, json={"content": "Hi"})).status_code == 404
+    assert (await admin.delete(f"/admin{path}")).status_code == 404
+    body = {"content": "Hi", "parent_id": comment["id"]}
+    assert (await ann.post(f"/posts/{post['id']}/comments", json=body)).status_code == 404
+    assert await count(ann, post) == 1
+
+
+async def test_nothing_keeps_its_place_without_answers(ann: AsyncClient):
+    post = await publish(ann)
+    comments = [await remark(ann, post, "0")]
+    for depth in (1, 2, 3):
+        comments.append(await remark(ann, post, str(depth), comments[-1]))
+    aside = await remark(ann, post, "aside", comments[0])
+
+    for comment in comments[:3]:
+        await ann.delete(f"/comments/{comment['id']}")
+    assert await thread(ann, post) == [(0, None), (1, None), (2, None), (3, "3"), (1, "aside")]
+    assert await count(ann, post) == 2
+
+    await ann.delete(f"/comments/{comments[3]['id']}")
+    assert await thread(ann, post) == [(0, None), (1, "aside")]
+    assert await count(ann, post) == 1
+
+    await ann.delete(f"/comments/{aside['id']}")
+    assert await thread(ann, post) == []
+    assert await count(ann, post) == 0
+
+
+async def test_a_comment_that_is_still_there_stays_when_its_answer_goes(ann: AsyncClient):
+    post = await publish(ann)
+    comment = await remark(ann, post)
+    answer = await remark(ann, post, to=comment)
+
+    await ann.delete(f"/comments/{answer['id']}")
+
+    assert (await ann.get(f"/comments/{comment['id']}")).json() == comment
+
+
+@pytest.mark.parametrize("way", ["unpublished", "taken down"])
+async def test_comments_on_a_hidden_post_are_its_author_s_alone(
+    ann: AsyncClient, bob: AsyncClient, anonymous: AsyncClient, admin: AsyncClient, way: str
+):
+    post = await publish(ann)
+    comment = await remark(bob, post)
+    path = f"/comments/{comment['id']}"
+    if way == "unpublished":
+        await ann.patch(f"/posts/{post['id']}", json={"published_at": None})
+    else:
+        await admin.put(f"/admin/posts/{post['id']}/takedown")
+
+    for other in (bob, anonymous, admin):
+        for hidden in (path, f"{path}/answers", f"/posts/{post['id']}/comments"):
+            assert (await other.get(hidden)).status_code == 404, hidden
+    for other in (bob, admin):
+        assert (await other.patch(path, json={"content": "Bye"})).status_code == 404
+        assert (await other.delete(path)).status_code == 404
+        commented = await other.post(f"/posts/{post['id']}/comments", json={"content": "Hi"})
+        assert commented.status_code == 404
+    assert (await admin.get(f"/admin{path}")).json() == comment
+    assert (await ann.get(path)).json() == comment
+    await remark(ann, post, "Me", comment)
+    assert await thread(ann, post) == [(0, "Hi"), (1, "Me")]
+    assert (await ann.delete(path)).status_code == 204
+
+
+async def test_comments_go_with_their_post(ann: AsyncClient, bob: AsyncClient):
+    post = await publish(ann)
+    comment = await remark(bob, post, to=await remark(ann, post))
+
+    assert (await ann.delete(f"/posts/{post['id']}")).status_code == 204
+
+    assert (await bob.get(f"/comments/{comment['id']}")).status_code == 404
+    assert (await bob.get(f"/posts/{post['id']}/comments")).status_code == 404
+    missing = await bob.post(f"/posts/{post['id']}/comments", json={"content": "Hi"})
+    assert missing.status_code == 404
+    assert missing.json()["detail"] == "Post not found"
+
+
+async def test_whoever_leaves_leaves_comments_with_no_text_and_no_name(
+    ann: AsyncClient, bob: AsyncClient, anonymous: AsyncClient
+):
+    post, other = await publish(ann), await publish(ann)
+    alone = await remark(bob, post, "alone")
+    asked = await remark(bob, post, "asked")
+    await remark(ann, post, "answered", asked)
+    deleted = await remark(bob, other)
+    await ann.delete(f"/comments/{deleted['id']}")
+
+    left = await bob.request("DELETE", "/users/me", json={"current_password": PASSWORD})
+
+    assert left.status_code == 204
+    assert await thread(anonymous, post) == [(0, None), (0, None), (1, "answered")]
+    assert [await count(anonymous, one) for one in (post, other)] == [1, 0]
+    for comment in (alone, asked):
+        shown = (await anonymous.get(f"/comments/{comment['id']}")).json()
+        assert (shown["user_id"], shown["user_name"], shown["is_deleted"]) == (None, None, True)
+        assert "Bob" not in str(shown)
+    # Whoever comes after is somebody else.
+    await sign_up(anonymous, "Bob")
+    assert (await anonymous.delete(f"/comments/{alone['id']}")).status_code == 404
+
+
+async def test_a_comment_shows_the_name_of_today(ann: AsyncClient, bob: AsyncClient):
+    comment = await remark(bob, await publish(ann))
+
+    await bob.patch("/users/me", json={"name": "Robert"})
+
+    shown = (await ann.get(f"/comments/{comment['id']}")).json()
+    assert shown == comment | {"user_name": "Robert"}
+
+
+async def test_an_impossible_id_finds_no_comment(ann: AsyncClient):
+    for number in ("0", "-1", "abc", "1.5", "٣", str(2**31), str(2**63), "1" + "0" * 30):
+        for method, path in (
+            ("GET", f"/comments/{number}"),
+            ("PATCH", f"/comments/{number}"),
+            ("DELETE", f"/comments/{number}"),
+            ("GET", f"/comments/{number}/answers"),
+            ("GET", f"/posts/{number}/comments"),
+            ("POST", f"/posts/{number}/comments"),
+        ):
+            body = {"content": "Hi"} if method in ("PATCH", "POST") else None
+            response = await ann.request(method, path, json=body)
+            assert response.status_code in (404, 422), (method, path)

@@ -1,0 +1,152 @@
+"""Follows: whose posts somebody wants to read, and those posts."""
+
+from datetime import UTC, datetime, timedelta
+
+from httpx import AsyncClient
+
+from tests.conftest import PASSWORD, ChangeUser, publish, sign_up
+
+
+async def id_of(client: AsyncClient) -> int:
+    found: int = (await client.get("/users/me")).json()["id"]
+    return found
+
+
+async def followed(client: AsyncClient) -> list[str]:
+    """The names of those whom somebody follows."""
+    page = (await client.get("/users/me/following")).json()
+    assert page["total_count"] == len(page["results"])
+    return [profile["name"] for profile in page["results"]]
+
+
+async def feed(client: AsyncClient, **query: str) -> list[str]:
+    """The titles of what somebody is shown."""
+    page = (await client.get("/users/me/feed", params=query)).json()
+    assert page["total_count"] == len(page["results"])
+    return [post["title"] for post in page["results"]]
+
+
+async def test_an_author_is_followed_and_no_more(ann: AsyncClient, bob: AsyncClient):
+    path = f"/users/me/following/{await id_of(ann)}"
+
+    before = await followed(bob)
+    # Once more makes no difference.
+    answers = [await bob.put(path) for _ in range(2)]
+    following = await followed(bob)
+    answers += [await bob.delete(path) for _ in range(2)]
+    after = await followed(bob)
+
+    assert [answer.status_code for answer in answers] == [204] * 4
+    assert {answer.content for answer in answers} == {b""}
+    assert (before, following, after) == ([], ["Ann"], [])
+    assert await followed(ann) == []
+
+
+async def test_who_is_followed_is_shown_as_everybody_sees_them(ann: AsyncClient, bob: AsyncClient):
+    await bob.put(f"/users/me/following/{await id_of(ann)}")
+
+    page = (await bob.get("/users/me/following")).json()
+
+    profile = (await bob.get(f"/users/{await id_of(ann)}")).json()
+    assert page == {"total_count": 1, "results": [profile], "next_cursor": None}
+
+
+async def test_authors_are_listed_in_the_order_in_which_they_came(
+    ann: AsyncClient, bob: AsyncClient, anonymous: AsyncClient
+):
+    await sign_up(anonymous, "Carl")
+    for author in (anonymous, ann):
+        await bob.put(f"/users/me/following/{await id_of(author)}")
+
+    assert await followed(bob) == ["Ann", "Carl"]
+
+
+async def test_nobody_follows_themselves(ann: AsyncClient):
+    response = await ann.put(f"/users/me/following/{await id_of(ann)}")
+
+    assert response.status_code == 400
+    assert response.json()["type"] == "urn:blog-api:cannot-follow-self"
+    assert response.json()["detail"] == "You can't follow yourself"
+    assert await followed(ann) == []
+
+
+async def test_who_is_not_there_is_not_followed(ann: AsyncClient):
+    missing = await ann.put(f"/users/me/following/{await id_of(ann) + 1}")
+
+    assert missing.status_code == 404
+    assert missing.json()["detail"] == "User not found"
+    assert (await ann.delete(f"/users/me/following/{await id_of(ann) + 1}")).status_code == 204
+    for number in ("0", "-1", "abc", "1.5", str(2**31), str(2**63), "1" + "0" * 30):
+        for method in ("PUT", "DELETE"):
+            response = await ann.request(method, f"/users/me/following/{number}")
+            assert response.status_code in (404, 422), (method, number)
+
+
+async def test_the_feed_shows_what_followed_authors_publish(
+    ann: AsyncClient, bob: AsyncClient, admin: AsyncClient
+):
+    tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    first = await publish(ann, title="First", published_at="2020-01-01T00:00:00Z")
+    await publish(ann, title="Draft", published_at=None)
+    await publish(ann, title="Scheduled", published_at=tomorrow)
+    down = await publish(ann, title="Down")
+    await admin.put(f"/admin/posts/{down['id']}/takedown")
+    await publish(admin, title="Not followed")
+    await publish(bob, title="Own")
+
+    before = await feed(bob)
+    await bob.put(f"/users/me/following/{first['user_id']}")
+    following = (await bob.get("/users/me/feed")).json()
+    second = await publish(ann, title="Second")
+    later = await feed(bob)
+    await bob.delete(f"/users/me/following/{first['user_id']}")
+    after = await feed(bob)
+
+    assert before == after == []
+    assert following["results"] == [first]
+    assert later == [second["title"], "First"]
+
+
+async def test_the_feed_is_filtered_sorted_and_searched(
+    ann: AsyncClient, bob: AsyncClient, anonymous: AsyncClient
+):
+    await sign_up(anonymous, "Carl")
+    for number, (author, tag) in enumerate(((ann, "x"), (anonymous, "x"), (ann, "y")), start=1):
+        day = f"2020-01-0{number}T00:00:00Z"
+        await publish(author, title=f"Day {number}", tags=[tag], published_at=day)
+        await bob.put(f"/users/me/following/{await id_of(author)}")
+
+    assert await feed(bob) == ["Day 3", "Day 2", "Day 1"]
+    assert await feed(bob, sort="published_at") == ["Day 1", "Day 2", "Day 3"]
+    assert await feed(bob, tag="X") == ["Day 2", "Day 1"]
+    assert await feed(bob, author=str(await id_of(ann))) == ["Day 3", "Day 1"]
+    assert await feed(bob, author=str(await id_of(bob))) == []
+    assert await feed(bob, since="2020-01-02T00:00:00Z") == ["Day 3", "Day 2"]
+    assert await feed(bob, until="2020-01-02T00:00:00Z") == ["Day 1"]
+    assert await feed(bob, q="day", tag="y") == ["Day 3"]
+
+
+async def test_who_leaves_follows_nobody_and_is_followed_by_nobody(
+    ann: AsyncClient, bob: AsyncClient
+):
+    await publish(ann)
+    await bob.put(f"/users/me/following/{await id_of(ann)}")
+    await ann.put(f"/users/me/following/{await id_of(bob)}")
+
+    left = await ann.request("DELETE", "/users/me", json={"current_password": PASSWORD})
+
+    assert left.status_code == 204
+    assert await followed(bob) == []
+    assert await feed(bob) == []
+
+
+async def test_an_author_who_is_deactivated_is_still_followed(
+    ann: AsyncClient, bob: AsyncClient, change_user: ChangeUser
+):
+    await publish(ann, title="Hello")
+    path = f"/users/me/following/{await id_of(ann)}"
+    await change_user("ann@example.com", is_active=False)
+
+    assert (await bob.put(path)).status_code == 204
+    assert await followed(bob) == ["Ann"]
+    assert await feed(bob) == ["Hello"]
