@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import URL, make_url
 from typer.testing import CliRunner
 
-from blog_api.__main__ import LOGGING, cli
+from blog_api.commands import LOGGING, cli
 from blog_api.main import create_app
 from blog_api.urls import parse_database_url
 from tests.conftest import (
@@ -104,6 +104,8 @@ def test_settings_are_read_from_a_file_and_the_environment_goes_first(
         ("BLOG_ARGON2_PASSES", "0"),
         ("BLOG_ARGON2_LANES", "65"),
         ("BLOG_PUBLIC_URL", "example.com"),
+        ("BLOG_POST_URL", "https://example.com/"),
+        ("BLOG_POST_URL", "example.com/{slug}"),
         ("BLOG_CORS_ORIGINS", "https://example.com"),
         ("BLOG_CORS_ORIGINS", '["https://example.com/path"]'),
         ("BLOG_CORS_ORIGINS", '["example.com"]'),
@@ -322,8 +324,8 @@ async def test_who_has_an_account_is_made_an_administrator_if_that_is_meant(
     assert me["is_admin"] is is_admin
     if not is_admin:
         assert made.stderr == (
-            "blog-api: ANN@example.com: say --yes to make an administrator of "
-            f"user {me['id']}, Ann, who has this address\n"
+            f"blog-api: say --yes: Make an administrator of user {me['id']}, Ann, who has this "
+            "address?\n"
         )
 
 
@@ -342,7 +344,7 @@ def test_a_terminal_is_asked(folder: Path, monkeypatch: pytest.MonkeyPatch):
     with closing(sqlite3.connect(folder / "blog.db")) as connection, connection:
         connection.execute("UPDATE users SET is_admin = 0")
     # The runner is no terminal, but it takes answers as one would.
-    monkeypatch.setattr("blog_api.__main__.is_at_terminal", lambda: True)
+    monkeypatch.setattr("blog_api.console.is_at_terminal", lambda: True)
 
     refused = runner.invoke(cli, ["create-admin", "ann@example.com"], "n\n")
     granted = runner.invoke(cli, ["create-admin", "ann@example.com"], "y\n")
