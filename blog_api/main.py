@@ -13,19 +13,30 @@ from starlette.middleware import Middleware
 from blog_api import (
     admin,
     audit,
+    bookmarks,
+    comments,
     documentation,
+    edits,
+    exporting,
+    feeds,
+    follows,
     health,
+    listings,
     logins,
     me,
+    moderation,
     oauth2,
     personal_tokens,
     posts,
+    threads,
     tokens,
     users,
 )
+from blog_api.conditional import ConditionalRequests
 from blog_api.database import Database
 from blog_api.errors import HANDLERS, raises
 from blog_api.fields import SMALL_BODY_BYTES
+from blog_api.links import link
 from blog_api.middleware import (
     AccessLog,
     BodyLimits,
@@ -39,6 +50,7 @@ from blog_api.middleware import (
 )
 from blog_api.migrating import prepare
 from blog_api.rate_limits import RateLimits
+from blog_api.rendering import Renderer
 from blog_api.security import Passwords, Signer
 from blog_api.settings import Settings, load_settings
 from blog_api.telemetry import trace_sql
@@ -48,6 +60,9 @@ MAX_BODY_BYTES = 8 * 1024 * 1024
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 EXPOSED_HEADERS = (
+    "ETag",
+    "Link",
+    "Location",
     "RateLimit",
     "RateLimit-Policy",
     "Retry-After",
@@ -63,9 +78,25 @@ TAGS = [
     {"name": "personal tokens", "description": "For scripts and apps: named, scoped, revocable."},
     {"name": "me", "description": "One's own account."},
     {"name": "posts", "description": "What is written here: drafts, scheduled, published."},
+    {"name": "comments", "description": "What readers say, in threads."},
+    {"name": "follows", "description": "Authors whose posts one wants to read."},
+    {"name": "bookmarks", "description": "Posts that one wants to find again."},
+    {"name": "feeds", "description": "The newest posts, for feed readers."},
     {"name": "admin", "description": "For administrators: accounts, posts, figures, audit."},
     {"name": "health", "description": "For those who run the service."},
 ]
+
+# What the index links to.
+PATHS = {
+    "docs": "/docs",
+    "openapi": "/openapi.json",
+    "posts": "/posts",
+    "tags": "/tags",
+    "users": "/users",
+    "json_feed": "/feed.json",
+    "atom_feed": "/feed.atom",
+    "rss_feed": "/feed.rss",
+}
 
 MODULES = (
     users,
@@ -73,8 +104,17 @@ MODULES = (
     oauth2,
     personal_tokens,
     me,
+    follows,
+    listings,
     posts,
+    edits,
+    comments,
+    threads,
+    bookmarks,
+    feeds,
+    exporting,
     admin,
+    moderation,
     audit,
     health,
     documentation,
@@ -94,11 +134,7 @@ class Index(SQLModel):
 @router.get("/", tags=["index"])
 async def read_index(request: Request) -> Index:
     """Tell the name, the version and where the documentation is."""
-    settings: Settings = request.app.state.settings
-    origin = (settings.public_url or "").removesuffix(settings.public_path)
-    base = origin + request.scope.get("root_path", "")
-    paths = {"docs": "/docs", "openapi": "/openapi.json", "posts": "/posts", "users": "/users"}
-    links = {name: f"{base}{path}" for name, path in paths.items()}
+    links = {name: link(request, path) for name, path in PATHS.items()}
     return Index(name=request.app.title, version=VERSION, links=links)
 
 
@@ -153,13 +189,14 @@ def layers(settings: Settings) -> list[Middleware]:
             max_body_size_without_token=SMALL_BODY_BYTES,
         ),
         Middleware(HeadAsGet),
+        Middleware(ConditionalRequests),
     ]
 
 
 def create_app(settings: Settings) -> FastAPI:
     """The application for these settings. It opens nothing until it is started."""
     app = BlogAPI(
-        title="Blog API",
+        title=settings.title,
         version=VERSION,
         description="A blog as a JSON API.",
         openapi_tags=TAGS,
@@ -177,6 +214,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.database = Database(settings)
     app.state.passwords = Passwords(settings)
     app.state.rate_limits = RateLimits(settings)
+    app.state.renderer = Renderer()
     app.include_router(router)
     for module in MODULES:
         app.include_router(module.router)
