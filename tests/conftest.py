@@ -1,26 +1,29 @@
 """People with their clients, and the database that they share."""
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+from anyio import sleep
 from fastapi import FastAPI
-from httpx import ASGITransport, AsyncClient
+from httpx import ASGITransport, AsyncClient, Response
 from sqlalchemy import URL, make_url, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlmodel import col, delete, update
 
-from blog_api.database import Base, describe
+from blog_api.database import Base
 from blog_api.main import create_app
 from blog_api.migrating import migrate
 from blog_api.security import Passwords
 from blog_api.settings import Settings
+from blog_api.trouble import describe
 from blog_api.urls import parse_database_url
 from blog_api.users import User
+from tests.processes import Server
 
 PASSWORD = "correct horse"
 ALL_SCOPES = "users:read users:write posts:read posts:write admin"
@@ -42,7 +45,12 @@ def wipeable_url() -> URL | None:
     return url
 
 
-TEST_DATABASE_URL = wipeable_url()
+# With `pytest -n`, which of the processes this is; each has a database of its own.
+WORKER = os.environ.get("PYTEST_XDIST_WORKER")
+GIVEN_URL = wipeable_url()
+TEST_DATABASE_URL = (
+    GIVEN_URL.set(database=f"{GIVEN_URL.database}_{WORKER}") if GIVEN_URL and WORKER else GIVEN_URL
+)
 
 
 def make_settings(**values: object) -> Settings:
@@ -69,17 +77,30 @@ def settings() -> Settings:
     return make_settings(database_url=TEST_DATABASE_URL, **FLOOR)
 
 
-async def make_test_database(url: URL) -> None:
-    """An empty schema on Postgres, whatever an earlier run left there."""
-    engine = create_async_engine(url)
+async def at_server(given: URL, *statements: str) -> None:
+    """Execute statements, each by itself; where Postgres is not there, no test is worth a try."""
+    engine = create_async_engine(given, isolation_level="AUTOCOMMIT")
     try:
-        await (await engine.connect()).close()
+        async with engine.connect() as connection:
+            for statement in statements:
+                await connection.execute(text(statement))
     except (OSError, DBAPIError) as error:
         pytest.exit(f"TEST_DATABASE_URL: {describe(error)}", 2)
-    async with engine.begin() as connection:
-        await connection.execute(text("DROP SCHEMA public CASCADE"))
-        await connection.execute(text("CREATE SCHEMA public"))
-    await engine.dispose()
+    finally:
+        await engine.dispose()
+
+
+async def make_test_database(given: URL, url: URL) -> None:
+    """An empty schema on Postgres, whatever an earlier run left there."""
+    if url == given:
+        await at_server(given, "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+    else:
+        await at_server(given, *drop_and_create(url))
+
+
+def drop_and_create(url: URL) -> tuple[str, str]:
+    drop = f'DROP DATABASE IF EXISTS "{url.database}" WITH (FORCE)'
+    return drop, f'CREATE DATABASE "{url.database}"'
 
 
 @asynccontextmanager
@@ -98,8 +119,8 @@ def client_of(app: FastAPI, address: str = "127.0.0.1") -> AsyncClient:
 @pytest.fixture(scope="session")
 async def app(settings: Settings) -> AsyncGenerator[FastAPI]:
     """The application that all tests share; each leaves its tables empty."""
-    if TEST_DATABASE_URL is not None:
-        await make_test_database(TEST_DATABASE_URL)
+    if GIVEN_URL is not None and TEST_DATABASE_URL is not None:
+        await make_test_database(GIVEN_URL, TEST_DATABASE_URL)
         await migrate(settings)
     async with running(settings) as app:
         # What hashing costs is no matter of the database.
@@ -136,6 +157,34 @@ async def log_in(client: AsyncClient, email: str, scope: str = ALL_SCOPES) -> No
     answer = await client.post("/auth", data=form)
     assert answer.status_code == 200, answer.text
     client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+
+
+async def ask(client: AsyncClient, method: str, path: str, **values: Any) -> Response:
+    """The answer; whoever is told to come again, since too many others ask, does."""
+    while True:
+        response = await client.request(method, path, **values)
+        if response.status_code != 503:
+            return response
+        await sleep(0.1)
+
+
+async def publish(client: AsyncClient, **values: object) -> dict[str, Any]:
+    """A new post of the client's, with these values."""
+    answer = await client.post("/posts", json={"title": "Hello", "content": "World"} | values)
+    assert answer.status_code == 201, answer.text
+    post: dict[str, Any] = answer.json()
+    return post
+
+
+async def remark(
+    client: AsyncClient, post: dict[str, Any], content: str = "Hi", to: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """A new comment of the client's on a post, or an answer to another comment on it."""
+    body = {"content": content, "parent_id": to and to["id"]}
+    answer = await client.post(f"/posts/{post['id']}/comments", json=body)
+    assert answer.status_code == 201, answer.text
+    comment: dict[str, Any] = answer.json()
+    return comment
 
 
 @pytest.fixture
@@ -183,17 +232,37 @@ def shared_url(empty_app: FastAPI, tmp_path: Path) -> URL:
     return TEST_DATABASE_URL or make_url(f"sqlite+aiosqlite:///{tmp_path}/blog.db")
 
 
+@pytest.fixture(scope="session")
+async def server_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[URL]:
+    if GIVEN_URL is None or TEST_DATABASE_URL is None:
+        yield make_url(f"sqlite+aiosqlite:///{tmp_path_factory.mktemp('server')}/blog.db")
+        return
+    url = TEST_DATABASE_URL.set(database=f"{TEST_DATABASE_URL.database}_server")
+    drop, create = drop_and_create(url)
+    await at_server(GIVEN_URL, drop, create)
+    await migrate(make_settings(database_url=url, **FLOOR))
+    yield url
+    await at_server(GIVEN_URL, drop)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, server_url: URL) -> Iterator[Server]:
+    """Two workers at one database, for what is done at once.
+
+    It takes seconds to start, so the tests share it; nobody wipes its database between them.
+    """
+    with Server(tmp_path_factory.mktemp("server"), server_url, workers=2) as server:
+        yield server
+
+
 @pytest.fixture
 async def empty_url(tmp_path: Path) -> AsyncGenerator[URL]:
     """A database with no tables yet: a file, or one more database on Postgres."""
-    if TEST_DATABASE_URL is None:
+    if GIVEN_URL is None or TEST_DATABASE_URL is None:
         yield make_url(f"sqlite+aiosqlite:///{tmp_path}/empty.db")
         return
-    name = f"{TEST_DATABASE_URL.database}_empty"
-    engine = create_async_engine(TEST_DATABASE_URL, isolation_level="AUTOCOMMIT")
-    async with engine.connect() as connection:
-        await connection.execute(text(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
-        await connection.execute(text(f'CREATE DATABASE "{name}"'))
-        yield TEST_DATABASE_URL.set(database=name)
-        await connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
-    await engine.dispose()
+    url = TEST_DATABASE_URL.set(database=f"{TEST_DATABASE_URL.database}_empty")
+    drop, create = drop_and_create(url)
+    await at_server(GIVEN_URL, drop, create)
+    yield url
+    await at_server(GIVEN_URL, drop)

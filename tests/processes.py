@@ -51,6 +51,7 @@ class Server:
         variables: dict[str, str] | None = None,
     ) -> None:
         self.folder = folder
+        self.url = url
         self.workers = workers
         self.environment = environment(url, settings) | (variables or {})
         self.log = ""
@@ -113,6 +114,6 @@ class Server:
     async def client(self) -> AsyncIterator[httpx.AsyncClient]:
         limits = httpx.Limits(max_connections=100)
         async with httpx.AsyncClient(
-            base_url=self.address, timeout=60, limits=limits, trust_env=False
+            base_url=self.address, timeout=60, limits=limits, trust_env=False, verify=False
         ) as client:
             yield client

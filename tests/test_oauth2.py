@@ -2,7 +2,6 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import jwt
@@ -13,7 +12,6 @@ from fastapi import FastAPI
 from httpx import AsyncClient, Response
 from oauthlib.oauth2 import LegacyApplicationClient
 from requests_oauthlib import OAuth2Session
-from sqlalchemy import URL
 
 from tests.conftest import PASSWORD, SECRET_KEY, ChangeUser, client_of, sign_up
 from tests.processes import Server
@@ -289,17 +287,16 @@ async def test_a_scope_can_be_asked_for_at_auth_too(ann: AsyncClient):
     assert_refused(refused, 400, "invalid_scope")
 
 
-async def test_of_twenty_simultaneous_refreshes_one_succeeds(tmp_path: Path, shared_url: URL):
-    with Server(tmp_path, shared_url, workers=2) as server:
-        async with server.client() as client:
-            await sign_up(client, "Ann")
-            granted = await grant(client)
-            answers = await asyncio.gather(
-                *(refresh(client, granted["refresh_token"]) for _ in range(20))
-            )
-            statuses = sorted(answer.status_code for answer in answers)
-            (won,) = (answer.json() for answer in answers if answer.status_code == 200)
-            after = await status_of(client, won["access_token"])
+async def test_of_twenty_simultaneous_refreshes_one_succeeds(server: Server):
+    async with server.client() as client:
+        await sign_up(client, "Refreshing")
+        granted = await grant(client, username="refreshing@example.com")
+        answers = await asyncio.gather(
+            *(refresh(client, granted["refresh_token"]) for _ in range(20))
+        )
+        statuses = sorted(answer.status_code for answer in answers)
+        (won,) = (answer.json() for answer in answers if answer.status_code == 200)
+        after = await status_of(client, won["access_token"])
 
     assert statuses == [200] + [400] * 19
     assert after == 401
@@ -307,8 +304,9 @@ async def test_of_twenty_simultaneous_refreshes_one_succeeds(tmp_path: Path, sha
 
 @pytest.mark.parametrize("library", ["authlib", "requests-oauthlib"])
 async def test_a_client_of_others_logs_in_refreshes_and_calls(
-    tmp_path: Path, shared_url: URL, monkeypatch: pytest.MonkeyPatch, library: str
+    server: Server, monkeypatch: pytest.MonkeyPatch, library: str
 ):
+    email = f"{library}@example.com"
     # Both refuse to talk without TLS otherwise.
     monkeypatch.setenv("OAUTHLIB_INSECURE_TRANSPORT", "1")
     monkeypatch.setenv("AUTHLIB_INSECURE_TRANSPORT", "1")
@@ -321,19 +319,18 @@ async def test_a_client_of_others_logs_in_refreshes_and_calls(
     def use(address: str) -> tuple[list[str], set[str]]:
         with make_session() as oauth:
             oauth.trust_env = False
-            login = {"username": "ann@example.com", "password": PASSWORD}
+            login = {"username": email, "password": PASSWORD}
             first = oauth.fetch_token(f"{address}/token", **login)
             before = oauth.get(f"{address}/users/me").json()
             second = oauth.refresh_token(f"{address}/token")
             after = oauth.get(f"{address}/users/me").json()
         return [before["email"], after["email"]], {first["access_token"], second["access_token"]}
 
-    with Server(tmp_path, shared_url) as server:
-        async with server.client() as client:
-            await sign_up(client, "Ann")
-        emails, tokens = await asyncio.to_thread(use, server.address)
+    async with server.client() as client:
+        await sign_up(client, library)
+    emails, tokens = await asyncio.to_thread(use, server.address)
 
-    assert emails == ["ann@example.com", "ann@example.com"]
+    assert emails == [email, email]
     assert len(tokens) == 2
 
 

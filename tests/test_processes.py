@@ -10,57 +10,57 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from blog_api.database import Base
-from tests.conftest import PASSWORD, sign_up
+from tests.conftest import PASSWORD, ask, sign_up
 from tests.processes import Server
 
 ENOUGH = 200
 
 
-async def all_posts(client: AsyncClient) -> list[dict[str, str]]:
-    """Every post there is, from all pages."""
+async def all_posts(client: AsyncClient, path: str = "/posts") -> list[dict[str, str]]:
+    """Every post of a list, from all pages."""
     posts: list[dict[str, str]] = []
     for page in itertools.count(1):
-        found = (await client.get(f"/posts?page={page}&size=100")).json()
+        found = (await client.get(f"{path}?page={page}&size=100")).json()
         posts += found["results"]
         if len(posts) >= found["total_count"] or not found["results"]:
             return posts
     raise AssertionError
 
 
-async def test_of_fifty_simultaneous_sign_ups_one_succeeds(tmp_path: Path, shared_url: URL):
-    body = {"email": "ann@example.com", "name": "Ann", "password": PASSWORD}
+async def test_of_fifty_simultaneous_sign_ups_one_succeeds(server: Server):
+    body = {"email": "fifty@example.com", "name": "One of fifty", "password": PASSWORD}
 
-    with Server(tmp_path, shared_url, workers=2) as server:
-        async with server.client() as client:
-            answers = await asyncio.gather(*(client.post("/sign-up", json=body) for _ in range(50)))
-            users = (await client.get("/users")).json()
+    async with server.client() as client:
+        answers = await asyncio.gather(
+            *(ask(client, "POST", "/sign-up", json=body) for _ in range(50))
+        )
+        users = (await client.get("/users?q=one of fifty")).json()
 
     assert sorted(answer.status_code for answer in answers) == [200] + [400] * 49
     assert len(users) == 1
 
 
-async def test_two_workers_write_at_once_and_lose_nothing(tmp_path: Path, shared_url: URL):
-    with Server(tmp_path, shared_url, workers=2) as server:
-        async with server.client() as ann:
-            await sign_up(ann, "Ann")
-            old = [
-                (await ann.post("/posts", json={"title": f"Old {n}", "content": "x"})).json()
-                for n in range(50)
-            ]
+async def test_two_workers_write_at_once_and_lose_nothing(server: Server):
+    async with server.client() as ann:
+        await sign_up(ann, "Writing")
+        old = [
+            (await ann.post("/posts", json={"title": f"Old {n}", "content": "x"})).json()
+            for n in range(50)
+        ]
 
-            def patch(post: dict[str, str]) -> asyncio.Future[Response]:
-                body = {"content": f"new {post['id']}"}
-                return asyncio.ensure_future(ann.patch(f"/posts/{post['id']}", json=body))
+        def patch(post: dict[str, str]) -> asyncio.Future[Response]:
+            body = {"content": f"new {post['id']}"}
+            return asyncio.ensure_future(ask(ann, "PATCH", f"/posts/{post['id']}", json=body))
 
-            def create(n: int) -> asyncio.Future[Response]:
-                # One title for all, so that they compete for its slug too.
-                body = {"title": "New", "content": f"new {n}"}
-                return asyncio.ensure_future(ann.post("/posts", json=body))
+        def create(n: int) -> asyncio.Future[Response]:
+            # One title for all, so that they compete for its slug too.
+            body = {"title": "New", "content": f"new {n}"}
+            return asyncio.ensure_future(ask(ann, "POST", "/posts", json=body))
 
-            patched = [patch(post) for post in old]
-            created = [create(n) for n in range(50)]
-            answers = await asyncio.gather(*patched, *created)
-            posts = await all_posts(ann)
+        patched = [patch(post) for post in old]
+        created = [create(n) for n in range(50)]
+        answers = await asyncio.gather(*patched, *created)
+        posts = await all_posts(ann, "/users/me/posts")
 
     assert [answer.status_code for answer in answers] == [200] * 50 + [201] * 50
     by_id = {post["id"]: post for post in posts}
@@ -151,17 +151,14 @@ async def test_neither_the_log_nor_the_database_holds_a_secret(tmp_path: Path, s
             assert secret.encode() not in file.read_bytes(), file
 
 
-async def test_a_client_that_closes_learns_that_its_body_is_too_large(
-    tmp_path: Path, shared_url: URL
-):
+async def test_a_client_that_closes_learns_that_its_body_is_too_large(server: Server):
     body = b" " * (9 * 1024 * 1024)
     headers = {"Content-Type": "application/json", "Connection": "close"}
 
-    with Server(tmp_path, shared_url) as server:
-        async with server.client() as client:
-            answers = [
-                await client.post(path, content=body, headers=headers)
-                for path in ("/sign-up", "/posts", "/nowhere")
-            ]
+    async with server.client() as client:
+        answers = [
+            await client.post(path, content=body, headers=headers)
+            for path in ("/sign-up", "/posts", "/nowhere")
+        ]
 
     assert [answer.status_code for answer in answers] == [413, 413, 413]
