@@ -112,7 +112,8 @@ class Server:
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[httpx.AsyncClient]:
-        limits = httpx.Limits(max_connections=100)
+        # Sooner than the server lets go of a connection, or one is used just as it does.
+        limits = httpx.Limits(max_connections=100, keepalive_expiry=1)
         async with httpx.AsyncClient(
             base_url=self.address, timeout=60, limits=limits, trust_env=False, verify=False
         ) as client:
