@@ -16,7 +16,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from blog_api.security import Passwords, available_cores
 from blog_api.tokens import Token
 from blog_api.users import User
-from tests.conftest import PASSWORD, ChangeUser, client_of
+from tests.conftest import PASSWORD, ChangeUser, ask, client_of
 
 LOG_IN = {"username": "ann@example.com", "password": PASSWORD}
 NEW_PASSWORD = "battery staple"
@@ -143,7 +143,9 @@ async def test_who_is_dismissed_meanwhile_dismisses_nobody(
 async def test_others_are_served_while_a_password_is_verified(
     ann: AsyncClient, anonymous: AsyncClient, pausing: PausingPasswords
 ):
-    logins = [asyncio.ensure_future(anonymous.post("/auth", data=LOG_IN)) for _ in range(20)]
+    logins = [
+        asyncio.ensure_future(ask(anonymous, "POST", "/auth", data=LOG_IN)) for _ in range(20)
+    ]
     await pausing.is_reached.wait()
 
     written = await ann.post("/posts", json={"title": "Hello", "content": "World"})

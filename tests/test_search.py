@@ -147,7 +147,7 @@ async def test_the_first_twenty_words_count(ann: AsyncClient):
 async def test_the_beginning_of_a_word_is_enough(ann: AsyncClient):
     await publish(ann, title="Dependencies", content="Зависимости и обработка ошибок")
 
-    for q in ("depend", "DEP", "за", "завис", "обработ завис"):
+    for q in ("depend", "DEP", "зав", "завис", "обработ завис"):
         assert await search(ann, q) == ["Dependencies"], q
     # One letter begins too many; the middle of a word begins none.
     for q in ("d", "з", "pendencies", "висимости"):
