@@ -11,6 +11,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
 from blog_api.audit import AuditAction, record
+from blog_api.collection import Collection, Sort
 from blog_api.database import SessionDep, flush, insert
 from blog_api.errors import (
     BODY_PROBLEMS,
@@ -19,8 +20,8 @@ from blog_api.errors import (
     raises,
 )
 from blog_api.fields import SMALL_BODY_BYTES, Body, PathId, Phrase, fold
-from blog_api.moderation import PostState, is_in
-from blog_api.paging import Page, PageQuery, PagesDep, Sort
+from blog_api.moderation import STATES, PostState
+from blog_api.paging import Page, PageQuery, PagesDep
 from blog_api.posts import Post
 from blog_api.scopes import InsufficientScope, Scope
 from blog_api.tokens import USER_PROBLEMS, Admin, Token
@@ -154,7 +155,7 @@ async def list_accounts(
     _: Admin, query: Annotated[AccountQuery, Query()], pages: PagesDep
 ) -> Page[User]:
     """List all accounts, or those whose address or name holds a text."""
-    return await pages.show(search_accounts(query.q), query, BY_ID)
+    return await pages.show(Collection(search_accounts(query.q)), query, BY_ID)
 
 
 @router.get(
@@ -209,10 +210,10 @@ async def read_stats(_: Admin, session: SessionDep) -> Stats:
     draft, scheduled, published, taken_down = (
         await session.exec(
             select(
-                count.filter(is_in(PostState.draft)),
-                count.filter(is_in(PostState.scheduled)),
-                count.filter(is_in(PostState.published)),
-                count.filter(is_in(PostState.taken_down)),
+                count.filter(STATES[PostState.draft]),
+                count.filter(STATES[PostState.scheduled]),
+                count.filter(STATES[PostState.published]),
+                count.filter(STATES[PostState.taken_down]),
             ).select_from(Post)
         )
     ).one()

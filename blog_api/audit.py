@@ -7,9 +7,10 @@ from fastapi import APIRouter
 from sqlmodel import Field, SQLModel, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from blog_api.database import Row
+from blog_api.collection import Collection, Sort
 from blog_api.errors import ServiceUnavailable, ValidationFailed, raises
-from blog_api.paging import Page, PagesDep, Paging, Sort
+from blog_api.paging import Page, PagesDep, Paging
+from blog_api.tables import Row
 from blog_api.tokens import USER_PROBLEMS, Admin
 from blog_api.users import User
 
@@ -61,6 +62,7 @@ class AuditEntryPage(Page[AuditEntryRead]):
     """A page of the audit, and how long that is."""
 
 
+ENTRIES = Collection(select(AuditEntry))
 LATEST = Sort("-id", (col(AuditEntry.id),), is_descending=True)
 
 
@@ -89,4 +91,4 @@ def record(
 @router.get("/audit", response_model=AuditEntryPage, responses=raises(ValidationFailed))
 async def list_audit_entries(_: Admin, paging: Paging, pages: PagesDep) -> Page[AuditEntry]:
     """List what administrators did, the latest first."""
-    return await pages.show(select(AuditEntry), paging, LATEST)
+    return await pages.show(ENTRIES, paging, LATEST)

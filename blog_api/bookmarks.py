@@ -1,27 +1,29 @@
 """Bookmarks: posts that somebody wants to find again."""
 
-from typing import cast
+from typing import Any
 
 from fastapi import APIRouter
-from sqlalchemy import UniqueConstraint, delete
-from sqlalchemy.orm import QueryableAttribute, contains_eager
-from sqlmodel import Field, Relationship, col, select
+from sqlalchemy import Integer, UniqueConstraint, bindparam, delete
+from sqlmodel import Field, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from blog_api.database import Row, SessionDep, insert_if_missing, keep_updated_at
+from blog_api.collection import Collection, Sort
+from blog_api.database import SessionDep, insert_if_missing
 from blog_api.errors import Conflict, NotFound, ServiceUnavailable, ValidationFailed, raises
 from blog_api.fields import PathId
 from blog_api.listings import PostPage
-from blog_api.paging import Page, PagesDep, Paging, Sort
+from blog_api.paging import Page, PagesDep, Paging
 from blog_api.posts import (
-    CONTENT_HTML,
+    IS_PUBLISHED,
     CountedPost,
     Post,
     PostNotFound,
+    PostRead,
     change_counts,
     counted,
-    is_published,
+    found_as,
 )
+from blog_api.tables import Row, keep_updated_at
 from blog_api.tokens import USER_PROBLEMS, AccountReader, AccountWriter
 from blog_api.users import User
 
@@ -38,27 +40,24 @@ class Bookmark(Row, table=True):
 
     user_id: int = Field(foreign_key="users.id", ondelete="CASCADE")
     post_id: int = Field(foreign_key="posts.id", ondelete="CASCADE", index=True)
-    post: Post = Relationship(sa_relationship_kwargs={"lazy": "joined", "innerjoin": True})
 
 
-POST = cast("QueryableAttribute[Post]", Bookmark.post)
+BOOKMARKED = Collection(
+    select(Post.id)
+    .join(Bookmark, col(Bookmark.post_id) == col(Post.id))
+    .where(col(Bookmark.user_id) == bindparam("user", type_=Integer), IS_PUBLISHED),
+    rows_of=found_as(PostRead),
+)
 LATEST = Sort("-id", (col(Bookmark.id),), is_descending=True)
 
 
 @router.get("", response_model=PostPage, responses=raises(*USER_PROBLEMS, ValidationFailed))
-async def list_bookmarks(user: AccountReader, paging: Paging, pages: PagesDep) -> Page[Post]:
+async def list_bookmarks(user: AccountReader, paging: Paging, pages: PagesDep) -> Page[Any]:
     """List the posts that one has bookmarked, the latest bookmark first.
 
     One that is not published is left out until it is.
     """
-    query = (
-        select(Bookmark)
-        .join(Post, col(Post.id) == col(Bookmark.post_id))
-        .where(col(Bookmark.user_id) == user.id, is_published())
-        .options(contains_eager(POST).defer(CONTENT_HTML, raiseload=True))
-    )
-    page = await pages.show(query, paging, LATEST)
-    return page.of(lambda bookmark: bookmark.post)
+    return await pages.show(BOOKMARKED, paging, LATEST, user=user.id)
 
 
 @router.put(

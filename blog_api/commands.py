@@ -29,6 +29,7 @@ from blog_api.edits import render_anew
 from blog_api.exporting import CannotWrite, Write, count_posts, new_archive, record_of
 from blog_api.fields import LARGEST_INT, Email
 from blog_api.importing import Importer, Outcome
+from blog_api.logs import LOGGING
 from blog_api.migrating import head_revision, migrate, prepare_file
 from blog_api.posts import Post
 from blog_api.rendering import Renderer
@@ -40,19 +41,6 @@ GRACEFUL_SHUTDOWN_SECONDS = 10
 # A worker answers only once Python has started and read this module. Uvicorn's own five seconds
 # kill and restart workers for ever on a machine that is busy enough.
 WORKER_START_SECONDS = 60
-
-LOGGING: dict[str, Any] = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {
-        "plain": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"},
-    },
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
-    "loggers": {
-        name: {"handlers": ["stderr"], "level": "INFO", "propagate": False}
-        for name in ("blog_api", "uvicorn", "alembic.runtime.migration")
-    },
-}
 
 log = logging.getLogger("blog_api")
 

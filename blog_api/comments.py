@@ -19,7 +19,7 @@ from blog_api.conditional import (
     revise,
     show_version,
 )
-from blog_api.database import RowRead, SessionDep, keep_updated_at
+from blog_api.database import SessionDep
 from blog_api.errors import (
     BODY_PROBLEMS,
     BadRequest,
@@ -40,6 +40,7 @@ from blog_api.posts import (
     find_post,
     is_visible,
 )
+from blog_api.tables import RowRead, keep_updated_at
 from blog_api.tokens import READER_PROBLEMS, USER_PROBLEMS, Reader, Writer
 from blog_api.users import User
 
@@ -254,7 +255,7 @@ async def create_comment(
     comment.path = f"{parent.path if parent else ''}{comment.id:0{DIGITS}}"
     comment.thread_id = parent.thread_id if parent else comment.id
     keep_updated_at(comment)
-    show_version(request, comment)
+    show_version(request, comment.version)
     return comment
 
 
@@ -263,7 +264,7 @@ async def create_comment(
 )
 async def read_comment(comment: CommentFromPath, request: Request) -> Comment:
     """Show a comment."""
-    show_version(request, comment)
+    show_version(request, comment.version)
     return comment
 
 
@@ -289,7 +290,7 @@ async def update_comment(
         raise NotYourComment
     precondition.check(comment)
     await revise(session, comment, changes.model_dump())
-    show_version(request, comment)
+    show_version(request, comment.version)
     return comment
 
 

@@ -12,10 +12,13 @@ from starlette import status as codes
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from blog_api.database import Row
 from blog_api.errors import Problem
+from blog_api.tables import Row
 
 DIGEST_BYTES = 12
+# Whoever keeps an answer asks again, and learns by the ETag that it is still so.
+ASK_AGAIN = "no-cache"
+MAY_BE_KEPT = "public, no-cache"
 # What an answer without a body does not have.
 BODY_HEADERS = ("Content-Length", "Content-Type")
 # A strong ETag of ours: of a row with a version, that comes first.
@@ -82,9 +85,14 @@ async def revise(session: AsyncSession, row: Versioned, values: dict[str, Any]) 
         await session.flush()
 
 
-def show_version(request: Request, row: Versioned) -> None:
+def show_version(request: Request, version: int) -> None:
     """Let the ETag of the answer begin with the version of what it shows."""
-    request.state.version = row.version
+    request.state.version = version
+
+
+def show_everybody(request: Request) -> None:
+    """Let the answer be one for everybody, which may be kept."""
+    request.state.is_public = True
 
 
 class ConditionalRequests:
@@ -129,9 +137,11 @@ def condition(scope: Scope, start: Message, body: Message) -> Message:
         return body
     digest = blake2b(body.get("body", b""), digest_size=DIGEST_BYTES).hexdigest()
     headers["ETag"] = f'"{digest}"' if version is None else f'"{version}-{digest}"'
-    # Whoever keeps it asks again, and learns by the ETag that it is still so.
-    headers.setdefault("Cache-Control", "no-cache")
-    if not is_read or not is_known(Headers(scope=scope), headers):
+    is_public = is_read and scope["state"].get("is_public", False)
+    headers.setdefault("Cache-Control", MAY_BE_KEPT if is_public else ASK_AGAIN)
+    # What is kept outside of here is kept whole, and judged there.
+    is_kept = is_public and scope["state"].get("is_kept", False)
+    if not is_read or is_kept or not is_known(Headers(scope=scope), headers):
         return body
     start["status"] = codes.HTTP_304_NOT_MODIFIED
     for name in BODY_HEADERS:

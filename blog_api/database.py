@@ -1,41 +1,37 @@
-"""The database: what every table has, the engine, and one transaction a request."""
+"""The database: one transaction a request, as many at a time as there are connections."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
-from typing import Annotated, Any, ClassVar, TypeVar
+from functools import cache
+from typing import Annotated, Any
 
 import anyio
-from anyio import CancelScope, CapacityLimiter
+from anyio import CancelScope, CapacityLimiter, WouldBlock
 from fastapi import Depends, Request
-from sqlalchemy import URL, Connection, MetaData, event, inspect
+from sqlalchemy import Connection, Executable, UpdateBase, event, inspect
+from sqlalchemy import Row as RowOfColumns
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
-from sqlalchemy.orm import registry
-from sqlalchemy.orm.attributes import flag_modified
-from sqlalchemy.pool import StaticPool
-from sqlmodel import Field, SQLModel, col
+from sqlalchemy.ext.asyncio import (
+    AsyncConnection,
+    async_sessionmaker,
+)
+from sqlmodel import col
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
-from blog_api.fields import utc_now
+from blog_api.engines import STATEMENT_SECONDS, make_engine
 from blog_api.settings import Settings
+from blog_api.tables import Base, Row, RowT
 from blog_api.trouble import (
     is_unique_violation,
-    raise_unavailable,
     translate_errors,
     unavailable,
 )
-from blog_api.urls import sqlite_file
 
-CONSTRAINT_NAMES = {
-    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
-    "pk": "pk_%(table_name)s",
-}
+# What no public answer shows. Whatever else is written may be a change that readers see.
+UNSEEN_TABLES = {"audit_entries", "bookmarks", "follows", "tokens"}
 
 # How many rows are read at a time where all are.
 BATCH = 100
@@ -44,103 +40,12 @@ SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
 # How long a request waits for its turn and its connection, in seconds.
 PLACE_SECONDS = 1.0
-# How long a statement may take on Postgres, where it may wait for somebody's lock; and how long
-# a writer waits on SQLite for the other writers.
-STATEMENT_SECONDS = 5.0
 
 
-class Base(SQLModel, registry=registry(metadata=MetaData(naming_convention=CONSTRAINT_NAMES))):
-    """The parent of every table."""
-
-
-class Row(Base):
-    """The columns of every table that has an id."""
-
-    # SQLite gives a deleted row's id to the next one otherwise.
-    __table_args__: ClassVar[Any] = {"sqlite_autoincrement": True}
-
-    id: int = Field(default=None, primary_key=True)
-    created_at: datetime = Field(default_factory=utc_now)
-    updated_at: datetime = Field(default_factory=utc_now, sa_column_kwargs={"onupdate": utc_now})
-
-
-RowT = TypeVar("RowT", bound=Row)
-
-
-def set_updated_at(_mapper: object, _connection: Connection, row: Row) -> None:
-    """A new row was last changed when it was made, to the microsecond."""
-    row.updated_at = row.created_at
-
-
-event.listen(Row, "before_insert", set_updated_at, propagate=True)
-
-
-def keep_updated_at(row: Row) -> None:
-    """Let the change that is about to be written not be one of what the row's author wrote."""
-    flag_modified(row, "updated_at")
-
-
-class RowRead(SQLModel):
-    """What is shown of a `Row`."""
-
-    id: int
-    created_at: datetime
-    updated_at: datetime
-
-
-def make_engine(url: URL, *, pool_size: int = 1, for_migrations: bool = False) -> AsyncEngine:
-    """An engine that has not connected yet.
-
-    Migrations take as long as they take, and do without foreign keys on SQLite: its batch mode
-    drops tables and makes them anew, which would delete their children's rows.
-    """
-    options: dict[str, Any] = {"hide_parameters": True}
-    if url.get_backend_name() == "sqlite":
-        if sqlite_file(url) is None:
-            options["poolclass"] = StaticPool
-        else:
-            options |= {"pool_size": pool_size, "max_overflow": 0}
-        engine = create_async_engine(url, **options)
-        set_up_sqlite(engine, foreign_keys=not for_migrations)
-        return engine
-    if not for_migrations:
-        options["connect_args"] = {"command_timeout": STATEMENT_SECONDS}
-    engine = create_async_engine(
-        url, pool_size=pool_size, max_overflow=0, pool_timeout=1, pool_pre_ping=True, **options
-    )
-    if not for_migrations:
-        event.listen(engine.sync_engine, "handle_error", raise_unavailable)
-    return engine
-
-
-def set_up_sqlite(engine: AsyncEngine, *, foreign_keys: bool) -> None:
-    """Write-ahead log, and transactions that begin when we say so.
-
-    The driver's own BEGIN lets two transactions read before either writes, and one of them
-    fails. Those that will write say IMMEDIATE and wait for each other.
-    """
-
-    def connect(dbapi_connection: Any, _record: object) -> None:
-        dbapi_connection.isolation_level = None
-        # SQLite's own knows the letters of ASCII alone.
-        dbapi_connection.create_function("lower", 1, lambda text: text and text.lower())
-        cursor = dbapi_connection.cursor()
-        # A little less than `enter()` waits: a thread that still waits cannot be cancelled.
-        cursor.execute(f"PRAGMA busy_timeout = {int(STATEMENT_SECONDS * 900)}")
-        cursor.execute("PRAGMA journal_mode = WAL")
-        cursor.execute("PRAGMA synchronous = NORMAL")
-        cursor.execute(f"PRAGMA foreign_keys = {foreign_keys:d}")
-        cursor.execute("PRAGMA foreign_keys")
-        if cursor.fetchone() != (foreign_keys,):
-            raise RuntimeError("This SQLite was built without foreign keys")
-        cursor.close()
-
-    def begin(connection: Connection) -> None:
-        kind = connection.get_execution_options().get("sqlite_begin", "DEFERRED")
-        connection.exec_driver_sql(f"BEGIN {kind}")
-
-    event.listen(engine.sync_engine, "connect", connect)
-    event.listen(engine.sync_engine, "begin", begin)
+def note_change(connection: Connection, statement: Executable, *_: object) -> None:
+    """Let a session know that it writes what readers may see."""
+    if isinstance(statement, UpdateBase) and str(statement.table) not in UNSEEN_TABLES:
+        connection.get_execution_options()["session_info"]["is_change"] = True
 
 
 class Database:
@@ -153,9 +58,24 @@ class Database:
         self._is_in_memory = settings.is_in_memory
         pool_size = 1 if settings.is_in_memory else settings.pool_size
         self.engine = make_engine(settings.database_url, pool_size=pool_size)
+        # What only reads does without a transaction, whose beginning and end would be two more
+        # round trips: each statement sees what is committed, as it would within one.
+        self._reading = (
+            self.engine
+            if settings.is_sqlite
+            else self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        )
         writing = self.engine.execution_options(sqlite_begin="IMMEDIATE")
+        event.listen(writing.sync_engine, "before_execute", note_change)
+        # Another one after each commit of this process that readers may see.
+        self.generation = 0
+        # Of its connections to Postgres, by which it knows its own notices.
+        self.backend_pids: set[int] = set()
+        if not settings.is_sqlite:
+            event.listen(self.engine.sync_engine, "connect", self._note_backend)
+            event.listen(self.engine.sync_engine, "close", self._forget_backend)
         self._read = async_sessionmaker(
-            self.engine, class_=AsyncSession, expire_on_commit=False, info={"database": self}
+            class_=AsyncSession, expire_on_commit=False, info={"database": self}
         )
         self._write = async_sessionmaker(
             writing,
@@ -181,33 +101,80 @@ class Database:
                 async with session:
                     await self.enter(session)
                     yield session
-                    await session.commit()
+                    if writes:
+                        await self.commit(session)
             finally:
-                self.leave(session)
+                await self.leave(session)
+
+    async def commit(self, session: AsyncSession) -> None:
+        """Commit. Even if that fails, it may have been done."""
+        try:
+            await session.commit()
+        finally:
+            if session.info.pop("is_change", False):
+                self.generation += 1
 
     async def enter(self, session: AsyncSession) -> None:
         """Wait for a place, take a connection and begin."""
-        writes_sqlite = self._write_lock is not None and "writes" in session.info
+        lock = self._write_lock if "writes" in session.info else None
         try:
-            with anyio.fail_after(STATEMENT_SECONDS if writes_sqlite else PLACE_SECONDS):
-                if self._write_lock is not None and writes_sqlite:
-                    await self._take(self._write_lock, session)
-                await self._take(self._places, session)
+            if lock is None and take_at_once(self._places, session):
+                # The driver itself does not try for longer than that.
+                await self._connect(session)
+                return
+            with anyio.fail_after(PLACE_SECONDS if lock is None else STATEMENT_SECONDS):
+                if lock is not None:
+                    await take(lock, session)
+                await take(self._places, session)
                 # The connection of a database in memory is the database: what is cancelled on it
                 # takes it along.
                 with CancelScope(shield=self._is_in_memory):
-                    await session.connection()
+                    await self._connect(session)
         except (PoolTimeout, OSError) as error:
             raise unavailable(error) from error
 
-    def leave(self, session: AsyncSession) -> None:
-        held: list[CapacityLimiter] = session.info.setdefault("held", [])
-        while held:
-            held.pop().release_on_behalf_of(session)
+    async def _connect(self, session: AsyncSession) -> None:
+        if "writes" in session.info:
+            options = {"session_info": session.info}
+            connection = await session.connection(execution_options=options)
+        else:
+            # To begin and to commit would take the session longer than it takes to read.
+            connection = await self._reading.connect()
+            session.sync_session.bind = connection.sync_connection
+        session.info["connection"] = connection
 
-    async def _take(self, limiter: CapacityLimiter, session: AsyncSession) -> None:
-        await limiter.acquire_on_behalf_of(session)
-        session.info.setdefault("held", []).append(limiter)
+    async def leave(self, session: AsyncSession) -> None:
+        """Give the connection and the places back."""
+        connection: AsyncConnection | None = session.info.pop("connection", None)
+        try:
+            if connection is not None and "writes" not in session.info:
+                await connection.close()
+        finally:
+            held: list[CapacityLimiter] = session.info.setdefault("held", [])
+            while held:
+                held.pop().release_on_behalf_of(session)
+
+    def _note_backend(self, dbapi_connection: Any, _record: object) -> None:
+        self.backend_pids.add(dbapi_connection.driver_connection.get_server_pid())
+
+    def _forget_backend(self, dbapi_connection: Any, _record: object) -> None:
+        self.backend_pids.discard(dbapi_connection.driver_connection.get_server_pid())
+
+
+def take_at_once(limiter: CapacityLimiter, session: AsyncSession) -> bool:
+    """Whether it is this session's turn already."""
+    try:
+        limiter.acquire_on_behalf_of_nowait(session)
+    except WouldBlock:
+        return False
+    session.info.setdefault("held", []).append(limiter)
+    return True
+
+
+async def take(limiter: CapacityLimiter, session: AsyncSession) -> None:
+    """Wait for a turn that `leave()` gives back."""
+    await limiter.acquire_on_behalf_of(session)
+    session.info.setdefault("held", []).append(limiter)
 
 
 @asynccontextmanager
@@ -217,8 +184,9 @@ async def released(session: AsyncSession) -> AsyncIterator[None]:
     What was read before may have changed after: check it again in the WHERE.
     """
     database: Database = session.info["database"]
-    await session.commit()
-    database.leave(session)
+    if session.in_transaction():
+        await database.commit(session)
+    await database.leave(session)
     yield
     await database.enter(session)
 
@@ -233,6 +201,17 @@ async def get_session(request: Request) -> AsyncGenerator[AsyncSession]:
 # scope="function" commits before the answer leaves. With the default scope a client could
 # hold a 201 for a row whose commit then failed.
 SessionDep = Annotated[AsyncSession, Depends(get_session, scope="function")]
+
+
+async def read(
+    session: AsyncSession, statement: Executable, values: Mapping[str, Any]
+) -> Sequence[RowOfColumns[*tuple[Any, ...]]]:
+    """The rows of a statement, with these values bound.
+
+    Past the session, which would look for objects in them: that is a third of what it costs.
+    """
+    connection: AsyncConnection = session.info["connection"]
+    return (await connection.execute(statement, values)).all()
 
 
 @asynccontextmanager
@@ -262,17 +241,30 @@ async def insert(session: AsyncSession, row: Row, *, or_raise: type[Exception]) 
     await flush(session, or_raise=or_raise)
 
 
+@cache
+def insert_into(table: type[Base], dialect: str) -> postgresql.Insert | sqlite.Insert:
+    """An insert that leaves out what is there already, and the transaction as it was."""
+    insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
+    return insert(inspect(table).local_table).on_conflict_do_nothing()
+
+
 async def insert_if_missing(
     session: AsyncSession, table: type[Base], *rows: Mapping[str, Any]
 ) -> int:
-    """Insert the rows that are not there yet; returns how many those are.
+    """Insert the rows that are not there yet; of one row, returns whether that is 1 or 0."""
+    connection: AsyncConnection = session.info["connection"]
+    statement = insert_into(table, connection.dialect.name)
+    return (await connection.execute(statement, rows[0] if len(rows) == 1 else rows)).rowcount
 
-    Unlike a failed insert, this leaves the transaction as it was.
-    """
-    connection = await session.connection()
-    insert_into = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    statement = insert_into(inspect(table).local_table).values(rows).on_conflict_do_nothing()
-    return (await connection.execute(statement)).rowcount
+
+async def insert_new(
+    session: AsyncSession, table: type[Row], values: Mapping[str, Any]
+) -> int | None:
+    """The id of a row with all of these values; None where it is there already."""
+    connection: AsyncConnection = session.info["connection"]
+    statement = insert_into(table, connection.dialect.name).returning(col(table.id))
+    found: int | None = await connection.scalar(statement, values)
+    return found
 
 
 async def in_batches(

@@ -16,6 +16,7 @@ from blog_api.errors import MEDIA_TYPE
 
 NOT_AUTHENTICATED = "#/components/schemas/NotAuthenticated"
 JSON_LINES = "application/jsonl"
+ANY_TOKEN = "Token"
 A_STRING = {"schema": {"type": "string"}}
 STATIC = Path(__file__).parent / "static"
 
@@ -97,7 +98,13 @@ def refs(response: dict[str, Any]) -> set[str]:
 
 
 def finish_openapi(openapi: dict[str, Any]) -> None:
-    """What FastAPI cannot be told of problems, of conditional requests and of pages."""
+    """What FastAPI cannot be told of tokens, problems, conditional requests and pages."""
+    # Wherever one of OAuth2 is taken: as a dependency it would cost each request something.
+    openapi["components"]["securitySchemes"][ANY_TOKEN] = {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "Any token: of `/auth`, of `/token`, or a personal one.",
+    }
     for operations in openapi["paths"].values():
         for method, operation in operations.items():
             responses = operation["responses"]
@@ -106,6 +113,8 @@ def finish_openapi(openapi: dict[str, Any]) -> None:
                     # Whatever the route itself answers with.
                     (content,) = response["content"].values()
                     response["content"] = {MEDIA_TYPE: content}
+            if "security" in operation:
+                operation["security"].append({ANY_TOKEN: []})
             if "security" in operation and NOT_AUTHENTICATED not in refs(responses["401"]):
                 # Who logs in sees more.
                 operation["security"].append({})

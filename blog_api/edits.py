@@ -1,12 +1,11 @@
 """Edits: how authors write, change and delete their posts."""
 
-from collections.abc import AsyncIterator, Iterable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
-from sqlalchemy import update
+from sqlalchemy import delete, update
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
@@ -18,7 +17,7 @@ from blog_api.conditional import (
     revise,
     show_version,
 )
-from blog_api.database import Database, SessionDep, attempt, in_batches
+from blog_api.database import Database, SessionDep, in_batches, insert_if_missing, insert_new
 from blog_api.errors import (
     BODY_PROBLEMS,
     Conflict,
@@ -38,8 +37,8 @@ from blog_api.posts import (
     is_visible,
 )
 from blog_api.rendering import Renderer, RendererDep
-from blog_api.slugs import Slug, SlugTaken, claim_slug, possible_slugs, slug_of
-from blog_api.tags import set_tags
+from blog_api.slugs import Slug, claim_slug, possible_slugs, slug_of
+from blog_api.tags import add_tags, remove_tags
 from blog_api.tokens import USER_PROBLEMS, Access, Writer, released_by
 
 router = APIRouter(tags=["posts"], responses=raises(ServiceUnavailable))
@@ -99,7 +98,8 @@ class Edit:
         if slug_of(title) != slug_of(post.title):
             values["slug"] = await claim_slug(self.session, post.id, title)
         if values.get("tags", post.tags) != post.tags:
-            await set_tags(self.session, post.id, values["tags"])
+            await remove_tags(self.session, post.id)
+            await tag_post(self.session, post, values["tags"])
         await revise(self.session, post, values)
         return post
 
@@ -117,17 +117,34 @@ async def get_edit(
 EditDep = Annotated[Edit, Depends(get_edit)]
 
 
+async def tag_post(session: AsyncSession, post: Post, names: Sequence[str]) -> None:
+    """Let a post be found by these tags."""
+    await add_tags(
+        session,
+        post.id,
+        names,
+        published_at=None if post.taken_down_at else post.published_at,
+        updated_at=post.updated_at,
+    )
+
+
 async def insert_post(session: AsyncSession, post: Post, slugs: Iterable[str]) -> None:
-    """Insert a post under the first of these slugs that no post ever had; raises Conflict."""
+    """Insert a post under the first of these slugs that no post ever had; raises Conflict.
+
+    The session does not know the post afterwards: it would take more statements.
+    """
+    post.updated_at = post.created_at
     for slug in slugs:
         post.slug = slug
-        with suppress(SlugTaken):
-            async with attempt(session, or_raise=SlugTaken):
-                session.add(post)
-                await session.flush()
-                session.add(Slug(slug=slug, post_id=post.id))
-            await set_tags(session, post.id, post.tags)
+        post_id = await insert_new(session, Post, post.model_dump(exclude={"id"}))
+        if post_id is None:
+            continue
+        if await insert_if_missing(session, Slug, {"slug": slug, "post_id": post_id}):
+            post.id = post_id
+            await tag_post(session, post, post.tags)
             return
+        # It was another post's before.
+        await session.exec(delete(Post).where(col(Post.id) == post_id))
     raise Conflict
 
 
@@ -163,13 +180,12 @@ async def create_post(
     """Publish a post, schedule it, or keep it as a draft."""
     async with released_by(session, access):
         content_html = await renderer.render(new.content, owner=access.user.id)
-    user = access.user
     post = Post.model_validate(
-        new, update={"slug": "", "content_html": content_html, "user_id": user.id}
+        new, update={"slug": "", "content_html": content_html, "user_id": access.user.id}
     )
-    post.user = user
+    post.user = access.user
     await insert_post(session, post, possible_slugs(post.title))
-    show_version(request, post)
+    show_version(request, post.version)
     return post
 
 
@@ -184,7 +200,7 @@ async def replace_post(new: PostCreate, edit: EditDep, request: Request) -> Post
     With another title it can get another slug; the old one leads to it.
     """
     post = await edit.apply(new)
-    show_version(request, post)
+    show_version(request, post.version)
     return post
 
 
@@ -196,7 +212,7 @@ async def replace_post(new: PostCreate, edit: EditDep, request: Request) -> Post
 async def update_post(changes: PostUpdate, edit: EditDep, request: Request) -> Post:
     """Change the fields that are sent; leave the others."""
     post = await edit.apply(changes)
-    show_version(request, post)
+    show_version(request, post.version)
     return post
 
 

@@ -4,22 +4,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 import anyio.to_thread
 from anyio import CapacityLimiter
 from fastapi import APIRouter, Depends, Query, Request, Response, Security
 from fastapi.responses import JSONResponse
-from feedgen.feed import FeedGenerator
 from pydantic import Field as SchemaField
 from sqlalchemy import func
 from sqlmodel import Field, SQLModel, col, select
 
-from blog_api.database import SessionDep, released
+from blog_api.database import SessionDep, read, released
 from blog_api.errors import ServiceUnavailable, ValidationFailed, raises
 from blog_api.links import link, link_to_self
-from blog_api.listings import SORTS, PostFilter, PostSort, published, searched
+from blog_api.listings import PostFilter, PostSort, published, searched, sorts
 from blog_api.paging import MAX_SIZE
 from blog_api.posts import Post
 from blog_api.settings import Settings
@@ -151,15 +150,21 @@ async def get_feed(
 ) -> Feed:
     """The newest posts that the filters leave."""
     settings: Settings = request.app.state.settings
-    posts = published(select(Post), filter)
+    values = filter.values()
     if filter.q and filter.q.strip():
-        posts = searched(session, posts, filter.q)
-    newest = posts.order_by(*SORTS[PostSort.newest].order(backward=False)).limit(filter.size)
-    sizes = newest.with_only_columns(
-        col(Post.id), func.length(Post.content_html), maintain_column_froms=True
+        posts, _ = searched(session, values.keys(), filter.q)
+    else:
+        posts = published(values.keys())
+    newest = sorts(values.keys())[PostSort.newest]
+    found = posts.order_by(*newest.order(newest.columns)).limit(filter.size).subquery()
+    order = (col(Post.published_at).desc(), col(Post.id).desc())
+    sizes = (
+        select(Post.id, func.length(Post.content_html))
+        .join(found, found.c.id == col(Post.id))
+        .order_by(*order)
     )
-    ids = list(first_ids((await (await session.connection()).execute(sizes)).all()))
-    found = (await session.exec(newest.where(col(Post.id).in_(ids)))).all()
+    ids = list(first_ids(await read(session, sizes, values)))
+    entries = select(Post).where(col(Post.id).in_(ids)).order_by(*order)
     sent = filter.model_dump(mode="json", exclude_unset=True, exclude_none=True)
     base = f"{settings.public_url}/posts/" if settings.public_url else "urn:blog-api:post:"
     return Feed(
@@ -173,7 +178,7 @@ async def get_feed(
                 url=post_url(request, settings, post),
                 post=post,
             )
-            for post in found
+            for post in await session.exec(entries)
         ],
     )
 
@@ -181,8 +186,11 @@ async def get_feed(
 FeedDep = Annotated[Feed, Depends(get_feed)]
 
 
-def generator_of(feed: Feed) -> FeedGenerator:
+def generator_of(feed: Feed) -> Any:
     """A feed, to be written in XML."""
+    # With lxml it takes five megabytes, which not every blog needs.
+    from feedgen.feed import FeedGenerator
+
     generator = FeedGenerator()
     # RSS has no room for an author without an address: an element of Dublin Core names them.
     generator.load_extension("dc", atom=False)

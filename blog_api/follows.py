@@ -1,11 +1,11 @@
 """Follows: whose posts somebody wants to read."""
 
 from fastapi import APIRouter
-from sqlalchemy import UniqueConstraint, delete
+from sqlalchemy import Integer, UniqueConstraint, bindparam, delete
 from sqlmodel import Field, col, select
-from sqlmodel.sql.expression import SelectOfScalar
 
-from blog_api.database import Row, SessionDep, insert_if_missing
+from blog_api.collection import Collection, Sort
+from blog_api.database import SessionDep, insert_if_missing
 from blog_api.errors import (
     BadRequest,
     Conflict,
@@ -15,7 +15,8 @@ from blog_api.errors import (
     raises,
 )
 from blog_api.fields import PathId
-from blog_api.paging import Page, PagesDep, Paging, Sort
+from blog_api.paging import Page, PagesDep, Paging
+from blog_api.tables import Row
 from blog_api.tokens import USER_PROBLEMS, AccountReader, AccountWriter
 from blog_api.users import ProfileRead, User, UserFromPath, UserNotFound
 
@@ -45,15 +46,17 @@ class CannotFollowSelf(BadRequest):
 BY_ID = Sort("id", (col(User.id),))
 
 
-def followed_ids(user: User) -> SelectOfScalar[int]:
-    """The ids of the authors whom a user follows."""
-    return select(Follow.author_id).where(col(Follow.user_id) == user.id)
+# Whom the user follows who is bound as `follower`.
+FOLLOWED_IDS = select(Follow.author_id).where(
+    col(Follow.user_id) == bindparam("follower", type_=Integer)
+)
+FOLLOWED = Collection(select(User).where(col(User.id).in_(FOLLOWED_IDS)))
 
 
 @router.get("", response_model=ProfilePage, responses=raises(*USER_PROBLEMS, ValidationFailed))
 async def list_followed(user: AccountReader, paging: Paging, pages: PagesDep) -> Page[User]:
     """List the authors whom one follows, in the order in which they came here."""
-    return await pages.show(select(User).where(col(User.id).in_(followed_ids(user))), paging, BY_ID)
+    return await pages.show(FOLLOWED, paging, BY_ID, follower=user.id)
 
 
 @router.put(

@@ -3,6 +3,7 @@
 from types import MappingProxyType
 from typing import Literal
 
+import anyio.to_thread
 from fastapi import APIRouter
 from sqlmodel import SQLModel
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -33,7 +34,9 @@ class NotReady(Problem):
 async def check_migrated(session: AsyncSession) -> None:
     """Raise NotReady unless the database is at this version's revision."""
     connection = await session.connection()
-    if await connection.run_sync(current_revision) != head_revision():
+    # The first time it reads files.
+    head = await anyio.to_thread.run_sync(head_revision)
+    if await connection.run_sync(current_revision) != head:
         raise NotReady
 
 

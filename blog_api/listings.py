@@ -1,26 +1,30 @@
 """Listings: posts filtered, searched and sorted; and which tags there are."""
 
+from collections.abc import Set as AbstractSet
 from enum import StrEnum
-from functools import partial
+from functools import cache, partial
 from typing import Annotated, Any
 
 import anyio.to_thread
 from fastapi import APIRouter, Query, Security
 from pydantic import Field as SchemaField
-from sqlalchemy import func, text
-from sqlmodel import Field, SQLModel, col, select
+from sqlalchemy import ColumnElement, Integer, bindparam
+from sqlmodel import Field, SQLModel, UTCDateTime, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
-from sqlmodel.sql.expression import Select, SelectOfScalar
+from sqlmodel.sql.expression import SelectOfScalar
 
+from blog_api.collection import Collection, Sort
+from blog_api.counts import total_count, used_tags
 from blog_api.database import released
 from blog_api.errors import ServiceUnavailable, ValidationFailed, raises
-from blog_api.fields import LARGEST_INT, Input, TagName, Time
-from blog_api.follows import followed_ids
-from blog_api.paging import Page, PageQuery, Pages, PagesDep, Paging, Sort
-from blog_api.posts import OwnPostRead, Post, PostRead, is_published, listed_posts
+from blog_api.fields import LARGEST_INT, Input, TagName, Time, fold
+from blog_api.follows import FOLLOWED_IDS
+from blog_api.paging import Page, PageQuery, Pages, PagesDep, Paging
+from blog_api.posts import IS_PUBLISHED, OwnPostRead, Post, PostRead, PostRow, found_as
 from blog_api.search import QUERY_LENGTH, found_posts, make_marker
 from blog_api.snippets import Marker
-from blog_api.tags import PostTag, Tag, tagged_ids
+from blog_api.tables import NOW
+from blog_api.tags import TAG_ID, PostTag, Tag
 from blog_api.tokens import READER_PROBLEMS, USER_PROBLEMS, DraftReader, get_reader
 from blog_api.users import UserFromPath, UserNotFound
 
@@ -41,6 +45,10 @@ class TagFilter(Input):
 
     tag: TagName | None = Field(default=None, description="A tag; case makes no difference.")
 
+    def values(self) -> dict[str, Any]:
+        """What statements bind, by name, of the filters that were sent."""
+        return {} if self.tag is None else {"tag": fold(self.tag)}
+
 
 class PostFilter(TagFilter):
     """Which posts; filters combine."""
@@ -56,6 +64,12 @@ class PostFilter(TagFilter):
         description="Words that they have, whole or in their beginning, in title, tags or "
         "content; in quotation marks, side by side.",
     )
+
+    def values(self) -> dict[str, Any]:
+        given = {"author": self.author, "since": self.since, "until": self.until}
+        return super().values() | {
+            name: value for name, value in given.items() if value is not None
+        }
 
 
 class PostQuery(PostFilter, PageQuery):
@@ -104,67 +118,115 @@ class TagPage(Page[TagRead]):
     """A page of tags, and how many there are on all pages."""
 
 
-BY_PUBLICATION = (col(Post.published_at), col(Post.id))
-BY_UPDATE = (col(Post.updated_at), col(Post.id))
-SORTS = {
-    PostSort.newest: Sort("-published_at", BY_PUBLICATION, is_descending=True),
-    PostSort.oldest: Sort("published_at", BY_PUBLICATION),
-    PostSort.last_updated: Sort("-updated_at", BY_UPDATE, is_descending=True),
-    PostSort.first_updated: Sort("updated_at", BY_UPDATE),
-}
+def sorts_by(published_at: Any, updated_at: Any, post_id: Any) -> dict[PostSort, Sort]:
+    """The orders of posts, by columns of theirs or of their tags."""
+    published, updated = (published_at, post_id), (updated_at, post_id)
+    ever = updated_at <= NOW
+    return {
+        PostSort.newest: Sort("-published_at", published, is_descending=True),
+        PostSort.oldest: Sort("published_at", published),
+        PostSort.last_updated: Sort("-updated_at", updated, is_descending=True, within=ever),
+        PostSort.first_updated: Sort("updated_at", updated, within=ever),
+    }
+
+
+SORTS = sorts_by(col(Post.published_at), col(Post.updated_at), col(Post.id))
+SORTS_OF_TAG = sorts_by(col(PostTag.published_at), col(PostTag.updated_at), col(PostTag.post_id))
+# Of those that are used as much the first comes first.
+TAGS = used_tags()
+MOST_USED = Sort(
+    "-post_count",
+    (TAGS.selected_columns.post_count, -col(Tag.id)),
+    is_descending=True,
+    has_cursors=False,
+)
+USED_TAGS = Collection(TAGS)
 LAST_BEGUN = Sort("-created_at", (col(Post.created_at), col(Post.id)), is_descending=True)
 
-
-def published(posts: SelectOfScalar[Post], filter: PostFilter) -> SelectOfScalar[Post]:
-    """Those of these posts that readers see and a filter leaves, before they are searched."""
-    query = tagged(posts, filter).where(is_published())
-    if filter.author is not None:
-        query = query.where(col(Post.user_id) == filter.author)
-    if filter.since is not None:
-        query = query.where(col(Post.published_at) >= filter.since)
-    if filter.until is not None:
-        query = query.where(col(Post.published_at) < filter.until)
-    return query
+# Whose posts, by the name under which a value is bound.
+WHOSE = {
+    "author": col(Post.user_id) == bindparam("author", type_=Integer),
+    "user": col(Post.user_id) == bindparam("user", type_=Integer),
+    "follower": col(Post.user_id).in_(FOLLOWED_IDS),
+}
 
 
-def tagged(posts: SelectOfScalar[Post], filter: TagFilter) -> SelectOfScalar[Post]:
-    if filter.tag is None:
-        return posts
-    return posts.where(col(Post.id).in_(tagged_ids(filter.tag)))
+def sorts(names: AbstractSet[str]) -> dict[PostSort, Sort]:
+    return SORTS_OF_TAG if "tag" in names else SORTS
 
 
-def searched(session: AsyncSession, posts: SelectOfScalar[Post], q: str) -> SelectOfScalar[Post]:
-    """Those that have the words of a search; `rank` says how well."""
-    found = found_posts(session, q)
-    return posts.join(found, col(Post.id) == found.c.id)
+def ids_by(names: AbstractSet[str]) -> SelectOfScalar[int]:
+    """The ids of the posts that the filters of these names leave, but for those of times.
+
+    Those of a tag are found by it, in their order: it has their times.
+    """
+    if "tag" in names:
+        ids: SelectOfScalar[int] = select(col(PostTag.post_id).label("id"))
+        ids = ids.where(col(PostTag.tag_id) == TAG_ID)
+        if names & WHOSE.keys():
+            ids = ids.join(Post, col(Post.id) == col(PostTag.post_id))
+    else:
+        ids = select(Post.id)
+    return ids.where(*(condition for name, condition in WHOSE.items() if name in names))
 
 
-def used_tags() -> Select[str, int]:
-    """Each tag's name and how many published posts have it, the most used first."""
-    count = func.count().label("post_count")
-    return (
-        select(Tag.name, count)
-        .join(PostTag, col(PostTag.tag_id) == col(Tag.id))
-        .join(Post, col(Post.id) == col(PostTag.post_id))
-        .where(is_published())
-        .group_by(col(Tag.id), col(Tag.name))
-        .order_by(count.desc(), col(Tag.id))
+def times(names: AbstractSet[str]) -> list[ColumnElement[bool]]:
+    """When a post is published that readers see and these filters leave: the narrowest first."""
+    published_at = col(PostTag.published_at) if "tag" in names else col(Post.published_at)
+    bounds = {
+        "since": published_at >= bindparam("since", type_=UTCDateTime()),
+        "until": published_at < bindparam("until", type_=UTCDateTime()),
+    }
+    is_shown = published_at <= NOW if "tag" in names else IS_PUBLISHED
+    return [*(bound for name, bound in bounds.items() if name in names), is_shown]
+
+
+def published(names: AbstractSet[str]) -> SelectOfScalar[int]:
+    """The ids of the posts that readers see and the filters of these names leave."""
+    return ids_by(names).where(*times(names))
+
+
+@cache
+def published_posts(names: frozenset[str]) -> Collection:
+    return Collection(
+        ids_by(names),
+        where=times(names),
+        total=total_count(names),
+        rows_of=found_as(PostRead),
     )
 
 
-async def show_posts(
-    pages: Pages, posts: SelectOfScalar[Post], listing: PostQuery
-) -> Page[Post] | Page[ListedPost]:
+def searched(
+    session: AsyncSession, names: AbstractSet[str], q: str
+) -> tuple[SelectOfScalar[int], Sort]:
+    """Those of the published posts that have the words of a search; and the best first."""
+    ids, sort = published(names), sorts(names)[PostSort.newest]
+    post_id = sort.columns[-1]
+    found = found_posts(session, q)
+    best = Sort("rank", (found.c.rank, post_id), is_descending=True, has_cursors=False)
+    return ids.join(found, found.c.id == post_id), best
+
+
+@cache
+def own_posts(names: frozenset[str]) -> Collection:
+    ids = select(Post.id).where(WHOSE["user"])
+    if "tag" in names:
+        ids = ids.join(PostTag, col(PostTag.post_id) == col(Post.id))
+        ids = ids.where(col(PostTag.tag_id) == TAG_ID)
+    return Collection(ids, rows_of=found_as(OwnPostRead))
+
+
+async def show_posts(pages: Pages, listing: PostQuery, **whose: int) -> Page[Any]:
     """The page of published posts that is asked for: searched, sorted, with snippets."""
-    sort = SORTS[listing.sort or PostSort.newest]
+    values = listing.values() | whose
+    names = frozenset(values)
+    sort = sorts(names)[listing.sort or PostSort.newest]
     q = (listing.q or "").strip()
     if not q:
-        return await pages.show(posts, listing, sort)
-    posts = searched(pages.session, posts, q)
-    if listing.sort is None:
-        page = await pages.show(posts.order_by(text("rank DESC"), col(Post.id).desc()), listing)
-    else:
-        page = await pages.show(posts, listing, sort)
+        return await pages.show(published_posts(names), listing, sort, **values)
+    ids, best = searched(pages.session, names, q)
+    posts = Collection(ids, rows_of=found_as(PostRead))
+    page = await pages.show(posts, listing, sort if listing.sort else best, **values)
     marker = await make_marker(pages.session, q)
     if marker is None:
         return page
@@ -172,7 +234,7 @@ async def show_posts(
         return await anyio.to_thread.run_sync(page.of, partial(with_snippet, marker))
 
 
-def with_snippet(marker: Marker, post: Post) -> ListedPost:
+def with_snippet(marker: Marker, post: PostRow) -> ListedPost:
     return ListedPost.model_validate(post, update={"snippet": marker.snippet(post.content)})
 
 
@@ -182,9 +244,9 @@ def with_snippet(marker: Marker, post: Post) -> ListedPost:
     responses=raises(*READER_PROBLEMS, ValidationFailed),
     dependencies=[Security(get_reader)],
 )
-async def list_posts(listing: PostListing, pages: PagesDep) -> Page[Post] | Page[ListedPost]:
+async def list_posts(listing: PostListing, pages: PagesDep) -> Page[Any]:
     """List the published posts, the newest first, or search them, the best first."""
-    return await show_posts(pages, published(listed_posts(), listing), listing)
+    return await show_posts(pages, listing)
 
 
 @router.get(
@@ -195,10 +257,9 @@ async def list_posts(listing: PostListing, pages: PagesDep) -> Page[Post] | Page
 )
 async def list_posts_of_user(
     user: UserFromPath, listing: PostListing, pages: PagesDep
-) -> Page[Post] | Page[ListedPost]:
+) -> Page[Any]:
     """List a user's published posts, the newest first."""
-    posts = published(listed_posts(), listing).where(col(Post.user_id) == user.id)
-    return await show_posts(pages, posts, listing)
+    return await show_posts(pages, listing, user=user.id)
 
 
 @router.get(
@@ -206,12 +267,9 @@ async def list_posts_of_user(
     response_model=PostPage,
     responses=raises(*USER_PROBLEMS, ValidationFailed),
 )
-async def list_feed(
-    user: DraftReader, listing: PostListing, pages: PagesDep
-) -> Page[Post] | Page[ListedPost]:
+async def list_feed(user: DraftReader, listing: PostListing, pages: PagesDep) -> Page[Any]:
     """List the published posts of the authors whom one follows, the newest first."""
-    posts = published(listed_posts(), listing).where(col(Post.user_id).in_(followed_ids(user)))
-    return await show_posts(pages, posts, listing)
+    return await show_posts(pages, listing, follower=user.id)
 
 
 @router.get(
@@ -219,10 +277,11 @@ async def list_feed(
     response_model=OwnPostPage,
     responses=raises(*USER_PROBLEMS, ValidationFailed),
 )
-async def list_own_posts(user: DraftReader, listing: OwnPostListing, pages: PagesDep) -> Page[Post]:
+async def list_own_posts(user: DraftReader, listing: OwnPostListing, pages: PagesDep) -> Page[Any]:
     """List the posts of the user who asks, drafts too, the last begun first."""
-    posts = tagged(listed_posts(), listing).where(col(Post.user_id) == user.id)
-    return await pages.show(posts, listing, LAST_BEGUN)
+    values = listing.values()
+    posts = own_posts(frozenset(values))
+    return await pages.show(posts, listing, LAST_BEGUN, **values, user=user.id)
 
 
 @router.get(
@@ -233,4 +292,4 @@ async def list_own_posts(user: DraftReader, listing: OwnPostListing, pages: Page
 )
 async def list_tags(paging: Paging, pages: PagesDep) -> Page[Any]:
     """List the tags of published posts, the most used first, by page numbers alone."""
-    return await pages.show(used_tags(), paging)
+    return await pages.show(USED_TAGS, paging, MOST_USED)

@@ -1,5 +1,6 @@
 """The application: the only module that knows all others."""
 
+import gc
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -17,7 +18,6 @@ from blog_api import (
     comments,
     documentation,
     edits,
-    exporting,
     feeds,
     follows,
     health,
@@ -27,16 +27,20 @@ from blog_api import (
     moderation,
     oauth2,
     personal_tokens,
-    posts,
+    reading,
+    takeout,
     threads,
     tokens,
     users,
 )
+from blog_api.caching import AnswerCache
+from blog_api.changes import Changes, changes_of
 from blog_api.conditional import ConditionalRequests
 from blog_api.database import Database
 from blog_api.errors import HANDLERS, raises
 from blog_api.fields import SMALL_BODY_BYTES
 from blog_api.links import link
+from blog_api.logs import flush_access_log
 from blog_api.middleware import (
     AccessLog,
     BodyLimits,
@@ -44,19 +48,26 @@ from blog_api.middleware import (
     HeadAsGet,
     Paths,
     ProblemDocuments,
-    RequestId,
     SecurityHeaders,
     TrustedHosts,
+    answer_unavailable,
 )
 from blog_api.migrating import prepare
 from blog_api.rate_limits import RateLimits
 from blog_api.rendering import Renderer
 from blog_api.security import Passwords, Signer
 from blog_api.settings import Settings, load_settings
-from blog_api.telemetry import trace_sql
+from blog_api.telemetry import is_set_up, trace_sql
 
 VERSION = version("blog-api")
 MAX_BODY_BYTES = 8 * 1024 * 1024
+
+# What makes a difference to a public answer; what else stands in a query makes none.
+PARAMETERS = {
+    *listings.PostQuery.model_fields,
+    *feeds.FeedQuery.model_fields,
+    *users.UserQuery.model_fields,
+}
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 EXPOSED_HEADERS = (
@@ -98,21 +109,22 @@ PATHS = {
     "rss_feed": "/feed.rss",
 }
 
+# Each request looks for its route in this order.
 MODULES = (
+    listings,
+    reading,
+    edits,
+    comments,
+    threads,
+    me,
     users,
     logins,
     oauth2,
     personal_tokens,
-    me,
     follows,
-    listings,
-    posts,
-    edits,
-    comments,
-    threads,
     bookmarks,
     feeds,
-    exporting,
+    takeout,
     admin,
     moderation,
     audit,
@@ -152,9 +164,14 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
     key = await prepare(settings, database)
     app.state.signer = Signer(key)
     trace_sql(database.engine)
-    yield
+    async with app.state.changes.watch():
+        # What is there now stays there: no collection has to look at it again.
+        gc.collect()
+        gc.freeze()
+        yield
     await app.state.rate_limits.close()
     await database.engine.dispose()
+    flush_access_log()
 
 
 def function_name(route: APIRoute) -> str:
@@ -162,7 +179,7 @@ def function_name(route: APIRoute) -> str:
     return route.name
 
 
-def layers(settings: Settings) -> list[Middleware]:
+def layers(settings: Settings, changes: Changes) -> list[Middleware]:
     """What a request passes on its way to its route, outermost first."""
     cors = Middleware(
         CrossOrigin,
@@ -174,12 +191,21 @@ def layers(settings: Settings) -> list[Middleware]:
         expose_headers=EXPOSED_HEADERS,
         max_age=settings.cors_max_age,
     )
+    cache = Middleware(
+        AnswerCache,
+        changes=changes,
+        max_bytes=settings.cache_bytes,
+        parameters=PARAMETERS,
+        by_host="*" not in settings.trusted_hosts,
+        unavailable=SecurityHeaders(answer_unavailable),
+    )
     return [
-        Middleware(RequestId),
         Middleware(AccessLog),
-        Middleware(SecurityHeaders),
         # Outside of what makes problems: a browser has to be allowed to read those too.
         *([cors] if settings.cors_origins or settings.cors_origin_pattern else []),
+        # What is kept has passed all layers below.
+        *([cache] if settings.cache_bytes else []),
+        Middleware(SecurityHeaders),
         Middleware(ProblemDocuments),
         Middleware(Paths, root=settings.public_path),
         Middleware(TrustedHosts, allowed_hosts=settings.trusted_hosts, www_redirect=False),
@@ -195,14 +221,19 @@ def layers(settings: Settings) -> list[Middleware]:
 
 def create_app(settings: Settings) -> FastAPI:
     """The application for these settings. It opens nothing until it is started."""
+    is_traced = is_set_up()
+    database = Database(settings)
+    changes = changes_of(settings, database)
     app = BlogAPI(
         title=settings.title,
         version=VERSION,
         description="A blog as a JSON API.",
         openapi_tags=TAGS,
-        middleware=layers(settings),
+        middleware=layers(settings, changes),
         exception_handlers=HANDLERS,
         lifespan=lifespan,
+        # FastAPI would ask for each request whether anybody wants to know of it.
+        telemetry={"tracing": is_traced, "metrics": is_traced, "logs": is_traced},
         generate_unique_id_function=function_name,
         # A redirect would name the host that the request claims.
         redirect_slashes=False,
@@ -211,7 +242,8 @@ def create_app(settings: Settings) -> FastAPI:
         routes=documentation.MOUNTS,
     )
     app.state.settings = settings
-    app.state.database = Database(settings)
+    app.state.database = database
+    app.state.changes = changes
     app.state.passwords = Passwords(settings)
     app.state.rate_limits = RateLimits(settings)
     app.state.renderer = Renderer()

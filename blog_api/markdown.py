@@ -70,6 +70,11 @@ def render_in_worker(text: str) -> str | None:
         spent = int(sum(resource.getrusage(resource.RUSAGE_SELF)[:2]))
         _, most = resource.getrlimit(resource.RLIMIT_CPU)
         resource.setrlimit(resource.RLIMIT_CPU, (spent + CPU_SECONDS, most))
+    return render_if_small(text)
+
+
+def render_if_small(text: str) -> str | None:
+    """`render()`; None where the text is nested too deep, or becomes too long."""
     try:
         html = render(text)
     except (MemoryError, RecursionError):

@@ -2,11 +2,14 @@
 
 import logging
 import time
+from contextlib import suppress
+from functools import lru_cache
+from random import Random
 from urllib.parse import quote
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from starlette._utils import get_route_path
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -17,6 +20,7 @@ from blog_api.errors import (
     CrossOriginRefused,
     InternalServerError,
     Problem,
+    ServiceUnavailable,
     UntrustedHost,
     UriTooLong,
     problem_response,
@@ -24,6 +28,8 @@ from blog_api.errors import (
 
 access_log = logging.getLogger("blog_api.access")
 log = logging.getLogger(__name__)
+
+RANDOM = Random()
 
 # No address of ours is longer; a path of five thousand digits is not even a number to Python.
 MAX_PATH_LENGTH = 1_000
@@ -41,41 +47,37 @@ REFUSALS: dict[int, type[Problem]] = {
     ContentTooLarge.status: ContentTooLarge,
 }
 
-SECURITY_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-}
+SECURITY_HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+]
 # The pages of the documentation have a policy of their own.
-NOTHING = "default-src 'none'; frame-ancestors 'none'"
+POLICY = b"content-security-policy"
+STRICT_SECURITY_HEADERS = [
+    *SECURITY_HEADERS,
+    (POLICY, b"default-src 'none'; frame-ancestors 'none'"),
+]
 
 
-class RequestId:
-    """Give each request a UUID, or keep the one that it came with, and tell it the client."""
+@lru_cache(maxsize=1_000)
+def quote_once(text: str) -> str:
+    """What nobody takes for another line of the log, or another field."""
+    return quote(text, safe="/:.")
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        try:
-            request_id = str(UUID(Headers(scope=scope).get("X-Request-ID", "")))
-        except ValueError:
-            request_id = str(uuid4())
-        scope.setdefault("state", {})["request_id"] = request_id
-
-        async def send_with_id(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["X-Request-ID"] = request_id
-            await send(message)
-
-        await self.app(scope, receive, send_with_id)
+def request_id_of(scope: Scope) -> str:
+    """The UUID that a request comes with, or a new one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            with suppress(ValueError):
+                return str(UUID(value.decode("latin-1")))
+    # It is no secret: the system's own random numbers would take longer than the rest.
+    return str(UUID(int=RANDOM.getrandbits(128), version=4))
 
 
 class AccessLog:
-    """One line a request, and `X-Process-Time` in seconds.
+    """An id for each request, a line in the log, and `X-Process-Time` in seconds.
 
     The line leaves out the query and the headers, where somebody might have put a secret.
     """
@@ -89,27 +91,32 @@ class AccessLog:
             return
         start = time.perf_counter()
         status = 0
+        request_id = request_id_of(scope)
+        scope.setdefault("state", {})["request_id"] = request_id
 
-        async def send_with_time(message: Message) -> None:
+        async def send_with_id_and_time(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 seconds = time.perf_counter() - start
-                MutableHeaders(scope=message)["X-Process-Time"] = f"{seconds:.6f}"
+                message["headers"] += (
+                    (b"x-request-id", request_id.encode()),
+                    (b"x-process-time", b"%.6f" % seconds),
+                )
             await send(message)
 
         try:
-            await self.app(scope, receive, send_with_time)
+            await self.app(scope, receive, send_with_id_and_time)
         finally:
             client = scope.get("client")
             access_log.info(
                 "%s %s %s %d %.1fms %s",
-                quote(client[0], safe=":.") if client else "-",
+                quote_once(client[0]) if client else "-",
                 scope["method"],
-                quote(scope["path"]),
+                quote_once(scope["path"]),
                 status,
                 (time.perf_counter() - start) * 1000,
-                scope["state"]["request_id"],
+                request_id,
             )
 
 
@@ -122,12 +129,17 @@ class SecurityHeaders:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers.update(SECURITY_HEADERS)
-                headers.setdefault("Content-Security-Policy", NOTHING)
+                headers = message["headers"]
+                has_policy = any(name == POLICY for name, _ in headers)
+                headers += SECURITY_HEADERS if has_policy else STRICT_SECURITY_HEADERS
             await send(message)
 
         await self.app(scope, receive, send_with_headers)
+
+
+async def answer_unavailable(scope: Scope, receive: Receive, send: Send) -> None:
+    """Tell a client to come again."""
+    await problem_response(ServiceUnavailable(), scope)(scope, receive, send)
 
 
 class CrossOrigin(CORSMiddleware):
@@ -189,12 +201,11 @@ class ProblemDocuments:
             nonlocal is_started, is_replaced
             if message["type"] == "http.response.start":
                 is_started = True
-                media_type = Headers(raw=message["headers"]).get("Content-Type", "")
                 is_too_large = message["status"] == ContentTooLarge.status
                 if is_too_large and "Expect" not in Headers(scope=scope):
                     await drain()
                 refusal = REFUSALS.get(message["status"])
-                if refusal is not None and media_type.startswith("text/plain"):
+                if refusal is not None and is_plain_text(message):
                     is_replaced = True
                     await answer(refusal())
             if not is_replaced:
@@ -214,17 +225,25 @@ class ProblemDocuments:
             await answer(InternalServerError())
 
 
+def is_plain_text(start: Message) -> bool:
+    return Headers(raw=start["headers"]).get("Content-Type", "").startswith("text/plain")
+
+
 class BodyLimits:
     """A body without a token, be it good or bad, is small: no public route takes a long one."""
 
     def __init__(self, app: ASGIApp, max_body_size: int, max_body_size_without_token: int) -> None:
+        self.app = app
         self.with_token = RequestBodyLimitMiddleware(app, max_body_size)
         self.without = RequestBodyLimitMiddleware(app, max_body_size_without_token)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        has_token = scope["type"] == "http" and (
-            Headers(scope=scope).get("Authorization", "").lower().startswith("bearer ")
-        )
+        headers = Headers(scope=scope) if scope["type"] == "http" else {}
+        # Without one of these there is no body (RFC 9112, 6.3).
+        if "Content-Length" not in headers and "Transfer-Encoding" not in headers:
+            await self.app(scope, receive, send)
+            return
+        has_token = headers.get("Authorization", "").lower().startswith("bearer ")
         await (self.with_token if has_token else self.without)(scope, receive, send)
 
 

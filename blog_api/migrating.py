@@ -5,18 +5,20 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from filelock import AsyncFileLock
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from blog_api.database import Database, make_engine
+from blog_api.database import Database
+from blog_api.engines import make_engine
 from blog_api.security import new_token, read_or_make_key
 from blog_api.settings import Settings
 from blog_api.urls import sqlite_file
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 # Any number will do, as long as nobody else in the database takes it for another lock.
 ADVISORY_LOCK = 6_274_103
@@ -32,6 +34,9 @@ def scripts_folder() -> Path:
 @cache
 def head_revision() -> str | None:
     """The revision that this code works with."""
+    # Alembic is large: it is imported where it is used.
+    from alembic.script import ScriptDirectory
+
     return ScriptDirectory(str(scripts_folder())).get_current_head()
 
 
@@ -73,14 +78,18 @@ def check_file(file: Path) -> None:
         raise OSError(f"{error}: {file}") from None
 
 
-def alembic_config(connection: Connection) -> Config:
+def alembic_config(connection: Connection) -> "Config":
     """For Alembic's commands on this connection, within its transaction."""
+    from alembic.config import Config
+
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(scripts_folder()).replace("%", "%%"))
     return config
 
 
 def upgrade(connection: Connection) -> None:
+    from alembic import command
+
     command.upgrade(alembic_config(connection), "head")
 
 

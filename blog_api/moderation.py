@@ -1,14 +1,15 @@
 """Moderation: what administrators do to posts and comments."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
-from sqlalchemy import ColumnElement
+from sqlalchemy import true
 from sqlmodel import and_, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from blog_api.audit import AuditAction, record
+from blog_api.collection import Collection, Sort
 from blog_api.comments import (
     Comment,
     CommentNotFound,
@@ -17,19 +18,21 @@ from blog_api.comments import (
     lock_comment,
     remove_comment,
 )
-from blog_api.database import SessionDep, keep_updated_at
+from blog_api.database import SessionDep
 from blog_api.errors import Conflict, ServiceUnavailable, ValidationFailed, raises
 from blog_api.fields import PathId, utc_now
 from blog_api.listings import OwnPostPage
-from blog_api.paging import Page, PageQuery, PagesDep, Sort
+from blog_api.paging import Page, PageQuery, PagesDep
 from blog_api.posts import (
+    IS_PUBLISHED,
+    IS_SCHEDULED,
     OwnPostRead,
     Post,
     PostNotFound,
     find_post,
-    is_published,
-    listed_posts,
+    found_as,
 )
+from blog_api.tables import keep_updated_at
 from blog_api.tokens import USER_PROBLEMS, Admin
 
 router = APIRouter(
@@ -56,18 +59,21 @@ POST_PROBLEMS = (PostNotFound, ValidationFailed)
 COMMENT_PROBLEMS = (CommentNotFound, ValidationFailed)
 
 
-def is_in(state: PostState) -> ColumnElement[bool]:
-    """A post that was taken down is in no other state."""
-    is_left = col(Post.taken_down_at).is_(None)
-    match state:
-        case PostState.draft:
-            return and_(is_left, col(Post.published_at).is_(None))
-        case PostState.scheduled:
-            return and_(is_left, col(Post.published_at) > utc_now())
-        case PostState.published:
-            return is_published()
-        case PostState.taken_down:
-            return col(Post.taken_down_at).is_not(None)
+IS_LEFT = col(Post.taken_down_at).is_(None)
+# A post that was taken down is in no other state.
+STATES = {
+    None: true(),
+    PostState.draft: and_(IS_LEFT, col(Post.published_at).is_(None)),
+    PostState.scheduled: IS_SCHEDULED,
+    PostState.published: IS_PUBLISHED,
+    PostState.taken_down: col(Post.taken_down_at).is_not(None),
+}
+
+
+POSTS = {
+    state: Collection(select(Post.id).where(is_in), rows_of=found_as(OwnPostRead))
+    for state, is_in in STATES.items()
+}
 
 
 def any_post(post_id: int) -> SelectOfScalar[Post]:
@@ -91,12 +97,9 @@ LockedPost = Annotated[Post, Depends(get_locked_post)]
 @router.get("/posts", response_model=OwnPostPage, responses=raises(ValidationFailed))
 async def list_all_posts(
     _: Admin, query: Annotated[AdminPostQuery, Query()], pages: PagesDep
-) -> Page[Post]:
+) -> Page[Any]:
     """List posts of all states, or of one, the last begun first."""
-    posts = listed_posts()
-    if query.state is not None:
-        posts = posts.where(is_in(query.state))
-    return await pages.show(posts, query, LATEST)
+    return await pages.show(POSTS[query.state], query, LATEST)
 
 
 @router.get("/posts/{post_id:int}", response_model=OwnPostRead, responses=raises(*POST_PROBLEMS))

@@ -5,7 +5,7 @@ from hmac import compare_digest
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Form, Response
-from sqlmodel import Field, SQLModel, col
+from sqlmodel import Field, SQLModel
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.database import SessionDep
@@ -24,12 +24,12 @@ from blog_api.rate_limits import Guard, GuardDep
 from blog_api.scopes import InvalidScope, choose_scopes, scopes_of
 from blog_api.security import Claims, Signer, digest, join_scopes, new_token
 from blog_api.tokens import (
+    LOG_IN,
     TOKEN_LIFE,
     InactiveUser,
     SignerDep,
     Token,
     delete_expired_tokens,
-    live_tokens,
     make_token,
 )
 
@@ -131,10 +131,8 @@ async def grant_by_refresh(session: AsyncSession, signer: Signer, form: Grant) -
     if form.refresh_token is None:
         raise InvalidGrantRequest
     handle = form.refresh_token.partition(".")[0]
-    query = live_tokens().where(
-        col(Token.digest) == digest(handle), col(Token.refresh_digest).is_not(None)
-    )
-    token = (await session.exec(query.with_for_update(of=Token))).first()
+    locked = LOG_IN.with_for_update(of=Token)
+    token = (await session.exec(locked, params={"digest": digest(handle)})).first()
     if token is None:
         raise InvalidGrant
     if not compare_digest(token.refresh_digest or "", digest(form.refresh_token)):

@@ -1,31 +1,20 @@
 """Pages of a list, by number or by cursor."""
 
-import json
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable
 from typing import Annotated, Any, Generic, Self, TypeVar
 
 from fastapi import Depends, Query, Request, Response
 from pydantic import (
-    AfterValidator,
-    AwareDatetime,
     BaseModel,
-    StringConstraints,
-    TypeAdapter,
-    ValidationError,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
-from sqlalchemy import ColumnElement, func, literal, tuple_
-from sqlmodel import Field, select
+from sqlmodel import Field
 from sqlmodel.ext.asyncio.session import AsyncSession
-from sqlmodel.sql.expression import Select, SelectOfScalar
 
+from blog_api.collection import Collection, Sort, refuse_cursor
 from blog_api.database import SessionDep
-from blog_api.errors import FieldError, ValidationFailed
-from blog_api.fields import LARGEST_INT, Input, in_utc
+from blog_api.fields import LARGEST_INT, Input
 from blog_api.links import link_to_self
 
 MAX_SIZE = 100
@@ -35,13 +24,6 @@ CURSOR_LENGTH = 300
 
 T = TypeVar("T")
 S = TypeVar("S")
-
-# What a cursor may hold for a column of this type. It comes from outside.
-KEY_TYPES: dict[type, Any] = {
-    datetime: Annotated[AwareDatetime, AfterValidator(in_utc)],
-    int: Annotated[int, Field(ge=0, le=LARGEST_INT)],
-    str: Annotated[str, StringConstraints(max_length=100, pattern=r"^\d*$")],
-}
 
 
 class PageQuery(Input):
@@ -96,55 +78,6 @@ class Page(BaseModel, Generic[T]):
         )
 
 
-@dataclass(frozen=True)
-class Sort:
-    """An order by columns of which the last is unique, all in one direction."""
-
-    name: str
-    columns: tuple[Any, ...]
-    is_descending: bool = False
-
-    def order(self, *, backward: bool) -> list[ColumnElement[Any]]:
-        is_descending = self.is_descending != backward
-        return [column.desc() if is_descending else column.asc() for column in self.columns]
-
-    def beyond(self, keys: Sequence[object], *, backward: bool) -> ColumnElement[bool]:
-        """What comes after a row with these keys, or before it."""
-        here = tuple_(*self.columns)
-        there = tuple_(
-            *(literal(key, column.type) for key, column in zip(keys, self.columns, strict=True))
-        )
-        return here < there if self.is_descending != backward else here > there
-
-    def cursor(self, row: object, *, backward: bool = False) -> str:
-        """Where the rows after this one begin, or those before it end."""
-        keys = [getattr(row, column.key) for column in self.columns]
-        text = json.dumps([self.name, backward, *keys], default=datetime.isoformat)
-        return urlsafe_b64encode(text.encode()).decode().rstrip("=")
-
-    def read(self, cursor: str) -> tuple[bool, Sequence[object]]:
-        """Whether a cursor goes backward, and from where; raises ValidationFailed."""
-        # SQLModel's own types stand around SQLAlchemy's, which know what they are in Python.
-        types = [
-            KEY_TYPES[getattr(column.type, "impl", column.type).python_type]
-            for column in self.columns
-        ]
-        shape = TypeAdapter(tuple[str, bool, *types])  # type: ignore[valid-type]  # made here
-        try:
-            name, backward, *keys = shape.validate_json(
-                urlsafe_b64decode(cursor.encode() + b"=" * (-len(cursor) % 4))
-            )
-        except (ValidationError, ValueError):
-            raise refuse_cursor("This is no cursor of this list") from None
-        if name != self.name:
-            raise refuse_cursor("This cursor is of the list in another order")
-        return backward, keys
-
-
-def refuse_cursor(message: str) -> ValidationFailed:
-    return ValidationFailed([FieldError(loc=["query", "cursor"], type="cursor", msg=message)])
-
-
 class Pages:
     """Makes pages of lists, and tells in `Link` (RFC 8288) where the others are."""
 
@@ -155,53 +88,52 @@ class Pages:
 
     async def show(
         self,
-        query: Select[*tuple[Any, ...]] | SelectOfScalar[T],
+        rows: Collection,
         paging: PageQuery,
-        sort: Sort | None = None,
-    ) -> Page[T]:
-        """The page of a query's rows.
+        sort: Sort,
+        **values: object,
+    ) -> Page[Any]:
+        """The page that is asked for, with these values bound.
 
-        Without a `sort` the query has an order of its own, and there are no cursors. Raises
-        ValidationFailed for a cursor that is none of this list.
+        Raises ValidationFailed for a cursor that is none of this list.
         """
-        total_count = await self.count(query)
-        if sort is None:
-            if paging.cursor is not None:
-                raise refuse_cursor("There are no cursors in this order")
-            found = await self.session.exec(query.offset(paging.offset).limit(paging.size))
-            page = Page[T].model_construct(total_count=total_count, results=list(found.all()))
-            self.tell_by_number(page, paging)
-            return page
-        is_backward = False
+        is_backward: bool | None = None
         if paging.cursor is not None:
+            if not sort.has_cursors:
+                raise refuse_cursor("There are no cursors in this order")
             is_backward, keys = sort.read(paging.cursor)
-            query = query.where(sort.beyond(keys, backward=is_backward))
-        query = query.order_by(*sort.order(backward=is_backward)).offset(paging.offset)
+            values |= keys
         # One more than is shown, to know whether there are more.
-        rows = list((await self.session.exec(query.limit(paging.size + 1))).all())
-        is_more = len(rows) > paging.size
-        rows = rows[: paging.size]
+        values |= {"offset": paging.offset, "limit": paging.size + 1}
+        found = await rows.read(self.session, sort, is_backward, values)
+        is_more = len(found) > paging.size
+        shown = found[: paging.size]
         if is_backward:
-            rows.reverse()
-        next_cursor = sort.cursor(rows[-1]) if rows and (is_more or is_backward) else None
-        page = Page[T].model_construct(
-            total_count=total_count, results=rows, next_cursor=next_cursor
+            shown.reverse()
+        next_cursor = None
+        if sort.has_cursors and shown and (is_more or is_backward):
+            next_cursor = sort.cursor(shown[-1])
+        page = Page[Any].model_construct(
+            total_count=await self.count(rows, shown, paging, values),
+            results=[row[0] for row in shown] if rows.is_of_objects else shown,
+            next_cursor=next_cursor,
         )
         if paging.cursor is None:
             self.tell_by_number(page, paging)
         else:
-            is_first = not rows or (is_backward and not is_more)
-            previous = None if is_first else sort.cursor(rows[0], backward=True)
+            is_first = not shown or (is_backward and not is_more)
+            previous = None if is_first else sort.cursor(shown[0], backward=True)
             self.tell(paging, first={}, prev={"cursor": previous}, next={"cursor": next_cursor})
         return page
 
-    async def count(self, query: Select[*tuple[Any, ...]] | SelectOfScalar[Any]) -> int:
-        """How many rows there are on all pages."""
-        one_each = query.order_by(None).with_only_columns(
-            literal(1).label("one"), maintain_column_froms=True
-        )
-        count = select(func.count()).select_from(one_each.subquery())
-        return (await self.session.exec(count)).one()
+    async def count(
+        self, rows: Collection, shown: list[Any], paging: PageQuery, values: dict[str, object]
+    ) -> int:
+        """How many there are on all pages, which each row tells; where none does, none or some."""
+        if shown:
+            return int(shown[0].total_count)
+        is_first = paging.page == 1 and paging.cursor is None
+        return 0 if is_first else await rows.count(self.session, values)
 
     def tell_by_number(self, page: Page[Any], paging: PageQuery) -> None:
         deepest = -(-MAX_DEPTH // paging.size)

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator
 from sqlmodel import Field, SQLModel, col
 from sqlmodel.sql.expression import SelectOfScalar
 
+from blog_api.collection import Collection, Sort
 from blog_api.database import SessionDep
 from blog_api.errors import (
     BODY_PROBLEMS,
@@ -19,12 +20,13 @@ from blog_api.errors import (
     raises,
 )
 from blog_api.fields import SMALL_BODY_BYTES, Body, Name, Password, PathId, Time, shown_as, utc_now
-from blog_api.paging import Page, PagesDep, Paging, Sort
+from blog_api.paging import Page, PagesDep, Paging
 from blog_api.rate_limits import GuardDep
 from blog_api.scopes import USUAL_SCOPES, InsufficientScope, Scope, scopes_of
 from blog_api.security import join_scopes, new_token
 from blog_api.tokens import (
     CONFIRMED_PROBLEMS,
+    LIVE_TOKENS,
     USER_PROBLEMS,
     AccountReader,
     AccountWriter,
@@ -32,7 +34,6 @@ from blog_api.tokens import (
     confirm_password,
     delete_expired_tokens,
     delete_other_tokens,
-    live_tokens,
     lock_access,
     make_token,
 )
@@ -102,7 +103,7 @@ LATEST = Sort("-id", (col(Token.id),), is_descending=True)
 
 def personal_tokens(user: User) -> SelectOfScalar[Token]:
     """A user's; those that have expired are gone."""
-    return live_tokens().where(col(Token.user_id) == user.id, col(Token.name).is_not(None))
+    return LIVE_TOKENS.where(col(Token.user_id) == user.id, col(Token.name).is_not(None))
 
 
 async def get_personal_token(token_id: PathId, access: AccountWriter, session: SessionDep) -> Token:
@@ -126,7 +127,7 @@ def refuse_expiry(message: str) -> ValidationFailed:
 )
 async def list_personal_tokens(user: AccountReader, paging: Paging, pages: PagesDep) -> Page[Token]:
     """List one's personal tokens, the newest first, without their secrets."""
-    return await pages.show(personal_tokens(user), paging, LATEST)
+    return await pages.show(Collection(personal_tokens(user)), paging, LATEST)
 
 
 @router.post(

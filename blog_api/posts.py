@@ -1,42 +1,42 @@
-"""Posts: what is written here, and how one of them is read."""
+"""Posts: what is written here."""
 
-import re
+from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, cast
 
-from fastapi import APIRouter, Depends, Request
-from fastapi.responses import RedirectResponse, Response
-from sqlalchemy import JSON, ColumnElement, Index, update
+from fastapi import Depends
+from sqlalchemy import (
+    JSON,
+    ColumnElement,
+    Index,
+    Row,
+    Select,
+    Subquery,
+    update,
+)
+from sqlalchemy import select as select_columns
 from sqlalchemy.orm import QueryableAttribute, defer
 from sqlmodel import Field, Relationship, SQLModel, and_, col, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
-from blog_api.conditional import Versioned, show_version
-from blog_api.database import RowRead, SessionDep
-from blog_api.errors import NotFound, Problem, ServiceUnavailable, ValidationFailed, raises
+from blog_api.conditional import Versioned
+from blog_api.database import SessionDep
+from blog_api.errors import NotFound
 from blog_api.fields import (
     SLUG_LENGTH,
     Body,
     Line,
     PathId,
-    PathSlug,
     TagNames,
     Text,
     Time,
     shown_as,
     utc_now,
 )
-from blog_api.links import link
-from blog_api.slugs import Slug
-from blog_api.tokens import READER_PROBLEMS, Reader
+from blog_api.tables import NOW, RowRead
+from blog_api.tokens import Reader
 from blog_api.users import User
-
-router = APIRouter(tags=["posts"], responses=raises(ServiceUnavailable))
-
-MARKDOWN = "text/markdown"
-QUALITY = re.compile(r"[01](\.\d{0,3})?", re.ASCII)
-LOCATION = {"Location": {"schema": {"type": "string"}}}
 
 
 class PostBase(SQLModel):
@@ -83,7 +83,7 @@ class Post(PostBase, Versioned, table=True):
     # Kept by the routes of comments and bookmarks.
     comment_count: int = 0
     bookmark_count: int = 0
-    user_id: int = Field(foreign_key="users.id", ondelete="CASCADE", index=True)
+    user_id: int = Field(foreign_key="users.id", ondelete="CASCADE")
     user: User = Relationship(sa_relationship_kwargs={"lazy": "joined", "innerjoin": True})
 
     @property
@@ -91,13 +91,28 @@ class Post(PostBase, Versioned, table=True):
         return self.user.name
 
 
-Index("ix_posts_published_at_id", col(Post.published_at).desc(), col(Post.id).desc())
-Index("ix_posts_updated_at_id", col(Post.updated_at).desc(), col(Post.id).desc())
+def index(name: str, *columns: Any, **where: Any) -> Index:
+    """An index of posts, the latest of which come first."""
+    return Index(f"ix_posts_{name}", *columns, col(Post.id).desc(), **where)
 
 
-class PostRead(PostBase, RowRead):
+# What was taken down is in no list that anybody reads.
+LISTED = {
+    f"{dialect}_where": col(Post.taken_down_at).is_(None) for dialect in ("postgresql", "sqlite")
+}
+index("published_at_id", col(Post.published_at).desc(), **LISTED)
+index("updated_at_id", col(Post.updated_at).desc(), **LISTED)
+index("user_id_published_at_id", col(Post.user_id), col(Post.published_at).desc(), **LISTED)
+index("user_id_updated_at_id", col(Post.user_id), col(Post.updated_at).desc(), **LISTED)
+index("user_id_created_at_id", col(Post.user_id), col(Post.created_at).desc())
+
+
+class PostRead(RowRead):
     """A post."""
 
+    # It was checked when it came: to do that again took as long as all else that is shown.
+    title: str
+    content: str
     slug: str
     published_at: datetime | None
     user_id: int
@@ -119,28 +134,44 @@ class OwnPostRead(PostRead):
     taken_down_at: datetime | None
 
 
+# A post that is read and not changed: a row that has what is shown of it.
+PostRow = Row[*tuple[Any, ...]]
+
+
 class PostNotFound(NotFound):
     detail = "Post not found"
-
-
-class PostGone(Problem):
-    status = 410
-    detail = "This post was deleted"
 
 
 # For options of queries: what SQLModel declares as a string is an attribute to them.
 CONTENT_HTML = cast("QueryableAttribute[str]", Post.content_html)
 
-
-def is_published() -> ColumnElement[bool]:
-    return and_(col(Post.published_at) <= utc_now(), col(Post.taken_down_at).is_(None))
+IS_PUBLISHED = and_(col(Post.published_at) <= NOW, col(Post.taken_down_at).is_(None))
+IS_SCHEDULED = and_(col(Post.published_at) > NOW, col(Post.taken_down_at).is_(None))
 
 
 def is_visible(reader: User | None) -> ColumnElement[bool]:
     """What somebody may see by its id or slug: what is published, and what is theirs."""
-    if reader is None:
-        return is_published()
-    return or_(is_published(), col(Post.user_id) == reader.id)
+    return is_visible_to(reader and reader.id)
+
+
+def is_visible_to(reader_id: Any) -> ColumnElement[bool]:
+    return or_(IS_PUBLISHED, col(Post.user_id) == reader_id)
+
+
+def columns_of(shown: type[PostRead]) -> list[ColumnElement[Any]]:
+    """What is shown of a post, as columns: a row costs a third of what an object does."""
+    names = [name for name in shown.model_fields if name != "user_name"]
+    return [*(getattr(Post, name) for name in names), col(User.name).label("user_name")]
+
+
+def posts_as(shown: type[PostRead]) -> Select[*tuple[Any, ...]]:
+    """Rows of posts, as they are shown."""
+    return select_columns(*columns_of(shown)).join(User, col(User.id) == col(Post.user_id))
+
+
+def found_as(shown: type[PostRead]) -> Callable[[Subquery], Select[*tuple[Any, ...]]]:
+    """The same of the posts whose ids were found."""
+    return lambda found: posts_as(shown).join(found, found.c.id == col(Post.id))
 
 
 def listed_posts() -> SelectOfScalar[Post]:
@@ -154,21 +185,6 @@ async def find_post(session: AsyncSession, query: SelectOfScalar[Post]) -> Post:
     if post is None:
         raise PostNotFound
     return post
-
-
-async def get_post(post_id: PathId, reader: Reader, session: SessionDep) -> Post:
-    return await find_post(session, select(Post).where(col(Post.id) == post_id, is_visible(reader)))
-
-
-async def get_post_by_slug(slug: PathSlug, reader: Reader, session: SessionDep) -> Post:
-    """The post that has or had this slug. Raises PostNotFound and PostGone."""
-    is_its_slug = col(Slug.post_id) == col(Post.id)
-    query = select(Post).join(Slug, is_its_slug).where(col(Slug.slug) == slug)
-    post = (await session.exec(query.where(is_visible(reader)))).first()
-    if post is not None:
-        return post
-    of_deleted = select(Slug).where(col(Slug.slug) == slug, col(Slug.post_id).is_(None))
-    raise PostNotFound if (await session.exec(of_deleted)).first() is None else PostGone
 
 
 def counted(*which: ColumnElement[bool]) -> SelectOfScalar[Post]:
@@ -203,69 +219,4 @@ async def get_counted_post(post_id: PathId, reader: Reader, session: SessionDep)
     return await find_post(session, counted(col(Post.id) == post_id, is_visible(reader)))
 
 
-PostFromPath = Annotated[Post, Depends(get_post)]
-PostFromSlug = Annotated[Post, Depends(get_post_by_slug)]
 CountedPost = Annotated[Post, Depends(get_counted_post)]
-
-
-def quality(accept: str, media_type: str) -> float:
-    """How much a client wants a media type, from 0 to 1 (RFC 9110, 12.5.1)."""
-    wanted = {}
-    for one in accept.lower().split(","):
-        name, *params = (part.strip() for part in one.split(";"))
-        given = next((param[2:] for param in params if param.startswith("q=")), "1")
-        wanted[name] = float(given) if QUALITY.fullmatch(given) else 0.0
-    ranges = (media_type, f"{media_type.partition('/')[0]}/*", "*/*")
-    return next((wanted[name] for name in ranges if name in wanted), 0.0)
-
-
-def present(request: Request, response: Response, post: Post) -> Post | Response:
-    """The post as JSON, or as it was written, by what the client would rather have."""
-    show_version(request, post)
-    headers = {"Vary": "Accept"}
-    accept = ",".join(request.headers.getlist("Accept"))
-    if quality(accept, MARKDOWN) > quality(accept, "application/json"):
-        return Response(post.content, media_type=MARKDOWN, headers=headers)
-    response.headers.update(headers)
-    return post
-
-
-READ_PROBLEMS = (*READER_PROBLEMS, PostNotFound, ValidationFailed)
-AS_WRITTEN: dict[int | str, dict[str, Any]] = {
-    200: {"content": {MARKDOWN: {"schema": {"type": "string"}}}}
-}
-
-
-@router.get(
-    "/posts/{post_id:int}",
-    response_model=PostDetail,
-    responses=AS_WRITTEN | raises(*READ_PROBLEMS),
-)
-async def read_post(request: Request, response: Response, post: PostFromPath) -> Post | Response:
-    """Show a post. One that is not published is shown to its author alone.
-
-    With `Accept: text/markdown` it is the content, as it was written.
-    """
-    return present(request, response, post)
-
-
-@router.get(
-    "/posts/slug/{slug}",
-    response_model=PostDetail,
-    responses=AS_WRITTEN
-    | {308: {"description": "The post has another slug now.", "headers": LOCATION}}
-    | raises(*READ_PROBLEMS, PostGone),
-)
-async def read_post_by_slug(
-    request: Request, response: Response, slug: PathSlug, post: PostFromSlug
-) -> Post | Response:
-    """Show the post with this slug, as by its id. One that it had before leads to it."""
-    if post.slug != slug:
-        query: str = request.url.query
-        # No cache may keep it for good: the post can take its old slug back.
-        return RedirectResponse(
-            link(request, f"/posts/slug/{post.slug}", query),
-            status_code=308,
-            headers={"Cache-Control": "no-cache"},
-        )
-    return present(request, response, post)

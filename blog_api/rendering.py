@@ -8,11 +8,12 @@ from weakref import WeakValueDictionary
 
 import anyio
 import anyio.to_process
+import anyio.to_thread
 from anyio import BrokenWorkerProcess, CapacityLimiter
 from fastapi import Depends, Request
 
 from blog_api.errors import ServiceUnavailable
-from blog_api.markdown import plain, render_in_worker
+from blog_api.markdown import plain, render_if_small, render_in_worker
 from blog_api.security import available_cores
 
 log = logging.getLogger(__name__)
@@ -23,20 +24,26 @@ RENDER_SECONDS = 15.0
 TURN_SECONDS = 10.0
 # In characters. The worst that is known takes half a second.
 SHORT = 20_000
+# A text that is no longer and has no more brackets is done in milliseconds: the worst that is
+# known takes twenty.
+TINY = 2_000
+FEW_BRACKETS = 10
 
 
 class Renderer:
     """Renders in processes that are killed when a text takes too long, one for each core.
 
-    A thread cannot be stopped, and while it renders all others wait for it. Texts that are short
-    enough to be done soon have processes of their own, and of an owner's texts one at a time is
-    rendered, so that nobody's texts keep those of others waiting.
+    A thread cannot be stopped, and while it renders all others wait for it: one is enough for
+    what is tiny. Texts that are short enough to be done soon have processes of their own, and of
+    an owner's texts one at a time is rendered, so that nobody's texts keep those of others
+    waiting.
     """
 
     def __init__(self, seconds: float = RENDER_SECONDS) -> None:
         self.seconds = seconds
         self._cores = available_cores()
         self._processes = CapacityLimiter(2 * self._cores)
+        self._threads = CapacityLimiter(self._cores)
         self._short, self._long = CapacityLimiter(self._cores), CapacityLimiter(self._cores)
         self._owners: WeakValueDictionary[int, CapacityLimiter] = WeakValueDictionary()
 
@@ -73,6 +80,8 @@ class Renderer:
         return html
 
     async def _render(self, text: str) -> str | None:
+        if len(text) <= TINY and text.count("[") <= FEW_BRACKETS:
+            return await anyio.to_thread.run_sync(render_if_small, text, limiter=self._threads)
         try:
             with anyio.move_on_after(self.seconds):
                 return await anyio.to_process.run_sync(

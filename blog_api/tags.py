@@ -1,14 +1,15 @@
 """Tags: what posts are about."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
-from sqlalchemy import delete, insert, literal
-from sqlmodel import Field, col, select
+from sqlalchemy import Index, String, bindparam, delete, insert, literal
+from sqlmodel import Field, UTCDateTime, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
-from sqlmodel.sql.expression import SelectOfScalar
 
-from blog_api.database import Base, Row, insert_if_missing
+from blog_api.database import insert_if_missing
 from blog_api.fields import TAG_LENGTH, fold
+from blog_api.tables import Base, Row
 
 
 class Tag(Row, table=True):
@@ -21,17 +22,42 @@ class Tag(Row, table=True):
 
 
 class PostTag(Base, table=True):
-    """That a post has a tag: by this, posts are found. How its author wrote it, the post knows."""
+    """That a post has a tag: by this, posts are found. How its author wrote it, the post knows.
+
+    The times are those of the post, which triggers keep, so that the posts of a tag are found in
+    their order. Without a time of publication the post is in no list.
+    """
 
     __tablename__ = "post_tags"
 
     tag_id: int = Field(foreign_key="tags.id", ondelete="CASCADE", primary_key=True)
     post_id: int = Field(foreign_key="posts.id", ondelete="CASCADE", primary_key=True, index=True)
+    published_at: datetime | None = None
+    updated_at: datetime
 
 
-async def set_tags(session: AsyncSession, post_id: int, names: Sequence[str]) -> None:
-    """Let a post be found by these tags and no others."""
-    await session.exec(delete(PostTag).where(col(PostTag.post_id) == post_id))
+for name, time in (("published_at", PostTag.published_at), ("updated_at", PostTag.updated_at)):
+    Index(
+        f"ix_post_tags_tag_id_{name}_post_id",
+        col(PostTag.tag_id),
+        col(time).desc(),
+        col(PostTag.post_id).desc(),
+    )
+
+
+# The tag whose key is bound as `tag`.
+TAG_ID = select(Tag.id).where(col(Tag.key) == bindparam("tag", type_=String)).scalar_subquery()
+
+
+async def add_tags(
+    session: AsyncSession,
+    post_id: int,
+    names: Sequence[str],
+    *,
+    published_at: datetime | None,
+    updated_at: datetime,
+) -> None:
+    """Let a post be found by these tags; it has the times."""
     if not names:
         return
     # In one order, so that no two requests wait for each other's tags.
@@ -39,11 +65,14 @@ async def set_tags(session: AsyncSession, post_id: int, names: Sequence[str]) ->
         {"name": name, "key": key} for key, name in sorted((fold(name), name) for name in names)
     ]
     await insert_if_missing(session, Tag, *tags)
-    ids = select(Tag.id, literal(post_id)).where(col(Tag.key).in_([tag["key"] for tag in tags]))
-    await session.exec(insert(PostTag).from_select(["tag_id", "post_id"], ids))
+    times = literal(published_at, UTCDateTime()), literal(updated_at, UTCDateTime())
+    rows = select(Tag.id, literal(post_id), *times).where(
+        col(Tag.key).in_([tag["key"] for tag in tags])
+    )
+    columns = ["tag_id", "post_id", "published_at", "updated_at"]
+    await session.exec(insert(PostTag).from_select(columns, rows))
 
 
-def tagged_ids(name: str) -> SelectOfScalar[int]:
-    """The ids of the posts that have a tag."""
-    is_tag = (col(PostTag.tag_id) == col(Tag.id)) & (col(Tag.key) == fold(name))
-    return select(PostTag.post_id).join(Tag, is_tag)
+async def remove_tags(session: AsyncSession, post_id: int) -> None:
+    """Let a post be found by no tag."""
+    await session.exec(delete(PostTag).where(col(PostTag.post_id) == post_id))

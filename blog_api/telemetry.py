@@ -1,7 +1,15 @@
 """Spans of SQL beside FastAPI's own spans, where OpenTelemetry is set up."""
 
+import os
+
 from opentelemetry import trace
 from sqlalchemy.ext.asyncio import AsyncEngine
+
+
+def is_set_up() -> bool:
+    """Whether somebody wants to know: FastAPI will set it up, or another library has."""
+    is_wanted = os.environ.get("FASTAPI_OTEL_AUTO_CONFIGURE", "").lower() == "true"
+    return is_wanted or not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
 
 def trace_sql(engine: AsyncEngine) -> None:

@@ -3,15 +3,16 @@
 from collections import defaultdict
 
 from fastapi import APIRouter
-from sqlalchemy import func
+from sqlalchemy import Integer, String, bindparam, func
 from sqlmodel import Field, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
-from sqlmodel.sql.expression import SelectOfScalar
 
+from blog_api.collection import Collection, Sort
 from blog_api.comments import DIGITS, READ_PROBLEMS, Comment, CommentFromPath, CommentRead
 from blog_api.errors import ServiceUnavailable, ValidationFailed, raises
-from blog_api.paging import Page, PagesDep, Paging, Sort
-from blog_api.posts import Post, PostFromPath, PostNotFound
+from blog_api.paging import Page, PagesDep, Paging
+from blog_api.posts import PostNotFound
+from blog_api.reading import PostFromPath
 from blog_api.tokens import READER_PROBLEMS
 
 router = APIRouter(tags=["comments"], responses=raises(ServiceUnavailable))
@@ -41,19 +42,20 @@ IN_TIME = Sort("id", (col(Comment.id),))
 AS_READ = Sort("path", (col(Comment.path),))
 
 
-def comments_on(post: Post) -> SelectOfScalar[Comment]:
-    """Those that answer no other."""
-    return select(Comment).where(col(Comment.post_id) == post.id, col(Comment.parent_id).is_(None))
-
-
-def answers_below(comment: Comment) -> SelectOfScalar[Comment]:
-    """Answers to a comment, and to these, and so on."""
-    path = col(Comment.path)
-    return select(Comment).where(
-        col(Comment.thread_id) == comment.thread_id,
-        path > comment.path,
-        path < comment.path + "9" * DIGITS,
+# Those on a post that answer no other.
+COMMENTS = Collection(
+    select(Comment).where(
+        col(Comment.post_id) == bindparam("post", type_=Integer), col(Comment.parent_id).is_(None)
     )
+)
+# Answers to a comment, and to these, and so on.
+ANSWERS = Collection(
+    select(Comment).where(
+        col(Comment.thread_id) == bindparam("thread", type_=Integer),
+        col(Comment.path) > bindparam("above", type_=String),
+        col(Comment.path) < bindparam("below", type_=String),
+    )
+)
 
 
 async def first_answers(
@@ -88,7 +90,7 @@ async def first_answers(
 )
 async def list_comments(post: PostFromPath, paging: Paging, pages: PagesDep) -> Page[CommentThread]:
     """List the comments on a post, in the order in which they came, each with first answers."""
-    page = await pages.show(comments_on(post), paging, IN_TIME)
+    page = await pages.show(COMMENTS, paging, IN_TIME, post=post.id)
     answers = await first_answers(pages.session, page.results)
     return page.of(
         lambda comment: CommentThread.model_validate(
@@ -104,4 +106,11 @@ async def list_comments(post: PostFromPath, paging: Paging, pages: PagesDep) -> 
 )
 async def list_answers(comment: CommentFromPath, paging: Paging, pages: PagesDep) -> Page[Comment]:
     """List all answers below a comment: each followed by the answers to it."""
-    return await pages.show(answers_below(comment), paging, AS_READ)
+    return await pages.show(
+        ANSWERS,
+        paging,
+        AS_READ,
+        thread=comment.thread_id,
+        above=comment.path,
+        below=comment.path + "9" * DIGITS,
+    )

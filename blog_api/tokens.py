@@ -8,18 +8,16 @@ from typing import Annotated
 
 from fastapi import Depends, Request, Security
 from fastapi.security import (
-    HTTPAuthorizationCredentials,
-    HTTPBearer,
     OAuth2PasswordBearer,
     SecurityScopes,
 )
 from pydantic import SecretStr
-from sqlalchemy import delete
+from sqlalchemy import Integer, String, bindparam, delete
 from sqlmodel import Field, Relationship, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
-from sqlmodel.sql.expression import SelectOfScalar
 
-from blog_api.database import Row, SessionDep, released
+from blog_api.conditional import show_everybody
+from blog_api.database import SessionDep, read, released
 from blog_api.errors import (
     BadRequest,
     Conflict,
@@ -30,6 +28,7 @@ from blog_api.fields import utc_now
 from blog_api.rate_limits import Guard
 from blog_api.scopes import SCOPES, InsufficientScope, Scope, scopes_of
 from blog_api.security import BadJWT, Signer, digest, join_scopes
+from blog_api.tables import NOW, Row
 from blog_api.users import User
 
 TOKEN_LIFE = timedelta(weeks=2)
@@ -96,20 +95,6 @@ TOKEN_PROBLEMS = (NotAuthenticated, *READER_PROBLEMS)
 USER_PROBLEMS = (*TOKEN_PROBLEMS, InsufficientScope)
 CONFIRMED_PROBLEMS = (*USER_PROBLEMS, IncorrectPassword, TooManyRequests)
 
-oauth2 = OAuth2PasswordBearer(
-    tokenUrl="token",
-    refreshUrl="token",
-    scopes={scope.value: text for scope, text in SCOPES.items()},
-    scheme_name="OAuth2",
-    description="With the email address for a username. No client id is needed.",
-    auto_error=False,
-)
-bearer = HTTPBearer(
-    scheme_name="Token",
-    description="Any token: of `/auth`, of `/token`, or a personal one.",
-    auto_error=False,
-)
-
 
 async def get_signer(request: Request) -> Signer:
     signer: Signer = request.app.state.signer
@@ -119,19 +104,23 @@ async def get_signer(request: Request) -> Signer:
 SignerDep = Annotated[Signer, Depends(get_signer)]
 
 
-def live_tokens() -> SelectOfScalar[Token]:
-    return select(Token).where(col(Token.expires_at) > utc_now())
+LIVE_TOKENS = select(Token).where(col(Token.expires_at) > NOW)
+IS_DIGEST = col(Token.digest) == bindparam("digest", type_=String)
+# The handle of a log-in, with which its refresh tokens begin, is no token.
+OPAQUE_TOKEN = LIVE_TOKENS.where(IS_DIGEST, col(Token.refresh_digest).is_(None))
+LOG_IN = LIVE_TOKENS.where(IS_DIGEST, col(Token.refresh_digest).is_not(None))
+STILL_GOOD = (
+    select(User.is_active)
+    .join(Token)
+    .where(col(Token.id) == bindparam("id", type_=Integer), col(Token.expires_at) > NOW)
+)
 
 
 async def find_access(session: AsyncSession, signer: Signer, secret: str) -> Access:
     """What a token is good for; raises InvalidToken."""
     if "." in secret:
         return await find_access_by_jwt(session, signer, secret)
-    # The handle of a log-in, with which its refresh tokens begin, is no token.
-    query = live_tokens().where(
-        col(Token.digest) == digest(secret), col(Token.refresh_digest).is_(None)
-    )
-    token = (await session.exec(query)).first()
+    token = (await session.exec(OPAQUE_TOKEN, params={"digest": digest(secret)})).first()
     if token is None:
         raise InvalidToken
     return Access(token, token.scopes, token.expires_at)
@@ -142,31 +131,39 @@ async def find_access_by_jwt(session: AsyncSession, signer: Signer, secret: str)
         claims = signer.verify(secret)
     except BadJWT:
         raise InvalidToken from None
-    query = live_tokens().where(
-        col(Token.digest) == claims.login, col(Token.refresh_digest).is_not(None)
-    )
-    token = (await session.exec(query)).first()
+    token = (await session.exec(LOG_IN, params={"digest": claims.login})).first()
     if token is None or token.user_id != claims.user_id:
         raise InvalidToken
     return Access(token, token.scopes & claims.scopes, min(token.expires_at, claims.expires_at))
 
 
-async def get_access(
-    session: SessionDep,
-    signer: SignerDep,
-    secret: Annotated[str | None, Security(oauth2)],
-    _: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)],
-) -> Access | None:
+class Presented(OAuth2PasswordBearer):
     """What was presented, with its user; None if nothing was."""
-    if secret is None:
-        return None
-    access = await find_access(session, signer, secret)
-    if not access.user.is_active:
-        raise InactiveUser
-    return access
+
+    # FastAPI's own gives the token alone: another dependency, whose solving each request pays for.
+    async def __call__(  # type: ignore[override]
+        self, request: Request, session: SessionDep
+    ) -> Access | None:
+        secret = await super().__call__(request)
+        if secret is None:
+            # The answer is the same for everybody who does not say who they are.
+            show_everybody(request)
+            return None
+        access = await find_access(session, await get_signer(request), secret)
+        if not access.user.is_active:
+            raise InactiveUser
+        return access
 
 
-PresentedAccess = Annotated[Access | None, Depends(get_access)]
+get_access = Presented(
+    tokenUrl="token",
+    refreshUrl="token",
+    scopes={scope.value: text for scope, text in SCOPES.items()},
+    scheme_name="OAuth2",
+    description="With the email address for a username. No client id is needed.",
+    auto_error=False,
+)
+PresentedAccess = Annotated[Access | None, Security(get_access)]
 
 
 async def get_reader(access: PresentedAccess) -> User | None:
@@ -182,10 +179,8 @@ async def get_current_access(access: PresentedAccess, needed: SecurityScopes) ->
     return access
 
 
-async def get_current_user(
-    access: Annotated[Access, Security(get_current_access)],
-) -> User:
-    return access.user
+async def get_current_user(access: PresentedAccess, needed: SecurityScopes) -> User:
+    return (await get_current_access(access, needed)).user
 
 
 # Who is asking: anybody; somebody with some token; or with one that is good for this.
@@ -206,11 +201,10 @@ async def released_by(session: AsyncSession, access: Access) -> AsyncIterator[No
     """
     async with released(session):
         yield
-    query = live_tokens().where(col(Token.id) == access.token.id)
-    token = (await session.exec(query.execution_options(populate_existing=True))).first()
-    if token is None:
+    found = await read(session, STILL_GOOD, {"id": access.token.id})
+    if not found:
         raise InvalidToken
-    if not token.user.is_active:
+    if not found[0].is_active:
         raise InactiveUser
 
 

@@ -12,7 +12,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
 from blog_api.characters import CONTROL
-from blog_api.database import Row, RowRead, SessionDep, insert, released
+from blog_api.database import SessionDep, insert, released
 from blog_api.errors import (
     BODY_PROBLEMS,
     BadRequest,
@@ -37,6 +37,7 @@ from blog_api.fields import (
 from blog_api.paging import SliceQuery
 from blog_api.rate_limits import Guard, GuardDep
 from blog_api.security import PasswordRefused, Passwords
+from blog_api.tables import Row, RowRead
 
 router = APIRouter(
     tags=["users"], responses=raises(ServiceUnavailable), max_body_size=SMALL_BODY_BYTES

@@ -10,9 +10,9 @@ from sqlalchemy import Connection
 from sqlmodel import AutoString, UTCDateTime
 
 import blog_api.main  # noqa: F401  it imports every table
-from blog_api.database import Base
 from blog_api.migrating import migration_connection
 from blog_api.settings import load_settings
+from blog_api.tables import Base
 
 
 def render_item(kind: str, item: Any, autogen: AutogenContext) -> str | Literal[False]:

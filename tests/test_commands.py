@@ -13,7 +13,8 @@ import pytest
 from sqlalchemy import URL, make_url
 from typer.testing import CliRunner
 
-from blog_api.commands import LOGGING, cli
+from blog_api.commands import cli
+from blog_api.logs import LOGGING
 from blog_api.main import create_app
 from blog_api.urls import parse_database_url
 from tests.conftest import (

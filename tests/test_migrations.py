@@ -11,7 +11,6 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlmodel import select
 
-from blog_api.database import Base
 from blog_api.fields import utc_now
 from blog_api.migrating import (
     alembic_config,
@@ -23,6 +22,7 @@ from blog_api.migrating import (
 from blog_api.posts import Post
 from blog_api.security import Passwords
 from blog_api.settings import Settings
+from blog_api.tables import Base
 from tests.conftest import FLOOR, PASSWORD, client_of, log_in, make_settings, running, sign_up
 
 # Before there were tags, comments and a search; and at first.

@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,14 @@ from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.params import Form
 from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
+from sqlalchemy import text
 from sqlmodel import SQLModel
 
 import blog_api
-from blog_api.database import Base, get_session
+from blog_api.database import UNSEEN_TABLES, get_session
 from blog_api.main import create_app
 from blog_api.settings import Settings
+from blog_api.tables import Base
 from blog_api.tokens import get_access, get_current_access
 from tests.conftest import CHEAP, make_settings
 
@@ -236,3 +240,28 @@ def test_nothing_that_comes_in_is_without_a_bound(openapi: dict[str, Any]):
                 assert "maxItems" in one, name
             else:
                 assert one["type"] in ("null", "boolean"), name
+
+
+async def test_every_table_that_readers_see_tells_of_its_changes(app: FastAPI):
+    """Other workers keep answers; a table that they do not hear of would be shown as it was."""
+    if app.state.settings.is_sqlite:
+        # The file tells of every change.
+        return
+    async with app.state.database.engine.connect() as connection:
+        found = await connection.execute(
+            text("SELECT tgrelid::regclass::text FROM pg_trigger WHERE tgname = 'notify_of_change'")
+        )
+        telling = set(found.scalars())
+
+    seen = {table.name for table in Base.metadata.sorted_tables} - UNSEEN_TABLES
+    # These change with the posts that they belong to.
+    assert telling == seen - {"post_counts", "slugs", "tags"}
+
+
+def test_serving_imports_nothing_that_it_does_not_use():
+    large = ["alembic", "defusedxml", "feedgen", "lxml", "rich", "typer", "yaml", "zxcvbn"]
+    script = f"import sys, blog_api.main; print([m for m in {large} if m in sys.modules])"
+
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert ran.stdout == "[]\n"

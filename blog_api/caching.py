@@ -1,0 +1,233 @@
+"""Answers that are kept in memory: what is public is computed once for everybody."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from urllib.parse import parse_qsl
+
+import anyio
+from starlette import status as codes
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from blog_api.changes import Changes
+from blog_api.conditional import BODY_HEADERS, MAY_BE_KEPT, is_known
+from blog_api.errors import ServiceUnavailable
+
+# Nothing that is shown is older, so that scheduled posts come out and a lost notice heals.
+MAX_AGE_SECONDS = 1.0
+# What an answer takes beside its bytes, as objects; and the largest that is kept, as a part of
+# all.
+OVERHEAD_BYTES = 3_000
+LARGEST_PART = 8
+# Longer queries are not remembered in another form.
+MAX_QUERY_LENGTH = 1_000
+
+RawHeaders = list[tuple[bytes, bytes]]
+Key = tuple[str, str, tuple[tuple[str, str], ...], bytes, bytes]
+
+KEPT_METHODS = {"GET", "HEAD"}
+
+# Who is asking, or what comes with the question, makes an answer one for nobody else.
+NOT_PUBLIC = {b"authorization", b"content-length", b"transfer-encoding"}
+CONDITIONS = {b"if-none-match", b"if-modified-since"}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer with status 200, and what is left of it for those who know it already."""
+
+    headers: RawHeaders
+    body: bytes
+    not_modified: RawHeaders
+    made_at: float
+
+    @property
+    def size(self) -> int:
+        lines = sum(len(name) + len(value) for name, value in self.headers)
+        return OVERHEAD_BYTES + lines + len(self.body)
+
+
+class Flight:
+    """An answer that is being computed, for which others wait."""
+
+    def __init__(self, generation: Hashable) -> None:
+        self.generation = generation
+        self.is_over = anyio.Event()
+        self.status = 0
+        # None: it is for nobody else.
+        self.answer: Answer | None = None
+
+
+class AnswerCache:
+    """Keeps what routes say may be kept, until anything is committed that readers may see.
+
+    An answer is one for a path with its prefix, the parameters that are known, `Accept`, and the
+    host where not all are trusted. It has passed the layers below; those around it give each its
+    request id and what depends on the origin. It holds `max_bytes`; what was not asked for the
+    longest goes first. `unavailable` tells those who wait for a database that does not answer.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        changes: Changes,
+        max_bytes: int,
+        parameters: Iterable[str],
+        by_host: bool,
+        unavailable: ASGIApp,
+    ) -> None:
+        self.app = app
+        self.changes = changes
+        self.max_bytes = max_bytes
+        self.by_host = by_host
+        self.unavailable = unavailable
+        self._parameters = frozenset(parameters)
+        self._known_parameters = lru_cache(maxsize=1_000)(self.known_parameters)
+        self._answers: OrderedDict[Key, Answer] = OrderedDict()
+        self._size = 0
+        self._generation: Hashable | None = None
+        self._flights: dict[Key, Flight] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        key = generation = None
+        if scope["type"] == "http" and scope["method"] in KEPT_METHODS:
+            key, generation = self.key_of(scope), self.changes.generation()
+        if key is None or generation is None:
+            await self.app(scope, receive, send)
+            return
+        if generation != self._generation:
+            self._answers.clear()
+            self._size = 0
+            self._generation = generation
+        answer = self._answers.get(key)
+        if answer is not None and 0 <= time.time() - answer.made_at < MAX_AGE_SECONDS:
+            self._answers.move_to_end(key)
+            await serve(answer, scope, send)
+            return
+        if scope["method"] != "GET":
+            await self.app(scope, receive, send)
+            return
+        flight = self._flights.get(key)
+        if flight is None or flight.generation != generation:
+            await self.compute(key, Flight(generation), scope, receive, send)
+            return
+        await flight.is_over.wait()
+        if flight.answer is not None:
+            await serve(flight.answer, scope, send)
+        elif flight.status == ServiceUnavailable.status:
+            # Who comes next would wait as long again.
+            await self.unavailable(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    def key_of(self, scope: Scope) -> Key | None:
+        """What is asked for; None where the answer might be for nobody else."""
+        accept = host = b""
+        for name, value in scope["headers"]:
+            if name == b"accept":
+                accept += value + b","
+            elif name == b"host" and self.by_host:
+                host = value
+            elif name in NOT_PUBLIC:
+                return None
+        query: bytes = scope["query_string"]
+        known: tuple[tuple[str, str], ...] = ()
+        if query:
+            known = (
+                self._known_parameters(query)
+                if len(query) <= MAX_QUERY_LENGTH
+                else self.known_parameters(query)
+            )
+        return scope.get("root_path", ""), scope["path"], known, accept, host
+
+    def known_parameters(self, query: bytes) -> tuple[tuple[str, str], ...]:
+        """Those that make a difference, in one order; of one that is repeated, all in theirs."""
+        pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+        return tuple(
+            sorted(
+                (pair for pair in pairs if pair[0] in self._parameters), key=lambda pair: pair[0]
+            )
+        )
+
+    async def compute(
+        self, key: Key, flight: Flight, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Let the application answer, and keep what may be kept, unless anything was committed
+        meanwhile."""
+        made_at = time.time()
+        start: Message | None = None
+
+        async def send_or_keep(message: Message) -> None:
+            nonlocal start
+            if message["type"] == "http.response.start":
+                flight.status = message["status"]
+                if may_be_kept(message):
+                    start = message
+                    return
+            elif start is not None and not message.get("more_body", False):
+                flight.answer = make_answer(start["headers"], message.get("body", b""), made_at)
+                self.keep(key, flight)
+                self.land(key, flight)
+                await serve(flight.answer, scope, send)
+                return
+            elif start is not None:
+                await send(start)
+                start = None
+            # Nobody waits for a client that reads slowly.
+            self.land(key, flight)
+            await send(message)
+
+        self._flights[key] = flight
+        try:
+            scope["state"]["is_kept"] = True
+            await self.app(scope, receive, send_or_keep)
+        finally:
+            self.land(key, flight)
+
+    def land(self, key: Key, flight: Flight) -> None:
+        """Let those go on who wait for an answer."""
+        flight.is_over.set()
+        if self._flights.get(key) is flight:
+            del self._flights[key]
+
+    def keep(self, key: Key, flight: Flight) -> None:
+        answer = flight.answer
+        if answer is None or answer.size * LARGEST_PART > self.max_bytes:
+            return
+        if not flight.generation == self._generation == self.changes.generation():
+            return
+        old = self._answers.pop(key, None)
+        self._answers[key] = answer
+        self._size += answer.size - (old.size if old else 0)
+        while self._size > self.max_bytes:
+            _, oldest = self._answers.popitem(last=False)
+            self._size -= oldest.size
+
+
+def may_be_kept(start: Message) -> bool:
+    """Whether a route says so."""
+    return start["status"] == codes.HTTP_200_OK and (
+        Headers(raw=start["headers"]).get("Cache-Control") == MAY_BE_KEPT
+    )
+
+
+def make_answer(headers: RawHeaders, body: bytes, made_at: float) -> Answer:
+    of_body = {name.lower().encode() for name in BODY_HEADERS}
+    not_modified = [line for line in headers if line[0] not in of_body]
+    return Answer(list(headers), body, not_modified, made_at)
+
+
+async def serve(answer: Answer, scope: Scope, send: Send) -> None:
+    """Send a copy of an answer, or 304 to a client that knows it."""
+    for name, _ in scope["headers"]:
+        if name in CONDITIONS and is_known(Headers(scope=scope), Headers(raw=answer.headers)):
+            start = {"status": codes.HTTP_304_NOT_MODIFIED, "headers": list(answer.not_modified)}
+            await send({"type": "http.response.start", **start})
+            await send({"type": "http.response.body", "body": b""})
+            return
+    await send({"type": "http.response.start", "status": 200, "headers": list(answer.headers)})
+    body = answer.body if scope["method"] == "GET" else b""
+    await send({"type": "http.response.body", "body": body})

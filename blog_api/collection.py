@@ -1,0 +1,189 @@
+"""Collections: rows in an order, and how some of them are read in one statement."""
+
+import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, AwareDatetime, StringConstraints, TypeAdapter, ValidationError
+from sqlalchemy import (
+    ColumnElement,
+    Integer,
+    Select,
+    Subquery,
+    bindparam,
+    func,
+    literal,
+    tuple_,
+)
+from sqlmodel import Field, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlmodel.sql.expression import SelectOfScalar
+
+from blog_api.database import read
+from blog_api.errors import FieldError, ValidationFailed
+from blog_api.fields import LARGEST_INT, in_utc
+
+# Any select, of objects or of columns.
+Rows = Select[*tuple[Any, ...]]
+
+# What a cursor may hold for a column of this type. It comes from outside.
+KEY_TYPES: dict[type, Any] = {
+    datetime: Annotated[AwareDatetime, AfterValidator(in_utc)],
+    int: Annotated[int, Field(ge=0, le=LARGEST_INT)],
+    str: Annotated[str, StringConstraints(max_length=100, pattern=r"^\d*$")],
+}
+
+
+@dataclass(frozen=True)
+class Sort:
+    """An order by columns of which the last is unique, all in one direction."""
+
+    name: str
+    columns: tuple[Any, ...]
+    is_descending: bool = False
+    # Not where what the rows are ordered by is no property of theirs, or no column.
+    has_cursors: bool = True
+    # What all rows fulfil, by which they are a range of an index in this order.
+    within: ColumnElement[bool] | None = None
+
+    def order(
+        self, columns: Iterable[ColumnElement[Any]], *, backward: bool = False
+    ) -> list[ColumnElement[Any]]:
+        is_descending = self.is_descending != backward
+        return [column.desc() if is_descending else column.asc() for column in columns]
+
+    def beyond(self, *, backward: bool) -> ColumnElement[bool]:
+        """What comes after the row whose keys are bound, or before it."""
+        here = tuple_(*self.columns)
+        there = tuple_(
+            *(
+                bindparam(f"from_{place}", type_=column.type)
+                for place, column in enumerate(self.columns)
+            )
+        )
+        return here < there if self.is_descending != backward else here > there
+
+    def keys(self, row: Any) -> list[object]:
+        """Where a row of this list stands in its order."""
+        return [getattr(row, f"key_{place}") for place in range(len(self.columns))]
+
+    def cursor(self, row: object, *, backward: bool = False) -> str:
+        """Where the rows after this one begin, or those before it end."""
+        text = json.dumps([self.name, backward, *self.keys(row)], default=datetime.isoformat)
+        return urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+    def read(self, cursor: str) -> tuple[bool, dict[str, object]]:
+        """Whether a cursor goes backward, and from where; raises ValidationFailed."""
+        # SQLModel's own types stand around SQLAlchemy's, which know what they are in Python.
+        types = [
+            KEY_TYPES[getattr(column.type, "impl", column.type).python_type]
+            for column in self.columns
+        ]
+        shape = TypeAdapter(tuple[str, bool, *types])  # type: ignore[valid-type]  # made here
+        try:
+            name, backward, *keys = shape.validate_json(
+                urlsafe_b64decode(cursor.encode() + b"=" * (-len(cursor) % 4))
+            )
+        except (ValidationError, ValueError):
+            raise refuse_cursor("This is no cursor of this list") from None
+        if name != self.name:
+            raise refuse_cursor("This cursor is of the list in another order")
+        return backward, {f"from_{place}": key for place, key in enumerate(keys)}
+
+
+class Collection:
+    """All rows of a list, and how a page of them is read in one statement.
+
+    Statements are built once, since that takes longer than to execute them: what differs from
+    one request to the next is bound by name.
+    """
+
+    def __init__(
+        self,
+        query: Rows,
+        *,
+        where: Sequence[ColumnElement[bool]] = (),
+        total: ColumnElement[int] | None = None,
+        rows_of: Callable[[Subquery], Rows] | None = None,
+    ) -> None:
+        """`query` is of objects or of columns; `where` are further conditions, on what rows are
+        ordered by. `total` is how many rows there are, unless they have to be counted. `rows_of`
+        reads what is shown of those on a page, where the query does not: the way to a deep page
+        is shorter then."""
+        self.query = query
+        self.where = where
+        self.rows_of = rows_of
+        self.is_of_objects = rows_of is None and isinstance(query, SelectOfScalar)
+        self.total = count(query.where(*where)) if total is None else total
+        self._statements: dict[tuple[Sort, bool | None], Rows] = {}
+
+    async def read(
+        self,
+        session: AsyncSession,
+        sort: Sort,
+        is_backward: bool | None,
+        values: dict[str, object],
+    ) -> list[Any]:
+        """The rows of a page, each with its `total_count` and its keys."""
+        place = (sort, is_backward)
+        if place not in self._statements:
+            self._statements[place] = self.build(sort, is_backward)
+        statement = self._statements[place]
+        if self.is_of_objects:
+            # SQLModel knows the types of its own selects alone.
+            found = await session.exec(statement, params=values)  # type: ignore[call-overload]
+            return list(found.all())
+        return list(await read(session, statement, values))
+
+    async def count(self, session: AsyncSession, values: dict[str, object]) -> int:
+        """How many rows there are on all pages."""
+        ((total_count,),) = await read(session, select(self.total), values)
+        return int(total_count)
+
+    def with_columns(self, columns: Sequence[ColumnElement[Any]]) -> Rows:
+        """The query with more columns. One of objects has rows then, which begin with them."""
+        if not self.is_of_objects:
+            return self.query.add_columns(*columns)
+        query: Rows = select(self.query.column_descriptions[0]["entity"], *columns)
+        where = self.query.whereclause
+        return query if where is None else query.where(where)
+
+    def build(self, sort: Sort, is_backward: bool | None) -> Rows:
+        """A page in this order, from a cursor on if it goes somewhere."""
+        backward = bool(is_backward)
+        keys = [column.label(f"key_{n}") for n, column in enumerate(sort.columns)]
+        query = self.with_columns(keys).order_by(*sort.order(sort.columns, backward=backward))
+        # Of several bounds of one column SQLite begins at the first that it meets.
+        if is_backward is not None:
+            query = query.where(sort.beyond(backward=backward))
+        elif sort.within is not None:
+            query = query.where(sort.within)
+        query = (
+            query.where(*self.where)
+            .offset(bindparam("offset", type_=Integer))
+            .limit(bindparam("limit", type_=Integer))
+        )
+        if self.rows_of is not None:
+            found = query.subquery("found")
+            keys_found = [found.c[key.name] for key in keys]
+            query = (
+                self.rows_of(found)
+                .add_columns(*keys_found)
+                .order_by(*sort.order(keys_found, backward=backward))
+            )
+        return query.add_columns(self.total.label("total_count"))
+
+
+def count(query: Rows) -> ColumnElement[int]:
+    """How many rows a query has."""
+    one_each = query.order_by(None).with_only_columns(
+        literal(1).label("one"), maintain_column_froms=True
+    )
+    return select(func.count()).select_from(one_each.subquery()).scalar_subquery()
+
+
+def refuse_cursor(message: str) -> ValidationFailed:
+    return ValidationFailed([FieldError(loc=["query", "cursor"], type="cursor", msg=message)])

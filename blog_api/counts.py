@@ -1,0 +1,88 @@
+"""Counts: how many posts there are, of all authors, of one, and of a tag."""
+
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+from sqlalchemy import BigInteger, ColumnElement, Index, Integer, ScalarSelect, bindparam, func
+from sqlmodel import Field, col, select
+from sqlmodel.sql.expression import Select
+
+from blog_api.posts import IS_SCHEDULED, Post
+from blog_api.tables import NOW, Base
+from blog_api.tags import TAG_ID, PostTag, Tag
+
+
+class PostCount(Base, table=True):
+    """By how much one of these numbers changed: their sum is the number.
+
+    It counts what is published or scheduled and not taken down. Triggers keep it, and make one
+    row of many from time to time: see the migration.
+    """
+
+    __tablename__ = "post_counts"
+    __table_args__ = (
+        Index("ix_post_counts_user_id_tag_id", "user_id", "tag_id"),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: int = Field(
+        default=None,
+        primary_key=True,
+        sa_type=BigInteger().with_variant(Integer(), "sqlite"),
+    )
+    # 0: of all authors, of all tags.
+    user_id: int = 0
+    tag_id: int = 0
+    delta: int
+
+
+def number(user_id: Any, tag_id: Any) -> ScalarSelect[int]:
+    """One of the numbers."""
+    which = (col(PostCount.user_id) == user_id, col(PostCount.tag_id) == tag_id)
+    return select(func.coalesce(func.sum(col(PostCount.delta)), 0)).where(*which).scalar_subquery()
+
+
+def scheduled(*which: ColumnElement[bool]) -> ScalarSelect[int]:
+    """How many posts will come out, which are counted already. They are few."""
+    return select(func.count()).where(*which).scalar_subquery()
+
+
+def total_count(names: AbstractSet[str]) -> ColumnElement[int] | None:
+    """How many posts readers see with filters of these names, whose values are bound.
+
+    None where that takes counting the posts themselves.
+    """
+    if not names:
+        return number(0, 0) - scheduled(IS_SCHEDULED)
+    if names == {"tag"}:
+        return number(0, TAG_ID) - scheduled(
+            col(PostTag.tag_id) == TAG_ID, col(PostTag.published_at) > NOW
+        )
+    if names <= {"author", "user"} and len(names) == 1:
+        author = bindparam(next(iter(names)), type_=Integer)
+        return number(author, 0) - scheduled(IS_SCHEDULED, col(Post.user_id) == author)
+    return None
+
+
+def used_tags() -> Select[str, int]:
+    """Each tag's name, and as `post_count` how many posts readers see that have it."""
+    counted = (
+        select(PostCount.tag_id, func.sum(col(PostCount.delta)).label("count"))
+        .where(col(PostCount.user_id) == 0, col(PostCount.tag_id) > 0)
+        .group_by(col(PostCount.tag_id))
+        .subquery()
+    )
+    coming = (
+        select(PostTag.tag_id, func.count().label("count"))
+        .join(Post, col(Post.id) == col(PostTag.post_id))
+        .where(IS_SCHEDULED)
+        .group_by(col(PostTag.tag_id))
+        .subquery()
+    )
+    post_count = (counted.c.count - func.coalesce(coming.c.count, 0)).label("post_count")
+    return (
+        select(Tag.name, post_count)
+        .join(counted, counted.c.tag_id == col(Tag.id))
+        .join(coming, coming.c.tag_id == col(Tag.id), isouter=True)
+        .where(post_count > 0)
+    )

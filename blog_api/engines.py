@@ -1,0 +1,86 @@
+"""Engines: how connections to SQLite and to Postgres are made."""
+
+from typing import Any
+
+from sqlalchemy import URL, Connection, event
+from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import StaticPool
+
+from blog_api.trouble import raise_unavailable
+from blog_api.urls import sqlite_file
+
+# How long a statement may take on Postgres, where it may wait for somebody's lock; and how long
+# a writer waits on SQLite for the other writers.
+STATEMENT_SECONDS = 5.0
+# How long it may take to connect to Postgres.
+CONNECT_SECONDS = 1.0
+
+
+def make_engine(url: URL, *, pool_size: int = 1, for_migrations: bool = False) -> AsyncEngine:
+    """An engine that has not connected yet.
+
+    Migrations take as long as they take, and do without foreign keys on SQLite: its batch mode
+    drops tables and makes them anew, which would delete their children's rows.
+    """
+    options: dict[str, Any] = {"hide_parameters": True}
+    if url.get_backend_name() == "sqlite":
+        if sqlite_file(url) is None:
+            options["poolclass"] = StaticPool
+        else:
+            options |= {"pool_size": pool_size, "max_overflow": 0}
+        engine = create_async_engine(url, **options)
+        set_up_sqlite(engine, foreign_keys=not for_migrations)
+        return engine
+    if not for_migrations:
+        options["connect_args"] = {
+            "command_timeout": STATEMENT_SECONDS,
+            "timeout": CONNECT_SECONDS,
+        }
+    engine = create_async_engine(
+        url, pool_size=pool_size, max_overflow=0, pool_timeout=1, **options
+    )
+    event.listen(engine.sync_engine, "checkout", refuse_closed)
+    if not for_migrations:
+        event.listen(engine.sync_engine, "handle_error", raise_unavailable)
+    return engine
+
+
+def refuse_closed(dbapi_connection: Any, *_: object) -> None:
+    """Let the pool replace a connection that the server has closed meanwhile.
+
+    The driver knows it without asking: a ping would take three round trips a request.
+    """
+    if dbapi_connection.driver_connection.is_closed():
+        raise DisconnectionError
+
+
+def set_up_sqlite(engine: AsyncEngine, *, foreign_keys: bool) -> None:
+    """Write-ahead log, and transactions that begin when we say so.
+
+    The driver's own BEGIN lets two transactions read before either writes, and one of them
+    fails. Those that will write say IMMEDIATE and wait for each other.
+    """
+
+    def connect(dbapi_connection: Any, _record: object) -> None:
+        dbapi_connection.isolation_level = None
+        # SQLite's own knows the letters of ASCII alone.
+        dbapi_connection.create_function("lower", 1, lambda text: text and text.lower())
+        cursor = dbapi_connection.cursor()
+        # A little less than `enter()` waits: a thread that still waits cannot be cancelled.
+        cursor.execute(f"PRAGMA busy_timeout = {int(STATEMENT_SECONDS * 900)}")
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = NORMAL")
+        cursor.execute(f"PRAGMA foreign_keys = {foreign_keys:d}")
+        cursor.execute("PRAGMA foreign_keys")
+        if cursor.fetchone() != (foreign_keys,):
+            raise RuntimeError("This SQLite was built without foreign keys")
+        cursor.close()
+
+    def begin(connection: Connection) -> None:
+        kind = connection.get_execution_options().get("sqlite_begin")
+        if kind is not None:
+            connection.exec_driver_sql(f"BEGIN {kind}")
+
+    event.listen(engine.sync_engine, "connect", connect)
+    event.listen(engine.sync_engine, "begin", begin)

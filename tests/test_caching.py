@@ -1,0 +1,383 @@
+"""Public answers are kept in memory, and nobody sees that but by the time they take."""
+
+import asyncio
+from collections.abc import AsyncIterator, Hashable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio.lowlevel
+import pytest
+from fastapi import FastAPI
+from httpx import ASGITransport, AsyncClient
+from sqlalchemy import URL
+from starlette.responses import JSONResponse
+from starlette.types import Message, Receive, Scope, Send
+
+from blog_api.caching import AnswerCache
+from blog_api.conditional import MAY_BE_KEPT
+from blog_api.main import PARAMETERS
+from blog_api.middleware import answer_unavailable
+from blog_api.migrating import migrate
+from tests.conftest import FLOOR, client_of, make_settings, publish, remark, running, sign_up
+from tests.test_statements import statements
+
+ORIGIN = "https://example.com"
+
+
+async def until_kept(app: FastAPI) -> None:
+    """On Postgres the service keeps answers as soon as it listens."""
+    while app.state.changes.generation() is None:
+        await anyio.lowlevel.checkpoint()
+
+
+@asynccontextmanager
+async def blog(url: URL, **values: object) -> AsyncIterator[tuple[FastAPI, AsyncClient]]:
+    """An application of one's own with these settings, and a client who is logged in."""
+    settings = make_settings(database_url=url, **FLOOR, **values)
+    await migrate(settings)
+    async with running(settings) as app, client_of(app) as ann:
+        await sign_up(ann, "Ann")
+        yield app, ann
+
+
+async def asked(app: FastAPI, client: AsyncClient, path: str, **headers: str) -> int:
+    """How many statements an answer takes."""
+    with statements(app) as executed:
+        response = await client.get(path, headers=headers)
+    assert response.status_code in (200, 304), response.text
+    return len(executed)
+
+
+async def public_paths(ann: AsyncClient) -> list[str]:
+    post = await publish(ann, tags=["Python"])
+    comment = await remark(ann, post)
+    return [
+        "/posts", "/posts?q=hello&tag=python", f"/posts/{post['id']}",
+        f"/posts/slug/{post['slug']}", f"/posts/{post['id']}/comments",
+        f"/comments/{comment['id']}", f"/comments/{comment['id']}/answers", "/tags", "/users",
+        f"/users/{post['user_id']}", f"/users/{post['user_id']}/posts",
+        "/feed.json", "/feed.atom", "/feed.rss",
+    ]  # fmt: skip
+
+
+async def test_what_everybody_reads_is_computed_once(
+    app: FastAPI, ann: AsyncClient, anonymous: AsyncClient
+):
+    await until_kept(app)
+    for path in await public_paths(ann):
+        first = await anonymous.get(path)
+
+        with statements(app) as executed:
+            second = await anonymous.get(path)
+
+        assert executed == [], path
+        assert first.headers["Cache-Control"] == MAY_BE_KEPT, path
+        assert second.content == first.content, path
+        of_each = {"x-request-id", "x-process-time"}
+        assert second.headers["X-Request-ID"] != first.headers["X-Request-ID"]
+        assert {line for line in second.headers.items() if line[0] not in of_each} == {
+            line for line in first.headers.items() if line[0] not in of_each
+        }
+
+
+async def test_a_kept_answer_suits_whoever_asks(
+    app: FastAPI, ann: AsyncClient, anonymous: AsyncClient
+):
+    await until_kept(app)
+    post = await publish(ann)
+    path = f"/posts/{post['id']}"
+    whole = await anonymous.get(path)
+
+    with statements(app) as executed:
+        head = await anonymous.head(path)
+        known = await anonymous.get(path, headers={"If-None-Match": whole.headers["ETag"]})
+        other = await anonymous.get(path, headers={"If-None-Match": '"1-abc"'})
+        unknown = await anonymous.get(f"{path}?utm_source=feed")
+
+    assert executed == []
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["Content-Length"] == str(len(whole.content))
+    assert (known.status_code, known.content) == (304, b"")
+    assert known.headers["ETag"] == whole.headers["ETag"]
+    assert known.headers["Vary"] == "Accept"
+    assert "Content-Type" not in known.headers
+    assert [one.json() for one in (other, unknown)] == [whole.json()] * 2
+
+
+async def test_what_is_asked_otherwise_is_answered_otherwise(
+    app: FastAPI, ann: AsyncClient, anonymous: AsyncClient
+):
+    await until_kept(app)
+    post = await publish(ann, title="Hello", content="*World*")
+    path = f"/posts/{post['id']}"
+    for _ in range(2):
+        shown = await anonymous.get(path)
+        source = await anonymous.get(path, headers={"Accept": "text/markdown"})
+        sizes = [(await anonymous.get(f"/posts?size={size}")).headers["Link"] for size in (1, 2)]
+        prefixed = await anonymous.get("/api/v1/feed.json")
+        feed = await anonymous.get("/feed.json")
+
+        assert (shown.json()["title"], source.text) == ("Hello", "*World*")
+        assert shown.headers["ETag"] != source.headers["ETag"]
+        assert ["size=1" in sizes[0], "size=1" in sizes[1]] == [True, False]
+        assert prefixed.json()["feed_url"] == "/api/v1/feed.json"
+        assert feed.json()["feed_url"] == "/feed.json"
+
+
+async def test_every_change_is_seen_at_once(
+    app: FastAPI, ann: AsyncClient, bob: AsyncClient, admin: AsyncClient, anonymous: AsyncClient
+):
+    await until_kept(app)
+    post = await publish(ann)
+    path = f"/posts/{post['id']}"
+
+    async def read(field: str) -> object:
+        return (await anonymous.get(path)).json().get(field)
+
+    assert await read("title") == "Hello"
+    await ann.patch(path, json={"title": "Bye"})
+    assert await read("title") == "Bye"
+    await remark(bob, post)
+    assert await read("comment_count") == 1
+    await bob.put(f"/users/me/bookmarks/{post['id']}")
+    assert await read("bookmark_count") == 1
+    await ann.patch("/users/me", json={"name": "Anna"})
+    assert await read("user_name") == "Anna"
+    await admin.put(f"/admin{path}/takedown")
+    assert await read("type") == "urn:blog-api:post-not-found"
+    await admin.delete(f"/admin{path}/takedown")
+    assert await read("title") == "Bye"
+    await ann.delete(path)
+    assert await read("type") == "urn:blog-api:post-not-found"
+    assert (await anonymous.get("/posts")).json()["total_count"] == 0
+
+
+async def test_what_readers_do_not_see_leaves_what_is_kept(
+    app: FastAPI, ann: AsyncClient, anonymous: AsyncClient
+):
+    if app.state.settings.is_sqlite and not app.state.settings.is_in_memory:
+        pytest.fail("a SQLite file does not tell what was changed")
+    await until_kept(app)
+    await anonymous.get("/posts")
+
+    await ann.post("/users/me/tokens", json={"name": "Script"})
+
+    assert await asked(app, anonymous, "/posts") == 0
+
+
+async def test_what_is_for_somebody_is_kept_for_nobody(
+    app: FastAPI, ann: AsyncClient, bob: AsyncClient, anonymous: AsyncClient
+):
+    await until_kept(app)
+    draft = await publish(ann, published_at=None)
+    path = f"/posts/{draft['id']}"
+
+    for _ in range(2):
+        own = await ann.get(path)
+        assert (own.status_code, own.headers["Cache-Control"]) == (200, "no-cache")
+        for other in (bob, anonymous):
+            assert (await other.get(path)).status_code == 404
+        assert (await anonymous.get("/posts")).json()["total_count"] == 0
+        bad = {"Authorization": "Bearer nonsense"}
+        assert (await anonymous.get("/posts", headers=bad)).status_code == 401
+    assert await asked(app, ann, "/posts") > 0
+
+
+async def test_what_is_not_there_is_looked_for_again(ann: AsyncClient, anonymous: AsyncClient):
+    post = await publish(ann, published_at=None)
+    path = f"/posts/{post['id']}"
+    assert (await anonymous.get(path)).status_code == 404
+
+    await ann.patch(path, json={"published_at": "2020-01-01T00:00:00Z"})
+
+    assert (await anonymous.get(path)).status_code == 200
+
+
+async def test_pages_of_every_origin_may_read_what_is_kept(empty_url: URL):
+    async with blog(empty_url, cors_origins=(ORIGIN, f"{ORIGIN}:8443")) as (app, ann):
+        await publish(ann)
+        async with client_of(app) as client:
+            answers = [
+                await client.get("/posts", headers={"Origin": origin})
+                for origin in (ORIGIN, f"{ORIGIN}:8443", "https://example.net")
+            ]
+
+    allowed = [answer.headers.get("Access-Control-Allow-Origin") for answer in answers]
+    assert allowed == [ORIGIN, f"{ORIGIN}:8443", None]
+    assert {answer.text for answer in answers} == {answers[0].text}
+
+
+async def test_a_size_of_zero_keeps_nothing(empty_url: URL):
+    async with blog(empty_url, cache_bytes=0) as (app, _), client_of(app) as client:
+        assert await asked(app, client, "/posts") == 1
+        assert await asked(app, client, "/posts") == 1
+
+
+async def test_what_was_not_asked_for_the_longest_goes_first(empty_url: URL):
+    async with blog(empty_url, cache_bytes=80_000) as (app, ann), client_of(app) as client:
+        await until_kept(app)
+        await publish(ann)
+        paths = [f"/posts?size={size}" for size in range(1, 100)]
+        # Each takes more than three kilobytes.
+        for path in paths[:10]:
+            await client.get(path)
+        assert await asked(app, client, paths[0]) == 0
+        for path in paths[10:30]:
+            await client.get(path)
+            await client.get(paths[0])
+
+        assert await asked(app, client, paths[0]) == 0
+        assert await asked(app, client, paths[1]) > 0
+
+
+def test_the_parameters_that_make_a_difference_are_those_of_public_routes(app: FastAPI):
+    found = set()
+    for path, operations in app.openapi()["paths"].items():
+        if "get" in operations and not path.startswith(("/users/me", "/admin")):
+            parameters = operations["get"].get("parameters", [])
+            found |= {one["name"] for one in parameters if one["in"] == "query"}
+
+    assert found == PARAMETERS
+
+
+class Counter:
+    """What a test says has changed."""
+
+    def __init__(self) -> None:
+        self.value: Hashable | None = 0
+
+    def generation(self) -> Hashable | None:
+        return self.value
+
+
+class Backend:
+    """An application that answers when it is told to, and how often it was asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.status = 200
+        self.is_told = asyncio.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.asked += 1
+        body = {"asked": self.asked}
+        await self.is_told.wait()
+        response = JSONResponse(body, self.status, headers={"Cache-Control": MAY_BE_KEPT})
+        await response(scope, receive, send)
+
+
+class Layers:
+    """What the layers around the cache give to a request."""
+
+    def __init__(self, app: AnswerCache) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.app({**scope, "state": {"request_id": "1"}}, receive, send)
+
+
+@asynccontextmanager
+async def cache_of(backend: Backend, changes: Counter) -> AsyncIterator[AsyncClient]:
+    cache = AnswerCache(
+        backend,
+        changes,  # type: ignore[arg-type]  # nobody watches here
+        max_bytes=1_000_000,
+        parameters=(),
+        by_host=False,
+        unavailable=answer_unavailable,
+    )
+    transport = ASGITransport(Layers(cache))
+    async with AsyncClient(transport=transport, base_url="http://test") as client:
+        yield client
+
+
+async def begin(client: AsyncClient, number: int) -> list[asyncio.Task[object]]:
+    """Requests that wait for their answer."""
+
+    async def get() -> object:
+        response = await client.get("/")
+        return response.json().get("asked", response.status_code)
+
+    tasks = [asyncio.ensure_future(get()) for _ in range(number)]
+    for _ in range(20):
+        await asyncio.sleep(0)
+    return tasks
+
+
+async def test_those_who_ask_at_once_share_an_answer():
+    backend, changes = Backend(), Counter()
+    async with cache_of(backend, changes) as client:
+        tasks = await begin(client, 20)
+        backend.is_told.set()
+
+        assert await asyncio.gather(*tasks) == [1] * 20
+        assert backend.asked == 1
+
+
+async def test_an_answer_of_before_a_change_is_for_nobody_who_comes_after():
+    backend, changes = Backend(), Counter()
+    async with cache_of(backend, changes) as client:
+        before = await begin(client, 2)
+        changes.value = 1
+        after = await begin(client, 2)
+        backend.is_told.set()
+
+        assert await asyncio.gather(*before) == [1, 1]
+        assert await asyncio.gather(*after) == [2, 2]
+        assert await asyncio.gather(*await begin(client, 1)) == [2]
+
+
+async def test_nothing_is_kept_while_changes_might_be_missed():
+    backend, changes = Backend(), Counter()
+    backend.is_told.set()
+    async with cache_of(backend, changes) as client:
+        await client.get("/")
+        changes.value = None
+        assert [(await client.get("/")).json()["asked"] for _ in range(2)] == [2, 3]
+        changes.value = 1
+        assert [(await client.get("/")).json()["asked"] for _ in range(2)] == [4, 4]
+
+
+@pytest.mark.parametrize(("status", "asked"), [(404, 5), (503, 1)])
+async def test_a_failure_is_not_kept(status: int, asked: int):
+    """Where the database is down, those who wait are told so, and do not wait once more."""
+    backend, changes = Backend(), Counter()
+    backend.status = status
+    async with cache_of(backend, changes) as client:
+        tasks = await begin(client, 5)
+        backend.is_told.set()
+        answers = await asyncio.gather(*tasks)
+
+        assert backend.asked == asked
+        assert len(answers) == 5
+        await client.get("/")
+        assert backend.asked == asked + 1
+
+
+async def test_nobody_waits_for_a_client_that_reads_slowly():
+    backend, changes = Backend(), Counter()
+    backend.is_told.set()
+    async with cache_of(backend, changes) as client:
+        transport: Any = client._transport
+        has_read = asyncio.Event()
+
+        async def read_slowly(message: Message) -> None:
+            await has_read.wait()
+
+        async def receive() -> Message:
+            return {"type": "http.request"}
+
+        headers = [(b"accept", client.headers["Accept"].encode())]
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "path": "/",
+            "query_string": b"",
+            "headers": headers,
+        }
+        slow = asyncio.ensure_future(transport.app(scope, receive, read_slowly))
+        try:
+            assert await asyncio.gather(*await begin(client, 2)) == [1, 1]
+        finally:
+            has_read.set()
+            await slow

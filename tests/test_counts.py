@@ -1,0 +1,127 @@
+"""How many posts there are: kept by triggers, and always what counting them would give."""
+
+from datetime import UTC, datetime, timedelta
+
+import time_machine
+from fastapi import FastAPI
+from httpx import AsyncClient
+from sqlmodel import func, select
+
+from blog_api.counts import PostCount
+from tests.conftest import PASSWORD, publish
+from tests.test_statements import statements
+
+# With a filter by time, and no filter at all: the posts are counted.
+EVER = "since=1970-01-01T00:00:00Z"
+
+
+async def total(client: AsyncClient, query: str) -> int:
+    response = await client.get(f"/posts?{query}")
+    assert response.status_code == 200, response.text
+    count: int = response.json()["total_count"]
+    return count
+
+
+async def assert_right(client: AsyncClient, *queries: str) -> list[int]:
+    """The numbers of all posts and of those of these queries, each as counted."""
+    known = [await total(client, query) for query in ("", *queries)]
+    counted = [await total(client, f"{query}&{EVER}") for query in ("", *queries)]
+    assert known == counted
+    return known
+
+
+async def test_every_change_of_a_post_is_counted(
+    ann: AsyncClient, bob: AsyncClient, admin: AsyncClient, anonymous: AsyncClient
+):
+    tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    me = (await ann.get("/users/me")).json()["id"]
+    queries = (f"author={me}", "tag=python", "tag=go")
+    post = await publish(ann, tags=["Python", "Go"])
+    path = f"/posts/{post['id']}"
+    await publish(bob, tags=["python"])
+    numbers = [await assert_right(anonymous, *queries)]
+
+    for change in (
+        {"published_at": None},
+        {"tags": ["Go", "Rust"]},
+        {"published_at": tomorrow},
+        {"published_at": "2020-01-01T00:00:00Z"},
+        {"title": "Another", "tags": ["Python"]},
+    ):
+        assert (await ann.patch(path, json=change)).status_code == 200
+        numbers.append(await assert_right(anonymous, *queries))
+    for method in ("PUT", "DELETE"):
+        assert (await admin.request(method, f"/admin{path}/takedown")).status_code == 200
+        numbers.append(await assert_right(anonymous, *queries))
+    await ann.delete(path)
+    numbers.append(await assert_right(anonymous, *queries))
+
+    assert numbers == [
+        [2, 1, 2, 1],
+        [1, 0, 1, 0],
+        [1, 0, 1, 0],
+        [1, 0, 1, 0],
+        [2, 1, 1, 1],
+        [2, 1, 2, 0],
+        [1, 0, 1, 0],
+        [2, 1, 2, 0],
+        [1, 0, 1, 0],
+    ]
+
+
+async def test_a_scheduled_post_counts_when_it_comes_out(ann: AsyncClient, anonymous: AsyncClient):
+    me = (await ann.get("/users/me")).json()["id"]
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    await publish(ann, published_at=soon.isoformat(), tags=["Python"])
+    before = await assert_right(anonymous, f"author={me}", "tag=python")
+    tags_before = (await anonymous.get("/tags")).json()
+
+    with time_machine.travel(soon + timedelta(seconds=1)):
+        after = await assert_right(anonymous, f"author={me}", "tag=python")
+        tags_after = (await anonymous.get("/tags")).json()
+
+    assert (before, after) == ([0, 0, 0], [1, 1, 1])
+    assert (tags_before["results"], tags_before["total_count"]) == ([], 0)
+    assert tags_after["results"] == [{"name": "Python", "post_count": 1}]
+
+
+async def test_whoever_leaves_takes_their_posts_off(ann: AsyncClient, anonymous: AsyncClient):
+    for _ in range(3):
+        await publish(ann, tags=["Python"])
+
+    await ann.request("DELETE", "/users/me", json={"current_password": PASSWORD})
+
+    assert await assert_right(anonymous, "tag=python") == [0, 0]
+    assert (await anonymous.get("/tags")).json()["total_count"] == 0
+
+
+async def test_a_number_stays_in_few_rows(
+    empty_app: FastAPI, ann: AsyncClient, anonymous: AsyncClient
+):
+    post = await publish(ann, tags=["Python"])
+    for _ in range(100):
+        for time in (None, "2020-01-01T00:00:00Z"):
+            await ann.patch(f"/posts/{post['id']}", json={"published_at": time})
+
+    async with empty_app.state.database.session(writes=False) as session:
+        rows = (await session.exec(select(func.count()).select_from(PostCount))).one()
+
+    assert await assert_right(anonymous, "tag=python") == [1, 1]
+    # A number is in some sixty rows until it becomes one.
+    assert rows < 400
+
+
+async def test_nothing_is_counted_for_all_posts_of_an_author_and_a_tag(
+    empty_app: FastAPI, ann: AsyncClient, anonymous: AsyncClient
+):
+    await publish(ann, tags=["Python"])
+    me = (await ann.get("/users/me")).json()["id"]
+
+    for query in ("", f"author={me}", "tag=python"):
+        with statements(empty_app) as executed:
+            await anonymous.get(f"/posts?{query}")
+        (statement,) = executed
+        counted = statement.partition("total_count")[0].count("count(*)")
+        # Those that will come out.
+        assert counted == 1, statement
+        assert "post_counts" in statement
