@@ -1,0 +1,184 @@
+"""The bench: what all parts share of preparing, starting, comparing and collecting."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from sqlalchemy import URL
+
+from blog_api.console import progress
+from tests.load.contenders import Contender, Running
+from tests.load.data import LARGE, MEDIUM, SMALL, TINY, Size
+from tests.load.databases import Loaded, postmaster_pid, prepare_postgres, prepare_sqlite
+from tests.load.measure import Figures, Load, measure, medians
+
+# What was sent before wrk left is still being written.
+SETTLE_SECONDS = 0.3
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is chosen on the command line."""
+
+    folder: Path
+    server: URL
+    connections: tuple[int, ...]
+    rounds: int
+    seconds: float
+    warm_up: float
+    quick: bool
+    may_replace: bool
+    logs: bool
+
+    @property
+    def small(self) -> Size:
+        return SMALL if self.quick else MEDIUM
+
+    @property
+    def sizes(self) -> tuple[Size, Size]:
+        """Between which it grows."""
+        return (TINY, SMALL) if self.quick else (MEDIUM, LARGE)
+
+
+@dataclass(frozen=True)
+class Result:
+    """The figures of one contender in one case."""
+
+    part: str
+    case: str
+    contender: str
+    figures: Figures
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Who is measured by what, in a comparison."""
+
+    name: str
+    running: Running
+    load: Load
+
+
+@dataclass
+class Bench:
+    """Where the parts find what they need and leave what they found."""
+
+    options: Options
+    results: list[Result] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        # Each database is looked at once.
+        self.postgres: Callable[[Size], Loaded] = cache(self._postgres)
+        self.sqlite: Callable[[Size], Loaded] = cache(self._sqlite)
+        self.postmaster: Callable[[], int | None] = cache(
+            lambda: postmaster_pid(self.options.server)
+        )
+        self._stack = ExitStack()
+        self._running: list[Running] = []
+        self._loaded: list[Loaded] = []
+
+    def _postgres(self, size: Size) -> Loaded:
+        may_replace = self.options.may_replace
+        loaded = prepare_postgres(self.options.server, size, may_replace=may_replace)
+        self._loaded.append(loaded)
+        return loaded
+
+    def _sqlite(self, size: Size) -> Loaded:
+        may_replace = self.options.may_replace
+        loaded = prepare_sqlite(self.options.folder, size, may_replace=may_replace)
+        self._loaded.append(loaded)
+        return loaded
+
+    def clean(self) -> None:
+        """Let all databases be what they were when they were loaded."""
+        for loaded in self._loaded:
+            loaded.clean()
+
+    def new(self, contender: Contender) -> Running:
+        """A server of its own, which its user starts and ends."""
+        log = self.options.folder / f"{contender.name}.log" if self.options.logs else None
+        return Running(contender, self.options.folder, log)
+
+    def start(self, contender: Contender) -> Running:
+        """A server that runs until `stop()`; one that runs already is taken again."""
+        for running in self._running:
+            if running.contender == contender:
+                return running
+        self._running.append(self._stack.enter_context(self.new(contender)))
+        return self._running[-1]
+
+    def stop(self) -> None:
+        self._running.clear()
+        self._stack.close()
+
+    def note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def run(self, entry: Entry, connections: int, seconds: float) -> Figures:
+        contender = entry.running.contender
+        return measure(
+            entry.running.url,
+            entry.load,
+            pid=entry.running.pid,
+            postgres_pid=self.postmaster() if contender.uses_postgres else None,
+            connections=connections,
+            seconds=seconds,
+            folder=self.options.folder,
+        )
+
+    def compare(
+        self,
+        part: str,
+        case: str,
+        entries: Sequence[Entry],
+        connections: int,
+        *,
+        writes: bool = False,
+    ) -> None:
+        """Measure all in turn, as many rounds as are asked for, and keep the medians.
+
+        In turn, since a machine is not always as fast. After what writes, its database becomes
+        again what it was.
+        """
+        options = self.options
+        runs: dict[str, list[Figures]] = {entry.name: [] for entry in entries}
+        total = len(entries) * (options.rounds + (options.warm_up > 0))
+        with progress(f"{part}: {case}", total) as step:
+            rounds = [options.seconds] * options.rounds
+            for number, seconds in enumerate([options.warm_up, *rounds]):
+                for entry in entries if seconds else ():
+                    figures = self.run(entry, connections, seconds)
+                    if number > 0:
+                        runs[entry.name].append(figures)
+                    if writes:
+                        self.clean_after(entry)
+                    step()
+        for name, found in runs.items():
+            self.keep(part, case, name, medians(found))
+
+    def clean_after(self, entry: Entry) -> None:
+        loaded = entry.running.contender.loaded
+        if loaded is not None:
+            time.sleep(SETTLE_SECONDS)
+            loaded.clean()
+
+    def keep(self, part: str, case: str, name: str, figures: Figures) -> None:
+        self.results.append(Result(part, case, name, figures))
+        if figures.errors:
+            self.problems.append(f"{part}, {case}: {name}: {figures.errors:.0f} requests failed")
+
+
+@contextmanager
+def running_bench(options: Options) -> Iterator[Bench]:
+    """A bench, whose servers are ended whatever happens."""
+    bench = Bench(options)
+    try:
+        yield bench
+    finally:
+        bench.stop()

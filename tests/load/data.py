@@ -1,0 +1,223 @@
+"""The data: what the rows hold, and what is written beside them while the triggers are off."""
+
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import chain
+from typing import Any
+
+from blog_api.markdown import render
+from blog_api.scopes import USUAL_SCOPES
+from blog_api.security import digest, join_scopes
+
+# To be raised with whatever changes below: databases of before are made anew then.
+LAYOUT = 1
+
+AUTHORS = 1_000
+TAGS = 200
+LOGINS = 16
+BODIES = 500
+BODY_LENGTH = 1_500
+
+# Fixed, so that every run reads the same; and in the past, even for a million.
+FIRST_PUBLISHED_AT = datetime(2024, 1, 1, tzinfo=UTC)
+A_POST_EVERY = timedelta(minutes=1)
+NEVER = datetime(2100, 1, 1, tzinfo=UTC)
+
+# Of the first author.
+TOKEN = "a-token-for-the-load-test-and-nothing-else"
+PASSWORD = "a password for the load test"
+
+VOCABULARY = (
+    "river market engine garden letter window summer bridge paper winter signal harbour method "
+    "village station answer journey theory kitchen measure weather pocket minister shadow copper "
+    "island reason dinner planet school record bottle butter ladder number office people question "
+    "silver travel valley writer yellow branch circle danger effort forest ground handle income "
+    "jacket kettle listen memory narrow object police rather second tunnel useful voyage wander"
+)
+WORDS = VOCABULARY.split()
+
+
+@dataclass(frozen=True)
+class Size:
+    """How many posts; a database has the name of one."""
+
+    name: str
+    posts: int
+
+
+TINY, SMALL, MEDIUM, LARGE = (Size(f"1e{n}", 10**n) for n in (2, 3, 4, 6))
+
+Row = dict[str, Any]
+
+
+def login_email(number: int) -> str:
+    return f"login-{number}@example.com"
+
+
+def published_at(post_id: int) -> datetime:
+    return FIRST_PUBLISHED_AT + post_id * A_POST_EVERY
+
+
+def tag_ids(post_id: int) -> list[int]:
+    """Three different ones."""
+    step = post_id // TAGS % 60
+    return [1 + (post_id + offset) % TAGS for offset in (0, 1 + step, 70 + step)]
+
+
+def author_id(post_id: int) -> int:
+    # 7919 has no factor in common with a thousand: each author has as many.
+    return 1 + post_id * 7_919 % AUTHORS
+
+
+def tag_name(tag_id: int) -> str:
+    return f"{WORDS[tag_id % len(WORDS)].title()} {tag_id}"
+
+
+def sentence(words: random.Random) -> str:
+    return " ".join(words.choices(WORDS, k=words.randint(6, 14))).capitalize() + "."
+
+
+def markdown(words: random.Random) -> str:
+    """A post of what posts have: headings, emphasis, links, a list, code and a table."""
+    parts = [
+        f"# {sentence(words)}",
+        f"*{sentence(words)}* See [this page](https://example.com/{words.choice(WORDS)}).",
+        "\n".join(f"- {sentence(words)}" for _ in range(4)),
+        f"> {sentence(words)}",
+        f'```python\nprint("{sentence(words)}")\n```',
+        f"| a | b |\n| --- | ---: |\n| {words.choice(WORDS)} | **{words.choice(WORDS)}** |",
+    ]
+    while sum(map(len, parts)) < BODY_LENGTH:
+        parts.append(" ".join(sentence(words) for _ in range(3)))
+    return "\n\n".join(parts) + "\n"
+
+
+def sample_markdown() -> str:
+    return markdown(random.Random(1))
+
+
+def times(at: datetime) -> Row:
+    return {"created_at": at, "updated_at": at}
+
+
+def user_rows(password_hash: str) -> Iterator[Row]:
+    """The authors, of whom nobody knows a password, and those who log in."""
+    for user_id in range(1, AUTHORS + LOGINS + 1):
+        number = user_id - AUTHORS
+        email = login_email(number) if number > 0 else f"author-{user_id}@example.com"
+        yield {
+            "id": user_id,
+            **times(FIRST_PUBLISHED_AT),
+            "name": f"{WORDS[user_id % len(WORDS)].title()} {user_id}",
+            "email": email,
+            "email_key": email,
+            "password_hash": password_hash if number > 0 else None,
+            "is_active": True,
+            "is_admin": False,
+        }
+
+
+def token_rows() -> Iterator[Row]:
+    yield {
+        "id": 1,
+        **times(FIRST_PUBLISHED_AT),
+        "user_id": 1,
+        "digest": digest(TOKEN),
+        "scope": join_scopes(USUAL_SCOPES),
+        "expires_at": NEVER,
+    }
+
+
+def tag_rows() -> Iterator[Row]:
+    for tag_id in range(1, TAGS + 1):
+        name = tag_name(tag_id)
+        yield {"id": tag_id, **times(FIRST_PUBLISHED_AT), "name": name, "key": name.lower()}
+
+
+def titles(size: Size) -> Iterator[str]:
+    words = random.Random(size.posts)
+    for post_id in range(1, size.posts + 1):
+        yield f"{' '.join(words.choices(WORDS, k=3))} {post_id}".capitalize()
+
+
+def slug_of(title: str) -> str:
+    return title.lower().replace(" ", "-")
+
+
+def post_rows(size: Size) -> Iterator[Row]:
+    words = random.Random(0)
+    bodies = [(text, render(text)) for text in (markdown(words) for _ in range(BODIES))]
+    for post_id, title in enumerate(titles(size), 1):
+        content, content_html = bodies[post_id % BODIES]
+        yield {
+            "id": post_id,
+            **times(published_at(post_id)),
+            "title": title,
+            "content": content,
+            "content_html": content_html,
+            "slug": slug_of(title),
+            "published_at": published_at(post_id),
+            "tags": json.dumps([tag_name(tag_id) for tag_id in tag_ids(post_id)]),
+            "version": 1,
+            "comment_count": 0,
+            "bookmark_count": 0,
+            "user_id": author_id(post_id),
+        }
+
+
+def slug_rows(size: Size) -> Iterator[Row]:
+    for post_id, title in enumerate(titles(size), 1):
+        yield {
+            "id": post_id,
+            **times(published_at(post_id)),
+            "slug": slug_of(title),
+            "post_id": post_id,
+        }
+
+
+def post_tag_rows(size: Size) -> Iterator[Row]:
+    for post_id in range(1, size.posts + 1):
+        at = published_at(post_id)
+        for tag_id in tag_ids(post_id):
+            yield {"tag_id": tag_id, "post_id": post_id, "published_at": at, "updated_at": at}
+
+
+def tables(size: Size, password_hash: str) -> Iterator[tuple[str, int, list[str], Iterator[Row]]]:
+    """Each table's name, how many rows it gets, its columns, and the rows; the ids go from 1."""
+    for table, count, rows in (
+        ("users", AUTHORS + LOGINS, user_rows(password_hash)),
+        ("tokens", 1, token_rows()),
+        ("tags", TAGS, tag_rows()),
+        ("posts", size.posts, post_rows(size)),
+        ("slugs", size.posts, slug_rows(size)),
+        ("post_tags", 3 * size.posts, post_tag_rows(size)),
+    ):
+        first = next(rows)
+        yield table, count, list(first), chain([first], rows)
+
+
+# Triggers keep these otherwise. The index of words gets the titles alone: no list that is measured
+# looks at it, and the words of a million posts would take the better part of an hour.
+COUNTS = """
+    INSERT INTO post_counts (user_id, tag_id, delta)
+    SELECT 0, 0, count(*) FROM posts
+    UNION ALL SELECT user_id, 0, count(*) FROM posts GROUP BY user_id
+    UNION ALL SELECT 0, tag_id, count(*) FROM post_tags GROUP BY tag_id
+"""
+WORDS_ON_POSTGRES = (
+    "INSERT INTO post_search (post_id, vector) SELECT id, to_tsvector('simple', title) FROM posts"
+)
+WORDS_ON_SQLITE = "INSERT INTO post_search (rowid, title) SELECT id, title FROM posts"
+
+
+def leftovers(size: Size) -> list[str]:
+    """Statements that delete what was added since it was loaded."""
+    return [
+        f"DELETE FROM posts WHERE id > {size.posts}",
+        f"DELETE FROM slugs WHERE id > {size.posts}",
+        f"DELETE FROM tags WHERE id > {TAGS}",
+        "DELETE FROM tokens WHERE id > 1",
+    ]

@@ -1,0 +1,219 @@
+"""The report: tables in Markdown, and a plot."""
+
+import platform
+import subprocess
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from itertools import groupby
+from pathlib import Path
+
+from tests.load.bench import Bench, Result
+from tests.load.machine import CORES, cpu_model
+from tests.load.memory import Held, measure_memory
+from tests.load.parts import PARTS
+
+# Whom the others are compared with, where they take part.
+YARDSTICKS = ("bare ASGI", "tutorial, async")
+PACKAGES = ("fastapi", "starlette", "uvicorn", "sqlmodel", "sqlalchemy", "asyncpg", "pydantic")
+MIB = 1024 * 1024
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """The first column is words, the others are numbers."""
+    yield f"| {' | '.join(head)} |"
+    yield f"| --- |{' ---: |' * (len(head) - 1)}"
+    for row in rows:
+        yield f"| {' | '.join(row)} |"
+
+
+def number(value: float | None, digits: int = 1) -> str:
+    return "" if value is None else f"{value:,.{digits}f}"
+
+
+def share(value: float) -> str:
+    """A ratio; of a small one two digits tell something."""
+    return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
+
+
+def words_of(part: Callable[[Bench], object]) -> str:
+    """What a part says of itself."""
+    return " ".join((part.__doc__ or "").split())
+
+
+def case_table(results: Sequence[Result]) -> Iterator[str]:
+    """One case: each contender, and how it stands to the yardsticks."""
+    by_name = {one.contender: one.figures for one in results}
+    yardsticks = [name for name in YARDSTICKS if name in by_name] or [results[0].contender]
+    has_errors = any(one.figures.errors for one in results)
+    head = [results[0].case, "requests/s", *(f"÷ {name}" for name in yardsticks)]
+    head += ["p50 ms", "p99 ms", "CPU µs", "Postgres µs", *(["failed"] if has_errors else [])]
+    rows = []
+    for one in results:
+        figures = one.figures
+        per_second = figures.requests_per_second
+        ratios = [per_second / by_name[name].requests_per_second for name in yardsticks]
+        rows.append(
+            [
+                one.contender,
+                number(per_second, 0),
+                *(share(ratio) for ratio in ratios),
+                number(figures.p50_ms),
+                number(figures.p99_ms),
+                number(figures.cpu_us, 0),
+                number(figures.postgres_us, 0),
+                *([number(figures.errors, 0)] if has_errors else []),
+            ]
+        )
+    return table(head, rows)
+
+
+def growth_table(results: Sequence[Result]) -> Iterator[str]:
+    """Each request with few posts and with many; the CPU of Postgres is counted with ours."""
+    sizes = list(dict.fromkeys(one.contender.partition(", ")[2] for one in results))
+    head = ["request, database"]
+    for what in ("CPU ms", "p50 ms"):
+        head += [*(f"{what}, {size}" for size in sizes), "ratio"]
+    found = {(one.case, one.contender): one.figures for one in results}
+    databases = dict.fromkeys(one.contender.partition(", ")[0] for one in results)
+    rows = []
+    for case in dict.fromkeys(one.case for one in results):
+        for database in databases:
+            figures = [found[case, f"{database}, {size}"] for size in sizes]
+            row = [f"{case}, {database}"]
+            for values in (
+                [one.all_cpu_us / 1000 for one in figures],
+                [one.p50_ms for one in figures],
+            ):
+                ratio = values[-1] / values[0] if values[0] else None
+                row += [*(number(value, 2) for value in values), number(ratio, 2)]
+            rows.append(row)
+    return table(head, rows)
+
+
+def memory_table(found: Sequence[Held]) -> Iterator[str]:
+    head = ["server", "first answer, s", "MiB then", "MiB after answers", "answers"]
+    return table(
+        head,
+        (
+            [
+                one.contender,
+                number(one.start_seconds, 2),
+                number(one.bytes_at_start / MIB),
+                number(one.bytes_at_end / MIB),
+                number(one.answers, 0),
+            ]
+            for one in found
+        ),
+    )
+
+
+def versions() -> str:
+    found = []
+    for name in PACKAGES:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            continue
+    return ", ".join(found)
+
+
+def node_version() -> str:
+    try:
+        done = subprocess.run(["node", "--version"], capture_output=True, text=True, check=False)
+    except OSError:
+        return "no Node.js"
+    return f"Node.js {done.stdout.strip().removeprefix('v')}"
+
+
+def about(bench: Bench, postgres: str) -> Iterator[str]:
+    options = bench.options
+    yield "# Load test"
+    yield ""
+    yield (
+        f"{datetime.now(UTC):%Y-%m-%d}, {len(CORES)} cores ({cpu_model()}), Python "
+        f"{platform.python_version()}, {versions()}, {node_version()}, Postgres {postgres}."
+    )
+    yield ""
+    yield (
+        f"Medians of {options.rounds} rounds of {options.seconds:g} s, in which the contenders "
+        "take turns. Each server has one core, and wrk another; Postgres may use both. "
+        "`CPU µs` is what the server's processes use a request, `Postgres µs` what all of Postgres "
+        "does, which nobody else should use meanwhile."
+    )
+    if options.quick:
+        yield ""
+        yield "**Quick: these figures show that it works, and nothing else.**"
+
+
+def write_report(bench: Bench, held: Sequence[Held], postgres: str) -> str:
+    lines = list(about(bench, postgres))
+    for part, of_part in groupby(bench.results, lambda one: one.part):
+        lines += ["", f"## {part.title()}", "", words_of(PARTS[part])]
+        if part == "growth":
+            lines += ["", *growth_table(list(of_part))]
+            continue
+        for _, of_case in groupby(of_part, lambda one: one.case):
+            lines += ["", *case_table(list(of_case))]
+    if held:
+        lines += ["", "## Memory", "", words_of(measure_memory), "", *memory_table(held)]
+    for title, texts in (("Notes", bench.notes), ("What is wrong", bench.problems)):
+        if texts:
+            lines += ["", f"## {title}", "", *(f"- {text}" for text in texts)]
+    return "\n".join(lines) + "\n"
+
+
+def draw(results: Sequence[Result], file: Path) -> None:
+    """Reads, a panel a request, and growth; each axis begins at 0 or says that it is a log."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    reads = [one for one in results if one.part == "reads"]
+    # As many connections as come first.
+    cases = [
+        case
+        for case in dict.fromkeys(one.case for one in reads)
+        if case.partition(", ")[2] == reads[0].case.partition(", ")[2]
+    ]
+    growth = [one for one in results if one.part == "growth"]
+    figure, all_axes = pyplot.subplots(
+        len(cases) + bool(growth), 1, figsize=(9, 3 * len(cases) + 4 * bool(growth)), squeeze=False
+    )
+    axes = list(all_axes[:, 0])
+    for case in cases:
+        axis = axes.pop(0)
+        of_case = [one for one in reads if one.case == case]
+        bars = axis.barh(
+            [one.contender for one in of_case],
+            [one.figures.requests_per_second for one in of_case],
+            color=[
+                "#1f77b4" if one.contender.startswith("blog-api") else "#999" for one in of_case
+            ],
+        )
+        axis.bar_label(bars, fmt="{:,.0f}", padding=3)
+        axis.invert_yaxis()
+        axis.set_xlim(0, 1.15 * max(one.figures.requests_per_second for one in of_case))
+        axis.set_title(f"{case}: requests per second on one core")
+    if growth:
+        axis = axes.pop(0)
+        names = list(dict.fromkeys(one.contender for one in growth))
+        growth_cases = list(dict.fromkeys(one.case for one in growth))
+        width = 0.8 / len(names)
+        for place, name in enumerate(names):
+            of_name = [one for one in growth if one.contender == name]
+            places = [growth_cases.index(one.case) + place * width for one in of_name]
+            axis.bar(places, [one.figures.all_cpu_us / 1000 for one in of_name], width, label=name)
+        middle = 0.4 - width / 2
+        axis.set_xticks([tick + middle for tick in range(len(growth_cases))], growth_cases)
+        axis.tick_params(axis="x", rotation=20)
+        axis.set_yscale("log")
+        axis.set_ylabel("CPU ms a request (log scale)")
+        axis.set_title("Growth: CPU of the server and of Postgres, no cache")
+        # Room for the legend above the bars.
+        axis.set_ylim(top=4 * axis.get_ylim()[1])
+        axis.legend(ncols=len(names), loc="upper center")
+    figure.tight_layout()
+    figure.savefig(file, dpi=120)
+    pyplot.close(figure)

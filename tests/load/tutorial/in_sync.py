@@ -1,0 +1,124 @@
+"""The blog as tutorials write it: synchronous SQLModel, on psycopg and FastAPI's threads."""
+
+import os
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, HTTPException, Query
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from sqlalchemy import create_engine, make_url
+from sqlmodel import Session, col, func, select
+
+from .models import (
+    Post,
+    PostCreate,
+    PostDetail,
+    PostPage,
+    PostRead,
+    Slug,
+    Tag,
+    Token,
+    User,
+    UserRead,
+    another_slug,
+    digest,
+    new_post,
+    slug_of,
+    tagged,
+    utc_now,
+)
+
+# As many connections as FastAPI has threads. A session of a dependency would outlive the thread
+# of its route: requests without a thread would keep the connections for which all threads wait.
+engine = create_engine(
+    make_url(os.environ["DATABASE_URL"]).set(drivername="postgresql+psycopg"),
+    pool_size=40,
+    max_overflow=0,
+)
+
+app = FastAPI()
+bearer = HTTPBearer()
+
+
+Credentials = Annotated[HTTPAuthorizationCredentials, Depends(bearer)]
+
+
+def new_session() -> Session:
+    return Session(engine, expire_on_commit=False)
+
+
+def find_current_user(session: Session, credentials: HTTPAuthorizationCredentials) -> User:
+    query = (
+        select(User)
+        .join(Token, col(Token.user_id) == col(User.id))
+        .where(
+            Token.digest == digest(credentials.credentials),
+            col(Token.refresh_digest).is_(None),
+            Token.expires_at > utc_now(),
+        )
+    )
+    user = session.exec(query).first()
+    if user is None or not user.is_active:
+        raise HTTPException(401, "Not authenticated")
+    return user
+
+
+def is_published() -> tuple[Any, ...]:
+    return col(Post.published_at) <= utc_now(), col(Post.taken_down_at).is_(None)
+
+
+@app.get("/posts", response_model=PostPage)
+def list_posts(
+    page: Annotated[int, Query(ge=1)] = 1,
+    size: Annotated[int, Query(ge=1, le=100)] = 10,
+) -> dict[str, Any]:
+    count = select(func.count()).select_from(Post).where(*is_published())
+    query = (
+        select(Post)
+        .where(*is_published())
+        .order_by(col(Post.published_at).desc(), col(Post.id).desc())
+        .offset((page - 1) * size)
+        .limit(size)
+    )
+    with new_session() as session:
+        return {
+            "total_count": session.exec(count).one(),
+            "results": session.exec(query).all(),
+        }
+
+
+@app.get("/posts/{post_id}", response_model=PostDetail)
+def read_post(post_id: int) -> Post:
+    with new_session() as session:
+        post = session.exec(select(Post).where(Post.id == post_id, *is_published())).first()
+    if post is None:
+        raise HTTPException(404, "Post not found")
+    return post
+
+
+@app.get("/users/me", response_model=UserRead)
+def read_me(credentials: Credentials) -> User:
+    with new_session() as session:
+        return find_current_user(session, credentials)
+
+
+@app.post("/posts", status_code=201, response_model=PostRead)
+def create_post(new: PostCreate, credentials: Credentials) -> Post:
+    with new_session() as session:
+        user = find_current_user(session, credentials)
+        slug = slug_of(new.title)
+        if session.exec(select(Slug).where(Slug.slug == slug)).first() is not None:
+            slug = another_slug(slug)
+        post = new_post(new, user, slug)
+        session.add(post)
+        session.flush()
+        session.add(Slug(slug=slug, post_id=post.id))
+        for name in new.tags:
+            key = name.casefold()
+            tag = session.exec(select(Tag).where(Tag.key == key)).first()
+            if tag is None:
+                tag = Tag(name=name, key=key)
+                session.add(tag)
+                session.flush()
+            session.add(tagged(post, tag))
+        session.commit()
+        return post
