@@ -22,8 +22,8 @@ MAX_AGE_SECONDS = 1.0
 # all.
 OVERHEAD_BYTES = 3_000
 LARGEST_PART = 8
-# Longer queries are not remembered in another form.
-MAX_QUERY_LENGTH = 1_000
+# What is asked for at greater length is not kept: it would take more memory than its answer.
+MAX_LENGTH = 1_000
 
 RawHeaders = list[tuple[bytes, bytes]]
 Key = tuple[str, str, tuple[tuple[str, str], ...], bytes, bytes]
@@ -134,13 +134,9 @@ class AnswerCache:
             elif name in NOT_PUBLIC:
                 return None
         query: bytes = scope["query_string"]
-        known: tuple[tuple[str, str], ...] = ()
-        if query:
-            known = (
-                self._known_parameters(query)
-                if len(query) <= MAX_QUERY_LENGTH
-                else self.known_parameters(query)
-            )
+        if len(query) + len(accept) + len(host) > MAX_LENGTH:
+            return None
+        known = self._known_parameters(query) if query else ()
         return scope.get("root_path", ""), scope["path"], known, accept, host
 
     def known_parameters(self, query: bytes) -> tuple[tuple[str, str], ...]:

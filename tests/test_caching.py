@@ -230,6 +230,19 @@ async def test_what_was_not_asked_for_the_longest_goes_first(empty_url: URL):
         assert await asked(app, client, paths[1]) > 0
 
 
+@pytest.mark.parametrize("what", ["query", "header"])
+async def test_what_is_asked_for_at_length_takes_no_memory(
+    app: FastAPI, ann: AsyncClient, anonymous: AsyncClient, what: str
+):
+    await until_kept(app)
+    await publish(ann)
+    path = "/posts?page=1" + "&page=1" * (200 if what == "query" else 1)
+    headers = {"Accept": "application/json" + ",*/*" * (300 if what == "header" else 1)}
+
+    for _ in range(2):
+        assert await asked(app, anonymous, path, **headers) > 0
+
+
 def test_the_parameters_that_make_a_difference_are_those_of_public_routes(app: FastAPI):
     found = set()
     for path, operations in app.openapi()["paths"].items():
