@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any, NoReturn, TypeVar
 
 import typer
-from alembic.util import CommandError
 from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -18,7 +17,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from blog_api.database import Database
 from blog_api.errors import Problem
 from blog_api.health import check_migrated
-from blog_api.migrating import prepare_file
+from blog_api.migrating import UnknownRevision, prepare_file
 from blog_api.security import BadKeyFile, PasswordRefused, Passwords
 from blog_api.settings import Settings, refuse
 from blog_api.trouble import describe
@@ -37,7 +36,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(work)
     except BadKeyFile as error:
         print(f"blog-api: {error}", file=sys.stderr)
-    except CommandError as error:
+    except UnknownRevision as error:
         print(f"blog-api: {error}: is this version older than the database?", file=sys.stderr)
     except (OSError, SQLAlchemyError) as error:
         print(f"blog-api: BLOG_DATABASE_URL: {describe(error)}", file=sys.stderr)

@@ -1,6 +1,7 @@
 """Migrations: the only thing that makes or changes tables."""
 
 import sqlite3
+import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import cache
@@ -82,15 +83,24 @@ def alembic_config(connection: Connection) -> "Config":
     """For Alembic's commands on this connection, within its transaction."""
     from alembic.config import Config
 
-    config = Config(attributes={"connection": connection})
+    # Otherwise it prints to what standard output was when it was imported.
+    config = Config(stdout=sys.stdout, attributes={"connection": connection})
     config.set_main_option("script_location", str(scripts_folder()).replace("%", "%%"))
     return config
 
 
+class UnknownRevision(Exception):
+    """The database is at a revision that this version does not have; the message says which."""
+
+
 def upgrade(connection: Connection) -> None:
     from alembic import command
+    from alembic.util import CommandError
 
-    command.upgrade(alembic_config(connection), "head")
+    try:
+        command.upgrade(alembic_config(connection), "head")
+    except CommandError as error:
+        raise UnknownRevision(str(error)) from error
 
 
 async def migrate(settings: Settings) -> None:
