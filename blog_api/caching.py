@@ -32,7 +32,6 @@ KEPT_METHODS = {"GET", "HEAD"}
 
 # Who is asking, or what comes with the question, makes an answer one for nobody else.
 NOT_PUBLIC = {b"authorization", b"content-length", b"transfer-encoding"}
-CONDITIONS = {b"if-none-match", b"if-modified-since"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +129,8 @@ class AnswerCache:
             if name == b"accept":
                 accept += value + b","
             elif name == b"host" and self.by_host:
-                host = value
+                # Of several, some may be none of ours.
+                host += value + b","
             elif name in NOT_PUBLIC:
                 return None
         query: bytes = scope["query_string"]
@@ -219,7 +219,7 @@ def make_answer(headers: RawHeaders, body: bytes, made_at: float) -> Answer:
 async def serve(answer: Answer, scope: Scope, send: Send) -> None:
     """Send a copy of an answer, or 304 to a client that knows it."""
     for name, _ in scope["headers"]:
-        if name in CONDITIONS and is_known(Headers(scope=scope), Headers(raw=answer.headers)):
+        if name == b"if-none-match" and is_known(Headers(scope=scope), Headers(raw=answer.headers)):
             start = {"status": codes.HTTP_304_NOT_MODIFIED, "headers": list(answer.not_modified)}
             await send({"type": "http.response.start", **start})
             await send({"type": "http.response.body", "body": b""})

@@ -159,7 +159,7 @@ class Collection:
         # Of several bounds of one column SQLite begins at the first that it meets.
         if is_backward is not None:
             query = query.where(sort.beyond(backward=backward))
-        elif sort.within is not None:
+        if sort.within is not None:
             query = query.where(sort.within)
         query = (
             query.where(*self.where)

@@ -207,6 +207,19 @@ async def test_pages_of_every_origin_may_read_what_is_kept(empty_url: URL):
     assert {answer.text for answer in answers} == {answers[0].text}
 
 
+async def test_a_host_that_is_not_trusted_is_refused_whatever_is_kept(empty_url: URL):
+    hosts = ("test", "good.example")
+    async with blog(empty_url, trusted_hosts=hosts) as (app, ann), client_of(app) as client:
+        await publish(ann)
+        both = [("Host", "good.example"), ("Host", "evil.example")]
+        assert (await client.get("/posts", headers=both)).status_code == 200
+
+        refused = await client.get("/posts", headers={"Host": "evil.example"})
+
+        assert refused.status_code == 400
+        assert refused.json()["type"] == "urn:blog-api:untrusted-host"
+
+
 async def test_a_size_of_zero_keeps_nothing(empty_url: URL):
     async with blog(empty_url, cache_bytes=0) as (app, _), client_of(app) as client:
         assert await asked(app, client, "/posts") == 1

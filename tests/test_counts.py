@@ -5,9 +5,10 @@ from datetime import UTC, datetime, timedelta
 import time_machine
 from fastapi import FastAPI
 from httpx import AsyncClient
-from sqlmodel import func, select
+from sqlmodel import col, func, select, update
 
 from blog_api.counts import PostCount
+from blog_api.tags import PostTag, Tag
 from tests.conftest import PASSWORD, publish
 from tests.test_statements import statements
 
@@ -125,3 +126,16 @@ async def test_nothing_is_counted_for_all_posts_of_an_author_and_a_tag(
         # Those that will come out.
         assert counted == 1, statement
         assert "post_counts" in statement
+
+
+async def test_a_tag_that_is_made_another_by_hand_takes_its_number_along(
+    empty_app: FastAPI, ann: AsyncClient, anonymous: AsyncClient
+):
+    for tag in ("Python", "Python", "Snake"):
+        await publish(ann, tags=[tag])
+    async with empty_app.state.database.session(writes=True) as session:
+        ids = dict((await session.exec(select(Tag.key, Tag.id))).all())
+        moved = update(PostTag).where(col(PostTag.tag_id) == ids["python"])
+        await session.exec(moved.values(tag_id=ids["snake"]))
+
+    assert await assert_right(anonymous, "tag=python", "tag=snake") == [3, 0, 3]

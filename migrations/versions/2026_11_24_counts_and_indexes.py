@@ -64,10 +64,14 @@ COUNTS_ON_SQLITE = (
     END
     """,
     """
-    CREATE TRIGGER post_counts_tag_update AFTER UPDATE OF published_at ON post_tags
-    WHEN (old.published_at IS NULL) <> (new.published_at IS NULL) BEGIN
+    CREATE TRIGGER post_counts_tag_update AFTER UPDATE OF published_at, tag_id ON post_tags
+    WHEN (old.published_at IS NULL, old.tag_id) IS NOT (new.published_at IS NULL, new.tag_id) BEGIN
         INSERT INTO post_counts (user_id, tag_id, delta)
-        VALUES (0, new.tag_id, iif(new.published_at IS NULL, -1, 1));
+        SELECT 0, tag_id, delta FROM (
+            SELECT old.tag_id AS tag_id, -1 AS delta, old.published_at AS at
+            UNION ALL SELECT new.tag_id, 1, new.published_at
+        )
+        WHERE at IS NOT NULL;
     END
     """,
     f"""
@@ -140,7 +144,10 @@ COUNTS_ON_POSTGRES = (
     """,
     """
     CREATE TRIGGER post_counts_update AFTER UPDATE ON post_tags FOR EACH ROW
-    WHEN ((old.published_at IS NULL) <> (new.published_at IS NULL))
+    WHEN (
+        (old.published_at IS NULL, old.tag_id)
+        IS DISTINCT FROM (new.published_at IS NULL, new.tag_id)
+    )
     EXECUTE FUNCTION post_counts_keep_tag()
     """,
     # One at a time, and nobody waits for it: whoever comes meanwhile leaves it to the next.
