@@ -2,7 +2,7 @@
 
 import time
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import parse_qsl
@@ -12,7 +12,6 @@ from starlette import status as codes
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from blog_api.changes import Changes
 from blog_api.conditional import BODY_HEADERS, MAY_BE_KEPT, is_known
 from blog_api.errors import ServiceUnavailable
 
@@ -66,20 +65,21 @@ class AnswerCache:
     An answer is one for a path with its prefix, the parameters that are known, `Accept`, and the
     host where not all are trusted. It has passed the layers below; those around it give each its
     request id and what depends on the origin. It holds `max_bytes`; what was not asked for the
-    longest goes first. `unavailable` tells those who wait for a database that does not answer.
+    longest goes first. `generation` is another after each commit, and None while one might be
+    missed; `unavailable` tells those who wait for a database that does not answer.
     """
 
     def __init__(
         self,
         app: ASGIApp,
-        changes: Changes,
+        generation: Callable[[], Hashable | None],
         max_bytes: int,
         parameters: Iterable[str],
         by_host: bool,
         unavailable: ASGIApp,
     ) -> None:
         self.app = app
-        self.changes = changes
+        self.generation = generation
         self.max_bytes = max_bytes
         self.by_host = by_host
         self.unavailable = unavailable
@@ -93,7 +93,7 @@ class AnswerCache:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         key = generation = None
         if scope["type"] == "http" and scope["method"] in KEPT_METHODS:
-            key, generation = self.key_of(scope), self.changes.generation()
+            key, generation = self.key_of(scope), self.generation()
         if key is None or generation is None:
             await self.app(scope, receive, send)
             return
@@ -193,7 +193,7 @@ class AnswerCache:
         answer = flight.answer
         if answer is None or answer.size * LARGEST_PART > self.max_bytes:
             return
-        if not flight.generation == self._generation == self.changes.generation():
+        if not flight.generation == self._generation == self.generation():
             return
         old = self._answers.pop(key, None)
         self._answers[key] = answer

@@ -5,6 +5,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, AwareDatetime, StringConstraints, TypeAdapter, ValidationError
@@ -20,6 +21,7 @@ from sqlalchemy import (
 )
 from sqlmodel import Field, select
 from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlmodel.sql.expression import Select as SelectOfRows
 from sqlmodel.sql.expression import SelectOfScalar
 
 from blog_api.database import read
@@ -37,7 +39,8 @@ KEY_TYPES: dict[type, Any] = {
 }
 
 
-@dataclass(frozen=True)
+# One is another if it is another object: columns that are compared make a condition.
+@dataclass(frozen=True, eq=False)
 class Sort:
     """An order by columns of which the last is unique, all in one direction."""
 
@@ -75,16 +78,21 @@ class Sort:
         text = json.dumps([self.name, backward, *self.keys(row)], default=datetime.isoformat)
         return urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
-    def read(self, cursor: str) -> tuple[bool, dict[str, object]]:
-        """Whether a cursor goes backward, and from where; raises ValidationFailed."""
+    @cached_property
+    def cursors(self) -> TypeAdapter[Any]:
+        """What a cursor holds: the name, whether it goes backward, and the keys."""
         # SQLModel's own types stand around SQLAlchemy's, which know what they are in Python.
-        types = [
+        keys = (
             KEY_TYPES[getattr(column.type, "impl", column.type).python_type]
             for column in self.columns
-        ]
-        shape = TypeAdapter(tuple[str, bool, *types])  # type: ignore[valid-type]  # made here
+        )
+        shape: Any = tuple.__class_getitem__((str, bool, *keys))
+        return TypeAdapter(shape)
+
+    def read(self, cursor: str) -> tuple[bool, dict[str, object]]:
+        """Whether a cursor goes backward, and from where; raises ValidationFailed."""
         try:
-            name, backward, *keys = shape.validate_json(
+            name, backward, *keys = self.cursors.validate_json(
                 urlsafe_b64decode(cursor.encode() + b"=" * (-len(cursor) % 4))
             )
         except (ValidationError, ValueError):
@@ -133,9 +141,8 @@ class Collection:
             self._statements[place] = self.build(sort, is_backward)
         statement = self._statements[place]
         if self.is_of_objects:
-            # SQLModel knows the types of its own selects alone.
-            found = await session.exec(statement, params=values)  # type: ignore[call-overload]
-            return list(found.all())
+            assert isinstance(statement, SelectOfRows)
+            return list((await session.exec(statement, params=values)).all())
         return list(await read(session, statement, values))
 
     async def count(self, session: AsyncSession, values: dict[str, object]) -> int:

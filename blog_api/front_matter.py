@@ -52,7 +52,8 @@ NAME_BYTES = 240
 KEPT_TAGS = {"tag:yaml.org,2002:bool", "tag:yaml.org,2002:null"}
 
 
-class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # if it is there
+# PyYAML has the fast one where it was built with libyaml, which mypy cannot know.
+class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """Numbers and times stay text: a slug of 0123 is not 83, and a title of 12:30 is not 750."""
 
     yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {

@@ -2,7 +2,6 @@
 
 import logging
 import threading
-import time
 from contextlib import nullcontext, suppress
 from functools import lru_cache
 from typing import Any, TextIO
@@ -47,6 +46,7 @@ class AccessHandler(logging.StreamHandler[TextIO]):
     def __init__(self) -> None:
         super().__init__()
         self._lines: list[str] = []
+        self._is_closed = threading.Event()
         threading.Thread(target=self._flush_now_and_then, daemon=True).start()
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -60,9 +60,12 @@ class AccessHandler(logging.StreamHandler[TextIO]):
                 self.stream.write("\n".join([*lines, ""]))
                 super().flush()
 
+    def close(self) -> None:
+        self._is_closed.set()
+        super().close()
+
     def _flush_now_and_then(self) -> None:
-        while True:
-            time.sleep(FLUSH_SECONDS)
+        while not self._is_closed.wait(FLUSH_SECONDS):
             self.flush()
 
 

@@ -193,7 +193,7 @@ def layers(settings: Settings, changes: Changes) -> list[Middleware]:
     )
     cache = Middleware(
         AnswerCache,
-        changes=changes,
+        generation=changes.generation,
         max_bytes=settings.cache_bytes,
         parameters=PARAMETERS,
         by_host="*" not in settings.trusted_hosts,

@@ -216,9 +216,9 @@ class ProblemDocuments:
             return
         try:
             await self.app(scope, receive_and_watch, send_problem_for_text)
-        except Exception:  # whatever nobody expected: a broad net is what this layer is for
-            # Outside of it there are only CORS and other headers. Without it the server would
-            # close the connection without a word to a browser.
+        except Exception:
+            # The one broad net: whatever nobody expected. Outside of it there are only CORS and
+            # other headers; without it the server would close the connection without a word.
             log.exception("Unexpected error in request %s", scope["state"]["request_id"])
             if is_started:
                 raise

@@ -9,7 +9,7 @@ from alembic.autogenerate.api import AutogenContext
 from sqlalchemy import Connection
 from sqlmodel import AutoString, UTCDateTime
 
-import blog_api.main  # noqa: F401  it imports every table
+import blog_api.main  # noqa: F401  nobody uses it here: it makes every table known
 from blog_api.migrating import migration_connection
 from blog_api.settings import load_settings
 from blog_api.tables import Base

@@ -9,4 +9,4 @@ from tempfile import TemporaryDirectory
 for name in [name for name in os.environ if name.startswith("BLOG_")]:
     del os.environ[name]
 with TemporaryDirectory() as nowhere, chdir(nowhere):
-    import blog_api.main  # noqa: F401  it is imported only to read no `.env` later
+    import blog_api.main  # noqa: F401  nobody uses it here: it is imported where no `.env` lies

@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from xml.etree.ElementTree import Element
 
-import feedparser  # type: ignore[import-untyped]
+import feedparser
 import pytest
 import time_machine
 from defusedxml.ElementTree import fromstring

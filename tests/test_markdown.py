@@ -361,7 +361,7 @@ print(re.search(r"VmHWM:\s*(\d+) kB", open("/proc/self/status").read())[1])
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="Others bound or count it otherwise")
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS bounds nothing elsewhere")
 async def test_what_renders_has_only_so_much_memory():
     # Three thousand times are enough to be too much.
     text = LARGE[:162_000].encode()

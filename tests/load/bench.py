@@ -165,6 +165,7 @@ class Bench:
     def clean_after(self, entry: Entry) -> None:
         loaded = entry.running.contender.loaded
         if loaded is not None:
+            # Nothing tells when the last of those requests has ended: wrk is gone.
             time.sleep(SETTLE_SECONDS)
             loaded.clean()
 

@@ -21,6 +21,7 @@ from tests.processes import environment
 HERE = Path(__file__).parent
 START_SECONDS = 60
 STOP_SECONDS = 30
+POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,8 @@ class Running:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 seen = self.log.read_text()[-2_000:] if self.log else "--logs tells why"
                 raise RuntimeError(f"{self.contender.name} does not start: {seen}")
-            time.sleep(0.05)
+            # A contender of another language tells nobody that it listens.
+            time.sleep(POLL_SECONDS)
         return f"http://127.0.0.1:{port}"
 
     def __exit__(

@@ -11,14 +11,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import asyncpg  # type: ignore[import-untyped]
+import asyncpg
 from sqlalchemy import URL
 
 from blog_api.console import progress
 from blog_api.migrating import head_revision, migrate, scripts_folder
 from blog_api.security import Passwords
-from blog_api.settings import Settings
-from tests.conftest import SECRET_KEY
+from tests.conftest import make_settings
 from tests.load import data
 from tests.load.data import Row, Size
 from tests.load.machine import parent_named
@@ -56,10 +55,6 @@ class Loaded:
             asyncio.run(clean_postgres(self))
 
 
-def settings_for(url: URL) -> Settings:
-    return Settings(_env_file=None, database_url=url, secret_key=SECRET_KEY)  # type: ignore[call-arg, arg-type]  # as the environment gives them
-
-
 def key_of(size: Size) -> str:
     """What a complete database says of itself; with other tables or other data it is another."""
     scripts = sorted((scripts_folder() / "versions").glob("*.py"))
@@ -71,7 +66,7 @@ def key_of(size: Size) -> str:
 
 def password_hash() -> str:
     """Of the usual strength: it is what logging in costs."""
-    passwords = Passwords(settings_for(URL.create("sqlite")))
+    passwords = Passwords(make_settings(database_url="sqlite://"))
     return asyncio.run(passwords.hash(data.PASSWORD))
 
 
@@ -92,7 +87,7 @@ def prepare_postgres(server: URL, size: Size, *, may_replace: bool) -> Loaded:
     """The database `load_test_…` of this size; raises NotOurs where somebody else's is there."""
     loaded = Loaded(server.set(database=f"load_test_{size.name}"), size)
     if asyncio.run(make_postgres(server, loaded, may_replace=may_replace)):
-        asyncio.run(migrate(settings_for(loaded.url)))
+        asyncio.run(migrate(make_settings(database_url=loaded.url)))
         asyncio.run(load_postgres(loaded, password_hash()))
     else:
         loaded.clean()
@@ -197,7 +192,7 @@ def prepare_sqlite(folder: Path, size: Size, *, may_replace: bool) -> Loaded:
             raise NotOurs(str(path))
     for suffix in ("", "-wal", "-shm"):
         Path(f"{path}{suffix}").unlink(missing_ok=True)
-    asyncio.run(migrate(settings_for(loaded.url)))
+    asyncio.run(migrate(make_settings(database_url=loaded.url)))
     load_file(loaded, password_hash())
     return loaded
 
