@@ -66,6 +66,7 @@ class Edit:
     post_id: int
     precondition: Precondition
     renderer: Renderer
+    request: Request
 
     async def find(self) -> Post:
         """The post, locked until the request ends, so that nobody deletes it meanwhile.
@@ -84,7 +85,7 @@ class Edit:
         return post
 
     async def apply(self, changes: Body) -> Post:
-        """The post with the fields that were sent."""
+        """The post with the fields that were sent, and its version in the answer's ETag."""
         post = await self.find()
         values = changes.model_dump(exclude_unset=True)
         if values.get("content", post.content) != post.content:
@@ -101,6 +102,7 @@ class Edit:
             await remove_tags(self.session, post.id)
             await tag_post(self.session, post, values["tags"])
         await revise(self.session, post, values)
+        show_version(self.request, post.version)
         return post
 
 
@@ -110,8 +112,9 @@ async def get_edit(
     precondition: PreconditionDep,
     session: SessionDep,
     renderer: RendererDep,
+    request: Request,
 ) -> Edit:
-    return Edit(session, access, post_id, precondition, renderer)
+    return Edit(session, access, post_id, precondition, renderer, request)
 
 
 EditDep = Annotated[Edit, Depends(get_edit)]
@@ -194,14 +197,12 @@ async def create_post(
     response_model=PostRead,
     responses=raises(*BODY_PROBLEMS, *OWN_POST_PROBLEMS),
 )
-async def replace_post(new: PostCreate, edit: EditDep, request: Request) -> Post:
+async def replace_post(new: PostCreate, edit: EditDep) -> Post:
     """Write a post anew. If `published_at` or `tags` are left out, they stay as they were.
 
     With another title it can get another slug; the old one leads to it.
     """
-    post = await edit.apply(new)
-    show_version(request, post.version)
-    return post
+    return await edit.apply(new)
 
 
 @router.patch(
@@ -209,11 +210,9 @@ async def replace_post(new: PostCreate, edit: EditDep, request: Request) -> Post
     response_model=PostRead,
     responses=raises(*BODY_PROBLEMS, *OWN_POST_PROBLEMS),
 )
-async def update_post(changes: PostUpdate, edit: EditDep, request: Request) -> Post:
+async def update_post(changes: PostUpdate, edit: EditDep) -> Post:
     """Change the fields that are sent; leave the others."""
-    post = await edit.apply(changes)
-    show_version(request, post.version)
-    return post
+    return await edit.apply(changes)
 
 
 @router.delete(

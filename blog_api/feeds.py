@@ -18,7 +18,7 @@ from sqlmodel import Field, SQLModel, col, select
 from blog_api.database import SessionDep, read, released
 from blog_api.errors import ServiceUnavailable, ValidationFailed, raises
 from blog_api.links import link, link_to_self
-from blog_api.listings import PostFilter, PostSort, published, searched, sorts
+from blog_api.listings import SORTS, PostFilter, PostSort, published, searched, sorts
 from blog_api.paging import MAX_SIZE
 from blog_api.posts import Post
 from blog_api.settings import Settings
@@ -157,7 +157,7 @@ async def get_feed(
         posts = published(values.keys())
     newest = sorts(values.keys())[PostSort.newest]
     found = posts.order_by(*newest.order(newest.columns)).limit(filter.size).subquery()
-    order = (col(Post.published_at).desc(), col(Post.id).desc())
+    order = SORTS[PostSort.newest].order(SORTS[PostSort.newest].columns)
     sizes = (
         select(Post.id, func.length(Post.content_html))
         .join(found, found.c.id == col(Post.id))

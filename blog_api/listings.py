@@ -209,11 +209,7 @@ def searched(
 
 @cache
 def own_posts(names: frozenset[str]) -> Collection:
-    ids = select(Post.id).where(WHOSE["user"])
-    if "tag" in names:
-        ids = ids.join(PostTag, col(PostTag.post_id) == col(Post.id))
-        ids = ids.where(col(PostTag.tag_id) == TAG_ID)
-    return Collection(ids, rows_of=found_as(OwnPostRead))
+    return Collection(ids_by(names), rows_of=found_as(OwnPostRead))
 
 
 async def show_posts(pages: Pages, listing: PostQuery, **whose: int) -> Page[Any]:
@@ -279,9 +275,8 @@ async def list_feed(user: DraftReader, listing: PostListing, pages: PagesDep) ->
 )
 async def list_own_posts(user: DraftReader, listing: OwnPostListing, pages: PagesDep) -> Page[Any]:
     """List the posts of the user who asks, drafts too, the last begun first."""
-    values = listing.values()
-    posts = own_posts(frozenset(values))
-    return await pages.show(posts, listing, LAST_BEGUN, **values, user=user.id)
+    values = listing.values() | {"user": user.id}
+    return await pages.show(own_posts(frozenset(values)), listing, LAST_BEGUN, **values)
 
 
 @router.get(

@@ -57,7 +57,7 @@ from blog_api.rate_limits import RateLimits
 from blog_api.rendering import Renderer
 from blog_api.security import Passwords, Signer
 from blog_api.settings import Settings, load_settings
-from blog_api.telemetry import is_set_up, trace_sql
+from blog_api.telemetry import is_wanted, trace_sql
 
 VERSION = version("blog-api")
 MAX_BODY_BYTES = 8 * 1024 * 1024
@@ -221,7 +221,7 @@ def layers(settings: Settings, changes: Changes) -> list[Middleware]:
 
 def create_app(settings: Settings) -> FastAPI:
     """The application for these settings. It opens nothing until it is started."""
-    is_traced = is_set_up()
+    is_traced = is_wanted()
     database = Database(settings)
     changes = changes_of(settings, database)
     app = BlogAPI(

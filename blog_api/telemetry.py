@@ -6,10 +6,13 @@ from opentelemetry import trace
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 
-def is_set_up() -> bool:
-    """Whether somebody wants to know: FastAPI will set it up, or another library has."""
-    is_wanted = os.environ.get("FASTAPI_OTEL_AUTO_CONFIGURE", "").lower() == "true"
-    return is_wanted or not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+def has_tracer() -> bool:
+    return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+
+
+def is_wanted() -> bool:
+    """Whether somebody wants to know: another library has set it up, or FastAPI will."""
+    return has_tracer() or os.environ.get("FASTAPI_OTEL_AUTO_CONFIGURE", "").lower() == "true"
 
 
 def trace_sql(engine: AsyncEngine) -> None:
@@ -17,7 +20,7 @@ def trace_sql(engine: AsyncEngine) -> None:
 
     FastAPI has set that up by `FASTAPI_OTEL_AUTO_CONFIGURE` before, or another library has.
     """
-    if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+    if not has_tracer():
         return
     try:
         from opentelemetry.instrumentation.sqlalchemy import SQLAlchemyInstrumentor

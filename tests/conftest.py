@@ -104,6 +104,19 @@ def drop_and_create(url: URL) -> tuple[str, str]:
 
 
 @asynccontextmanager
+async def one_more_database(folder: Path, name: str) -> AsyncIterator[URL]:
+    """A file in a folder, or a database beside that of the tests, which is empty."""
+    if GIVEN_URL is None or TEST_DATABASE_URL is None:
+        yield make_url(f"sqlite+aiosqlite:///{folder}/{name}.db")
+        return
+    url = TEST_DATABASE_URL.set(database=f"{TEST_DATABASE_URL.database}_{name}")
+    drop, create = drop_and_create(url)
+    await at_server(GIVEN_URL, drop, create)
+    yield url
+    await at_server(GIVEN_URL, drop)
+
+
+@asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[FastAPI]:
     """An application between its start and its end."""
     app = create_app(settings)
@@ -234,15 +247,9 @@ def shared_url(empty_app: FastAPI, tmp_path: Path) -> URL:
 
 @pytest.fixture(scope="session")
 async def server_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[URL]:
-    if GIVEN_URL is None or TEST_DATABASE_URL is None:
-        yield make_url(f"sqlite+aiosqlite:///{tmp_path_factory.mktemp('server')}/blog.db")
-        return
-    url = TEST_DATABASE_URL.set(database=f"{TEST_DATABASE_URL.database}_server")
-    drop, create = drop_and_create(url)
-    await at_server(GIVEN_URL, drop, create)
-    await migrate(make_settings(database_url=url, **FLOOR))
-    yield url
-    await at_server(GIVEN_URL, drop)
+    async with one_more_database(tmp_path_factory.mktemp("server"), "server") as url:
+        await migrate(make_settings(database_url=url, **FLOOR))
+        yield url
 
 
 @pytest.fixture(scope="session")
@@ -258,11 +265,5 @@ def server(tmp_path_factory: pytest.TempPathFactory, server_url: URL) -> Iterato
 @pytest.fixture
 async def empty_url(tmp_path: Path) -> AsyncGenerator[URL]:
     """A database with no tables yet: a file, or one more database on Postgres."""
-    if GIVEN_URL is None or TEST_DATABASE_URL is None:
-        yield make_url(f"sqlite+aiosqlite:///{tmp_path}/empty.db")
-        return
-    url = TEST_DATABASE_URL.set(database=f"{TEST_DATABASE_URL.database}_empty")
-    drop, create = drop_and_create(url)
-    await at_server(GIVEN_URL, drop, create)
-    yield url
-    await at_server(GIVEN_URL, drop)
+    async with one_more_database(tmp_path, "empty") as url:
+        yield url

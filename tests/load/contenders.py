@@ -66,19 +66,11 @@ def ours(
     )
 
 
-def tutorial_async(loaded: Loaded) -> Contender:
+def tutorial(loaded: Loaded, kind: str) -> Contender:
+    """The blog as tutorials write it: `async` or `sync`."""
     return Contender(
-        name="tutorial, async",
-        command=uvicorn("tutorial.in_async:app"),
-        variables={"DATABASE_URL": plain(loaded.url)},
-        loaded=loaded,
-    )
-
-
-def tutorial_sync(loaded: Loaded) -> Contender:
-    return Contender(
-        name="tutorial, sync",
-        command=uvicorn("tutorial.in_sync:app"),
+        name=f"tutorial, {kind}",
+        command=uvicorn(f"tutorial.in_{kind}:app"),
         variables={"DATABASE_URL": plain(loaded.url)},
         loaded=loaded,
     )

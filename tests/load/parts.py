@@ -20,8 +20,7 @@ from tests.load.contenders import (
     fastify,
     install_fastify,
     ours,
-    tutorial_async,
-    tutorial_sync,
+    tutorial,
 )
 from tests.load.data import TOKEN, Size
 from tests.load.databases import Loaded
@@ -82,8 +81,8 @@ def other_readers(bench: Bench, loaded: Loaded) -> list[Contender]:
 def tutorials(bench: Bench, loaded: Loaded) -> list[Contender]:
     if find_spec("psycopg") is None:
         bench.note("The synchronous tutorial is left out: there is no `psycopg`.")
-        return [tutorial_async(loaded)]
-    return [tutorial_async(loaded), tutorial_sync(loaded)]
+        return [tutorial(loaded, "async")]
+    return [tutorial(loaded, kind) for kind in ("async", "sync")]
 
 
 def measure_reads(bench: Bench) -> None:
@@ -167,7 +166,7 @@ def measure_mixed(bench: Bench) -> None:
     size = bench.options.small
     loaded = bench.postgres(size)
     load = Load("mixed", mixed_requests(size))
-    contenders = (ours(loaded), tutorial_async(loaded))
+    contenders = (ours(loaded), tutorial(loaded, "async"))
     entries = [Entry(one.name, bench.start(one), load) for one in contenders]
     for connections in bench.options.connections:
         bench.compare(
