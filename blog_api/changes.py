@@ -110,10 +110,20 @@ class PostgresChanges:
             await asyncio.wait([listening])
 
     async def _keep_listening(self) -> None:
+        # Only here: SQLite does without.
+        from asyncpg import InterfaceError, PostgresError
+
         while True:
             try:
                 await self._listen()
-            except (ServiceUnavailable, DBAPIError, OSError) as error:
+            # What SQLAlchemy makes of trouble, and the driver itself, which alone can listen.
+            except (
+                ServiceUnavailable,
+                DBAPIError,
+                OSError,
+                PostgresError,
+                InterfaceError,
+            ) as error:
                 log.warning("No answer is kept: %s", describe(error))
             await anyio.sleep(RETRY_SECONDS)
 

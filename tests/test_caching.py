@@ -5,7 +5,9 @@ from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import anyio
 import anyio.lowlevel
+import asyncpg
 import pytest
 from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient
@@ -239,6 +241,26 @@ async def test_what_was_not_asked_for_the_longest_goes_first(empty_url: URL):
 
         assert await asked(app, client, paths[0]) == 0
         assert await asked(app, client, paths[1]) > 0
+
+
+async def test_a_connection_that_is_lost_before_it_listens_is_tried_again(
+    empty_url: URL, monkeypatch: pytest.MonkeyPatch
+):
+    tries: list[str] = []
+    listen = asyncpg.Connection.add_listener
+
+    async def fail_once(connection: Any, channel: str, callback: Any) -> None:
+        tries.append(channel)
+        if len(tries) == 1:
+            raise asyncpg.ConnectionDoesNotExistError("connection was closed")
+        await listen(connection, channel, callback)
+
+    monkeypatch.setattr(asyncpg.Connection, "add_listener", fail_once)
+    async with blog(empty_url) as (app, _):
+        with anyio.fail_after(10):
+            await until_kept(app)
+
+    assert len(tries) == (0 if empty_url.get_backend_name() == "sqlite" else 2)
 
 
 @pytest.mark.parametrize("what", ["query", "header"])
