@@ -243,6 +243,24 @@ async def test_what_was_not_asked_for_the_longest_goes_first(empty_url: URL):
         assert await asked(app, client, paths[1]) > 0
 
 
+async def test_what_others_commit_is_noticed_and_not_only_when_it_is_old(empty_url: URL):
+    async with (
+        blog(empty_url) as (app, ann),
+        running(app.state.settings) as other,
+        client_of(other) as reader,
+    ):
+        await until_kept(other)
+        post = await publish(ann)
+        for content in ("One", "Two", "Three"):
+            before = other.state.changes.generation()
+            await ann.patch(f"/posts/{post['id']}", json={"content": content})
+            with anyio.fail_after(10):
+                while other.state.changes.generation() == before:
+                    await anyio.lowlevel.checkpoint()
+
+            assert (await reader.get(f"/posts/{post['id']}")).json()["content"] == content
+
+
 async def test_a_connection_that_is_lost_before_it_listens_is_tried_again(
     empty_url: URL, monkeypatch: pytest.MonkeyPatch
 ):
