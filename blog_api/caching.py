@@ -2,7 +2,7 @@
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import parse_qsl
@@ -12,7 +12,8 @@ from starlette import status as codes
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from blog_api.conditional import BODY_HEADERS, MAY_BE_KEPT, is_known
+from blog_api.changes import Generation
+from blog_api.conditional import BODY_HEADERS, MAY_BE_KEPT, VERSION_IN_ETAG, is_known
 from blog_api.errors import ServiceUnavailable
 
 # Nothing that is shown is older, so that scheduled posts come out and a lost notice heals.
@@ -41,6 +42,16 @@ class Answer:
     body: bytes
     not_modified: RawHeaders
     made_at: float
+    # Since when it holds: those of all rows, or of the one row that it shows.
+    generation: int
+    is_of_row: bool
+
+    def is_good(self, generation: Generation) -> bool:
+        """Whether nothing was committed since that it might show, and it is not too old."""
+        return (
+            self.generation == (generation.of_rows if self.is_of_row else generation.of_lists)
+            and 0 <= time.time() - self.made_at < MAX_AGE_SECONDS
+        )
 
     @property
     def size(self) -> int:
@@ -51,7 +62,7 @@ class Answer:
 class Flight:
     """An answer that is being computed, for which others wait."""
 
-    def __init__(self, generation: Hashable) -> None:
+    def __init__(self, generation: Generation) -> None:
         self.generation = generation
         self.is_over = anyio.Event()
         self.status = 0
@@ -60,19 +71,19 @@ class Flight:
 
 
 class AnswerCache:
-    """Keeps what routes say may be kept, until anything is committed that readers may see.
+    """Keeps what routes say may be kept, until anything is committed that it might show.
 
     An answer is one for a path with its prefix, the parameters that are known, `Accept`, and the
     host where not all are trusted. It has passed the layers below; those around it give each its
     request id and what depends on the origin. It holds `max_bytes`; what was not asked for the
-    longest goes first. `generation` is another after each commit, and None while one might be
-    missed; `unavailable` tells those who wait for a database that does not answer.
+    longest goes first. `generation` tells of commits, and is None while one might be missed;
+    `unavailable` tells those who wait for a database that does not answer.
     """
 
     def __init__(
         self,
         app: ASGIApp,
-        generation: Callable[[], Hashable | None],
+        generation: Callable[[], Generation | None],
         max_bytes: int,
         parameters: Iterable[str],
         by_host: bool,
@@ -87,7 +98,6 @@ class AnswerCache:
         self._known_parameters = lru_cache(maxsize=1_000)(self.known_parameters)
         self._answers: OrderedDict[Key, Answer] = OrderedDict()
         self._size = 0
-        self._generation: Hashable | None = None
         self._flights: dict[Key, Flight] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -97,12 +107,8 @@ class AnswerCache:
         if key is None or generation is None:
             await self.app(scope, receive, send)
             return
-        if generation != self._generation:
-            self._answers.clear()
-            self._size = 0
-            self._generation = generation
         answer = self._answers.get(key)
-        if answer is not None and 0 <= time.time() - answer.made_at < MAX_AGE_SECONDS:
+        if answer is not None and answer.is_good(generation):
             self._answers.move_to_end(key)
             await serve(answer, scope, send)
             return
@@ -151,8 +157,8 @@ class AnswerCache:
     async def compute(
         self, key: Key, flight: Flight, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        """Let the application answer, and keep what may be kept, unless anything was committed
-        meanwhile."""
+        """Let the application answer, and keep what may be kept. What is committed meanwhile has
+        made it bad already."""
         made_at = time.time()
         start: Message | None = None
 
@@ -164,10 +170,12 @@ class AnswerCache:
                     start = message
                     return
             elif start is not None and not message.get("more_body", False):
-                flight.answer = make_answer(start["headers"], message.get("body", b""), made_at)
-                self.keep(key, flight)
+                body = message.get("body", b"")
+                answer = make_answer(start["headers"], body, made_at, flight.generation)
+                flight.answer = answer
+                self.keep(key, answer)
                 self.land(key, flight)
-                await serve(flight.answer, scope, send)
+                await serve(answer, scope, send)
                 return
             elif start is not None:
                 await send(start)
@@ -189,11 +197,8 @@ class AnswerCache:
         if self._flights.get(key) is flight:
             del self._flights[key]
 
-    def keep(self, key: Key, flight: Flight) -> None:
-        answer = flight.answer
-        if answer is None or answer.size * LARGEST_PART > self.max_bytes:
-            return
-        if not flight.generation == self._generation == self.generation():
+    def keep(self, key: Key, answer: Answer) -> None:
+        if answer.size * LARGEST_PART > self.max_bytes:
             return
         old = self._answers.pop(key, None)
         self._answers[key] = answer
@@ -210,10 +215,12 @@ def may_be_kept(start: Message) -> bool:
     )
 
 
-def make_answer(headers: RawHeaders, body: bytes, made_at: float) -> Answer:
+def make_answer(headers: RawHeaders, body: bytes, made_at: float, generation: Generation) -> Answer:
     of_body = {name.lower().encode() for name in BODY_HEADERS}
     not_modified = [line for line in headers if line[0] not in of_body]
-    return Answer(list(headers), body, not_modified, made_at)
+    is_of_row = VERSION_IN_ETAG.fullmatch(Headers(raw=headers).get("ETag", "")) is not None
+    since = generation.of_rows if is_of_row else generation.of_lists
+    return Answer(list(headers), body, not_modified, made_at, since, is_of_row)
 
 
 async def serve(answer: Answer, scope: Scope, send: Send) -> None:

@@ -3,16 +3,17 @@
 import asyncio
 import logging
 import sqlite3
-from collections.abc import AsyncGenerator, Hashable
+import time
+from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from uuid import uuid4
 
 import anyio
 from sqlalchemy.exc import DBAPIError
 
-from blog_api.database import Database
+from blog_api.database import Database, changes_rows
 from blog_api.engines import make_engine
 from blog_api.errors import ServiceUnavailable
 from blog_api.settings import Settings
@@ -23,16 +24,26 @@ log = logging.getLogger(__name__)
 
 # Triggers send a notice on it, from within each transaction that changes what readers see.
 CHANNEL = "blog_changes"
+# How long a SQLite file may have been changed by others before that is noticed.
+LOOK_SECONDS = 0.005
 # How long a notice of our own may take to come back, and until a lost connection is tried anew.
 NOTICE_SECONDS = 5.0
 RETRY_SECONDS = 0.2
 
 
+class Generation(NamedTuple):
+    """What is another value after each commit that readers may see."""
+
+    of_lists: int
+    # Also stays the same while rows are only added: one that was there shows none of those.
+    of_rows: int
+
+
 class Changes(Protocol):
     """Knows a change of the database from none."""
 
-    def generation(self) -> Hashable | None:
-        """What is another value after each change; None while changes might be missed."""
+    def generation(self) -> Generation | None:
+        """Since the last change; None while changes might be missed."""
 
     def watch(self) -> AbstractAsyncContextManager[None]:
         """Within, changes are noticed."""
@@ -43,7 +54,7 @@ def changes_of(settings: Settings, database: Database) -> Changes:
     if not settings.is_sqlite:
         return PostgresChanges(settings, database)
     file = sqlite_file(settings.database_url)
-    return MemoryChanges(database) if file is None else FileChanges(file)
+    return MemoryChanges(database) if file is None else FileChanges(file, database)
 
 
 class MemoryChanges:
@@ -52,8 +63,8 @@ class MemoryChanges:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def generation(self) -> Hashable | None:
-        return self._database.generation
+    def generation(self) -> Generation | None:
+        return Generation(self._database.changes, self._database.changes_of_rows)
 
     @asynccontextmanager
     async def watch(self) -> AsyncGenerator[None]:
@@ -61,22 +72,35 @@ class MemoryChanges:
 
 
 class FileChanges:
-    """Of a SQLite file: it tells of every commit by another connection than the one that asks."""
+    """Of a SQLite file: it tells of every commit by another connection than the one that asks,
+    but not of what."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, database: Database) -> None:
         self._file = file
+        self._database = database
         self._connection: sqlite3.Connection | None = None
+        self._generation: Generation | None = None
+        self._own_changes = 0
+        self._looked_at = 0.0
 
-    def generation(self) -> Hashable | None:
+    def generation(self) -> Generation | None:
+        # To look takes as long as all else that an answer which is kept takes.
+        now, own_changes = time.monotonic(), self._database.changes
+        if own_changes != self._own_changes or now - self._looked_at > LOOK_SECONDS:
+            self._own_changes, self._looked_at = own_changes, now
+            self._generation = self._look()
+        return self._generation
+
+    def _look(self) -> Generation | None:
         if self._connection is None:
             return None
         try:
-            # Two microseconds: not worth a thread.
+            # Microseconds: not worth a thread.
             (version,) = self._connection.execute("PRAGMA data_version").fetchone()
         except sqlite3.Error as error:
             log.warning("No answer is kept: %s", error)
             return None
-        return int(version)
+        return Generation(int(version), int(version))
 
     @asynccontextmanager
     async def watch(self) -> AsyncGenerator[None]:
@@ -95,10 +119,14 @@ class PostgresChanges:
         self._settings = settings
         self._database = database
         self._notices = 0
+        self._notices_of_rows = 0
         self._is_listening = False
 
-    def generation(self) -> Hashable | None:
-        return (self._notices, self._database.generation) if self._is_listening else None
+    def generation(self) -> Generation | None:
+        if not self._is_listening:
+            return None
+        own = self._database
+        return Generation(self._notices + own.changes, self._notices_of_rows + own.changes_of_rows)
 
     @asynccontextmanager
     async def watch(self) -> AsyncGenerator[None]:
@@ -108,6 +136,10 @@ class PostgresChanges:
         finally:
             listening.cancel()
             await asyncio.wait([listening])
+
+    def _notice(self, operation: str, table: str = "") -> None:
+        self._notices += 1
+        self._notices_of_rows += changes_rows(operation, table)
 
     async def _keep_listening(self) -> None:
         # Only here: SQLite does without.
@@ -137,11 +169,11 @@ class PostgresChanges:
             self._is_listening = False
             is_lost.set()
 
-        def hear(_connection: object, pid: int, _channel: str, payload: object) -> None:
+        def hear(_connection: object, pid: int, _channel: str, payload: str) -> None:
             if payload == probe:
                 is_heard.set()
             elif pid not in self._database.backend_pids:
-                self._notices += 1
+                self._notice(*payload.split(" "))
 
         try:
             async with engine.connect() as connection:
@@ -153,7 +185,7 @@ class PostgresChanges:
                 with anyio.fail_after(NOTICE_SECONDS):
                     await is_heard.wait()
                 # What came while nobody listened.
-                self._notices += 1
+                self._notice("UPDATE")
                 self._is_listening = True
                 await is_lost.wait()
                 log.warning("No answer is kept: the connection that listens was lost")

@@ -93,6 +93,7 @@ def serve(
         # There are none, and a request to upgrade to one would wait for ever.
         ws="none",
         server_header=False,
+        proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=list(settings.trusted_proxies),
         timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_SECONDS,
         timeout_worker_healthcheck=WORKER_START_SECONDS,

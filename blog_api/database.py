@@ -32,6 +32,8 @@ from blog_api.trouble import (
 
 # What no public answer shows. Whatever else is written may be a change that readers see.
 UNSEEN_TABLES = {"audit_entries", "bookmarks", "follows", "tokens"}
+# What no answer shows that is of one row: a post knows its tags and its slug by itself.
+TABLES_OF_LISTS = {"post_counts", "post_tags", "slugs", "tags"}
 
 # How many rows are read at a time where all are.
 BATCH = 100
@@ -42,10 +44,17 @@ SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 PLACE_SECONDS = 1.0
 
 
+def changes_rows(operation: str, table: str) -> bool:
+    """Whether a row that readers may see by itself can be another one after a statement."""
+    return operation != "INSERT" and table not in TABLES_OF_LISTS
+
+
 def note_change(connection: Connection, statement: Executable, *_: object) -> None:
     """Let a session know that it writes what readers may see."""
     if isinstance(statement, UpdateBase) and str(statement.table) not in UNSEEN_TABLES:
-        connection.get_execution_options()["session_info"]["is_change"] = True
+        operation = "INSERT" if statement.is_insert else "UPDATE"
+        info = connection.get_execution_options()["session_info"]
+        info.setdefault("changed", set()).add((operation, str(statement.table)))
 
 
 class Database:
@@ -67,8 +76,10 @@ class Database:
         )
         writing = self.engine.execution_options(sqlite_begin="IMMEDIATE")
         event.listen(writing.sync_engine, "before_execute", note_change)
-        # Another one after each commit of this process that readers may see.
-        self.generation = 0
+        # How many commits of this process readers may see; and of these, how many may have
+        # changed a row that was there already.
+        self.changes = 0
+        self.changes_of_rows = 0
         # Of its connections to Postgres, by which it knows its own notices.
         self.backend_pids: set[int] = set()
         if not settings.is_sqlite:
@@ -111,8 +122,9 @@ class Database:
         try:
             await session.commit()
         finally:
-            if session.info.pop("is_change", False):
-                self.generation += 1
+            changed = session.info.pop("changed", ())
+            self.changes += bool(changed)
+            self.changes_of_rows += any(changes_rows(*one) for one in changed)
 
     async def enter(self, session: AsyncSession) -> None:
         """Wait for a place, take a connection and begin."""

@@ -1,93 +1,98 @@
 """Logs: on standard error, a line each."""
 
+import asyncio
 import logging
-import threading
-from contextlib import nullcontext, suppress
+import time
+from collections import deque
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from functools import lru_cache
-from typing import Any, TextIO
+from typing import Any
+from urllib.parse import quote
 
-FLUSH_SECONDS = 0.1
+import anyio
+import anyio.to_thread
 
+WRITE_SECONDS = 0.1
 
-class LineFormatter(logging.Formatter):
-    """With a time that is written once a second: thousands of lines have the same."""
-
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
-        self._write_second = lru_cache(maxsize=2)(self.write_second)
-
-    def write_second(self, second: int) -> str:
-        record = logging.makeLogRecord({"created": second})
-        return super().formatTime(record, self.default_time_format)
-
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
-        return f"{self._write_second(int(record.created))},{int(record.msecs):03d}"
+access_log = logging.getLogger("blog_api.access")
 
 
-def line_formatter() -> LineFormatter:
-    """For a process whose log says neither in which thread nor where in the code it is written:
-    then nobody has to find that out.
+class RequestLog:
+    """A line for each request, that leaves out where somebody might have put a secret.
 
-    https://docs.python.org/3/howto/logging.html#optimization
-    """
-    logging._srcfile = None
-    logging.logThreads = False
-    logging.logProcesses = False
-    logging.logMultiprocessing = False
-    return LineFormatter()
-
-
-class AccessHandler(logging.StreamHandler[TextIO]):
-    """Writes ten times a second.
-
-    A write for each line would take longer than an answer that is kept in memory.
+    Lines are written ten times a second, all of them as one record: a record for each would take
+    longer than an answer that is kept in memory.
     """
 
     def __init__(self) -> None:
-        super().__init__()
-        self._lines: list[str] = []
-        self._is_closed = threading.Event()
-        threading.Thread(target=self._flush_now_and_then, daemon=True).start()
+        self._requests: deque[tuple[float, str, str, str, int, float, str]] = deque()
 
-    def emit(self, record: logging.LogRecord) -> None:
-        self._lines.append(self.format(record))
+    def add(
+        self, client: str, method: str, path: str, status: int, seconds: float, request_id: str
+    ) -> None:
+        """Note a request that has been answered just now."""
+        self._requests.append((time.time(), client, method, path, status, seconds, request_id))
 
-    def flush(self) -> None:
-        # Where standard error is closed, nobody reads it.
-        with self.lock or nullcontext(), suppress(OSError, ValueError):
-            lines, self._lines = self._lines, []
-            if lines:
-                self.stream.write("\n".join([*lines, ""]))
-                super().flush()
+    @asynccontextmanager
+    async def writing(self) -> AsyncGenerator[None]:
+        """Within, what is noted is soon written; at the end, all of it."""
+        task = asyncio.ensure_future(self._keep_writing())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+            self._write()
 
-    def close(self) -> None:
-        self._is_closed.set()
-        super().close()
+    async def _keep_writing(self) -> None:
+        while True:
+            await anyio.sleep(WRITE_SECONDS)
+            if self._requests:
+                # Whoever reads them may be slow.
+                await anyio.to_thread.run_sync(self._write)
 
-    def _flush_now_and_then(self) -> None:
-        while not self._is_closed.wait(FLUSH_SECONDS):
-            self.flush()
+    def _write(self) -> None:
+        lines = []
+        while self._requests:
+            at, client, method, path, status, seconds, request_id = self._requests.popleft()
+            lines.append(
+                f"{write_second(int(at))},{int(at % 1 * 1000):03d} INFO {access_log.name}: "
+                f"{quote_once(client)} {method} {quote_once(path)} {status} "
+                f"{seconds * 1000:.1f}ms {request_id}"
+            )
+        if lines:
+            access_log.info("\n".join(lines))
 
 
-def flush_access_log() -> None:
-    """Write what was not written yet: a server may end without a word to its handlers."""
-    for handler in logging.getLogger("blog_api.access").handlers:
-        handler.flush()
+@lru_cache(maxsize=2)
+def write_second(second: int) -> str:
+    """A time as all other lines of the log have it; thousands of lines have the same."""
+    return time.strftime(logging.Formatter.default_time_format, time.localtime(second))
+
+
+@lru_cache(maxsize=1_000)
+def quote_once(text: str) -> str:
+    """What nobody takes for another line of the log, or another field."""
+    return quote(text, safe="/:.")
 
 
 LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"()": line_formatter}},
+    "formatters": {
+        "line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"},
+        "lines": {"format": "%(message)s"},
+    },
     "handlers": {
         "stderr": {"class": "logging.StreamHandler", "formatter": "line"},
-        "access": {"()": AccessHandler, "formatter": "line"},
+        "access": {"class": "logging.StreamHandler", "formatter": "lines"},
     },
     "loggers": {
         name: {"handlers": [handler], "level": "INFO", "propagate": False}
         for name, handler in (
             ("blog_api", "stderr"),
-            ("blog_api.access", "access"),
+            (access_log.name, "access"),
             ("uvicorn", "stderr"),
             ("alembic.runtime.migration", "stderr"),
         )

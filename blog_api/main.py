@@ -1,7 +1,7 @@
 """The application: the only module that knows all others."""
 
 import gc
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
@@ -10,6 +10,7 @@ from fastapi import APIRouter, FastAPI, Request, Security
 from fastapi.routing import APIRoute
 from sqlmodel import SQLModel
 from starlette.middleware import Middleware
+from starlette.types import ASGIApp
 
 from blog_api import (
     admin,
@@ -40,7 +41,7 @@ from blog_api.database import Database
 from blog_api.errors import HANDLERS, raises
 from blog_api.fields import SMALL_BODY_BYTES
 from blog_api.links import link
-from blog_api.logs import flush_access_log
+from blog_api.logs import RequestLog
 from blog_api.middleware import (
     AccessLog,
     BodyLimits,
@@ -151,6 +152,18 @@ async def read_index(request: Request) -> Index:
 
 
 class BlogAPI(FastAPI):
+    """FastAPI with layers around its own, which what is kept need not pass."""
+
+    def __init__(self, *, outermost: Sequence[Middleware], **values: Any) -> None:
+        super().__init__(**values)
+        self.outermost = outermost
+
+    def build_middleware_stack(self) -> ASGIApp:
+        app = super().build_middleware_stack()
+        for layer, args, values in reversed(self.outermost):
+            app = layer(app, *args, **values)
+        return app
+
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
             documentation.finish_openapi(super().openapi())
@@ -164,14 +177,13 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
     key = await prepare(settings, database)
     app.state.signer = Signer(key)
     trace_sql(database.engine)
-    async with app.state.changes.watch():
+    async with app.state.changes.watch(), app.state.request_log.writing():
         # What is there now stays there: no collection has to look at it again.
         gc.collect()
         gc.freeze()
         yield
     await app.state.rate_limits.close()
     await database.engine.dispose()
-    flush_access_log()
 
 
 def function_name(route: APIRoute) -> str:
@@ -179,8 +191,8 @@ def function_name(route: APIRoute) -> str:
     return route.name
 
 
-def layers(settings: Settings, changes: Changes) -> list[Middleware]:
-    """What a request passes on its way to its route, outermost first."""
+def outermost_layers(settings: Settings, log: RequestLog, changes: Changes) -> list[Middleware]:
+    """What a request passes before anything else, outermost first."""
     cors = Middleware(
         CrossOrigin,
         allow_origins=settings.cors_origins,
@@ -200,11 +212,17 @@ def layers(settings: Settings, changes: Changes) -> list[Middleware]:
         unavailable=SecurityHeaders(answer_unavailable),
     )
     return [
-        Middleware(AccessLog),
+        Middleware(AccessLog, log=log),
         # Outside of what makes problems: a browser has to be allowed to read those too.
         *([cors] if settings.cors_origins or settings.cors_origin_pattern else []),
         # What is kept has passed all layers below.
         *([cache] if settings.cache_bytes else []),
+    ]
+
+
+def layers(settings: Settings) -> list[Middleware]:
+    """What a request passes on its way from there to its route, outermost first."""
+    return [
         Middleware(SecurityHeaders),
         Middleware(ProblemDocuments),
         Middleware(Paths, root=settings.public_path),
@@ -224,12 +242,14 @@ def create_app(settings: Settings) -> FastAPI:
     is_traced = is_wanted()
     database = Database(settings)
     changes = changes_of(settings, database)
+    request_log = RequestLog()
     app = BlogAPI(
+        outermost=outermost_layers(settings, request_log, changes),
         title=settings.title,
         version=VERSION,
         description="A blog as a JSON API.",
         openapi_tags=TAGS,
-        middleware=layers(settings, changes),
+        middleware=layers(settings),
         exception_handlers=HANDLERS,
         lifespan=lifespan,
         # FastAPI would ask for each request whether anybody wants to know of it.
@@ -244,6 +264,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.state.database = database
     app.state.changes = changes
+    app.state.request_log = request_log
     app.state.passwords = Passwords(settings)
     app.state.rate_limits = RateLimits(settings)
     app.state.renderer = Renderer()

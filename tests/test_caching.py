@@ -1,7 +1,7 @@
 """Public answers are kept in memory, and nobody sees that but by the time they take."""
 
 import asyncio
-from collections.abc import AsyncIterator, Hashable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from blog_api.caching import AnswerCache
+from blog_api.changes import Generation
 from blog_api.conditional import MAY_BE_KEPT
 from blog_api.main import PARAMETERS
 from blog_api.middleware import answer_unavailable
@@ -165,6 +166,53 @@ async def test_what_readers_do_not_see_leaves_what_is_kept(
     assert await asked(app, anonymous, "/posts") == 0
 
 
+async def test_a_new_post_leaves_what_is_kept_of_others(
+    app: FastAPI, ann: AsyncClient, anonymous: AsyncClient
+):
+    await until_kept(app)
+    post = await publish(ann)
+    comment = await remark(ann, post)
+    of_rows = [f"/posts/{post['id']}", f"/posts/slug/{post['slug']}", f"/comments/{comment['id']}"]
+    of_lists = [
+        "/posts",
+        "/posts?tag=new",
+        f"/users/{post['user_id']}/posts",
+        "/feed.json",
+        "/tags",
+    ]
+    for path in (*of_rows, *of_lists):
+        await anonymous.get(path)
+
+    await publish(ann, tags=["New"])
+
+    assert [await asked(app, anonymous, path) for path in of_rows] == [0, 0, 0]
+    assert min([await asked(app, anonymous, path) for path in of_lists]) > 0
+
+
+async def test_postgres_tells_others_whether_rows_were_only_added(empty_url: URL):
+    """A SQLite file tells of commits, not of what they did."""
+    async with blog(empty_url) as (app, ann), running(app.state.settings) as other:
+        await until_kept(other)
+        generation = other.state.changes.generation
+        post = await publish(ann)
+        with anyio.fail_after(10):
+            before = generation()
+            await publish(ann, tags=["New"])
+            while generation().of_lists == before.of_lists:
+                await anyio.lowlevel.checkpoint()
+            are_same = generation().of_rows == before.of_rows
+            for path, values in (
+                (f"/posts/{post['id']}", {"title": "Bye"}),
+                ("/users/me", {"name": "Anna"}),
+            ):
+                before = generation()
+                await ann.patch(path, json=values)
+                while generation().of_rows == before.of_rows:
+                    await anyio.lowlevel.checkpoint()
+
+    assert are_same is (empty_url.get_backend_name() == "postgresql")
+
+
 async def test_what_is_for_somebody_is_kept_for_nobody(
     app: FastAPI, ann: AsyncClient, bob: AsyncClient, anonymous: AsyncClient
 ):
@@ -308,10 +356,10 @@ class Counter:
     """What a test says has changed."""
 
     def __init__(self) -> None:
-        self.value: Hashable | None = 0
+        self.value: int | None = 0
 
-    def generation(self) -> Hashable | None:
-        return self.value
+    def generation(self) -> Generation | None:
+        return None if self.value is None else Generation(self.value, self.value)
 
 
 class Backend:
