@@ -12,7 +12,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from blog_api.audit import AuditAction, record
 from blog_api.collection import Collection, Sort
-from blog_api.database import SessionDep, flush, insert
+from blog_api.database import SessionDep
 from blog_api.errors import (
     BODY_PROBLEMS,
     ServiceUnavailable,
@@ -23,6 +23,7 @@ from blog_api.fields import SMALL_BODY_BYTES, Body, PathId, Phrase, fold
 from blog_api.moderation import STATES, PostState
 from blog_api.paging import Page, PageQuery, PagesDep
 from blog_api.posts import Post
+from blog_api.rows import flush, insert
 from blog_api.scopes import InsufficientScope, Scope
 from blog_api.tokens import USER_PROBLEMS, Admin, Token
 from blog_api.users import (
@@ -33,6 +34,7 @@ from blog_api.users import (
     UserFromPath,
     UserNotFound,
     UserRead,
+    UserRow,
     find_user,
     keep_an_admin,
     lock_admins,
@@ -112,7 +114,7 @@ ACTIONS = {
 
 
 def apply(
-    session: AsyncSession, admin: User | None, user: User, changes: Mapping[str, bool]
+    session: AsyncSession, admin: UserRow | None, user: User, changes: Mapping[str, bool]
 ) -> None:
     """Change an account; each change leaves a line, and what is so already none."""
     for field, value in changes.items():

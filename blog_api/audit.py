@@ -12,7 +12,7 @@ from blog_api.errors import ServiceUnavailable, ValidationFailed, raises
 from blog_api.paging import Page, PagesDep, Paging
 from blog_api.tables import Row
 from blog_api.tokens import USER_PROBLEMS, Admin
-from blog_api.users import User
+from blog_api.users import UserRow
 
 router = APIRouter(
     prefix="/admin", tags=["admin"], responses=raises(ServiceUnavailable, *USER_PROBLEMS)
@@ -68,7 +68,7 @@ LATEST = Sort("-id", (col(AuditEntry.id),), is_descending=True)
 
 def record(
     session: AsyncSession,
-    admin: User | None,
+    admin: UserRow | None,
     action: AuditAction,
     *,
     user_id: int | None = None,

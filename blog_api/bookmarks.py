@@ -8,7 +8,7 @@ from sqlmodel import Field, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.collection import Collection, Sort
-from blog_api.database import SessionDep, insert_if_missing
+from blog_api.database import SessionDep
 from blog_api.errors import Conflict, NotFound, ServiceUnavailable, ValidationFailed, raises
 from blog_api.fields import PathId
 from blog_api.listings import PostPage
@@ -23,9 +23,9 @@ from blog_api.posts import (
     counted,
     found_as,
 )
+from blog_api.rows import insert_if_missing
 from blog_api.tables import Row, keep_updated_at
 from blog_api.tokens import USER_PROBLEMS, AccountReader, AccountWriter
-from blog_api.users import User
 
 router = APIRouter(
     prefix="/users/me/bookmarks", tags=["bookmarks"], responses=raises(ServiceUnavailable)
@@ -80,12 +80,12 @@ async def unbookmark_post(access: AccountWriter, post_id: PathId, session: Sessi
     """Take a bookmark away. Once more makes no difference."""
     # Be there a bookmark or not: one that comes between counting and deleting would stay counted.
     await session.exec(counted(col(Post.id) == post_id))
-    await remove_bookmarks(session, access.user, post_id)
+    await remove_bookmarks(session, access.user.id, post_id)
 
 
-async def remove_bookmarks(session: AsyncSession, user: User, post_id: int | None = None) -> None:
+async def remove_bookmarks(session: AsyncSession, user_id: int, post_id: int | None = None) -> None:
     """Take away a user's bookmark of a post, or all of theirs."""
-    which = [col(Bookmark.user_id) == user.id]
+    which = [col(Bookmark.user_id) == user_id]
     if post_id is not None:
         which.append(col(Bookmark.post_id) == post_id)
     await change_counts(

@@ -24,9 +24,9 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import Select as SelectOfRows
 from sqlmodel.sql.expression import SelectOfScalar
 
-from blog_api.database import read
 from blog_api.errors import FieldError, ValidationFailed
 from blog_api.fields import LARGEST_INT, in_utc
+from blog_api.rows import read
 
 # Any select, of objects or of columns.
 Rows = Select[*tuple[Any, ...]]

@@ -24,7 +24,7 @@ from blog_api.console import (
     run_in_session,
     run_with_database,
 )
-from blog_api.database import Database, one_by_one
+from blog_api.database import Database
 from blog_api.edits import render_anew
 from blog_api.exporting import CannotWrite, Write, count_posts, new_archive, record_of
 from blog_api.fields import LARGEST_INT, Email
@@ -33,6 +33,7 @@ from blog_api.logs import LOGGING
 from blog_api.migrating import head_revision, migrate, prepare_file
 from blog_api.posts import Post
 from blog_api.rendering import Renderer
+from blog_api.rows import one_by_one
 from blog_api.settings import load_settings, refuse
 from blog_api.urls import sqlite_file
 from blog_api.users import User, UserBase, UserCreate, find_user, users_of_address

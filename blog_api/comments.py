@@ -42,7 +42,7 @@ from blog_api.posts import (
 )
 from blog_api.tables import RowRead, keep_updated_at
 from blog_api.tokens import READER_PROBLEMS, USER_PROBLEMS, Reader, Writer
-from blog_api.users import User
+from blog_api.users import User, UserRow
 
 router = APIRouter(tags=["comments"], responses=raises(ServiceUnavailable))
 
@@ -162,7 +162,7 @@ async def find_comment(session: AsyncSession, query: SelectOfScalar[Comment]) ->
     return comment
 
 
-def visible_comment(comment_id: int, reader: User | None) -> SelectOfScalar[Comment]:
+def visible_comment(comment_id: int, reader: UserRow | None) -> SelectOfScalar[Comment]:
     """A comment of a post that the reader may see."""
     return (
         select(Comment)
@@ -234,7 +234,7 @@ CommentFromPath = Annotated[Comment, Depends(get_comment)]
 )
 async def create_comment(
     new: CommentCreate, access: Writer, post: CountedPost, session: SessionDep, request: Request
-) -> Comment:
+) -> CommentRead:
     """Comment on a post, or answer a comment on it."""
     parent = None if new.parent_id is None else await session.get(Comment, new.parent_id)
     if parent is not None:
@@ -249,14 +249,13 @@ async def create_comment(
     post.comment_count += 1
     keep_updated_at(post)
     comment = Comment.model_validate(new, update={"post_id": post.id, "user_id": access.user.id})
-    comment.user = access.user
     session.add(comment)
     await session.flush()
     comment.path = f"{parent.path if parent else ''}{comment.id:0{DIGITS}}"
     comment.thread_id = parent.thread_id if parent else comment.id
     keep_updated_at(comment)
     show_version(request, comment.version)
-    return comment
+    return CommentRead.model_validate(comment, update={"user_name": access.user.name})
 
 
 @router.get(

@@ -62,7 +62,7 @@ async def migrated_database(settings: Settings, *, makes: bool) -> AsyncIterator
             await check_migrated(session)
         yield database
     finally:
-        await database.engine.dispose()
+        await database.close()
 
 
 def run_with_database(

@@ -1,31 +1,24 @@
 """The database: one transaction a request, as many at a time as there are connections."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from functools import cache
 from typing import Annotated, Any
 
 import anyio
 from anyio import CancelScope, CapacityLimiter, WouldBlock
 from fastapi import Depends, Request
-from sqlalchemy import Connection, Executable, UpdateBase, event, inspect
-from sqlalchemy import Row as RowOfColumns
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, Executable, UpdateBase, event
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import (
     AsyncConnection,
     async_sessionmaker,
 )
-from sqlmodel import col
 from sqlmodel.ext.asyncio.session import AsyncSession
-from sqlmodel.sql.expression import SelectOfScalar
 
-from blog_api.engines import STATEMENT_SECONDS, make_engine
+from blog_api.engines import STATEMENT_SECONDS, is_open, make_engine
+from blog_api.errors import Problem, ServiceUnavailable
 from blog_api.settings import Settings
-from blog_api.tables import Base, Row, RowT
 from blog_api.trouble import (
-    is_unique_violation,
     translate_errors,
     unavailable,
 )
@@ -34,9 +27,6 @@ from blog_api.trouble import (
 UNSEEN_TABLES = {"audit_entries", "bookmarks", "follows", "tokens"}
 # What no answer shows that is of one row: a post knows its tags and its slug by itself.
 TABLES_OF_LISTS = {"post_counts", "post_tags", "slugs", "tags"}
-
-# How many rows are read at a time where all are.
-BATCH = 100
 
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
@@ -95,6 +85,8 @@ class Database:
             info={"database": self, "writes": True},
         )
         self._places = CapacityLimiter(pool_size)
+        # Connections that are read from, between two readers.
+        self._idle: list[AsyncConnection] = []
         # SQLite has one writer at a time: the others wait here, where they are in order and
         # keep no connection from readers.
         self._write_lock = CapacityLimiter(1) if settings.is_sqlite else None
@@ -109,12 +101,18 @@ class Database:
         session = self._write() if writes else self._read()
         with translate_errors():
             try:
-                async with session:
-                    await self.enter(session)
-                    yield session
-                    if writes:
-                        await self.commit(session)
+                await self.enter(session)
+                yield session
+                if writes:
+                    await self.commit(session)
+            except BaseException as error:
+                # What a route refuses has nothing to do with the connection.
+                session.info["is_broken"] = not is_refusal(error)
+                raise
             finally:
+                if writes or session.in_transaction():
+                    # Not by `close()`, which a request that is cancelled would leave half done.
+                    await session.__aexit__(None, None, None)
                 await self.leave(session)
 
     async def commit(self, session: AsyncSession) -> None:
@@ -147,30 +145,58 @@ class Database:
 
     async def _connect(self, session: AsyncSession) -> None:
         if "writes" in session.info:
+            if self._idle:
+                # There are no more connections than places.
+                await self._idle.pop().close()
             options = {"session_info": session.info}
             connection = await session.connection(execution_options=options)
         else:
+            connection = await self._reading_connection()
             # To begin and to commit would take the session longer than it takes to read.
-            connection = await self._reading.connect()
             session.sync_session.bind = connection.sync_connection
         session.info["connection"] = connection
+
+    async def _reading_connection(self) -> AsyncConnection:
+        """One that was read from before, as it was left, or else one of the pool, which takes
+        longer than to read."""
+        while self._idle:
+            connection = self._idle.pop()
+            if is_open(connection):
+                return connection
+            await connection.close()
+        return await self._reading.connect()
 
     async def leave(self, session: AsyncSession) -> None:
         """Give the connection and the places back."""
         connection: AsyncConnection | None = session.info.pop("connection", None)
+        is_broken = session.info.pop("is_broken", False)
         try:
             if connection is not None and "writes" not in session.info:
-                await connection.close()
+                if is_broken:
+                    await connection.close()
+                else:
+                    self._idle.append(connection)
         finally:
             held: list[CapacityLimiter] = session.info.setdefault("held", [])
             while held:
                 held.pop().release_on_behalf_of(session)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        while self._idle:
+            await self._idle.pop().close()
+        await self.engine.dispose()
 
     def _note_backend(self, dbapi_connection: Any, _record: object) -> None:
         self.backend_pids.add(dbapi_connection.driver_connection.get_server_pid())
 
     def _forget_backend(self, dbapi_connection: Any, _record: object) -> None:
         self.backend_pids.discard(dbapi_connection.driver_connection.get_server_pid())
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether a route says no, rather than the database."""
+    return isinstance(error, Problem) and not isinstance(error, ServiceUnavailable)
 
 
 def take_at_once(limiter: CapacityLimiter, session: AsyncSession) -> bool:
@@ -213,92 +239,3 @@ async def get_session(request: Request) -> AsyncGenerator[AsyncSession]:
 # scope="function" commits before the answer leaves. With the default scope a client could
 # hold a 201 for a row whose commit then failed.
 SessionDep = Annotated[AsyncSession, Depends(get_session, scope="function")]
-
-
-async def read(
-    session: AsyncSession, statement: Executable, values: Mapping[str, Any]
-) -> Sequence[RowOfColumns[*tuple[Any, ...]]]:
-    """The rows of a statement, with these values bound.
-
-    Past the session, which would look for objects in them: that is a third of what it costs.
-    """
-    connection: AsyncConnection = session.info["connection"]
-    return (await connection.execute(statement, values)).all()
-
-
-@asynccontextmanager
-async def attempt(session: AsyncSession, *, or_raise: type[Exception]) -> AsyncIterator[None]:
-    """What is written within, as a whole; the transaction goes on where it is not unique."""
-    try:
-        async with session.begin_nested():
-            yield
-    except IntegrityError as error:
-        if not is_unique_violation(error):
-            raise
-        raise or_raise from None
-
-
-async def flush(session: AsyncSession, *, or_raise: type[Exception]) -> None:
-    """Write what is pending; the database judges whether it is unique."""
-    try:
-        await session.flush()
-    except IntegrityError as error:
-        if not is_unique_violation(error):
-            raise
-        raise or_raise from None
-
-
-async def insert(session: AsyncSession, row: Row, *, or_raise: type[Exception]) -> None:
-    session.add(row)
-    await flush(session, or_raise=or_raise)
-
-
-@cache
-def insert_into(table: type[Base], dialect: str) -> postgresql.Insert | sqlite.Insert:
-    """An insert that leaves out what is there already, and the transaction as it was."""
-    insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
-    return insert(inspect(table).local_table).on_conflict_do_nothing()
-
-
-async def insert_if_missing(
-    session: AsyncSession, table: type[Base], *rows: Mapping[str, Any]
-) -> int:
-    """Insert the rows that are not there yet; of one row, returns whether that is 1 or 0."""
-    connection: AsyncConnection = session.info["connection"]
-    statement = insert_into(table, connection.dialect.name)
-    return (await connection.execute(statement, rows[0] if len(rows) == 1 else rows)).rowcount
-
-
-async def insert_new(
-    session: AsyncSession, table: type[Row], values: Mapping[str, Any]
-) -> int | None:
-    """The id of a row with all of these values; None where it is there already."""
-    connection: AsyncConnection = session.info["connection"]
-    statement = insert_into(table, connection.dialect.name).returning(col(table.id))
-    found: int | None = await connection.scalar(statement, values)
-    return found
-
-
-async def in_batches(
-    database: Database, query: SelectOfScalar[RowT], table: type[RowT]
-) -> AsyncIterator[Sequence[RowT]]:
-    """The rows of a query in the order of their ids, each batch read in a transaction of its own,
-    so that neither memory nor a connection is held for long."""
-    last_id = 0
-    while True:
-        batch = query.where(col(table.id) > last_id).order_by(col(table.id)).limit(BATCH)
-        async with database.session(writes=False) as session:
-            rows = (await session.exec(batch)).all()
-        if not rows:
-            return
-        yield rows
-        last_id = rows[-1].id
-
-
-async def one_by_one(
-    database: Database, query: SelectOfScalar[RowT], table: type[RowT]
-) -> AsyncIterator[RowT]:
-    """The same, row by row."""
-    async for rows in in_batches(database, query, table):
-        for row in rows:
-            yield row

@@ -17,7 +17,7 @@ from blog_api.conditional import (
     revise,
     show_version,
 )
-from blog_api.database import Database, SessionDep, in_batches, insert_if_missing, insert_new
+from blog_api.database import Database, SessionDep
 from blog_api.errors import (
     BODY_PROBLEMS,
     Conflict,
@@ -37,6 +37,7 @@ from blog_api.posts import (
     is_visible,
 )
 from blog_api.rendering import Renderer, RendererDep
+from blog_api.rows import in_batches, insert_if_missing, insert_new
 from blog_api.slugs import Slug, claim_slug, possible_slugs, slug_of
 from blog_api.tags import add_tags, remove_tags
 from blog_api.tokens import USER_PROBLEMS, Access, Writer, released_by
@@ -179,17 +180,16 @@ async def render_anew(
 )
 async def create_post(
     new: PostCreate, access: Writer, session: SessionDep, renderer: RendererDep, request: Request
-) -> Post:
+) -> PostRead:
     """Publish a post, schedule it, or keep it as a draft."""
     async with released_by(session, access):
         content_html = await renderer.render(new.content, owner=access.user.id)
     post = Post.model_validate(
         new, update={"slug": "", "content_html": content_html, "user_id": access.user.id}
     )
-    post.user = access.user
     await insert_post(session, post, possible_slugs(post.title))
     show_version(request, post.version)
-    return post
+    return PostRead.model_validate(post, update={"user_name": access.user.name})
 
 
 @router.put(

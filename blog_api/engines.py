@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import URL, Connection, event
 from sqlalchemy.exc import DisconnectionError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import StaticPool
 
 from blog_api.trouble import raise_unavailable
@@ -46,11 +46,20 @@ def make_engine(url: URL, *, pool_size: int = 1, for_migrations: bool = False) -
     return engine
 
 
-def refuse_closed(dbapi_connection: Any, *_: object) -> None:
-    """Let the pool replace a connection that the server has closed meanwhile.
+def is_open(connection: AsyncConnection) -> bool:
+    """Whether a connection can be used, as far as the driver knows.
 
-    The driver knows it without asking: a ping would take three round trips a request.
+    A ping would take three round trips a request.
     """
+    if connection.dialect.name == "sqlite":
+        return True
+    assert connection.sync_connection is not None
+    driver: Any = connection.sync_connection.connection.driver_connection
+    return not driver.is_closed()
+
+
+def refuse_closed(dbapi_connection: Any, *_: object) -> None:
+    """Let the pool replace a connection that the server has closed meanwhile."""
     if dbapi_connection.driver_connection.is_closed():
         raise DisconnectionError
 

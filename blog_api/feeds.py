@@ -15,12 +15,13 @@ from pydantic import Field as SchemaField
 from sqlalchemy import func
 from sqlmodel import Field, SQLModel, col, select
 
-from blog_api.database import SessionDep, read, released
+from blog_api.database import SessionDep, released
 from blog_api.errors import ServiceUnavailable, ValidationFailed, raises
 from blog_api.links import link, link_to_self
 from blog_api.listings import SORTS, PostFilter, PostSort, published, searched, sorts
 from blog_api.paging import MAX_SIZE
 from blog_api.posts import Post
+from blog_api.rows import read
 from blog_api.settings import Settings
 from blog_api.tokens import READER_PROBLEMS, get_reader
 

@@ -5,7 +5,7 @@ from sqlalchemy import Integer, UniqueConstraint, bindparam, delete
 from sqlmodel import Field, col, select
 
 from blog_api.collection import Collection, Sort
-from blog_api.database import SessionDep, insert_if_missing
+from blog_api.database import SessionDep
 from blog_api.errors import (
     BadRequest,
     Conflict,
@@ -16,6 +16,7 @@ from blog_api.errors import (
 )
 from blog_api.fields import PathId
 from blog_api.paging import Page, PagesDep, Paging
+from blog_api.rows import insert_if_missing
 from blog_api.tables import Row
 from blog_api.tokens import USER_PROBLEMS, AccountReader, AccountWriter
 from blog_api.users import ProfileRead, User, UserFromPath, UserNotFound

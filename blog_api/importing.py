@@ -8,13 +8,14 @@ from itertools import islice
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from blog_api.database import Database, insert_if_missing
+from blog_api.database import Database
 from blog_api.edits import insert_post
 from blog_api.errors import Conflict
 from blog_api.exporting import author_key
 from blog_api.posts import Post
 from blog_api.records import Entry, PostRecord
 from blog_api.rendering import Renderer
+from blog_api.rows import insert_if_missing
 from blog_api.slugs import Slug, slug_of
 from blog_api.users import User, find_user
 

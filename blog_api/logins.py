@@ -174,4 +174,4 @@ async def log_in(
 @router.delete("/auth", status_code=204, responses=raises(*TOKEN_PROBLEMS))
 async def log_out(access: CurrentAccess, session: SessionDep) -> None:
     """Revoke the token that is presented; with a JWT, its log-in with all its tokens."""
-    await session.exec(delete(Token).where(col(Token.id) == access.token.id))
+    await session.exec(delete(Token).where(col(Token.id) == access.token_id))

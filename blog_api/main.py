@@ -183,7 +183,7 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         gc.freeze()
         yield
     await app.state.rate_limits.close()
-    await database.engine.dispose()
+    await database.close()
 
 
 def function_name(route: APIRoute) -> str:

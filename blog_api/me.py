@@ -6,7 +6,7 @@ from sqlmodel import Field, col
 
 from blog_api.bookmarks import remove_bookmarks
 from blog_api.comments import forget_comments
-from blog_api.database import SessionDep, flush, released
+from blog_api.database import SessionDep, released
 from blog_api.errors import (
     BODY_PROBLEMS,
     Conflict,
@@ -17,6 +17,7 @@ from blog_api.errors import (
 )
 from blog_api.fields import SMALL_BODY_BYTES, Body, Email, Name, NewPassword, Password, fold
 from blog_api.rate_limits import GuardDep
+from blog_api.rows import flush
 from blog_api.tokens import (
     CONFIRMED_PROBLEMS,
     USER_PROBLEMS,
@@ -32,6 +33,7 @@ from blog_api.users import (
     LastAdmin,
     User,
     UserRead,
+    UserRow,
     check_choice,
     keep_an_admin,
     lock_admins,
@@ -68,7 +70,7 @@ class PasswordConfirmation(Body):
 
 
 @router.get("/users/me", response_model=UserRead, responses=raises(*USER_PROBLEMS))
-async def read_me(user: AccountReader) -> User:
+async def read_me(user: AccountReader) -> UserRow:
     """Show the account of the user who asks."""
     return user
 
@@ -82,7 +84,6 @@ async def update_me(
     changes: UserUpdate, access: AccountWriter, session: SessionDep, guard: GuardDep
 ) -> User:
     """Change the name, or, with the current password, the email address."""
-    user = access.user
     values = changes.model_dump(exclude_unset=True, exclude={"current_password"})
     if "email" in values:
         if changes.current_password is None:
@@ -90,8 +91,10 @@ async def update_me(
         async with released(session):
             # Or it would tell of any number of addresses whether they have an account.
             await guard.count_address()
-        user = await confirm_password(session, guard, access.token, changes.current_password)
+        user = await confirm_password(session, guard, access, changes.current_password)
         user.email_key = fold(changes.email)
+    else:
+        user = await lock_access(session, access)
     user.sqlmodel_update(values)
     await flush(session, or_raise=EmailTaken)
     return user
@@ -108,9 +111,9 @@ async def change_password(
     verified = await verify_password(session, guard, access.user, change.current_password)
     async with released(session):
         new_hash = await guard.hash(change.new_password)
-    user = await lock_access(session, access.token, verified)
+    user = await lock_access(session, access, verified)
     user.password_hash = new_hash
-    await delete_other_tokens(session, access.token)
+    await delete_other_tokens(session, access)
 
 
 @router.delete(
@@ -120,15 +123,15 @@ async def delete_me(
     confirmation: PasswordConfirmation, access: AccountWriter, session: SessionDep, guard: GuardDep
 ) -> None:
     """Close the account. Its posts go with it; its comments stay, with no text and no name."""
-    user = access.user
-    verified = await verify_password(session, guard, user, confirmation.current_password)
+    asking = access.user
+    verified = await verify_password(session, guard, asking, confirmation.current_password)
     # Before their own row: two administrators who leave at once would wait for each other.
-    admins = await lock_admins(session, and_user=user.id) if user.is_admin else ()
-    user = await lock_access(session, access.token, verified)
+    admins = await lock_admins(session, and_user=asking.id) if asking.is_admin else ()
+    user = await lock_access(session, access, verified)
     if user.is_admin and not admins:
         # Made one meanwhile.
         raise Conflict
     keep_an_admin(admins, without=user)
     await forget_comments(session, user)
-    await remove_bookmarks(session, user)
+    await remove_bookmarks(session, user.id)
     await session.exec(delete(User).where(col(User.id) == user.id))

@@ -37,7 +37,7 @@ from blog_api.tokens import (
     lock_access,
     make_token,
 )
-from blog_api.users import User
+from blog_api.users import UserRow
 
 LONGEST_LIFE = timedelta(days=366)
 USUAL_LIFE = timedelta(days=90)
@@ -101,7 +101,7 @@ class TokenNotFound(NotFound):
 LATEST = Sort("-id", (col(Token.id),), is_descending=True)
 
 
-def personal_tokens(user: User) -> SelectOfScalar[Token]:
+def personal_tokens(user: UserRow) -> SelectOfScalar[Token]:
     """A user's; those that have expired are gone."""
     return LIVE_TOKENS.where(col(Token.user_id) == user.id, col(Token.name).is_not(None))
 
@@ -149,11 +149,11 @@ async def create_personal_token(
     may_have, latest = access.scopes, access.expires_at
     expires_at = new.expires_at or access.expires_at
     if new.current_password is not None:
-        user = await confirm_password(session, guard, access.token, new.current_password)
+        user = await confirm_password(session, guard, access, new.current_password)
         may_have, latest = scopes_of(user), utc_now() + LONGEST_LIFE
         expires_at = new.expires_at or utc_now() + USUAL_LIFE
     else:
-        user = await lock_access(session, access.token)
+        user = await lock_access(session, access)
     scopes = frozenset(new.scopes or access.scopes & USUAL_SCOPES)
     if not scopes <= may_have:
         raise InsufficientScope(join_scopes(scopes - may_have))
@@ -180,8 +180,8 @@ async def revoke_other_tokens(access: AccountWriter, session: SessionDep, reques
     if request.state.slash_at_end:
         # A slash at the end is tolerated, but here one token was meant whose id got lost.
         raise TokenNotFound
-    await lock_access(session, access.token)
-    await delete_other_tokens(session, access.token)
+    await lock_access(session, access)
+    await delete_other_tokens(session, access)
 
 
 @router.delete(

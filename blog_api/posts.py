@@ -36,7 +36,7 @@ from blog_api.fields import (
 )
 from blog_api.tables import NOW, RowRead
 from blog_api.tokens import Reader
-from blog_api.users import User
+from blog_api.users import User, UserRow
 
 
 class PostBase(SQLModel):
@@ -149,7 +149,7 @@ IS_PUBLISHED = and_(col(Post.published_at) <= NOW, col(Post.taken_down_at).is_(N
 IS_SCHEDULED = and_(col(Post.published_at) > NOW, col(Post.taken_down_at).is_(None))
 
 
-def is_visible(reader: User | None) -> ColumnElement[bool]:
+def is_visible(reader: UserRow | None) -> ColumnElement[bool]:
     """What somebody may see by its id or slug: what is published, and what is theirs."""
     return is_visible_to(reader and reader.id)
 

@@ -9,11 +9,12 @@ from sqlalchemy import Integer, String, bindparam
 from sqlmodel import col, select
 
 from blog_api.conditional import show_version
-from blog_api.database import SessionDep, read
+from blog_api.database import SessionDep
 from blog_api.errors import Problem, ServiceUnavailable, ValidationFailed, raises
 from blog_api.fields import PathId, PathSlug
 from blog_api.links import link
 from blog_api.posts import Post, PostDetail, PostNotFound, PostRow, is_visible_to, posts_as
+from blog_api.rows import read
 from blog_api.slugs import Slug
 from blog_api.tokens import READER_PROBLEMS, Reader
 

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import Field
 
 from blog_api.errors import BadRequest, Forbidden, OAuth2Problem
-from blog_api.users import User
+from blog_api.users import User, UserRow
 
 
 class Scope(StrEnum):
@@ -52,7 +52,7 @@ class InsufficientScope(Forbidden):
         self.headers = {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'}
 
 
-def scopes_of(user: User) -> frozenset[str]:
+def scopes_of(user: User | UserRow) -> frozenset[str]:
     """What a user may have."""
     return frozenset(SCOPES) if user.is_admin else USUAL_SCOPES
 

@@ -9,9 +9,9 @@ from slugify import slugify
 from sqlmodel import Field, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from blog_api.database import attempt
 from blog_api.errors import Conflict
 from blog_api.fields import SLUG_LENGTH
+from blog_api.rows import attempt
 from blog_api.tables import Row
 
 # Of the random end of a slug that was taken, in bytes.

@@ -7,8 +7,8 @@ from sqlalchemy import Index, String, bindparam, delete, insert, literal
 from sqlmodel import Field, UTCDateTime, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from blog_api.database import insert_if_missing
 from blog_api.fields import TAG_LENGTH, fold
+from blog_api.rows import insert_if_missing
 from blog_api.tables import Base, Row
 
 

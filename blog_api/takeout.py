@@ -8,11 +8,12 @@ from sqlmodel import col, select
 
 from blog_api.bookmarks import Bookmark
 from blog_api.comments import Comment, CommentRead
-from blog_api.database import Database, one_by_one
+from blog_api.database import Database
 from blog_api.errors import ServiceUnavailable, raises
 from blog_api.follows import Follow
 from blog_api.personal_tokens import PersonalTokenRead, personal_tokens
 from blog_api.posts import OwnPostRead, Post, listed_posts
+from blog_api.rows import one_by_one
 from blog_api.tables import RowRead
 from blog_api.tokens import USER_PROBLEMS, AccountReader, Token
 from blog_api.users import UserRead

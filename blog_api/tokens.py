@@ -12,12 +12,13 @@ from fastapi.security import (
     SecurityScopes,
 )
 from pydantic import SecretStr
-from sqlalchemy import Integer, String, bindparam, delete
+from sqlalchemy import Integer, String, bindparam, delete, inspect
+from sqlalchemy import select as select_columns
 from sqlmodel import Field, Relationship, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.conditional import show_everybody
-from blog_api.database import SessionDep, read, released
+from blog_api.database import SessionDep, released
 from blog_api.errors import (
     BadRequest,
     Conflict,
@@ -26,10 +27,11 @@ from blog_api.errors import (
 )
 from blog_api.fields import utc_now
 from blog_api.rate_limits import Guard
+from blog_api.rows import read
 from blog_api.scopes import SCOPES, InsufficientScope, Scope, scopes_of
 from blog_api.security import BadJWT, Signer, digest, join_scopes
 from blog_api.tables import NOW, Row
-from blog_api.users import User
+from blog_api.users import User, UserRow
 
 TOKEN_LIFE = timedelta(weeks=2)
 
@@ -55,21 +57,22 @@ class Token(Row, table=True):
 
     @property
     def scopes(self) -> frozenset[str]:
-        """Those that hold today: whoever is no administrator any more has lost that one."""
-        return frozenset(self.scope.split()) & scopes_of(self.user)
+        return still_good(self.scope, self.user)
+
+
+def still_good(scope: str, user: User | UserRow) -> frozenset[str]:
+    """The scopes that hold today: whoever is no administrator any more has lost that one."""
+    return frozenset(scope.split()) & scopes_of(user)
 
 
 @dataclass(frozen=True)
 class Access:
     """What was presented. A JWT can be good for less, and end sooner, than its log-in."""
 
-    token: Token
+    token_id: int
+    user: UserRow
     scopes: frozenset[str]
     expires_at: datetime
-
-    @property
-    def user(self) -> User:
-        return self.token.user
 
 
 class NotAuthenticated(Unauthorized):
@@ -106,9 +109,22 @@ SignerDep = Annotated[Signer, Depends(get_signer)]
 
 LIVE_TOKENS = select(Token).where(col(Token.expires_at) > NOW)
 IS_DIGEST = col(Token.digest) == bindparam("digest", type_=String)
+IS_LOG_IN = col(Token.refresh_digest).is_not(None)
+LOG_IN = LIVE_TOKENS.where(IS_DIGEST, IS_LOG_IN)
+# Of a token, its user's columns and its own: every request reads them, and few change any.
+PRESENTED = (
+    select_columns(
+        *inspect(User).local_table.columns,
+        col(Token.id).label("token_id"),
+        col(Token.scope).label("token_scope"),
+        col(Token.expires_at).label("token_expires_at"),
+    )
+    .join(Token, col(Token.user_id) == col(User.id))
+    .where(IS_DIGEST, col(Token.expires_at) > NOW)
+)
 # The handle of a log-in, with which its refresh tokens begin, is no token.
-OPAQUE_TOKEN = LIVE_TOKENS.where(IS_DIGEST, col(Token.refresh_digest).is_(None))
-LOG_IN = LIVE_TOKENS.where(IS_DIGEST, col(Token.refresh_digest).is_not(None))
+OPAQUE_TOKEN = PRESENTED.where(~IS_LOG_IN)
+PRESENTED_LOG_IN = PRESENTED.where(IS_LOG_IN)
 STILL_GOOD = (
     select(User.is_active)
     .join(Token)
@@ -120,10 +136,11 @@ async def find_access(session: AsyncSession, signer: Signer, secret: str) -> Acc
     """What a token is good for; raises InvalidToken."""
     if "." in secret:
         return await find_access_by_jwt(session, signer, secret)
-    token = (await session.exec(OPAQUE_TOKEN, params={"digest": digest(secret)})).first()
-    if token is None:
+    found = await read(session, OPAQUE_TOKEN, {"digest": digest(secret)})
+    if not found:
         raise InvalidToken
-    return Access(token, token.scopes, token.expires_at)
+    (user,) = found
+    return Access(user.token_id, user, still_good(user.token_scope, user), user.token_expires_at)
 
 
 async def find_access_by_jwt(session: AsyncSession, signer: Signer, secret: str) -> Access:
@@ -131,10 +148,12 @@ async def find_access_by_jwt(session: AsyncSession, signer: Signer, secret: str)
         claims = signer.verify(secret)
     except BadJWT:
         raise InvalidToken from None
-    token = (await session.exec(LOG_IN, params={"digest": claims.login})).first()
-    if token is None or token.user_id != claims.user_id:
+    found = await read(session, PRESENTED_LOG_IN, {"digest": claims.login})
+    if not found or found[0].id != claims.user_id:
         raise InvalidToken
-    return Access(token, token.scopes & claims.scopes, min(token.expires_at, claims.expires_at))
+    (user,) = found
+    scopes = still_good(user.token_scope, user) & claims.scopes
+    return Access(user.token_id, user, scopes, min(user.token_expires_at, claims.expires_at))
 
 
 class Presented(OAuth2PasswordBearer):
@@ -167,7 +186,7 @@ get_access = Presented(
 PresentedAccess = Annotated[Access | None, Security(get_access)]
 
 
-async def get_reader(access: PresentedAccess) -> User | None:
+async def get_reader(access: PresentedAccess) -> UserRow | None:
     """Who may read their own drafts here; None for everybody else."""
     return access.user if access and Scope.posts_read in access.scopes else None
 
@@ -180,18 +199,18 @@ async def get_current_access(access: PresentedAccess, needed: SecurityScopes) ->
     return access
 
 
-async def get_current_user(access: PresentedAccess, needed: SecurityScopes) -> User:
+async def get_current_user(access: PresentedAccess, needed: SecurityScopes) -> UserRow:
     return (await get_current_access(access, needed)).user
 
 
 # Who is asking: anybody; somebody with some token; or with one that is good for this.
-Reader = Annotated[User | None, Security(get_reader)]
+Reader = Annotated[UserRow | None, Security(get_reader)]
 CurrentAccess = Annotated[Access, Security(get_current_access)]
-AccountReader = Annotated[User, Security(get_current_user, scopes=[Scope.users_read])]
+AccountReader = Annotated[UserRow, Security(get_current_user, scopes=[Scope.users_read])]
 AccountWriter = Annotated[Access, Security(get_current_access, scopes=[Scope.users_write])]
-DraftReader = Annotated[User, Security(get_current_user, scopes=[Scope.posts_read])]
+DraftReader = Annotated[UserRow, Security(get_current_user, scopes=[Scope.posts_read])]
 Writer = Annotated[Access, Security(get_current_access, scopes=[Scope.posts_write])]
-Admin = Annotated[User, Security(get_current_user, scopes=[Scope.admin])]
+Admin = Annotated[UserRow, Security(get_current_user, scopes=[Scope.admin])]
 
 
 @asynccontextmanager
@@ -202,7 +221,7 @@ async def released_by(session: AsyncSession, access: Access) -> AsyncIterator[No
     """
     async with released(session):
         yield
-    found = await read(session, STILL_GOOD, {"id": access.token.id})
+    found = await read(session, STILL_GOOD, {"id": access.token_id})
     if not found:
         raise InvalidToken
     if not found[0].is_active:
@@ -215,10 +234,10 @@ async def delete_expired_tokens(session: AsyncSession, user: User) -> None:
     )
 
 
-async def delete_other_tokens(session: AsyncSession, token: Token) -> None:
-    """Revoke all tokens of a user but this one."""
+async def delete_other_tokens(session: AsyncSession, access: Access) -> None:
+    """Revoke all tokens of a user but the one presented."""
     await session.exec(
-        delete(Token).where(col(Token.user_id) == token.user_id, col(Token.id) != token.id)
+        delete(Token).where(col(Token.user_id) == access.user.id, col(Token.id) != access.token_id)
     )
 
 
@@ -234,17 +253,18 @@ def make_token(
     )
 
 
-async def lock_access(session: AsyncSession, token: Token, verified: str | None = None) -> User:
-    """The token's user, locked until the request ends.
+async def lock_access(session: AsyncSession, access: Access, verified: str | None = None) -> User:
+    """The user who asks, locked until the request ends.
 
-    Raises InvalidToken where the token was revoked since it was read, and Conflict where
+    Raises InvalidToken where their token was revoked since it was read, and Conflict where
     `verified`, the hash that a password was verified by, is not the user's any more. Whoever
     revokes all of a user's tokens holds this lock too: nothing that those made comes after.
     """
-    locked = select(User).where(col(User.id) == token.user_id).with_for_update()
+    locked = select(User).where(col(User.id) == access.user.id).with_for_update()
     await session.exec(locked.execution_options(populate_existing=True))
     # In a statement of its own, which sees what was committed while this one waited.
-    user = (await session.exec(select(User).join(Token).where(col(Token.id) == token.id))).first()
+    query = select(User).join(Token).where(col(Token.id) == access.token_id)
+    user = (await session.exec(query)).first()
     if user is None:
         raise InvalidToken
     if verified not in (None, user.password_hash):
@@ -253,13 +273,14 @@ async def lock_access(session: AsyncSession, token: Token, verified: str | None 
 
 
 async def verify_password(
-    session: AsyncSession, guard: Guard, user: User, password: SecretStr
+    session: AsyncSession, guard: Guard, user: UserRow, password: SecretStr
 ) -> str:
     """The hash by which this is the user's password.
 
     Raises TooManyRequests and IncorrectPassword.
     """
-    password_hash, account = user.password_hash, user.email_key
+    password_hash: str | None = user.password_hash
+    account: str | None = user.email_key
     if password_hash is None or account is None:
         # Imported, and not given any yet.
         raise IncorrectPassword
@@ -273,8 +294,8 @@ async def verify_password(
 
 
 async def confirm_password(
-    session: AsyncSession, guard: Guard, token: Token, password: SecretStr
+    session: AsyncSession, guard: Guard, access: Access, password: SecretStr
 ) -> User:
-    """The token's user, locked until the request ends, if this is the password."""
-    verified = await verify_password(session, guard, token.user, password)
-    return await lock_access(session, token, verified)
+    """The user who asks, locked until the request ends, if this is their password."""
+    verified = await verify_password(session, guard, access.user, password)
+    return await lock_access(session, access, verified)

@@ -2,17 +2,18 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
 from pydantic import SecretStr
+from sqlalchemy import Row as RowOfColumns
 from sqlalchemy import false
 from sqlmodel import Field, SQLModel, and_, col, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
 from blog_api.characters import CONTROL
-from blog_api.database import SessionDep, insert, released
+from blog_api.database import SessionDep, released
 from blog_api.errors import (
     BODY_PROBLEMS,
     BadRequest,
@@ -36,6 +37,7 @@ from blog_api.fields import (
 )
 from blog_api.paging import SliceQuery
 from blog_api.rate_limits import Guard, GuardDep
+from blog_api.rows import insert
 from blog_api.security import PasswordRefused, Passwords
 from blog_api.tables import Row, RowRead
 
@@ -70,6 +72,10 @@ class User(UserBase, Row, table=True):
     import_key: str | None = Field(default=None, max_length=255, unique=True)
     is_active: bool = True
     is_admin: bool = False
+
+
+# A user who is read and not changed: a row of what is known of them.
+UserRow = RowOfColumns[*tuple[Any, ...]]
 
 
 class UserRead(UserBase, RowRead):

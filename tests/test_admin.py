@@ -303,7 +303,7 @@ async def make_admins(url: URL, clients: dict[str, AsyncClient]) -> dict[AsyncCl
     database = Database(make_settings(database_url=url))
     async with database.session(writes=True) as session:
         await session.exec(update(User).values(is_admin=col(User.email).in_(addresses)))
-    await database.engine.dispose()
+    await database.close()
     for name, client in clients.items():
         await log_in(client, f"{name}@example.com")
     return {client: await id_of(client) for client in clients.values()}
