@@ -9,11 +9,16 @@ from urllib.parse import parse_qsl
 
 import anyio
 from starlette import status as codes
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from blog_api.changes import Generation
-from blog_api.conditional import BODY_HEADERS, MAY_BE_KEPT, VERSION_IN_ETAG, is_known
+from blog_api.conditional import (
+    MAY_BE_KEPT,
+    VERSION_IN_ETAG,
+    RawHeaders,
+    is_known,
+    without_body,
+)
 from blog_api.errors import ServiceUnavailable
 
 # Nothing that is shown is older, so that scheduled posts come out and a lost notice heals.
@@ -25,7 +30,6 @@ LARGEST_PART = 8
 # What is asked for at greater length is not kept: it would take more memory than its answer.
 MAX_LENGTH = 1_000
 
-RawHeaders = list[tuple[bytes, bytes]]
 Key = tuple[str, str, tuple[tuple[str, str], ...], bytes, bytes]
 
 KEPT_METHODS = {"GET", "HEAD"}
@@ -36,11 +40,11 @@ NOT_PUBLIC = {b"authorization", b"content-length", b"transfer-encoding"}
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer with status 200, and what is left of it for those who know it already."""
+    """A whole answer with status 200."""
 
     headers: RawHeaders
     body: bytes
-    not_modified: RawHeaders
+    etag: bytes
     made_at: float
     # Since when it holds: those of all rows, or of the one row that it shows.
     generation: int
@@ -209,28 +213,25 @@ class AnswerCache:
 
 
 def may_be_kept(start: Message) -> bool:
-    """Whether a route says so."""
-    return start["status"] == codes.HTTP_200_OK and (
-        Headers(raw=start["headers"]).get("Cache-Control") == MAY_BE_KEPT
-    )
+    """Whether a route says so, of an answer by whose ETag a client knows it again."""
+    headers = dict(start["headers"])
+    is_public = headers.get(b"cache-control") == MAY_BE_KEPT and b"etag" in headers
+    return is_public and start["status"] == codes.HTTP_200_OK
 
 
 def make_answer(headers: RawHeaders, body: bytes, made_at: float, generation: Generation) -> Answer:
-    of_body = {name.lower().encode() for name in BODY_HEADERS}
-    not_modified = [line for line in headers if line[0] not in of_body]
-    is_of_row = VERSION_IN_ETAG.fullmatch(Headers(raw=headers).get("ETag", "")) is not None
+    etag = dict(headers)[b"etag"]
+    is_of_row = VERSION_IN_ETAG.fullmatch(etag.decode()) is not None
     since = generation.of_rows if is_of_row else generation.of_lists
-    return Answer(list(headers), body, not_modified, made_at, since, is_of_row)
+    return Answer([*headers], body, etag, made_at, since, is_of_row)
 
 
 async def serve(answer: Answer, scope: Scope, send: Send) -> None:
     """Send a copy of an answer, or 304 to a client that knows it."""
-    for name, _ in scope["headers"]:
-        if name == b"if-none-match" and is_known(Headers(scope=scope), Headers(raw=answer.headers)):
-            start = {"status": codes.HTTP_304_NOT_MODIFIED, "headers": list(answer.not_modified)}
-            await send({"type": "http.response.start", **start})
-            await send({"type": "http.response.body", "body": b""})
-            return
-    await send({"type": "http.response.start", "status": 200, "headers": list(answer.headers)})
-    body = answer.body if scope["method"] == "GET" else b""
+    status, headers, body = codes.HTTP_200_OK, answer.headers, answer.body
+    if is_known(scope, answer.etag):
+        status, headers, body = codes.HTTP_304_NOT_MODIFIED, without_body(headers), b""
+    elif scope["method"] == "HEAD":
+        body = b""
+    await send({"type": "http.response.start", "status": status, "headers": [*headers]})
     await send({"type": "http.response.body", "body": body})

@@ -9,7 +9,6 @@ from fastapi import Depends, Header, Request
 from sqlmodel import Field
 from sqlmodel.ext.asyncio.session import AsyncSession
 from starlette import status as codes
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from blog_api.errors import Problem
@@ -17,10 +16,13 @@ from blog_api.tables import Row
 
 DIGEST_BYTES = 12
 # Whoever keeps an answer asks again, and learns by the ETag that it is still so.
-ASK_AGAIN = "no-cache"
-MAY_BE_KEPT = "public, no-cache"
+ASK_AGAIN = b"no-cache"
+MAY_BE_KEPT = b"public, no-cache"
 # What an answer without a body does not have.
-BODY_HEADERS = ("Content-Length", "Content-Type")
+BODY_HEADERS = {b"content-length", b"content-type"}
+
+# The header fields of a message, their names in lower case.
+RawHeaders = list[tuple[bytes, bytes]]
 # A strong ETag of ours: of a row with a version, that comes first.
 VERSION_IN_ETAG = re.compile(r'"(\d{1,10})-[0-9a-f]+"', re.ASCII)
 
@@ -124,36 +126,45 @@ class ConditionalRequests:
 
 def condition(scope: Scope, start: Message, body: Message) -> Message:
     """Put an ETag into the start of an answer; returns what is left of its body."""
-    headers = MutableHeaders(scope=start)
-    version: int | None = scope["state"].get("version")
-    is_read = scope["method"] == "GET" and start["status"] == codes.HTTP_200_OK
-    is_written = version is not None and start["status"] in (
-        codes.HTTP_200_OK,
-        codes.HTTP_201_CREATED,
-    )
+    status, state = start["status"], scope["state"]
+    version: int | None = state.get("version")
+    is_read = scope["method"] == "GET" and status == codes.HTTP_200_OK
+    is_written = version is not None and status in (codes.HTTP_200_OK, codes.HTTP_201_CREATED)
+    if not (is_read or is_written):
+        return body
+    given = dict(start["headers"])
     # Files have one of their own; what must not be kept need not be known again.
-    is_own = "ETag" in headers or headers.get("Cache-Control") == "no-store"
-    if is_own or not (is_read or is_written):
+    if b"etag" in given or given.get(b"cache-control") == b"no-store":
         return body
     digest = blake2b(body.get("body", b""), digest_size=DIGEST_BYTES).hexdigest()
-    headers["ETag"] = f'"{digest}"' if version is None else f'"{version}-{digest}"'
-    is_public = is_read and scope["state"].get("is_public", False)
-    headers.setdefault("Cache-Control", MAY_BE_KEPT if is_public else ASK_AGAIN)
+    etag = (f'"{digest}"' if version is None else f'"{version}-{digest}"').encode()
+    headers: RawHeaders = [*start["headers"], (b"etag", etag)]
+    is_public = is_read and state.get("is_public", False)
+    if b"cache-control" not in given:
+        headers.append((b"cache-control", MAY_BE_KEPT if is_public else ASK_AGAIN))
     # What is kept outside of here is kept whole, and judged there.
-    is_kept = is_public and scope["state"].get("is_kept", False)
-    if not is_read or is_kept or not is_known(Headers(scope=scope), headers):
+    is_kept = is_public and state.get("is_kept", False)
+    if not is_read or is_kept or not is_known(scope, etag):
+        start["headers"] = headers
         return body
     start["status"] = codes.HTTP_304_NOT_MODIFIED
-    for name in BODY_HEADERS:
-        del headers[name]
+    start["headers"] = without_body(headers)
     return {**body, "body": b""}
 
 
-def is_known(request: Headers, answer: Headers) -> bool:
-    """Whether the client has this very answer (RFC 9110, 13.1.2).
+def without_body(headers: RawHeaders) -> RawHeaders:
+    """What an answer says of itself to a client that has it."""
+    return [line for line in headers if line[0] not in BODY_HEADERS]
+
+
+def is_known(scope: Scope, etag: bytes) -> bool:
+    """Whether the client has the answer with this ETag (RFC 9110, 13.1.2).
 
     `If-Modified-Since` is not asked: a feed changes too when an older post goes.
     """
-    tags = ",".join(request.getlist("If-None-Match")).split(",")
-    known = {tag.strip().removeprefix("W/") for tag in tags}
-    return bool(known & {"*", answer["ETag"]})
+    for name, value in scope["headers"]:
+        if name == b"if-none-match":
+            known = {tag.strip().removeprefix(b"W/") for tag in value.split(b",")}
+            if known & {b"*", etag}:
+                return True
+    return False

@@ -20,7 +20,7 @@ from blog_api.errors import ServiceUnavailable, ValidationFailed, raises
 from blog_api.fields import LARGEST_INT, Input, TagName, Time, fold
 from blog_api.follows import FOLLOWED_IDS
 from blog_api.paging import Page, PageQuery, Pages, PagesDep, Paging
-from blog_api.posts import IS_PUBLISHED, OwnPostRead, Post, PostRead, PostRow, found_as
+from blog_api.posts import IS_PUBLISHED, OwnPostRead, Post, PostRead, found_as
 from blog_api.search import QUERY_LENGTH, found_posts, make_marker
 from blog_api.snippets import Marker
 from blog_api.tables import NOW
@@ -230,8 +230,8 @@ async def show_posts(pages: Pages, listing: PostQuery, **whose: int) -> Page[Any
         return await anyio.to_thread.run_sync(page.of, partial(with_snippet, marker))
 
 
-def with_snippet(marker: Marker, post: PostRow) -> ListedPost:
-    return ListedPost.model_validate(post, update={"snippet": marker.snippet(post.content)})
+def with_snippet(marker: Marker, post: dict[str, Any]) -> dict[str, Any]:
+    return {**post, "snippet": marker.snippet(post["content"])}
 
 
 @router.get(

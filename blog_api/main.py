@@ -114,10 +114,10 @@ PATHS = {
 MODULES = (
     listings,
     reading,
+    me,
     edits,
     comments,
     threads,
-    me,
     users,
     logins,
     oauth2,
@@ -222,11 +222,14 @@ def outermost_layers(settings: Settings, log: RequestLog, changes: Changes) -> l
 
 def layers(settings: Settings) -> list[Middleware]:
     """What a request passes on its way from there to its route, outermost first."""
+    trusted_hosts = Middleware(
+        TrustedHosts, allowed_hosts=settings.trusted_hosts, www_redirect=False
+    )
     return [
         Middleware(SecurityHeaders),
         Middleware(ProblemDocuments),
         Middleware(Paths, root=settings.public_path),
-        Middleware(TrustedHosts, allowed_hosts=settings.trusted_hosts, www_redirect=False),
+        *([trusted_hosts] if "*" not in settings.trusted_hosts else []),
         Middleware(
             BodyLimits,
             max_body_size=MAX_BODY_BYTES,

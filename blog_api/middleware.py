@@ -1,4 +1,8 @@
-"""The layers around the routes: pure ASGI classes, outermost first in `main.py`."""
+"""The layers around the routes: pure ASGI classes, outermost first in `main.py`.
+
+What only hands a request or a message on returns what the next one does, and is no coroutine of
+its own: each would take as long as what it does.
+"""
 
 import logging
 import time
@@ -36,6 +40,8 @@ MAX_PATH_LENGTH = 1_000
 # How much is read of a body that is refused for its size, so that its client, who may be still
 # sending, gets to read the answer.
 MAX_DRAINED_BYTES = 32 * 1024 * 1024
+
+OF_BODIES = {b"content-length", b"transfer-encoding"}
 
 PREFIX = "/api/v1"
 HEALTH_PATHS = ("/health/live", "/health/ready")
@@ -112,15 +118,15 @@ class SecurityHeaders:
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_with_headers(message: Message) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        def send_with_headers(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
                 headers = message["headers"]
                 has_policy = any(name == POLICY for name, _ in headers)
                 headers += SECURITY_HEADERS if has_policy else STRICT_SECURITY_HEADERS
-            await send(message)
+            return send(message)
 
-        await self.app(scope, receive, send_with_headers)
+        return self.app(scope, receive, send_with_headers)
 
 
 async def answer_unavailable(scope: Scope, receive: Receive, send: Send) -> None:
@@ -183,19 +189,26 @@ class ProblemDocuments:
         async def answer(problem: Problem) -> None:
             await problem_response(problem, scope)(scope, receive, send)
 
-        async def send_problem_for_text(message: Message) -> None:
-            nonlocal is_started, is_replaced
+        async def refuse(start: Message) -> None:
+            nonlocal is_replaced
+            if start["status"] == ContentTooLarge.status and "Expect" not in Headers(scope=scope):
+                await drain()
+            is_replaced = is_plain_text(start)
+            if is_replaced:
+                await answer(REFUSALS[start["status"]]())
+            else:
+                await send(start)
+
+        async def drop() -> None:
+            """The text of an answer that was replaced."""
+
+        def send_problem_for_text(message: Message) -> Awaitable[None]:
+            nonlocal is_started
             if message["type"] == "http.response.start":
                 is_started = True
-                is_too_large = message["status"] == ContentTooLarge.status
-                if is_too_large and "Expect" not in Headers(scope=scope):
-                    await drain()
-                refusal = REFUSALS.get(message["status"])
-                if refusal is not None and is_plain_text(message):
-                    is_replaced = True
-                    await answer(refusal())
-            if not is_replaced:
-                await send(message)
+                if message["status"] in REFUSALS:
+                    return refuse(message)
+            return drop() if is_replaced else send(message)
 
         if len(scope["path"]) > MAX_PATH_LENGTH:
             await answer(UriTooLong())
@@ -223,14 +236,13 @@ class BodyLimits:
         self.with_token = RequestBodyLimitMiddleware(app, max_body_size)
         self.without = RequestBodyLimitMiddleware(app, max_body_size_without_token)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = Headers(scope=scope) if scope["type"] == "http" else {}
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         # Without one of these there is no body (RFC 9112, 6.3).
-        if "Content-Length" not in headers and "Transfer-Encoding" not in headers:
-            await self.app(scope, receive, send)
-            return
-        has_token = headers.get("Authorization", "").lower().startswith("bearer ")
-        await (self.with_token if has_token else self.without)(scope, receive, send)
+        if scope["type"] != "http" or all(name not in OF_BODIES for name, _ in scope["headers"]):
+            return self.app(scope, receive, send)
+        authorization = Headers(scope=scope).get("Authorization", "")
+        has_token = authorization.lower().startswith("bearer ")
+        return (self.with_token if has_token else self.without)(scope, receive, send)
 
 
 class HeadAsGet:
@@ -239,17 +251,16 @@ class HeadAsGet:
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] != "http" or scope["method"] != "HEAD":
-            await self.app(scope, receive, send)
-            return
+            return self.app(scope, receive, send)
 
-        async def send_without_body(message: Message) -> None:
+        def send_without_body(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.body":
                 message = {**message, "body": b""}
-            await send(message)
+            return send(message)
 
-        await self.app({**scope, "method": "GET"}, receive, send_without_body)
+        return self.app({**scope, "method": "GET"}, receive, send_without_body)
 
 
 class Paths:
@@ -264,15 +275,16 @@ class Paths:
         self.app = app
         self.root = root
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "http":
             root: str = scope.get("root_path", "") or self.root
-            path = get_route_path({**scope, "root_path": root}) or "/"
+            path = get_route_path({"path": scope["path"], "root_path": root}) or "/"
             if path == PREFIX or path.startswith(f"{PREFIX}/"):
                 root, path = root + PREFIX, path.removeprefix(PREFIX) or "/"
             has_slash = path.endswith("/") and not path.endswith("//") and path != "/"
             if has_slash:
                 path = path[:-1]
-            state = {**scope.get("state", {}), "slash_at_end": has_slash}
-            scope = {**scope, "root_path": root, "path": root + path, "state": state}
-        await self.app(scope, receive, send)
+            scope["state"]["slash_at_end"] = has_slash
+            # A copy: the log tells the path that was asked for.
+            scope = {**scope, "root_path": root, "path": root + path}
+        return self.app(scope, receive, send)

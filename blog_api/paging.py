@@ -9,6 +9,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import PydanticCustomError
+from sqlalchemy import Row
 from sqlmodel import Field
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -78,6 +79,11 @@ class Page(BaseModel, Generic[T]):
         )
 
 
+def as_dict(row: Row[*tuple[Any, ...]]) -> dict[str, Any]:
+    """A row by the names of its columns, of which Pydantic takes half as long to read."""
+    return dict(zip(row._fields, row, strict=True))
+
+
 class Pages:
     """Makes pages of lists, and tells in `Link` (RFC 8288) where the others are."""
 
@@ -115,7 +121,7 @@ class Pages:
             next_cursor = sort.cursor(shown[-1])
         page = Page[Any].model_construct(
             total_count=await self.count(rows, shown, paging, values),
-            results=[row[0] for row in shown] if rows.is_of_objects else shown,
+            results=[row[0] if rows.is_of_objects else as_dict(row) for row in shown],
             next_cursor=next_cursor,
         )
         if paging.cursor is None:

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Executable, inspect
+from sqlalchemy import Executable, UpdateBase, inspect
 from sqlalchemy import Row as RowOfColumns
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
@@ -31,6 +31,12 @@ async def read(
     """
     connection: AsyncConnection = session.info["connection"]
     return (await connection.execute(statement, values)).all()
+
+
+async def write(session: AsyncSession, statement: UpdateBase, values: Mapping[str, Any]) -> int:
+    """Execute a statement with these values bound; returns how many rows it wrote."""
+    connection: AsyncConnection = session.info["connection"]
+    return (await connection.execute(statement, values)).rowcount
 
 
 @asynccontextmanager

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Index, String, bindparam, delete, insert, literal
+from sqlalchemy import Index, Integer, String, bindparam, delete, insert
 from sqlmodel import Field, UTCDateTime, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.fields import TAG_LENGTH, fold
-from blog_api.rows import insert_if_missing
+from blog_api.rows import insert_if_missing, write
 from blog_api.tables import Base, Row
 
 
@@ -49,6 +49,22 @@ for name, time in (("published_at", PostTag.published_at), ("updated_at", PostTa
 TAG_ID = select(Tag.id).where(col(Tag.key) == bindparam("tag", type_=String)).scalar_subquery()
 
 
+# Whatever of these tags there is, and the post has not, becomes the post's.
+POST_ID = bindparam("post", type_=Integer)
+ADD_TAGS = insert(PostTag).from_select(
+    ["tag_id", "post_id", "published_at", "updated_at"],
+    select(
+        Tag.id,
+        POST_ID,
+        bindparam("published_at", type_=UTCDateTime()),
+        bindparam("updated_at", type_=UTCDateTime()),
+    ).where(
+        col(Tag.key).in_(bindparam("keys", expanding=True)),
+        col(Tag.id).not_in(select(PostTag.tag_id).where(col(PostTag.post_id) == POST_ID)),
+    ),
+)
+
+
 async def add_tags(
     session: AsyncSession,
     post_id: int,
@@ -57,20 +73,23 @@ async def add_tags(
     published_at: datetime | None,
     updated_at: datetime,
 ) -> None:
-    """Let a post be found by these tags; it has the times."""
+    """Let a post, which has none, be found by these tags; it has the times."""
     if not names:
         return
     # In one order, so that no two requests wait for each other's tags.
     tags = [
         {"name": name, "key": key} for key, name in sorted((fold(name), name) for name in names)
     ]
-    await insert_if_missing(session, Tag, *tags)
-    times = literal(published_at, UTCDateTime()), literal(updated_at, UTCDateTime())
-    rows = select(Tag.id, literal(post_id), *times).where(
-        col(Tag.key).in_([tag["key"] for tag in tags])
-    )
-    columns = ["tag_id", "post_id", "published_at", "updated_at"]
-    await session.exec(insert(PostTag).from_select(columns, rows))
+    values = {
+        "post": post_id,
+        "keys": [tag["key"] for tag in tags],
+        "published_at": published_at,
+        "updated_at": updated_at,
+    }
+    # Mostly they are there already, and to try to insert them takes longer.
+    if await write(session, ADD_TAGS, values) < len(tags):
+        await insert_if_missing(session, Tag, *tags)
+        await write(session, ADD_TAGS, values)
 
 
 async def remove_tags(session: AsyncSession, post_id: int) -> None:
