@@ -13,7 +13,6 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from typer.core import TyperGroup
 
 from blog_api.admin import create_admin, give_password, make_admin
-from blog_api.archives import open_archive
 from blog_api.console import (
     check,
     choose_password,
@@ -26,14 +25,12 @@ from blog_api.console import (
 )
 from blog_api.database import Database
 from blog_api.edits import render_anew
-from blog_api.exporting import CannotWrite, Write, count_posts, new_archive, record_of
 from blog_api.fields import LARGEST_INT, Email
-from blog_api.importing import Importer, Outcome
 from blog_api.logs import LOGGING
 from blog_api.migrating import head_revision, migrate, prepare_file
 from blog_api.posts import Post
 from blog_api.rendering import Renderer
-from blog_api.rows import one_by_one
+from blog_api.rows import count_rows, one_by_one
 from blog_api.settings import load_settings, refuse
 from blog_api.urls import sqlite_file
 from blog_api.users import User, UserBase, UserCreate, find_user, users_of_address
@@ -182,6 +179,10 @@ def import_posts(
     Authors become users, who cannot log in until they are given a password. What is bad is told
     with its line, and the rest goes on; the exit status is 1 then.
     """
+    # Only here, and below: who serves does without what archives need.
+    from blog_api.archives import open_archive
+    from blog_api.importing import Importer, Outcome
+
     settings = load_settings()
     try:
         archive = open_archive(file)
@@ -217,12 +218,14 @@ def export_posts(
     yes: Yes = False,
 ) -> None:
     """Export the posts of all authors in all states."""
+    from blog_api.exporting import CannotWrite, Write, new_archive, record_of
+
     settings = load_settings()
     if file.is_file():
         confirm(f"{file} is there already. Overwrite it?", yes=yes)
 
     async def work(database: Database, write: Write) -> int:
-        total = await count_posts(database)
+        total = await count_rows(database, Post)
         with progress(file.name, total) as step:
             async for post in one_by_one(database, select(Post), Post):
                 write(record_of(post), post.content_html)
@@ -255,7 +258,7 @@ def render_posts(
 
     async def work(database: Database) -> Counter[bool]:
         counts: Counter[bool] = Counter()
-        total = len(post_ids) if post_ids else await count_posts(database)
+        total = len(post_ids) if post_ids else await count_rows(database, Post)
         with progress("render", total) as step:
             async for is_new in render_anew(database, Renderer(), query):
                 counts[is_new] += 1

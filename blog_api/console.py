@@ -8,8 +8,6 @@ from typing import Any, NoReturn, TypeVar
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import SQLModel
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -139,13 +137,16 @@ def end(message: str) -> NoReturn:
 def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
     """A function to call at each step: a bar on a terminal, and plain lines in a pipe."""
     if sys.stderr is not None and sys.stderr.isatty():
+        # Only here: who serves does without.
+        from rich import console, progress
+
         columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TimeRemainingColumn(),
         )
-        with Progress(*columns, console=Console(stderr=True)) as bar:
+        with progress.Progress(*columns, console=console.Console(stderr=True)) as bar:
             task = bar.add_task(what, total=total)
             yield lambda: bar.advance(task)
         return

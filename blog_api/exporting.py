@@ -7,10 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-from sqlmodel import func, select
-
 from blog_api.archives import write_jsonl
-from blog_api.database import Database
 from blog_api.front_matter import write_markdown
 from blog_api.posts import Post
 from blog_api.records import PostRecord
@@ -36,11 +33,6 @@ def record_of(post: Post) -> PostRecord:
         tags=post.tags,
         content=post.content,
     )
-
-
-async def count_posts(database: Database) -> int:
-    async with database.session(writes=False) as session:
-        return (await session.exec(select(func.count()).select_from(Post))).one()
 
 
 class CannotWrite(Exception):

@@ -1,8 +1,4 @@
-"""The layers around the routes: pure ASGI classes, outermost first in `main.py`.
-
-What only hands a request or a message on returns what the next one does, and is no coroutine of
-its own: each would take as long as what it does.
-"""
+"""The layers around the routes: pure ASGI classes, outermost first in `main.py`."""
 
 import logging
 import time
@@ -110,6 +106,10 @@ class AccessLog:
             client = scope["client"][0] if scope.get("client") else "-"
             seconds = time.perf_counter() - start
             self.log.add(client, scope["method"], scope["path"], status, seconds, request_id)
+
+
+# What only hands a request or a message on returns what the next one does, and is no coroutine of
+# its own: that would take as long as what it does.
 
 
 class SecurityHeaders:

@@ -10,7 +10,7 @@ from sqlalchemy import Row as RowOfColumns
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlmodel import col
+from sqlmodel import col, func, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
@@ -90,6 +90,12 @@ async def insert_new(
     statement = insert_into(table, connection.dialect.name).returning(col(table.id))
     found: int | None = await connection.scalar(statement, values)
     return found
+
+
+async def count_rows(database: Database, table: type[Row]) -> int:
+    """How many rows a table has."""
+    async with database.session(writes=False) as session:
+        return (await session.exec(select(func.count()).select_from(table))).one()
 
 
 async def in_batches(
