@@ -5,9 +5,8 @@ from contextlib import asynccontextmanager
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Executable, UpdateBase, inspect
+from sqlalchemy import Executable, Insert, UpdateBase, inspect
 from sqlalchemy import Row as RowOfColumns
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col, func, select
@@ -67,10 +66,16 @@ async def insert(session: AsyncSession, row: Row, *, or_raise: type[Exception]) 
 
 
 @cache
-def insert_into(table: type[Base], dialect: str) -> postgresql.Insert | sqlite.Insert:
+def insert_into(table: type[Base], dialect: str) -> Insert:
     """An insert that leaves out what is there already, and the transaction as it was."""
-    insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
-    return insert(inspect(table).local_table).on_conflict_do_nothing()
+    # Whichever is needed: each takes memory.
+    if dialect == "sqlite":
+        from sqlalchemy.dialects import sqlite
+
+        return sqlite.insert(inspect(table).local_table).on_conflict_do_nothing()
+    from sqlalchemy.dialects import postgresql
+
+    return postgresql.insert(inspect(table).local_table).on_conflict_do_nothing()
 
 
 async def insert_if_missing(

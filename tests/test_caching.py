@@ -278,7 +278,7 @@ async def test_what_was_not_asked_for_the_longest_goes_first(empty_url: URL):
         await until_kept(app)
         await publish(ann)
         paths = [f"/posts?size={size}" for size in range(1, 100)]
-        # Each takes more than six kilobytes.
+        # Each takes more than three kilobytes.
         for path in paths[:10]:
             await client.get(path)
         assert await asked(app, client, paths[0]) == 0
