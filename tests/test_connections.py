@@ -1,0 +1,62 @@
+"""Connections to the database: no more than places, and none that is lost for good."""
+
+import asyncio
+
+from sqlalchemy import URL, text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from blog_api.migrating import migrate
+from tests.conftest import FLOOR, ask, client_of, make_settings, publish, running, sign_up
+
+HELLO = {"title": "Hello", "content": "World"}
+
+PLACES = 2
+# What the service has beside its places: on one connection it listens.
+LISTENING = 1
+
+
+async def at_others(url: URL, what: str) -> list[int]:
+    """What Postgres says of each connection to a database but the one that asks."""
+    engine = create_async_engine(url, isolation_level="AUTOCOMMIT")
+    query = (
+        f"SELECT {what} FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid() "
+        "AND backend_type = 'client backend'"
+    )
+    async with engine.connect() as connection:
+        found = list((await connection.execute(text(query))).scalars())
+    await engine.dispose()
+    return found
+
+
+async def test_readers_and_writers_at_once_share_the_connections(empty_url: URL):
+    settings = make_settings(database_url=empty_url, pool_size=PLACES, cache_bytes=0, **FLOOR)
+    await migrate(settings)
+    async with running(settings) as app, client_of(app) as ann:
+        await sign_up(ann, "Ann")
+        for _ in range(3):
+            reads = [ask(ann, "GET", path) for path in ("/posts", "/users/me", "/users") * 2]
+            refusals = [ask(ann, "GET", "/posts/999") for _ in range(2)]
+            writes = [ask(ann, "POST", "/posts", json=HELLO) for _ in range(3)]
+            answers = await asyncio.gather(*reads, *refusals, *writes)
+
+            found = [answer.status_code for answer in answers]
+            assert found == [200] * 6 + [404] * 2 + [201] * 3
+        if not settings.is_sqlite:
+            assert len(await at_others(empty_url, "pid")) <= PLACES + LISTENING
+
+        assert (await ann.get("/posts")).json()["total_count"] == 9
+
+
+async def test_a_connection_that_the_database_closes_is_replaced(empty_url: URL):
+    settings = make_settings(database_url=empty_url, pool_size=PLACES, **FLOOR)
+    await migrate(settings)
+    async with running(settings) as app, client_of(app) as ann:
+        await sign_up(ann, "Ann")
+        await asyncio.gather(*(ask(ann, "GET", "/users/me") for _ in range(PLACES)))
+        if not settings.is_sqlite:
+            assert len(await at_others(empty_url, "pg_terminate_backend(pid)")) >= PLACES
+
+        for _ in range(PLACES + 1):
+            assert (await ask(ann, "GET", "/users/me")).status_code == 200
+        assert (await publish(ann))["title"] == "Hello"
