@@ -79,7 +79,9 @@ def present(request: Request, response: Response, post: PostRow) -> PostRow | Re
     show_version(request, post.version)
     headers = {"Vary": "Accept"}
     accept = ",".join(request.headers.getlist("Accept"))
-    if quality(accept, MARKDOWN) > quality(accept, "application/json"):
+    # Who wants just anything gets JSON, as most do.
+    is_choice = accept not in ("", "*/*")
+    if is_choice and quality(accept, MARKDOWN) > quality(accept, "application/json"):
         return Response(post.content, media_type=MARKDOWN, headers=headers)
     response.headers.update(headers)
     return post
