@@ -137,7 +137,7 @@ class PostgresChanges:
             listening.cancel()
             await asyncio.wait([listening])
 
-    def _notice(self, operation: str, table: str = "") -> None:
+    def _notice(self, operation: str, table: str) -> None:
         self._notices += 1
         self._notices_of_rows += changes_rows(operation, table)
 
@@ -173,7 +173,8 @@ class PostgresChanges:
             if payload == probe:
                 is_heard.set()
             elif pid not in self._database.backend_pids:
-                self._notice(*payload.split(" "))
+                operation, _, table = payload.partition(" ")
+                self._notice(operation, table)
 
         try:
             async with engine.connect() as connection:
@@ -185,7 +186,7 @@ class PostgresChanges:
                 with anyio.fail_after(NOTICE_SECONDS):
                     await is_heard.wait()
                 # What came while nobody listened.
-                self._notice("UPDATE")
+                self._notice("UPDATE", "any")
                 self._is_listening = True
                 await is_lost.wait()
                 log.warning("No answer is kept: the connection that listens was lost")

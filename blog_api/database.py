@@ -110,10 +110,12 @@ class Database:
                 session.info["is_broken"] = not is_refusal(error)
                 raise
             finally:
-                if writes or session.in_transaction():
-                    # Not by `close()`, which a request that is cancelled would leave half done.
-                    await session.__aexit__(None, None, None)
-                await self.leave(session)
+                try:
+                    if writes or session.in_transaction():
+                        # `close()` alone would be left half done by who is cancelled.
+                        await session.__aexit__(None, None, None)
+                finally:
+                    await self.leave(session)
 
     async def commit(self, session: AsyncSession) -> None:
         """Commit. Even if that fails, it may have been done."""
