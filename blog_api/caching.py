@@ -177,7 +177,9 @@ class AnswerCache:
                 body = message.get("body", b"")
                 answer = make_answer(start["headers"], body, made_at, flight.generation)
                 flight.answer = answer
-                self.keep(key, answer)
+                if self._flights.get(key) is flight:
+                    # Nobody who came later was faster.
+                    self.keep(key, answer)
                 self.land(key, flight)
                 await serve(answer, scope, send)
                 return

@@ -439,6 +439,20 @@ async def test_an_answer_of_before_a_change_is_for_nobody_who_comes_after():
         assert await asyncio.gather(*await begin(client, 1)) == [2]
 
 
+async def test_an_answer_that_was_overtaken_does_not_replace_the_newer_one():
+    backend, changes = Backend(), Counter()
+    async with cache_of(backend, changes) as client:
+        before = await begin(client, 1)
+        is_told, backend.is_told = backend.is_told, asyncio.Event()
+        backend.is_told.set()
+        changes.value = 1
+        assert await asyncio.gather(*await begin(client, 1)) == [2]
+        is_told.set()
+
+        assert await asyncio.gather(*before) == [1]
+        assert await asyncio.gather(*await begin(client, 1)) == [2]
+
+
 async def test_nothing_is_kept_while_changes_might_be_missed():
     backend, changes = Backend(), Counter()
     backend.is_told.set()
