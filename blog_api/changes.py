@@ -188,6 +188,7 @@ class PostgresChanges:
                 # What came while nobody listened.
                 self._notice("UPDATE", "any")
                 self._is_listening = True
+                log.info("Answers are kept: the connection listens")
                 await is_lost.wait()
                 log.warning("No answer is kept: the connection that listens was lost")
         finally:

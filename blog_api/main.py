@@ -2,7 +2,7 @@
 
 import gc
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from importlib.metadata import version
 from typing import Any
 
@@ -177,7 +177,8 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
     key = await prepare(settings, database)
     app.state.signer = Signer(key)
     trace_sql(database.engine)
-    async with app.state.changes.watch(), app.state.request_log.writing():
+    watching = app.state.changes.watch() if settings.cache_bytes else nullcontext()
+    async with watching, app.state.request_log.writing():
         # What is there now stays there: no collection has to look at it again.
         gc.collect()
         gc.freeze()
