@@ -17,6 +17,7 @@ from blog_api.records import Entry, PostRecord
 from blog_api.rendering import Renderer
 from blog_api.rows import insert_if_missing
 from blog_api.slugs import Slug, slug_of
+from blog_api.tags import make_tags
 from blog_api.users import User, find_user
 
 # How many posts are written in one transaction.
@@ -109,7 +110,10 @@ class Importer:
         html = await self.renderer.render_all([candidate.record.content for candidate in new])
         async with self.database.session(writes=True) as session:
             authors = await self.find_authors(session, new)
-            for candidate, content_html in zip(new, html, strict=True):
+            # All of them in one order, so that no two imports wait for each other's.
+            await make_tags(session, (tag for one in new for tag in one.record.tags))
+            in_order = sorted(zip(new, html, strict=True), key=lambda pair: pair[0].slug)
+            for candidate, content_html in in_order:
                 results.append(await self.insert(session, candidate, authors, content_html))
         return results
 

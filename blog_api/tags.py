@@ -1,6 +1,6 @@
 """Tags: what posts are about."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from sqlalchemy import Index, Integer, String, bindparam, delete, insert
@@ -65,6 +65,14 @@ ADD_TAGS = insert(PostTag).from_select(
 )
 
 
+async def make_tags(session: AsyncSession, names: Iterable[str]) -> None:
+    """Make those of these tags that are not there, in one order: no two wait for each other's."""
+    tags = {fold(name): name for name in names}
+    if tags:
+        rows = [{"name": name, "key": key} for key, name in sorted(tags.items())]
+        await insert_if_missing(session, Tag, *rows)
+
+
 async def add_tags(
     session: AsyncSession,
     post_id: int,
@@ -76,19 +84,15 @@ async def add_tags(
     """Let a post, which has none, be found by these tags; it has the times."""
     if not names:
         return
-    # In one order, so that no two requests wait for each other's tags.
-    tags = [
-        {"name": name, "key": key} for key, name in sorted((fold(name), name) for name in names)
-    ]
     values = {
         "post": post_id,
-        "keys": [tag["key"] for tag in tags],
+        "keys": [fold(name) for name in names],
         "published_at": published_at,
         "updated_at": updated_at,
     }
     # Mostly they are there already, and to try to insert them takes longer.
-    if await write(session, ADD_TAGS, values) < len(tags):
-        await insert_if_missing(session, Tag, *tags)
+    if await write(session, ADD_TAGS, values) < len(names):
+        await make_tags(session, names)
         await write(session, ADD_TAGS, values)
 
 
