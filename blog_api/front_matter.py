@@ -52,7 +52,8 @@ NAME_BYTES = 240
 KEPT_TAGS = {"tag:yaml.org,2002:bool", "tag:yaml.org,2002:null"}
 
 
-# PyYAML has the fast one where it was built with libyaml, which mypy cannot know.
+# PyYAML has the fast one where it was built with libyaml, the slow one everywhere: which of them
+# is the parent, no checker of types can know.
 class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """Numbers and times stay text: a slug of 0123 is not 83, and a title of 12:30 is not 750."""
 

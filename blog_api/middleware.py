@@ -216,8 +216,9 @@ class ProblemDocuments:
         try:
             await self.app(scope, receive_and_watch, send_problem_for_text)
         except Exception:
-            # The one broad net: whatever nobody expected. Outside of it there are only CORS and
-            # other headers; without it the server would close the connection without a word.
+            # The one broad net: whatever nobody expected becomes a problem document too, where
+            # FastAPI's own layer around this one would answer in plain text. Nothing is hidden:
+            # the log has it all, and what has begun to be answered is raised again.
             log.exception("Unexpected error in request %s", scope["state"]["request_id"])
             if is_started:
                 raise

@@ -80,7 +80,10 @@ class Page(BaseModel, Generic[T]):
 
 
 def as_dict(row: Row[*tuple[Any, ...]]) -> dict[str, Any]:
-    """A row by the names of its columns, of which Pydantic takes half as long to read."""
+    """A row by the names of its columns, of which Pydantic takes half as long to read.
+
+    SQLAlchemy's `_asdict()` would take as long as that saves.
+    """
     return dict(zip(row._fields, row, strict=True))
 
 

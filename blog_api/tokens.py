@@ -160,7 +160,8 @@ class Presented(OAuth2PasswordBearer):
     """What was presented, with its user; None if nothing was."""
 
     # FastAPI's own gives the token alone: another dependency, whose solving each request pays for.
-    # It calls each by the signature that it finds, so that one may differ from its parent's.
+    # Nobody but FastAPI calls this, by the signature that it finds here, and never by the
+    # parent's; for OpenAPI it has to be a child of that.
     async def __call__(  # type: ignore[override]
         self, request: Request, session: SessionDep
     ) -> Access | None:
