@@ -1,6 +1,5 @@
 """Changes: whether anything was committed that readers may see, by this process or another."""
 
-import asyncio
 import logging
 import sqlite3
 import time
@@ -13,6 +12,7 @@ from uuid import uuid4
 import anyio
 from sqlalchemy.exc import DBAPIError
 
+from blog_api.background import in_background
 from blog_api.database import Database, changes_rows
 from blog_api.engines import make_engine
 from blog_api.errors import ServiceUnavailable
@@ -130,12 +130,8 @@ class PostgresChanges:
 
     @asynccontextmanager
     async def watch(self) -> AsyncGenerator[None]:
-        listening = asyncio.ensure_future(self._keep_listening())
-        try:
+        async with in_background(self._keep_listening()):
             yield
-        finally:
-            listening.cancel()
-            await asyncio.wait([listening])
 
     def _notice(self, operation: str, table: str) -> None:
         self._notices += 1

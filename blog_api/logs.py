@@ -1,6 +1,5 @@
 """Logs: on standard error, a line each."""
 
-import asyncio
 import logging
 import time
 from collections import deque
@@ -12,6 +11,8 @@ from urllib.parse import quote
 
 import anyio
 import anyio.to_thread
+
+from blog_api.background import in_background
 
 WRITE_SECONDS = 0.1
 
@@ -37,12 +38,10 @@ class RequestLog:
     @asynccontextmanager
     async def writing(self) -> AsyncGenerator[None]:
         """Within, what is noted is soon written; at the end, all of it."""
-        task = asyncio.ensure_future(self._keep_writing())
         try:
-            yield
+            async with in_background(self._keep_writing()):
+                yield
         finally:
-            task.cancel()
-            await asyncio.wait([task])
             self._write()
 
     async def _keep_writing(self) -> None:

@@ -77,13 +77,15 @@ def settings() -> Settings:
     return make_settings(database_url=TEST_DATABASE_URL, **FLOOR)
 
 
-async def at_server(given: URL, *statements: str) -> None:
-    """Execute statements, each by itself; where Postgres is not there, no test is worth a try."""
+async def at_server(given: URL, *statements: str) -> list[Any]:
+    """What the last of these statements finds; each is executed by itself. Where Postgres is not
+    there, no test is worth a try."""
     engine = create_async_engine(given, isolation_level="AUTOCOMMIT")
     try:
         async with engine.connect() as connection:
             for statement in statements:
-                await connection.execute(text(statement))
+                result = await connection.execute(text(statement))
+            return list(result.scalars()) if result.returns_rows else []
     except (OSError, DBAPIError) as error:
         pytest.exit(f"TEST_DATABASE_URL: {describe(error)}", 2)
     finally:

@@ -8,10 +8,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from httpx import AsyncClient
-from sqlalchemy import URL, text
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy import URL
 
-from tests.conftest import publish, sign_up
+from tests.conftest import at_server, publish, sign_up
 from tests.processes import Server
 
 # How many writes there are; more take longer.
@@ -51,15 +50,11 @@ async def until_shown(client: AsyncClient, path: str, content: str | None) -> fl
 
 async def cut(url: URL) -> None:
     """End the connections that listen."""
-    engine = create_async_engine(url, isolation_level="AUTOCOMMIT")
-    async with engine.connect() as connection:
-        await connection.execute(
-            text(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                "WHERE datname = current_database() AND query LIKE 'SELECT pg_notify(%'"
-            )
-        )
-    await engine.dispose()
+    await at_server(
+        url,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND query LIKE 'SELECT pg_notify(%'",
+    )
 
 
 async def test_a_write_is_seen_at_once_here_and_soon_elsewhere(tmp_path: Path, shared_url: URL):
