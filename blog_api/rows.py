@@ -32,8 +32,13 @@ async def read(
     return (await connection.execute(statement, values)).all()
 
 
-async def write(session: AsyncSession, statement: UpdateBase, values: Mapping[str, Any]) -> int:
-    """Execute a statement with these values bound; returns how many rows it wrote."""
+async def write(
+    session: AsyncSession,
+    statement: UpdateBase,
+    values: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+) -> int:
+    """Execute a statement with these values bound, or with each of several; returns how many rows
+    it wrote."""
     connection: AsyncConnection = session.info["connection"]
     return (await connection.execute(statement, values)).rowcount
 
@@ -84,7 +89,7 @@ async def insert_if_missing(
     """Insert the rows that are not there yet; of one row, returns whether that is 1 or 0."""
     connection: AsyncConnection = session.info["connection"]
     statement = insert_into(table, connection.dialect.name)
-    return (await connection.execute(statement, rows[0] if len(rows) == 1 else rows)).rowcount
+    return await write(session, statement, rows[0] if len(rows) == 1 else rows)
 
 
 async def insert_new(
