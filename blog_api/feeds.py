@@ -23,12 +23,12 @@ from blog_api.paging import MAX_SIZE
 from blog_api.posts import Post
 from blog_api.rows import read
 from blog_api.settings import Settings
-from blog_api.tokens import READER_PROBLEMS, get_reader
+from blog_api.tokens import READER_PROBLEMS, get_access
 
 router = APIRouter(
     tags=["feeds"],
     responses=raises(ServiceUnavailable, *READER_PROBLEMS, ValidationFailed),
-    dependencies=[Security(get_reader)],
+    dependencies=[Security(get_access)],
 )
 
 

@@ -25,7 +25,7 @@ from blog_api.search import QUERY_LENGTH, found_posts, make_marker
 from blog_api.snippets import Marker
 from blog_api.tables import NOW
 from blog_api.tags import TAG_ID, PostTag, Tag
-from blog_api.tokens import READER_PROBLEMS, USER_PROBLEMS, DraftReader, get_reader
+from blog_api.tokens import READER_PROBLEMS, USER_PROBLEMS, DraftReader, get_access
 from blog_api.users import UserFromPath, UserNotFound
 
 router = APIRouter(tags=["posts"], responses=raises(ServiceUnavailable))
@@ -238,7 +238,7 @@ def with_snippet(marker: Marker, post: dict[str, Any]) -> dict[str, Any]:
     "/posts",
     response_model=PostPage,
     responses=raises(*READER_PROBLEMS, ValidationFailed),
-    dependencies=[Security(get_reader)],
+    dependencies=[Security(get_access)],
 )
 async def list_posts(listing: PostListing, pages: PagesDep) -> Page[Any]:
     """List the published posts, the newest first, or search them, the best first."""
@@ -249,7 +249,7 @@ async def list_posts(listing: PostListing, pages: PagesDep) -> Page[Any]:
     "/users/{user_id:int}/posts",
     response_model=PostPage,
     responses=raises(*READER_PROBLEMS, UserNotFound, ValidationFailed),
-    dependencies=[Security(get_reader)],
+    dependencies=[Security(get_access)],
 )
 async def list_posts_of_user(
     user: UserFromPath, listing: PostListing, pages: PagesDep
@@ -283,7 +283,7 @@ async def list_own_posts(user: DraftReader, listing: OwnPostListing, pages: Page
     "/tags",
     response_model=TagPage,
     responses=raises(*READER_PROBLEMS, ValidationFailed),
-    dependencies=[Security(get_reader)],
+    dependencies=[Security(get_access)],
 )
 async def list_tags(paging: Paging, pages: PagesDep) -> Page[Any]:
     """List the tags of published posts, the most used first, by page numbers alone."""

@@ -277,7 +277,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(module.router)
     app.include_router(
         users.profiles,
-        dependencies=[Security(tokens.get_reader)],
+        dependencies=[Security(tokens.get_access)],
         responses=raises(*tokens.READER_PROBLEMS),
     )
     return app

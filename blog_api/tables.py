@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Any, ClassVar, TypeVar
 
+from pydantic import BaseModel
 from sqlalchemy import Connection, MetaData, bindparam, event
 from sqlalchemy.orm import registry
 from sqlalchemy.orm.attributes import flag_modified
@@ -54,6 +55,9 @@ def keep_updated_at(row: Row) -> None:
 
 class RowRead(SQLModel):
     """What is shown of a `Row`."""
+
+    # SQLModel's own is there for tables: Pydantic would leave its fast way for each row.
+    __init__ = BaseModel.__init__
 
     id: int
     created_at: datetime
