@@ -1,6 +1,7 @@
 """The blog as tutorials write it: synchronous SQLModel, on psycopg and FastAPI's threads."""
 
 import os
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, HTTPException, Query
@@ -27,26 +28,27 @@ from .models import (
     utc_now,
 )
 
-# As many connections as FastAPI has threads. A session of a dependency would outlive the thread
-# of its route: requests without a thread would keep the connections for which all threads wait.
-engine = create_engine(
-    make_url(os.environ["DATABASE_URL"]).set(drivername="postgresql+psycopg"),
-    pool_size=40,
-    max_overflow=0,
-)
+engine = create_engine(make_url(os.environ["DATABASE_URL"]).set(drivername="postgresql+psycopg"))
+# As many as SQLAlchemy's pool gives out at a time.
+CONNECTIONS = 15
 
 app = FastAPI()
 bearer = HTTPBearer()
 
 
-Credentials = Annotated[HTTPAuthorizationCredentials, Depends(bearer)]
+def get_session() -> Iterator[Session]:
+    with Session(engine, expire_on_commit=False) as session:
+        yield session
 
 
-def new_session() -> Session:
-    return Session(engine, expire_on_commit=False)
+# A session outlives the thread of its route. Without a limit, requests that wait for a thread in
+# which theirs is closed keep the connections for which all threads wait.
+SessionDep = Annotated[Session, Depends(get_session, max_concurrency=CONNECTIONS)]
 
 
-def find_current_user(session: Session, credentials: HTTPAuthorizationCredentials) -> User:
+def get_current_user(
+    session: SessionDep, credentials: Annotated[HTTPAuthorizationCredentials, Depends(bearer)]
+) -> User:
     query = (
         select(User)
         .join(Token, col(Token.user_id) == col(User.id))
@@ -62,12 +64,16 @@ def find_current_user(session: Session, credentials: HTTPAuthorizationCredential
     return user
 
 
+CurrentUser = Annotated[User, Depends(get_current_user)]
+
+
 def is_published() -> tuple[Any, ...]:
     return col(Post.published_at) <= utc_now(), col(Post.taken_down_at).is_(None)
 
 
 @app.get("/posts", response_model=PostPage)
 def list_posts(
+    session: SessionDep,
     page: Annotated[int, Query(ge=1)] = 1,
     size: Annotated[int, Query(ge=1, le=100)] = 10,
 ) -> dict[str, Any]:
@@ -79,46 +85,38 @@ def list_posts(
         .offset((page - 1) * size)
         .limit(size)
     )
-    with new_session() as session:
-        return {
-            "total_count": session.exec(count).one(),
-            "results": session.exec(query).all(),
-        }
+    return {"total_count": session.exec(count).one(), "results": session.exec(query).all()}
 
 
 @app.get("/posts/{post_id}", response_model=PostDetail)
-def read_post(post_id: int) -> Post:
-    with new_session() as session:
-        post = session.exec(select(Post).where(Post.id == post_id, *is_published())).first()
+def read_post(post_id: int, session: SessionDep) -> Post:
+    post = session.exec(select(Post).where(Post.id == post_id, *is_published())).first()
     if post is None:
         raise HTTPException(404, "Post not found")
     return post
 
 
 @app.get("/users/me", response_model=UserRead)
-def read_me(credentials: Credentials) -> User:
-    with new_session() as session:
-        return find_current_user(session, credentials)
+def read_me(user: CurrentUser) -> User:
+    return user
 
 
 @app.post("/posts", status_code=201, response_model=PostRead)
-def create_post(new: PostCreate, credentials: Credentials) -> Post:
-    with new_session() as session:
-        user = find_current_user(session, credentials)
-        slug = slug_of(new.title)
-        if session.exec(select(Slug).where(Slug.slug == slug)).first() is not None:
-            slug = another_slug(slug)
-        post = new_post(new, user, slug)
-        session.add(post)
-        session.flush()
-        session.add(Slug(slug=slug, post_id=post.id))
-        for name in new.tags:
-            key = name.casefold()
-            tag = session.exec(select(Tag).where(Tag.key == key)).first()
-            if tag is None:
-                tag = Tag(name=name, key=key)
-                session.add(tag)
-                session.flush()
-            session.add(tagged(post, tag))
-        session.commit()
-        return post
+def create_post(new: PostCreate, user: CurrentUser, session: SessionDep) -> Post:
+    slug = slug_of(new.title)
+    if session.exec(select(Slug).where(Slug.slug == slug)).first() is not None:
+        slug = another_slug(slug)
+    post = new_post(new, user, slug)
+    session.add(post)
+    session.flush()
+    session.add(Slug(slug=slug, post_id=post.id))
+    for name in new.tags:
+        key = name.casefold()
+        tag = session.exec(select(Tag).where(Tag.key == key)).first()
+        if tag is None:
+            tag = Tag(name=name, key=key)
+            session.add(tag)
+            session.flush()
+        session.add(tagged(post, tag))
+    session.commit()
+    return post
