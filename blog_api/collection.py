@@ -17,6 +17,7 @@ from sqlalchemy import (
     bindparam,
     func,
     literal,
+    literal_column,
     tuple_,
 )
 from sqlmodel import Field, select
@@ -27,6 +28,9 @@ from sqlmodel.sql.expression import SelectOfScalar
 from blog_api.errors import FieldError, ValidationFailed
 from blog_api.fields import LARGEST_INT, in_utc
 from blog_api.rows import read
+
+# How many rows a page has, unless another number is asked for.
+DEFAULT_SIZE = 10
 
 # Any select, of objects or of columns.
 Rows = Select[*tuple[Any, ...]]
@@ -126,7 +130,7 @@ class Collection:
         self.rows_of = rows_of
         self.is_of_objects = rows_of is None and isinstance(query, SelectOfScalar)
         self.total = count(query.where(*where)) if total is None else total
-        self._statements: dict[tuple[Sort, bool | None], Rows] = {}
+        self._statements: dict[tuple[Sort, bool | None, bool], Rows] = {}
 
     async def read(
         self,
@@ -136,9 +140,11 @@ class Collection:
         values: dict[str, object],
     ) -> list[Any]:
         """The rows of a page, each with its `total_count` and its keys."""
-        place = (sort, is_backward)
+        # Most pages are of this size, and are the first or go on from a cursor.
+        is_usual = values["offset"] == 0 and values["limit"] == DEFAULT_SIZE + 1
+        place = (sort, is_backward, is_usual)
         if place not in self._statements:
-            self._statements[place] = self.build(sort, is_backward)
+            self._statements[place] = self.build(*place)
         statement = self._statements[place]
         if self.is_of_objects:
             assert isinstance(statement, SelectOfRows)
@@ -158,8 +164,12 @@ class Collection:
         where = self.query.whereclause
         return query if where is None else query.where(where)
 
-    def build(self, sort: Sort, is_backward: bool | None) -> Rows:
-        """A page in this order, from a cursor on if it goes somewhere."""
+    def build(self, sort: Sort, is_backward: bool | None, is_usual: bool) -> Rows:
+        """A page in this order, from a cursor on if it goes somewhere.
+
+        That of a usual one says how many rows it is about: Postgres makes a plan for all of its
+        executions then, and else for each, which takes longer than to execute it.
+        """
         backward = bool(is_backward)
         keys = [column.label(f"key_{n}") for n, column in enumerate(sort.columns)]
         query = self.with_columns(keys).order_by(*sort.order(sort.columns, backward=backward))
@@ -168,11 +178,12 @@ class Collection:
             query = query.where(sort.beyond(backward=backward))
         if sort.within is not None:
             query = query.where(sort.within)
-        query = (
-            query.where(*self.where)
-            .offset(bindparam("offset", type_=Integer))
-            .limit(bindparam("limit", type_=Integer))
-        )
+        query = query.where(*self.where)
+        if is_usual:
+            query = query.limit(literal_column(str(DEFAULT_SIZE + 1), Integer))
+        else:
+            query = query.offset(bindparam("offset", type_=Integer))
+            query = query.limit(bindparam("limit", type_=Integer))
         if self.rows_of is not None:
             found = query.subquery("found")
             keys_found = [found.c[key.name] for key in keys]

@@ -110,10 +110,10 @@ PATHS = {
     "rss_feed": "/feed.rss",
 }
 
-# Each request looks for its route in this order.
+# Each request looks for its route in this order: what is read most comes first.
 MODULES = (
-    listings,
     reading,
+    listings,
     me,
     edits,
     comments,
@@ -272,9 +272,9 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.passwords = Passwords(settings)
     app.state.rate_limits = RateLimits(settings)
     app.state.renderer = Renderer()
-    app.include_router(router)
     for module in MODULES:
         app.include_router(module.router)
+    app.include_router(router)
     app.include_router(
         users.profiles,
         dependencies=[Security(tokens.get_access)],

@@ -13,7 +13,7 @@ from sqlalchemy import Row
 from sqlmodel import Field
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from blog_api.collection import Collection, Sort, refuse_cursor
+from blog_api.collection import DEFAULT_SIZE, Collection, Sort, refuse_cursor
 from blog_api.database import SessionDep
 from blog_api.fields import LARGEST_INT, Input
 from blog_api.links import link_to_self
@@ -31,7 +31,9 @@ class PageQuery(Input):
     """Which page, and how large."""
 
     page: int = Field(default=1, ge=1, le=MAX_DEPTH, description="From 1.")
-    size: int = Field(default=10, ge=1, le=MAX_SIZE, description="How many there are on a page.")
+    size: int = Field(
+        default=DEFAULT_SIZE, ge=1, le=MAX_SIZE, description="How many there are on a page."
+    )
     cursor: str | None = Field(
         default=None,
         max_length=CURSOR_LENGTH,
