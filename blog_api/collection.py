@@ -167,8 +167,8 @@ class Collection:
     def build(self, sort: Sort, is_backward: bool | None, is_usual: bool) -> Rows:
         """A page in this order, from a cursor on if it goes somewhere.
 
-        That of a usual one says how many rows it is about: Postgres makes a plan for all of its
-        executions then, and else for each, which takes longer than to execute it.
+        The usual one says how many rows it is about: Postgres makes one plan for all of its
+        executions then, and else one for each, which takes longer than to execute it.
         """
         backward = bool(is_backward)
         keys = [column.label(f"key_{n}") for n, column in enumerate(sort.columns)]

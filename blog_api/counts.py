@@ -18,12 +18,12 @@ from sqlmodel import Field, UTCDateTime, col, select
 from sqlmodel.sql.expression import Select
 
 from blog_api.fields import utc_now
-from blog_api.posts import IS_SCHEDULED, Post
+from blog_api.posts import IS_LISTED, IS_SCHEDULED, Post
 from blog_api.tables import NOW, Base
 from blog_api.tags import TAG_ID, PostTag, Tag
 
-IS_LISTED = col(Post.taken_down_at).is_(None)
-# Always past, and so late that few posts are later: a constant, of which Postgres knows how many.
+# Past, unless the clock is set back by a day, and so late that few posts are later: a constant, of
+# which Postgres knows how many.
 RECENTLY = literal_column(f"'{utc_now() - timedelta(days=1):%Y-%m-%d}'", UTCDateTime())
 
 

@@ -97,9 +97,8 @@ def index(name: str, *columns: Any, **where: Any) -> Index:
 
 
 # What was taken down is in no list that anybody reads.
-LISTED = {
-    f"{dialect}_where": col(Post.taken_down_at).is_(None) for dialect in ("postgresql", "sqlite")
-}
+IS_LISTED = col(Post.taken_down_at).is_(None)
+LISTED = {f"{dialect}_where": IS_LISTED for dialect in ("postgresql", "sqlite")}
 index("published_at_id", col(Post.published_at).desc(), **LISTED)
 index("updated_at_id", col(Post.updated_at).desc(), **LISTED)
 index("user_id_published_at_id", col(Post.user_id), col(Post.published_at).desc(), **LISTED)
@@ -145,8 +144,8 @@ class PostNotFound(NotFound):
 # For options of queries: what SQLModel declares as a string is an attribute to them.
 CONTENT_HTML = cast("QueryableAttribute[str]", Post.content_html)
 
-IS_PUBLISHED = and_(col(Post.published_at) <= NOW, col(Post.taken_down_at).is_(None))
-IS_SCHEDULED = and_(col(Post.published_at) > NOW, col(Post.taken_down_at).is_(None))
+IS_PUBLISHED = and_(col(Post.published_at) <= NOW, IS_LISTED)
+IS_SCHEDULED = and_(col(Post.published_at) > NOW, IS_LISTED)
 
 
 def is_visible(reader: UserRow | None) -> ColumnElement[bool]:
