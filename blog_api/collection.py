@@ -31,6 +31,8 @@ from blog_api.rows import read
 
 # How many rows a page has, unless another number is asked for.
 DEFAULT_SIZE = 10
+# One more is read than is shown, to know whether there are more.
+USUAL_LIMIT = DEFAULT_SIZE + 1
 
 # Any select, of objects or of columns.
 Rows = Select[*tuple[Any, ...]]
@@ -141,7 +143,7 @@ class Collection:
     ) -> list[Any]:
         """The rows of a page, each with its `total_count` and its keys."""
         # Most pages are of this size, and are the first or go on from a cursor.
-        is_usual = values["offset"] == 0 and values["limit"] == DEFAULT_SIZE + 1
+        is_usual = values["offset"] == 0 and values["limit"] == USUAL_LIMIT
         place = (sort, is_backward, is_usual)
         if place not in self._statements:
             self._statements[place] = self.build(*place)
@@ -167,8 +169,8 @@ class Collection:
     def build(self, sort: Sort, is_backward: bool | None, is_usual: bool) -> Rows:
         """A page in this order, from a cursor on if it goes somewhere.
 
-        The usual one says how many rows it is about: Postgres makes one plan for all of its
-        executions then, and else one for each, which takes longer than to execute it.
+        The usual one says how many rows it is about: Postgres can make one plan for all of its
+        executions then, and else makes one for each, which takes longer than to execute it.
         """
         backward = bool(is_backward)
         keys = [column.label(f"key_{n}") for n, column in enumerate(sort.columns)]
@@ -180,7 +182,7 @@ class Collection:
             query = query.where(sort.within)
         query = query.where(*self.where)
         if is_usual:
-            query = query.limit(literal_column(str(DEFAULT_SIZE + 1), Integer))
+            query = query.limit(literal_column(str(USUAL_LIMIT), Integer))
         else:
             query = query.offset(bindparam("offset", type_=Integer))
             query = query.limit(bindparam("limit", type_=Integer))

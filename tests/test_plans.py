@@ -111,8 +111,11 @@ async def test_a_page_is_a_range_of_an_index(
     index = INDEXES[query.replace(f"author={post['user_id']}", "author={author}")]
     is_sqlite = empty_app.state.settings.is_sqlite
     (explained,) = executed
-    # How many rows a usual page is about is written out: Postgres plans it once, then.
+    # What Postgres has to know to plan a usual page once: how many rows it is about, and how few
+    # posts are later than a day that is written out.
     assert ("LIMIT 11" in explained[0]) == ("size" not in place)
+    has_counter = "since" not in query and "until" not in query
+    assert ("published_at > '2" in explained[0]) == has_counter
     if "cursor" in place:
         # SQLite does not tell which of several bounds it begins at: it is the first.
         _, _, found = explained[0].partition("total_count")
