@@ -2,7 +2,7 @@
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import parse_qsl
@@ -11,7 +11,6 @@ import anyio
 from starlette import status as codes
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from blog_api.changes import Generation
 from blog_api.conditional import (
     MAY_BE_KEPT,
     VERSION_IN_ETAG,
@@ -19,6 +18,7 @@ from blog_api.conditional import (
     is_known,
     without_body,
 )
+from blog_api.database import Generation
 from blog_api.errors import ServiceUnavailable
 
 # Nothing that is shown is older, so that scheduled posts come out and a lost notice heals.
@@ -104,33 +104,22 @@ class AnswerCache:
         self._size = 0
         self._flights: dict[Key, Flight] = {}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         key = generation = None
         if scope["type"] == "http" and scope["method"] in KEPT_METHODS:
             key, generation = self.key_of(scope), self.generation()
         if key is None or generation is None:
-            await self.app(scope, receive, send)
-            return
+            return self.app(scope, receive, send)
         answer = self._answers.get(key)
         if answer is not None and answer.is_good(generation):
             self._answers.move_to_end(key)
-            await serve(answer, scope, send)
-            return
+            return serve(answer, scope, send)
         if scope["method"] != "GET":
-            await self.app(scope, receive, send)
-            return
+            return self.app(scope, receive, send)
         flight = self._flights.get(key)
         if flight is None or flight.generation != generation:
-            await self.compute(key, Flight(generation), scope, receive, send)
-            return
-        await flight.is_over.wait()
-        if flight.answer is not None:
-            await serve(flight.answer, scope, send)
-        elif flight.status == ServiceUnavailable.status:
-            # Who comes next would wait as long again.
-            await self.unavailable(scope, receive, send)
-        else:
-            await self.app(scope, receive, send)
+            return self.compute(key, Flight(generation), scope, receive, send)
+        return self.wait(flight, scope, receive, send)
 
     def key_of(self, scope: Scope) -> Key | None:
         """What is asked for; None where the answer might be for nobody else."""
@@ -196,6 +185,17 @@ class AnswerCache:
             await self.app(scope, receive, send_or_keep)
         finally:
             self.land(key, flight)
+
+    async def wait(self, flight: Flight, scope: Scope, receive: Receive, send: Send) -> None:
+        """Give a client the answer that is being computed, if it is one for everybody."""
+        await flight.is_over.wait()
+        if flight.answer is not None:
+            await serve(flight.answer, scope, send)
+        elif flight.status == ServiceUnavailable.status:
+            # Who comes next would wait as long again.
+            await self.unavailable(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
 
     def land(self, key: Key, flight: Flight) -> None:
         """Let those go on who wait for an answer."""

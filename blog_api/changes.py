@@ -6,14 +6,14 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 from uuid import uuid4
 
 import anyio
 from sqlalchemy.exc import DBAPIError
 
 from blog_api.background import in_background
-from blog_api.database import Database, changes_rows
+from blog_api.database import Database, Generation
 from blog_api.engines import make_engine
 from blog_api.errors import ServiceUnavailable
 from blog_api.settings import Settings
@@ -29,14 +29,6 @@ LOOK_SECONDS = 0.005
 # How long a notice of our own may take to come back, and until a lost connection is tried anew.
 NOTICE_SECONDS = 5.0
 RETRY_SECONDS = 0.2
-
-
-class Generation(NamedTuple):
-    """What is another value after each commit that readers may see."""
-
-    of_lists: int
-    # Also stays the same while rows are only added: one that was there shows none of those.
-    of_rows: int
 
 
 class Changes(Protocol):
@@ -64,7 +56,7 @@ class MemoryChanges:
         self._database = database
 
     def generation(self) -> Generation | None:
-        return Generation(self._database.changes, self._database.changes_of_rows)
+        return self._database.generation
 
     @asynccontextmanager
     async def watch(self) -> AsyncGenerator[None]:
@@ -80,14 +72,14 @@ class FileChanges:
         self._database = database
         self._connection: sqlite3.Connection | None = None
         self._generation: Generation | None = None
-        self._own_changes = 0
+        self._own = database.generation
         self._looked_at = 0.0
 
     def generation(self) -> Generation | None:
         # To look takes as long as all else that an answer which is kept takes.
-        now, own_changes = time.monotonic(), self._database.changes
-        if own_changes != self._own_changes or now - self._looked_at > LOOK_SECONDS:
-            self._own_changes, self._looked_at = own_changes, now
+        now, own = time.monotonic(), self._database.generation
+        if own is not self._own or now - self._looked_at > LOOK_SECONDS:
+            self._own, self._looked_at = own, now
             self._generation = self._look()
         return self._generation
 
@@ -118,24 +110,15 @@ class PostgresChanges:
     def __init__(self, settings: Settings, database: Database) -> None:
         self._settings = settings
         self._database = database
-        self._notices = 0
-        self._notices_of_rows = 0
         self._is_listening = False
 
     def generation(self) -> Generation | None:
-        if not self._is_listening:
-            return None
-        own = self._database
-        return Generation(self._notices + own.changes, self._notices_of_rows + own.changes_of_rows)
+        return self._database.generation if self._is_listening else None
 
     @asynccontextmanager
     async def watch(self) -> AsyncGenerator[None]:
         async with in_background(self._keep_listening()):
             yield
-
-    def _notice(self, operation: str, table: str) -> None:
-        self._notices += 1
-        self._notices_of_rows += changes_rows(operation, table)
 
     async def _keep_listening(self) -> None:
         # Only here: SQLite does without.
@@ -170,7 +153,7 @@ class PostgresChanges:
                 is_heard.set()
             elif pid not in self._database.backend_pids:
                 operation, _, table = payload.partition(" ")
-                self._notice(operation, table)
+                self._database.note([(operation, table)])
 
         try:
             async with engine.connect() as connection:
@@ -182,7 +165,7 @@ class PostgresChanges:
                 with anyio.fail_after(NOTICE_SECONDS):
                     await is_heard.wait()
                 # What came while nobody listened.
-                self._notice("UPDATE", "any")
+                self._database.note([("UPDATE", "any")])
                 self._is_listening = True
                 log.info("Answers are kept: the connection listens")
                 await is_lost.wait()

@@ -1,8 +1,8 @@
 """The database: one transaction a request, as many at a time as there are connections."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import anyio
 from anyio import CancelScope, CapacityLimiter, WouldBlock
@@ -47,6 +47,14 @@ def note_change(connection: Connection, statement: Executable, *_: object) -> No
         info.setdefault("changed", set()).add((operation, str(statement.table)))
 
 
+class Generation(NamedTuple):
+    """What is another value after each commit that readers may see."""
+
+    of_lists: int
+    # Also stays the same while rows are only added: one that was there shows none of those.
+    of_rows: int
+
+
 class Database:
     """The engine and the places at it: as many sessions at a time as there are connections.
 
@@ -66,10 +74,7 @@ class Database:
         )
         writing = self.engine.execution_options(sqlite_begin="IMMEDIATE")
         event.listen(writing.sync_engine, "before_execute", note_change)
-        # How many commits of this process readers may see; and of these, how many may have
-        # changed a row that was there already.
-        self.changes = 0
-        self.changes_of_rows = 0
+        self.generation = Generation(0, 0)
         # Of its connections to Postgres, by which it knows its own notices.
         self.backend_pids: set[int] = set()
         if not settings.is_sqlite:
@@ -122,9 +127,14 @@ class Database:
         try:
             await session.commit()
         finally:
-            changed = session.info.pop("changed", ())
-            self.changes += bool(changed)
-            self.changes_of_rows += any(changes_rows(*one) for one in changed)
+            self.note(session.info.pop("changed", ()))
+
+    def note(self, changed: Collection[tuple[str, str]]) -> None:
+        """What readers may see was written, here or by others: what was done to which tables."""
+        if changed:
+            of_lists, of_rows = self.generation
+            of_rows += any(changes_rows(*one) for one in changed)
+            self.generation = Generation(of_lists + 1, of_rows)
 
     async def enter(self, session: AsyncSession) -> None:
         """Wait for a place, take a connection and begin."""

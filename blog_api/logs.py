@@ -56,7 +56,7 @@ class RequestLog:
         while self._requests:
             at, client, method, path, status, seconds, request_id = self._requests.popleft()
             lines.append(
-                f"{write_second(int(at))},{int(at % 1 * 1000):03d} INFO {access_log.name}: "
+                f"{write_time(int(at * 1000))} INFO {access_log.name}: "
                 f"{quote_once(client)} {method} {quote_once(path)} {status} "
                 f"{seconds * 1000:.1f}ms {request_id}"
             )
@@ -65,9 +65,11 @@ class RequestLog:
 
 
 @lru_cache(maxsize=2)
-def write_second(second: int) -> str:
-    """A time as all other lines of the log have it; thousands of lines have the same."""
-    return time.strftime(logging.Formatter.default_time_format, time.localtime(second))
+def write_time(milliseconds: int) -> str:
+    """A time as all other lines of the log have it; where it matters, many have the same."""
+    second, rest = divmod(milliseconds, 1000)
+    text = time.strftime(logging.Formatter.default_time_format, time.localtime(second))
+    return f"{text},{rest:03d}"
 
 
 @lru_cache(maxsize=1_000)

@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from blog_api.caching import AnswerCache
-from blog_api.changes import Generation
+from blog_api.database import Generation
 from blog_api.main import PARAMETERS
 from blog_api.middleware import answer_unavailable
 from blog_api.migrating import migrate

@@ -27,6 +27,12 @@ async def test_every_answer_has_an_id_a_time_and_security_headers(
     assert response.headers["Referrer-Policy"] == "no-referrer"
 
 
+async def test_each_request_has_an_id_of_its_own(anonymous: AsyncClient):
+    responses = [await anonymous.get("/nowhere") for _ in range(3)]
+
+    assert len({response.headers["X-Request-ID"] for response in responses}) == len(responses)
+
+
 async def test_a_uuid_that_comes_with_a_request_is_its_id(anonymous: AsyncClient):
     kept = "01234567-89ab-cdef-0123-456789abcdef"
 
