@@ -38,11 +38,11 @@ from blog_api.posts import (
     change_counts,
     counted,
     find_post,
-    is_visible,
+    is_visible_to,
 )
 from blog_api.tables import RowRead, keep_updated_at
-from blog_api.tokens import READER_PROBLEMS, USER_PROBLEMS, Reader, Writer
-from blog_api.users import User, UserRow
+from blog_api.tokens import READER_PROBLEMS, USER_PROBLEMS, PresentedAccess, Writer, reader_id_of
+from blog_api.users import User
 
 router = APIRouter(tags=["comments"], responses=raises(ServiceUnavailable))
 
@@ -162,12 +162,12 @@ async def find_comment(session: AsyncSession, query: SelectOfScalar[Comment]) ->
     return comment
 
 
-def visible_comment(comment_id: int, reader: UserRow | None) -> SelectOfScalar[Comment]:
-    """A comment of a post that the reader may see."""
+def visible_comment(comment_id: int, reader_id: int | None) -> SelectOfScalar[Comment]:
+    """A comment of a post that this reader may see."""
     return (
         select(Comment)
         .join(Post, col(Post.id) == col(Comment.post_id))
-        .where(col(Comment.id) == comment_id, is_visible(reader))
+        .where(col(Comment.id) == comment_id, is_visible_to(reader_id))
     )
 
 
@@ -219,8 +219,8 @@ async def forget_comments(session: AsyncSession, user: User) -> None:
     await session.exec(update(Comment).where(*own).values(forgotten))
 
 
-async def get_comment(comment_id: PathId, reader: Reader, session: SessionDep) -> Comment:
-    return await find_comment(session, visible_comment(comment_id, reader))
+async def get_comment(comment_id: PathId, access: PresentedAccess, session: SessionDep) -> Comment:
+    return await find_comment(session, visible_comment(comment_id, reader_id_of(access)))
 
 
 CommentFromPath = Annotated[Comment, Depends(get_comment)]
@@ -281,7 +281,7 @@ async def update_comment(
     request: Request,
 ) -> Comment:
     """Change the text of one's own comment."""
-    query = visible_comment(comment_id, access.user).with_for_update(of=Comment)
+    query = visible_comment(comment_id, access.user.id).with_for_update(of=Comment)
     comment = await find_comment(session, query)
     if comment.is_deleted:
         raise CommentNotFound
@@ -300,7 +300,7 @@ async def delete_comment(
     access: Writer, comment_id: PathId, precondition: PreconditionDep, session: SessionDep
 ) -> None:
     """Delete one's own comment, or one on one's own post."""
-    comment = await find_comment(session, visible_comment(comment_id, access.user))
+    comment = await find_comment(session, visible_comment(comment_id, access.user.id))
     post = await lock_comment(session, comment)
     if access.user.id not in (comment.user_id, post.user_id):
         raise NotYourComment

@@ -34,7 +34,7 @@ from blog_api.posts import (
     PostRead,
     PostUpdate,
     find_post,
-    is_visible,
+    is_visible_to,
 )
 from blog_api.rendering import Renderer, RendererDep
 from blog_api.rows import in_batches, insert_if_missing, insert_new
@@ -75,7 +75,7 @@ class Edit:
         Raises PostNotFound, NotYourPost and PreconditionFailed.
         """
         user = self.access.user
-        query = select(Post).where(col(Post.id) == self.post_id, is_visible(user))
+        query = select(Post).where(col(Post.id) == self.post_id, is_visible_to(user.id))
         post = await find_post(
             self.session,
             query.with_for_update(of=Post).execution_options(populate_existing=True),

@@ -17,7 +17,7 @@ from sqlmodel import Field, SQLModel, col, select
 
 from blog_api.database import SessionDep, released
 from blog_api.errors import ServiceUnavailable, ValidationFailed, raises
-from blog_api.links import link, link_to_self
+from blog_api.links import link, link_to_self, with_query
 from blog_api.listings import SORTS, PostFilter, PostSort, published, searched, sorts
 from blog_api.paging import MAX_SIZE
 from blog_api.posts import Post
@@ -171,7 +171,7 @@ async def get_feed(
     return Feed(
         title=settings.title,
         public_url=settings.public_url,
-        url=link_to_self(request, sent),
+        url=with_query(link_to_self(request), sent),
         entries=[
             Entry(
                 # It stays the same whatever prefix the feed is asked for under.

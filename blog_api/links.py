@@ -26,6 +26,11 @@ def link(request: Request, path: str, query: str = "") -> str:
     return f"{base_url(request)}{quote(path)}{query and f'?{query}'}"
 
 
-def link_to_self(request: Request, params: Mapping[str, object]) -> str:
-    """A link to where the request went, with another query."""
-    return link(request, get_route_path(request.scope), urlencode(params))
+def link_to_self(request: Request) -> str:
+    """A link to where the request went, without its query."""
+    return link(request, get_route_path(request.scope))
+
+
+def with_query(address: str, params: Mapping[str, object]) -> str:
+    """An address that has no query yet, with one if there is any."""
+    return f"{address}?{urlencode(params)}" if params else address

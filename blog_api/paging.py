@@ -1,6 +1,6 @@
 """Pages of a list, by number or by cursor."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Annotated, Any, Generic, Self, TypeVar
 
 from fastapi import Depends, Query, Request, Response
@@ -9,14 +9,14 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import PydanticCustomError
-from sqlalchemy import Row
 from sqlmodel import Field
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.collection import DEFAULT_SIZE, Collection, Sort, refuse_cursor
 from blog_api.database import SessionDep
 from blog_api.fields import LARGEST_INT, Input
-from blog_api.links import link_to_self
+from blog_api.links import link_to_self, with_query
+from blog_api.rows import as_dicts
 
 MAX_SIZE = 100
 # Further down the database would have to step over too many rows: a cursor goes to any depth.
@@ -79,15 +79,6 @@ class Page(BaseModel, Generic[T]):
         return Page.model_construct(
             total_count=self.total_count, results=results, next_cursor=self.next_cursor
         )
-
-
-def as_dicts(rows: Sequence[Row[*tuple[Any, ...]]]) -> list[dict[str, Any]]:
-    """Rows by the names of their columns, of which Pydantic takes half as long to read.
-
-    SQLAlchemy's `_asdict()` would take as long as that saves.
-    """
-    names = rows[0]._fields if rows else ()
-    return [dict(zip(names, row, strict=True)) for row in rows]
 
 
 class Pages:
@@ -166,8 +157,9 @@ class Pages:
         sent = paging.model_dump(
             mode="json", exclude_unset=True, exclude_none=True, exclude={"page", "cursor"}
         )
+        here = link_to_self(self.request)
         self.response.headers["Link"] = ", ".join(
-            f'<{link_to_self(self.request, {**sent, **place})}>; rel="{rel}"'
+            f'<{with_query(here, {**sent, **place})}>; rel="{rel}"'
             for rel, place in places.items()
             if None not in place.values()
         )

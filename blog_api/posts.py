@@ -35,8 +35,8 @@ from blog_api.fields import (
     utc_now,
 )
 from blog_api.tables import NOW, RowRead
-from blog_api.tokens import Reader
-from blog_api.users import User, UserRow
+from blog_api.tokens import PresentedAccess, reader_id_of
+from blog_api.users import User
 
 
 class PostBase(SQLModel):
@@ -148,12 +148,8 @@ IS_PUBLISHED = and_(col(Post.published_at) <= NOW, IS_LISTED)
 IS_SCHEDULED = and_(col(Post.published_at) > NOW, IS_LISTED)
 
 
-def is_visible(reader: UserRow | None) -> ColumnElement[bool]:
-    """What somebody may see by its id or slug: what is published, and what is theirs."""
-    return is_visible_to(reader and reader.id)
-
-
 def is_visible_to(reader_id: Any) -> ColumnElement[bool]:
+    """What somebody may see by its id or slug: what is published, and what is theirs."""
     return or_(IS_PUBLISHED, col(Post.user_id) == reader_id)
 
 
@@ -210,12 +206,14 @@ async def change_counts(
     )
 
 
-async def get_counted_post(post_id: PathId, reader: Reader, session: SessionDep) -> Post:
-    if reader is not None:
+async def get_counted_post(post_id: PathId, access: PresentedAccess, session: SessionDep) -> Post:
+    if access is not None:
         # Before the post, as when they leave: what they are about to add refers to them.
-        me = select(User.id).where(col(User.id) == reader.id)
+        me = select(User.id).where(col(User.id) == access.user.id)
         await session.exec(me.with_for_update(read=True, key_share=True))
-    return await find_post(session, counted(col(Post.id) == post_id, is_visible(reader)))
+    return await find_post(
+        session, counted(col(Post.id) == post_id, is_visible_to(reader_id_of(access)))
+    )
 
 
 CountedPost = Annotated[Post, Depends(get_counted_post)]

@@ -1,12 +1,13 @@
 """Reading: one post, by its id or by a slug, as JSON or as it was written."""
 
 import re
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 from sqlalchemy import Integer, String, bindparam
 from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.conditional import show_version
 from blog_api.database import SessionDep
@@ -14,9 +15,9 @@ from blog_api.errors import Problem, ServiceUnavailable, ValidationFailed, raise
 from blog_api.fields import PathId, PathSlug
 from blog_api.links import link
 from blog_api.posts import Post, PostDetail, PostNotFound, PostRow, is_visible_to, posts_as
-from blog_api.rows import read
+from blog_api.rows import as_dicts, read
 from blog_api.slugs import Slug
-from blog_api.tokens import READER_PROBLEMS, Reader
+from blog_api.tokens import READER_PROBLEMS, Access, PresentedAccess, reader_id_of
 
 router = APIRouter(tags=["posts"], responses=raises(ServiceUnavailable))
 
@@ -41,26 +42,23 @@ BY_SLUG = VISIBLE_POSTS.join(Slug, col(Slug.post_id) == col(Post.id)).where(
 )
 
 
-async def get_post(post_id: PathId, reader: Reader, session: SessionDep) -> PostRow:
-    values = {"post_id": post_id, "reader_id": reader and reader.id}
+async def find_visible(session: AsyncSession, access: Access | None, post_id: int) -> PostRow:
+    """A post that the reader may see; raises PostNotFound."""
+    values = {"post_id": post_id, "reader_id": reader_id_of(access)}
     posts = await read(session, BY_ID, values)
     if not posts:
         raise PostNotFound
     return posts[0]
 
 
-async def get_post_by_slug(slug: PathSlug, reader: Reader, session: SessionDep) -> PostRow:
-    """The post that has or had this slug. Raises PostNotFound and PostGone."""
-    values = {"slug": slug, "reader_id": reader and reader.id}
+async def find_visible_by_slug(session: AsyncSession, access: Access | None, slug: str) -> PostRow:
+    """The same, of a post that has or had this slug; raises PostGone for one that was deleted."""
+    values = {"slug": slug, "reader_id": reader_id_of(access)}
     posts = await read(session, BY_SLUG, values)
     if posts:
         return posts[0]
     of_deleted = select(Slug).where(col(Slug.slug) == slug, col(Slug.post_id).is_(None))
     raise PostNotFound if (await session.exec(of_deleted)).first() is None else PostGone
-
-
-PostFromPath = Annotated[PostRow, Depends(get_post)]
-PostFromSlug = Annotated[PostRow, Depends(get_post_by_slug)]
 
 
 def quality(accept: str, media_type: str) -> float:
@@ -74,7 +72,7 @@ def quality(accept: str, media_type: str) -> float:
     return next((wanted[name] for name in ranges if name in wanted), 0.0)
 
 
-def present(request: Request, response: Response, post: PostRow) -> PostRow | Response:
+def present(request: Request, response: Response, post: PostRow) -> dict[str, Any] | Response:
     """The post as JSON, or as it was written, by what the client would rather have."""
     show_version(request, post.version)
     headers = {"Vary": "Accept"}
@@ -84,7 +82,8 @@ def present(request: Request, response: Response, post: PostRow) -> PostRow | Re
     if is_choice and quality(accept, MARKDOWN) > quality(accept, "application/json"):
         return Response(post.content, media_type=MARKDOWN, headers=headers)
     response.headers.update(headers)
-    return post
+    (shown,) = as_dicts([post])
+    return shown
 
 
 READ_PROBLEMS = (*READER_PROBLEMS, PostNotFound, ValidationFailed)
@@ -98,12 +97,18 @@ AS_WRITTEN: dict[int | str, dict[str, Any]] = {
     response_model=PostDetail,
     responses=AS_WRITTEN | raises(*READ_PROBLEMS),
 )
-async def read_post(request: Request, response: Response, post: PostFromPath) -> PostRow | Response:
+async def read_post(
+    post_id: PathId,
+    access: PresentedAccess,
+    session: SessionDep,
+    request: Request,
+    response: Response,
+) -> dict[str, Any] | Response:
     """Show a post. One that is not published is shown to its author alone.
 
     With `Accept: text/markdown` it is the content, as it was written.
     """
-    return present(request, response, post)
+    return present(request, response, await find_visible(session, access, post_id))
 
 
 @router.get(
@@ -114,9 +119,14 @@ async def read_post(request: Request, response: Response, post: PostFromPath) ->
     | raises(*READ_PROBLEMS, PostGone),
 )
 async def read_post_by_slug(
-    request: Request, response: Response, slug: PathSlug, post: PostFromSlug
-) -> PostRow | Response:
+    slug: PathSlug,
+    access: PresentedAccess,
+    session: SessionDep,
+    request: Request,
+    response: Response,
+) -> dict[str, Any] | Response:
     """Show the post with this slug, as by its id. One that it had before leads to it."""
+    post = await find_visible_by_slug(session, access, slug)
     if post.slug != slug:
         query: str = request.url.query
         # No cache may keep it for good: the post can take its old slug back.

@@ -32,6 +32,15 @@ async def read(
     return (await connection.execute(statement, values)).all()
 
 
+def as_dicts(rows: Sequence[RowOfColumns[*tuple[Any, ...]]]) -> list[dict[str, Any]]:
+    """Rows by the names of their columns, of which Pydantic takes half as long to read.
+
+    SQLAlchemy's `_asdict()` would take as long as that saves.
+    """
+    names = rows[0]._fields if rows else ()
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
 async def write(
     session: AsyncSession,
     statement: UpdateBase,

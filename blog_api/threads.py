@@ -10,10 +10,11 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from blog_api.collection import Collection, Sort
 from blog_api.comments import DIGITS, READ_PROBLEMS, Comment, CommentFromPath, CommentRead
 from blog_api.errors import ServiceUnavailable, ValidationFailed, raises
+from blog_api.fields import PathId
 from blog_api.paging import Page, PagesDep, Paging
 from blog_api.posts import PostNotFound
-from blog_api.reading import PostFromPath
-from blog_api.tokens import READER_PROBLEMS
+from blog_api.reading import find_visible
+from blog_api.tokens import READER_PROBLEMS, PresentedAccess
 
 router = APIRouter(tags=["comments"], responses=raises(ServiceUnavailable))
 
@@ -88,8 +89,11 @@ async def first_answers(
     response_model=ThreadPage,
     responses=raises(*READER_PROBLEMS, PostNotFound, ValidationFailed),
 )
-async def list_comments(post: PostFromPath, paging: Paging, pages: PagesDep) -> Page[CommentThread]:
+async def list_comments(
+    post_id: PathId, access: PresentedAccess, paging: Paging, pages: PagesDep
+) -> Page[CommentThread]:
     """List the comments on a post, in the order in which they came, each with first answers."""
+    post = await find_visible(pages.session, access, post_id)
     page = await pages.show(COMMENTS, paging, IN_TIME, post=post.id)
     answers = await first_answers(pages.session, page.results)
     return page.of(

@@ -187,9 +187,9 @@ get_access = Presented(
 PresentedAccess = Annotated[Access | None, Security(get_access)]
 
 
-async def get_reader(access: PresentedAccess) -> UserRow | None:
-    """Who may read their own drafts here; None for everybody else."""
-    return access.user if access and Scope.posts_read in access.scopes else None
+def reader_id_of(access: Access | None) -> int | None:
+    """The id of a user who may read their own drafts here; None for everybody else."""
+    return access.user.id if access and Scope.posts_read in access.scopes else None
 
 
 async def get_current_access(access: PresentedAccess, needed: SecurityScopes) -> Access:
@@ -204,8 +204,7 @@ async def get_current_user(access: PresentedAccess, needed: SecurityScopes) -> U
     return (await get_current_access(access, needed)).user
 
 
-# Who is asking: anybody; somebody with some token; or with one that is good for this.
-Reader = Annotated[UserRow | None, Security(get_reader)]
+# Who is asking: somebody with some token; or with one that is good for this.
 CurrentAccess = Annotated[Access, Security(get_current_access)]
 AccountReader = Annotated[UserRow, Security(get_current_user, scopes=[Scope.users_read])]
 AccountWriter = Annotated[Access, Security(get_current_access, scopes=[Scope.users_write])]
