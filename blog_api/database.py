@@ -1,7 +1,7 @@
 """The database: one transaction a request, as many at a time as there are connections."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Collection
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Annotated, Any, NamedTuple
 
 import anyio
@@ -30,7 +30,7 @@ TABLES_OF_LISTS = {"post_counts", "post_tags", "slugs", "tags"}
 
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
-# How long a request waits for its turn and its connection, in seconds.
+# How long a request waits for its turn, in seconds.
 PLACE_SECONDS = 1.0
 
 
@@ -140,18 +140,16 @@ class Database:
         """Wait for a place, take a connection and begin."""
         lock = self._write_lock if "writes" in session.info else None
         try:
-            if lock is None and take_at_once(self._places, session):
+            if lock is not None or not take_at_once(self._places, session):
+                with anyio.fail_after(PLACE_SECONDS if lock is None else STATEMENT_SECONDS):
+                    if lock is not None:
+                        await take(lock, session)
+                    await take(self._places, session)
+            # The connection of a database in memory is the database: what is cancelled on it
+            # takes it along.
+            with CancelScope(shield=True) if self._is_in_memory else nullcontext():
                 # The driver itself does not try for longer than that.
                 await self._connect(session)
-                return
-            with anyio.fail_after(PLACE_SECONDS if lock is None else STATEMENT_SECONDS):
-                if lock is not None:
-                    await take(lock, session)
-                await take(self._places, session)
-                # The connection of a database in memory is the database: what is cancelled on it
-                # takes it along.
-                with CancelScope(shield=self._is_in_memory):
-                    await self._connect(session)
         except (PoolTimeout, OSError) as error:
             raise unavailable(error) from error
 
