@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Annotated, Any, Literal
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import anyio.to_thread
 from anyio import CapacityLimiter
@@ -171,7 +171,7 @@ async def get_feed(
     return Feed(
         title=settings.title,
         public_url=settings.public_url,
-        url=with_query(link_to_self(request), sent),
+        url=with_query(link_to_self(request), urlencode(sent)),
         entries=[
             Entry(
                 # It stays the same whatever prefix the feed is asked for under.

@@ -1,7 +1,6 @@
 """Links: addresses of this service, as its clients see them."""
 
-from collections.abc import Mapping
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 from fastapi import Request
 from starlette._utils import get_route_path
@@ -21,9 +20,9 @@ def base_url(request: Request) -> str:
     return origin + root
 
 
-def link(request: Request, path: str, query: str = "") -> str:
-    """A link to a path of this service, which is not quoted yet, with a query that is."""
-    return f"{base_url(request)}{quote(path)}{query and f'?{query}'}"
+def link(request: Request, path: str) -> str:
+    """A link to a path of this service, which is not quoted yet."""
+    return base_url(request) + quote(path)
 
 
 def link_to_self(request: Request) -> str:
@@ -31,6 +30,6 @@ def link_to_self(request: Request) -> str:
     return link(request, get_route_path(request.scope))
 
 
-def with_query(address: str, params: Mapping[str, object]) -> str:
-    """An address that has no query yet, with one if there is any."""
-    return f"{address}?{urlencode(params)}" if params else address
+def with_query(address: str, query: str) -> str:
+    """An address that has no query yet, with one, which is quoted, if there is any."""
+    return f"{address}?{query}" if query else address

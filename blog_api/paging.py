@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Annotated, Any, Generic, Self, TypeVar
+from urllib.parse import urlencode
 
 from fastapi import Depends, Query, Request, Response
 from pydantic import (
@@ -159,7 +160,7 @@ class Pages:
         )
         here = link_to_self(self.request)
         self.response.headers["Link"] = ", ".join(
-            f'<{with_query(here, {**sent, **place})}>; rel="{rel}"'
+            f'<{with_query(here, urlencode({**sent, **place}))}>; rel="{rel}"'
             for rel, place in places.items()
             if None not in place.values()
         )

@@ -13,7 +13,7 @@ from blog_api.conditional import show_version
 from blog_api.database import SessionDep
 from blog_api.errors import Problem, ServiceUnavailable, ValidationFailed, raises
 from blog_api.fields import PathId, PathSlug
-from blog_api.links import link
+from blog_api.links import link, with_query
 from blog_api.posts import Post, PostDetail, PostNotFound, PostRow, is_visible_to, posts_as
 from blog_api.rows import as_dicts, read
 from blog_api.slugs import Slug
@@ -128,10 +128,9 @@ async def read_post_by_slug(
     """Show the post with this slug, as by its id. One that it had before leads to it."""
     post = await find_visible_by_slug(session, access, slug)
     if post.slug != slug:
-        query: str = request.url.query
         # No cache may keep it for good: the post can take its old slug back.
         return RedirectResponse(
-            link(request, f"/posts/slug/{post.slug}", query),
+            with_query(link(request, f"/posts/slug/{post.slug}"), request.url.query),
             status_code=308,
             headers={"Cache-Control": "no-cache"},
         )
