@@ -1,6 +1,5 @@
 """Collections: rows in an order, and how some of them are read in one statement."""
 
-import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from functools import cached_property
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, AwareDatetime, StringConstraints, TypeAdapter, ValidationError
+from pydantic_core import to_json
 from sqlalchemy import (
     ColumnElement,
     Integer,
@@ -81,8 +81,8 @@ class Sort:
 
     def cursor(self, row: object, *, backward: bool = False) -> str:
         """Where the rows after this one begin, or those before it end."""
-        text = json.dumps([self.name, backward, *self.keys(row)], default=datetime.isoformat)
-        return urlsafe_b64encode(text.encode()).decode().rstrip("=")
+        text = to_json([self.name, backward, *self.keys(row)])
+        return urlsafe_b64encode(text).decode().rstrip("=")
 
     @cached_property
     def cursors(self) -> TypeAdapter[Any]:
@@ -142,9 +142,7 @@ class Collection:
         values: dict[str, object],
     ) -> list[Any]:
         """The rows of a page, each with its `total_count` and its keys."""
-        # Most pages are of this size, and are the first or go on from a cursor.
-        is_usual = values["offset"] == 0 and values["limit"] == USUAL_LIMIT
-        place = (sort, is_backward, is_usual)
+        place = (sort, is_backward, values["limit"] == USUAL_LIMIT)
         if place not in self._statements:
             self._statements[place] = self.build(*place)
         statement = self._statements[place]
@@ -169,8 +167,9 @@ class Collection:
     def build(self, sort: Sort, is_backward: bool | None, is_usual: bool) -> Rows:
         """A page in this order, from a cursor on if it goes somewhere.
 
-        The usual one says how many rows it is about: Postgres can make one plan for all of its
-        executions then, and else makes one for each, which takes longer than to execute it.
+        One of the usual size says how many rows it is about, and hides from Postgres how far down
+        they are: one plan is as good as another then, so that it makes one for all executions,
+        and else makes one for each, which takes longer than to execute it.
         """
         backward = bool(is_backward)
         keys = [column.label(f"key_{n}") for n, column in enumerate(sort.columns)]
@@ -181,11 +180,13 @@ class Collection:
         if sort.within is not None:
             query = query.where(sort.within)
         query = query.where(*self.where)
-        if is_usual:
-            query = query.limit(literal_column(str(USUAL_LIMIT), Integer))
-        else:
-            query = query.offset(bindparam("offset", type_=Integer))
-            query = query.limit(bindparam("limit", type_=Integer))
+        query = query.limit(
+            literal_column(str(USUAL_LIMIT), Integer)
+            if is_usual
+            else bindparam("limit", type_=Integer)
+        )
+        if is_backward is None:
+            query = query.offset(select(bindparam("offset", type_=Integer)).scalar_subquery())
         if self.rows_of is not None:
             found = query.subquery("found")
             keys_found = [found.c[key.name] for key in keys]

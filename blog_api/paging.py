@@ -155,9 +155,8 @@ class Pages:
 
     def tell(self, paging: PageQuery, **places: dict[str, object]) -> None:
         """Set `Link`, with the parameters that were sent; a place that is None is left out."""
-        sent = paging.model_dump(
-            mode="json", exclude_unset=True, exclude_none=True, exclude={"page", "cursor"}
-        )
+        kept = paging.model_fields_set - {"page", "cursor"}
+        sent = {name: one for name, one in self.request.query_params.items() if name in kept}
         here = link_to_self(self.request)
         self.response.headers["Link"] = ", ".join(
             f'<{with_query(here, urlencode({**sent, **place}))}>; rel="{rel}"'
