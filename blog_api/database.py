@@ -1,11 +1,11 @@
 """The database: one transaction a request, as many at a time as there are connections."""
 
+from asyncio import Semaphore, timeout
 from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from contextlib import asynccontextmanager, nullcontext
 from typing import Annotated, Any, NamedTuple
 
-import anyio
-from anyio import CancelScope, CapacityLimiter, WouldBlock
+from anyio import CancelScope
 from fastapi import Depends, Request
 from sqlalchemy import Connection, Executable, UpdateBase, event
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -58,7 +58,7 @@ class Generation(NamedTuple):
 class Database:
     """The engine and the places at it: as many sessions at a time as there are connections.
 
-    SQLAlchemy's own queue lets newcomers overtake; a CapacityLimiter is first in, first out.
+    SQLAlchemy's own queue lets newcomers overtake; a semaphore is first in, first out.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -89,12 +89,12 @@ class Database:
             expire_on_commit=False,
             info={"database": self, "writes": True},
         )
-        self._places = CapacityLimiter(pool_size)
+        self._places = Semaphore(pool_size)
         # Connections that are read from, between two readers.
         self._idle: list[AsyncConnection] = []
         # SQLite has one writer at a time: the others wait here, where they are in order and
         # keep no connection from readers.
-        self._write_lock = CapacityLimiter(1) if settings.is_sqlite else None
+        self._write_lock = Semaphore(1) if settings.is_sqlite else None
 
     @asynccontextmanager
     async def session(self, *, writes: bool) -> AsyncGenerator[AsyncSession]:
@@ -138,13 +138,16 @@ class Database:
 
     async def enter(self, session: AsyncSession) -> None:
         """Wait for a place, take a connection and begin."""
-        lock = self._write_lock if "writes" in session.info else None
+        needed, seconds = [self._places], PLACE_SECONDS
+        if self._write_lock is not None and "writes" in session.info:
+            needed, seconds = [self._write_lock, self._places], STATEMENT_SECONDS
+        must_wait = any(one.locked() for one in needed)
+        held: list[Semaphore] = session.info.setdefault("held", [])
         try:
-            if lock is not None or not take_at_once(self._places, session):
-                with anyio.fail_after(PLACE_SECONDS if lock is None else STATEMENT_SECONDS):
-                    if lock is not None:
-                        await take(lock, session)
-                    await take(self._places, session)
+            async with timeout(seconds) if must_wait else nullcontext():
+                for one in needed:
+                    await one.acquire()
+                    held.append(one)
             # The connection of a database in memory is the database: what is cancelled on it
             # takes it along.
             with CancelScope(shield=True) if self._is_in_memory else nullcontext():
@@ -187,9 +190,9 @@ class Database:
                 else:
                     self._idle.append(connection)
         finally:
-            held: list[CapacityLimiter] = session.info.setdefault("held", [])
+            held: list[Semaphore] = session.info.get("held", [])
             while held:
-                held.pop().release_on_behalf_of(session)
+                held.pop().release()
 
     async def close(self) -> None:
         """Close all connections."""
@@ -207,22 +210,6 @@ class Database:
 def is_refusal(error: BaseException) -> bool:
     """Whether a route says no, rather than the database."""
     return isinstance(error, Problem) and not isinstance(error, ServiceUnavailable)
-
-
-def take_at_once(limiter: CapacityLimiter, session: AsyncSession) -> bool:
-    """Whether it is this session's turn already."""
-    try:
-        limiter.acquire_on_behalf_of_nowait(session)
-    except WouldBlock:
-        return False
-    session.info.setdefault("held", []).append(limiter)
-    return True
-
-
-async def take(limiter: CapacityLimiter, session: AsyncSession) -> None:
-    """Wait for a turn that `leave()` gives back."""
-    await limiter.acquire_on_behalf_of(session)
-    session.info.setdefault("held", []).append(limiter)
 
 
 @asynccontextmanager
