@@ -118,7 +118,7 @@ class Settings(BaseSettings):
     database_url: Annotated[URL, NoDecode, PlainValidator(parse_database_url)] = Field(
         default="sqlite+aiosqlite:///blog.db", validate_default=True
     )
-    pool_size: int = Field(default=10, ge=1, le=100)
+    pool_size: int = Field(default=5, ge=1, le=100)
     secret_key: Annotated[SecretStr, AfterValidator(check_secret_key)] | None = None
 
     password_min_length: int = Field(default=8, ge=8, le=128)
