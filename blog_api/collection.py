@@ -167,9 +167,9 @@ class Collection:
     def build(self, sort: Sort, is_backward: bool | None, is_usual: bool) -> Rows:
         """A page in this order, from a cursor on if it goes somewhere.
 
-        One of the usual size says how many rows it is about, and hides from Postgres how far down
-        they are: one plan is as good as another then, so that it makes one for all executions,
-        and else makes one for each, which takes longer than to execute it.
+        Postgres cannot see how far down the rows are, and of the usual size is told how many: one
+        plan is as good as another then, and it makes one for all executions. Of another size it
+        makes one for each, which takes longer than to execute it.
         """
         backward = bool(is_backward)
         keys = [column.label(f"key_{n}") for n, column in enumerate(sort.columns)]
