@@ -9,19 +9,13 @@ from anyio import CancelScope
 from fastapi import Depends, Request
 from sqlalchemy import Connection, Executable, UpdateBase, event
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import (
-    AsyncConnection,
-    async_sessionmaker,
-)
+from sqlalchemy.ext.asyncio import AsyncConnection, async_sessionmaker
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.engines import STATEMENT_SECONDS, is_open, make_engine
 from blog_api.errors import Problem, ServiceUnavailable
 from blog_api.settings import Settings
-from blog_api.trouble import (
-    translate_errors,
-    unavailable,
-)
+from blog_api.trouble import translate_errors, unavailable
 
 # What no public answer shows. Whatever else is written may be a change that readers see.
 UNSEEN_TABLES = {"audit_entries", "bookmarks", "follows", "tokens"}

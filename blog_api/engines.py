@@ -24,7 +24,7 @@ def make_engine(url: URL, *, pool_size: int = 1, for_migrations: bool = False) -
     Migrations take as long as they take, and do without foreign keys on SQLite: its batch mode
     drops tables and makes them anew, which would delete their children's rows.
     """
-    # Python's own takes twice as long to read the tags of a post.
+    # Python's own takes five times as long to read the tags of a post.
     options: dict[str, Any] = {"hide_parameters": True, "json_deserializer": from_json}
     if url.get_backend_name() == "sqlite":
         if sqlite_file(url) is None:
