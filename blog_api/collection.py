@@ -27,6 +27,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from blog_api.errors import FieldError, ValidationFailed
 from blog_api.fields import LARGEST_INT, in_utc
+from blog_api.queries import NamedQuery
 from blog_api.rows import read
 
 # How many rows a page has, unless another number is asked for.
@@ -122,17 +123,19 @@ class Collection:
         where: Sequence[ColumnElement[bool]] = (),
         total: ColumnElement[int] | None = None,
         rows_of: Callable[[Subquery], Rows] | None = None,
+        is_named: bool = True,
     ) -> None:
         """`query` is of objects or of columns; `where` are further conditions, on what rows are
         ordered by. `total` is how many rows there are, unless they have to be counted. `rows_of`
         reads what is shown of those on a page, where the query does not: the way to a deep page
-        is shorter then."""
+        is shorter then. Unless it is named, it is there for one request, whose values it has."""
         self.query = query
         self.where = where
         self.rows_of = rows_of
         self.is_of_objects = rows_of is None and isinstance(query, SelectOfScalar)
         self.total = count(query.where(*where)) if total is None else total
-        self._statements: dict[tuple[Sort, bool | None, bool], Rows] = {}
+        self.is_named = is_named
+        self._queries: dict[tuple[Sort, bool | None, bool], NamedQuery | Rows] = {}
 
     async def read(
         self,
@@ -143,13 +146,16 @@ class Collection:
     ) -> list[Any]:
         """The rows of a page, each with its `total_count` and its keys."""
         place = (sort, is_backward, values["limit"] == USUAL_LIMIT)
-        if place not in self._statements:
-            self._statements[place] = self.build(*place)
-        statement = self._statements[place]
+        query = self._queries.get(place)
+        if query is None:
+            query = self.build(*place)
+            if self.is_named and not self.is_of_objects:
+                query = NamedQuery(query)
+            self._queries[place] = query
         if self.is_of_objects:
-            assert isinstance(statement, SelectOfRows)
-            return list((await session.exec(statement, params=values)).all())
-        return list(await read(session, statement, values))
+            assert isinstance(query, SelectOfRows)
+            return list((await session.exec(query, params=values)).all())
+        return list(await read(session, query, values))
 
     async def count(self, session: AsyncSession, values: dict[str, object]) -> int:
         """How many rows there are on all pages."""

@@ -12,7 +12,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, async_sessionmaker
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from blog_api.engines import STATEMENT_SECONDS, is_open, make_engine
+from blog_api.engines import STATEMENT_SECONDS, is_open, keeps_statements, make_engine
 from blog_api.errors import Problem, ServiceUnavailable
 from blog_api.settings import Settings
 from blog_api.trouble import translate_errors, unavailable
@@ -57,6 +57,9 @@ class Database:
 
     def __init__(self, settings: Settings) -> None:
         self._is_in_memory = settings.is_in_memory
+        # A driver that must not keep statements is better known to SQLAlchemy, and whoever has
+        # to hear of each statement hears it from there.
+        self.reads_by_driver = keeps_statements(settings.database_url)
         pool_size = 1 if settings.is_in_memory else settings.pool_size
         self.engine = make_engine(settings.database_url, pool_size=pool_size)
         # What only reads does without a transaction, whose beginning and end would be two more

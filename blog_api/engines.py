@@ -1,14 +1,17 @@
 """Engines: how connections to SQLite and to Postgres are made."""
 
+import sqlite3
+from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from pydantic_core import from_json
 from sqlalchemy import URL, Connection, event
-from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import StaticPool
 
-from blog_api.trouble import raise_unavailable
+from blog_api.trouble import raise_unavailable, unavailable
 from blog_api.urls import sqlite_file
 
 # How long a statement may take on Postgres, where it may wait for somebody's lock; and how long
@@ -48,16 +51,57 @@ def make_engine(url: URL, *, pool_size: int = 1, for_migrations: bool = False) -
     return engine
 
 
+def keeps_statements(url: URL) -> bool:
+    """Whether connections keep the statements that they have prepared, which some poolers in front
+    of Postgres cannot bear."""
+    return url.query.get("prepared_statement_cache_size") != "0"
+
+
 def is_open(connection: AsyncConnection) -> bool:
     """Whether a connection can be used, as far as the driver knows.
 
     A ping would take three round trips a request.
     """
-    if connection.dialect.name == "sqlite":
-        return True
+    return connection.dialect.name == "sqlite" or not driver_of(connection).is_closed()
+
+
+def driver_of(connection: AsyncConnection) -> Any:
+    """The driver's own connection, of aiosqlite or of asyncpg."""
     assert connection.sync_connection is not None
-    driver: Any = connection.sync_connection.connection.driver_connection
-    return not driver.is_closed()
+    return connection.sync_connection.connection.driver_connection
+
+
+@cache
+def driver_errors(dialect: str) -> tuple[type[Exception], ...]:
+    """What the driver raises where the database refuses something, or is gone."""
+    if dialect == "sqlite":
+        return (sqlite3.Error,)
+    # It takes memory where it is not needed.
+    from asyncpg import InterfaceError, PostgresError
+
+    return (PostgresError, InterfaceError)
+
+
+async def fetch(
+    connection: AsyncConnection, sql: str, parameters: Sequence[Any]
+) -> Sequence[Sequence[Any]]:
+    """The rows of a statement as the driver gives them, which keeps the statement prepared.
+
+    Raises DBAPIError, as SQLAlchemy would, and ServiceUnavailable where there is no answer.
+    """
+    driver = driver_of(connection)
+    dialect = connection.dialect.name
+    try:
+        if dialect == "sqlite":
+            records: Sequence[Sequence[Any]] = await driver.execute_fetchall(sql, parameters)
+        else:
+            records = await driver.fetch(sql, *parameters)
+    except driver_errors(dialect) as error:
+        is_gone = dialect != "sqlite" and driver.is_closed()
+        raise DBAPIError(sql, None, error, connection_invalidated=is_gone) from error
+    except OSError as error:
+        raise unavailable(error) from error
+    return records
 
 
 def refuse_closed(dbapi_connection: Any, *_: object) -> None:

@@ -221,7 +221,7 @@ async def show_posts(pages: Pages, listing: PostQuery, **whose: int) -> Page[Any
     if not q:
         return await pages.show(published_posts(names), listing, sort, **values)
     ids, best = searched(pages.session, names, q)
-    posts = Collection(ids, rows_of=found_as(PostRead))
+    posts = Collection(ids, rows_of=found_as(PostRead), is_named=False)
     page = await pages.show(posts, listing, sort if listing.sort else best, **values)
     marker = await make_marker(pages.session, q)
     if marker is None:

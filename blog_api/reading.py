@@ -15,6 +15,7 @@ from blog_api.errors import Problem, ServiceUnavailable, ValidationFailed, raise
 from blog_api.fields import PathId, PathSlug
 from blog_api.links import link, with_query
 from blog_api.posts import Post, PostDetail, PostNotFound, PostRow, is_visible_to, posts_as
+from blog_api.queries import NamedQuery
 from blog_api.rows import as_dicts, read
 from blog_api.slugs import Slug
 from blog_api.tokens import READER_PROBLEMS, Access, PresentedAccess, reader_id_of
@@ -36,9 +37,11 @@ VISIBLE_POSTS = (
     .add_columns(col(Post.version))
     .where(is_visible_to(bindparam("reader_id", type_=Integer)))
 )
-BY_ID = VISIBLE_POSTS.where(col(Post.id) == bindparam("post_id", type_=Integer))
-BY_SLUG = VISIBLE_POSTS.join(Slug, col(Slug.post_id) == col(Post.id)).where(
-    col(Slug.slug) == bindparam("slug", type_=String)
+BY_ID = NamedQuery(VISIBLE_POSTS.where(col(Post.id) == bindparam("post_id", type_=Integer)))
+BY_SLUG = NamedQuery(
+    VISIBLE_POSTS.join(Slug, col(Slug.post_id) == col(Post.id)).where(
+        col(Slug.slug) == bindparam("slug", type_=String)
+    )
 )
 
 

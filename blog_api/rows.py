@@ -6,7 +6,6 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import Executable, Insert, UpdateBase, inspect
-from sqlalchemy import Row as RowOfColumns
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col, func, select
@@ -14,6 +13,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
 from blog_api.database import Database
+from blog_api.queries import FoundRows, NamedQuery
 from blog_api.tables import Base, Row, RowT
 from blog_api.trouble import is_unique_violation
 
@@ -22,17 +22,21 @@ BATCH = 100
 
 
 async def read(
-    session: AsyncSession, statement: Executable, values: Mapping[str, Any]
-) -> Sequence[RowOfColumns[*tuple[Any, ...]]]:
-    """The rows of a statement, with these values bound.
+    session: AsyncSession, query: NamedQuery | Executable, values: Mapping[str, Any]
+) -> FoundRows:
+    """The rows of a query, with these values bound.
 
     Past the session, which would look for objects in them: that is a third of what it costs.
     """
     connection: AsyncConnection = session.info["connection"]
-    return (await connection.execute(statement, values)).all()
+    if isinstance(query, NamedQuery):
+        if session.info["database"].reads_by_driver:
+            return await query.read(connection, values)
+        query = query.statement
+    return (await connection.execute(query, values)).all()
 
 
-def as_dicts(rows: Sequence[RowOfColumns[*tuple[Any, ...]]]) -> list[dict[str, Any]]:
+def as_dicts(rows: FoundRows) -> list[dict[str, Any]]:
     """Rows by the names of their columns, of which Pydantic takes half as long to read.
 
     SQLAlchemy's `_asdict()` would take as long as that saves.

@@ -15,16 +15,18 @@ def is_wanted() -> bool:
     return has_tracer() or os.environ.get("FASTAPI_OTEL_AUTO_CONFIGURE", "").lower() == "true"
 
 
-def trace_sql(engine: AsyncEngine) -> None:
-    """Give each statement a span, without its parameters, if there is a tracer to take it.
+def trace_sql(engine: AsyncEngine) -> bool:
+    """Give each statement that goes by SQLAlchemy a span, without its parameters, if there is a
+    tracer to take it; returns whether there is.
 
     FastAPI has set that up by `FASTAPI_OTEL_AUTO_CONFIGURE` before, or another library has.
     """
     if not has_tracer():
-        return
+        return False
     try:
         from opentelemetry.instrumentation.sqlalchemy import SQLAlchemyInstrumentor
     except ImportError:
-        return
+        return False
     # It has not been told of SQLAlchemy 2.1, and works with it: a test looks at its spans.
     SQLAlchemyInstrumentor().instrument(engine=engine.sync_engine, skip_dep_check=True)
+    return True

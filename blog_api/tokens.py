@@ -26,6 +26,7 @@ from blog_api.errors import (
     Unauthorized,
 )
 from blog_api.fields import utc_now
+from blog_api.queries import NamedQuery
 from blog_api.rate_limits import Guard
 from blog_api.rows import read
 from blog_api.scopes import SCOPES, InsufficientScope, Scope, scopes_of
@@ -123,10 +124,10 @@ PRESENTED = (
     .where(IS_DIGEST, col(Token.expires_at) > NOW)
 )
 # The handle of a log-in, with which its refresh tokens begin, is no token.
-OPAQUE_TOKEN = PRESENTED.where(~IS_LOG_IN)
-PRESENTED_LOG_IN = PRESENTED.where(IS_LOG_IN)
-STILL_GOOD = (
-    select(User.is_active)
+OPAQUE_TOKEN = NamedQuery(PRESENTED.where(~IS_LOG_IN))
+PRESENTED_LOG_IN = NamedQuery(PRESENTED.where(IS_LOG_IN))
+STILL_GOOD = NamedQuery(
+    select_columns(col(User.is_active))
     .join(Token)
     .where(col(Token.id) == bindparam("id", type_=Integer), col(Token.expires_at) > NOW)
 )

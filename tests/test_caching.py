@@ -21,7 +21,7 @@ from blog_api.main import PARAMETERS
 from blog_api.middleware import answer_unavailable
 from blog_api.migrating import migrate
 from tests.conftest import FLOOR, client_of, make_settings, publish, remark, running, sign_up
-from tests.test_statements import statements
+from tests.statements import executions
 
 ORIGIN = "https://example.com"
 
@@ -44,7 +44,7 @@ async def blog(url: URL, **values: object) -> AsyncIterator[tuple[FastAPI, Async
 
 async def asked(app: FastAPI, client: AsyncClient, path: str, **headers: str) -> int:
     """How many statements an answer takes."""
-    with statements(app) as executed:
+    with executions(app) as executed:
         response = await client.get(path, headers=headers)
     assert response.status_code in (200, 304), response.text
     return len(executed)
@@ -69,7 +69,7 @@ async def test_what_everybody_reads_is_computed_once(
     for path in await public_paths(ann):
         first = await anonymous.get(path)
 
-        with statements(app) as executed:
+        with executions(app) as executed:
             second = await anonymous.get(path)
 
         assert executed == [], path
@@ -90,7 +90,7 @@ async def test_a_kept_answer_suits_whoever_asks(
     path = f"/posts/{post['id']}"
     whole = await anonymous.get(path)
 
-    with statements(app) as executed:
+    with executions(app) as executed:
         head = await anonymous.head(path)
         known = await anonymous.get(path, headers={"If-None-Match": whole.headers["ETag"]})
         other = await anonymous.get(path, headers={"If-None-Match": '"1-abc"'})

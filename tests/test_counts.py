@@ -10,7 +10,7 @@ from sqlmodel import col, func, select, update
 from blog_api.counts import PostCount
 from blog_api.tags import PostTag, Tag
 from tests.conftest import PASSWORD, publish
-from tests.test_statements import statements
+from tests.statements import executions
 
 # With a filter by time, and no filter at all: the posts are counted.
 EVER = "since=1970-01-01T00:00:00Z"
@@ -119,9 +119,9 @@ async def test_nothing_is_counted_for_all_posts_of_an_author_and_a_tag(
     me = (await ann.get("/users/me")).json()["id"]
 
     for query in ("", f"author={me}", "tag=python"):
-        with statements(empty_app) as executed:
+        with executions(empty_app) as executed:
             await anonymous.get(f"/posts?{query}")
-        (statement,) = executed
+        ((statement, _),) = executed
         counted = statement.partition("total_count")[0].count("count(*)")
         # Those that will come out.
         assert counted == 1, statement

@@ -2,15 +2,15 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient
-from sqlalchemy import event, text
+from sqlalchemy import text
 
 from tests.conftest import publish
+from tests.statements import executions
 
 # The index for each filter and order.
 INDEXES = {
@@ -30,20 +30,6 @@ INDEXES = {
 
 # With which a cursor is compared, together with a time.
 KEYS = (("posts", "id"), ("post_tags", "post_id"))
-
-
-@contextmanager
-def executions(app: FastAPI) -> Iterator[list[tuple[str, Any]]]:
-    """The statements that the application executes meanwhile, with their parameters."""
-    found: list[tuple[str, Any]] = []
-    engine = app.state.database.engine.sync_engine
-
-    def note(_connection: object, _cursor: object, statement: str, values: Any, *_: object) -> None:
-        found.append((statement, values))
-
-    event.listen(engine, "before_cursor_execute", note)
-    yield found
-    event.remove(engine, "before_cursor_execute", note)
 
 
 def nodes_of(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:

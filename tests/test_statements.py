@@ -1,13 +1,10 @@
 """How many statements of SQL a list takes: as many for thirty rows as for one."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from fastapi import FastAPI
 from httpx import AsyncClient
-from sqlalchemy import event
 
 from tests.conftest import PASSWORD, publish, remark
+from tests.statements import executions
 
 LISTS = (
     "/posts", "/posts?q=hello", "/posts?q=hello&sort=published_at", "/posts?tag=python",
@@ -16,20 +13,6 @@ LISTS = (
     "/comments/{comment_id}/answers", "/tags", "/users", "/feed.json", "/feed.atom", "/feed.rss",
     "/admin/users", "/admin/posts", "/admin/audit",
 )  # fmt: skip
-
-
-@contextmanager
-def statements(app: FastAPI) -> Iterator[list[str]]:
-    """Those that the application executes meanwhile."""
-    found: list[str] = []
-    engine = app.state.database.engine.sync_engine
-
-    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        found.append(statement)
-
-    event.listen(engine, "before_cursor_execute", note)
-    yield found
-    event.remove(engine, "before_cursor_execute", note)
 
 
 async def add_rows(admin: AsyncClient, ann: AsyncClient, number: int) -> dict[str, int]:
@@ -53,7 +36,7 @@ async def counts(app: FastAPI, admin: AsyncClient, ids: dict[str, int]) -> dict[
     for path in LISTS:
         name = "limit" if path == "/users" else "size"
         address = f"{path}{'&' if '?' in path else '?'}{name}=100".format(**ids)
-        with statements(app) as executed:
+        with executions(app) as executed:
             response = await admin.get(address)
         assert response.status_code == 200, path
         found[path] = len(executed)
