@@ -27,7 +27,7 @@ from blog_api.database import Database
 from blog_api.edits import render_anew
 from blog_api.fields import LARGEST_INT, Email
 from blog_api.logs import LOGGING
-from blog_api.migrating import head_revision, migrate, prepare_file
+from blog_api.migrating import HEAD_REVISION, migrate, prepare_file
 from blog_api.posts import Post
 from blog_api.rendering import Renderer
 from blog_api.rows import count_rows, one_by_one
@@ -104,7 +104,7 @@ def migrate_database() -> None:
     settings = load_settings()
     logging.config.dictConfig(LOGGING)
     run(migrate(settings))
-    print(f"The database is at revision {head_revision()}.")
+    print(f"The database is at revision {HEAD_REVISION}.")
 
 
 class NamedAddress(UserBase):

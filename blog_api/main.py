@@ -62,9 +62,6 @@ from blog_api.telemetry import is_wanted, trace_sql
 
 VERSION = version("blog-api")
 MAX_BODY_BYTES = 8 * 1024 * 1024
-# How many more objects there have to be before Python looks for cycles among them. A request leaves
-# none: to look as often as by default would take a twentieth of its time.
-GC_THRESHOLDS = (10_000, 20, 20)
 
 # What makes a difference to a public answer; what else stands in a query makes none.
 PARAMETERS = {
@@ -186,7 +183,6 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         # What is there now stays there: no collection has to look at it again.
         gc.collect()
         gc.freeze()
-        gc.set_threshold(*GC_THRESHOLDS)
         yield
     await app.state.rate_limits.close()
     await database.close()

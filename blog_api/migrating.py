@@ -4,11 +4,9 @@ import sqlite3
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import AsyncFileLock
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -24,21 +22,16 @@ if TYPE_CHECKING:
 # Any number will do, as long as nobody else in the database takes it for another lock.
 ADVISORY_LOCK = 6_274_103
 
+# The revision that this code works with: the newest in `migrations`. Alembic could find it, but
+# is large: it is imported where it is used, so that a worker need not hold it.
+HEAD_REVISION = "7d2e90b1c4a3"
+
 
 def scripts_folder() -> Path:
     """`migrations`: within the package in a wheel, beside it in a checkout."""
     package = Path(__file__).parent
     packed = package / "migrations"
     return packed if packed.is_dir() else package.parent / "migrations"
-
-
-@cache
-def head_revision() -> str | None:
-    """The revision that this code works with."""
-    # Alembic is large: it is imported where it is used.
-    from alembic.script import ScriptDirectory
-
-    return ScriptDirectory(str(scripts_folder())).get_current_head()
 
 
 def current_revision(connection: Connection) -> str | None:
@@ -138,10 +131,13 @@ async def prepare_file(settings: Settings, file: Path) -> str:
     Under a lock, since several workers start at once. Raises OSError where the file cannot
     be opened.
     """
+    # As Alembic it is imported where it is used: Postgres needs neither.
+    from filelock import AsyncFileLock
+
     check_file(file)
     async with AsyncFileLock(f"{file}.lock"):
         # A worker that starts anew writes nothing, so it starts while others write.
-        if await file_revision(settings) != head_revision():
+        if await file_revision(settings) != HEAD_REVISION:
             await migrate(settings)
         if settings.secret_key is not None:
             return settings.secret_key.get_secret_value()

@@ -13,9 +13,9 @@ from sqlmodel import select
 
 from blog_api.fields import utc_now
 from blog_api.migrating import (
+    HEAD_REVISION,
     alembic_config,
     current_revision,
-    head_revision,
     migrate,
     migration_connection,
 )
@@ -68,7 +68,7 @@ async def test_migrations_go_up_and_down_and_build_what_the_code_declares(empty_
     for _ in range(2):
         await migrate(settings)
         async with migration_connection(settings) as connection:
-            assert await connection.run_sync(current_revision) == head_revision()
+            assert await connection.run_sync(current_revision) == HEAD_REVISION
             await connection.run_sync(check_and_go_down)
             assert await connection.run_sync(current_revision) is None
 
@@ -149,7 +149,7 @@ async def test_a_migration_that_fails_leaves_nothing_behind(empty_url: URL):
 
     await migrate(settings)
     async with migration_connection(settings) as connection:
-        assert await connection.run_sync(current_revision) == head_revision()
+        assert await connection.run_sync(current_revision) == HEAD_REVISION
 
 
 async def test_a_worker_starts_anew_while_somebody_else_locks_the_file(tmp_path: Path):

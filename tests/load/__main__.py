@@ -99,6 +99,9 @@ def main(
         sys.exit("load: there is no `wrk`")
     if plot is not None and find_spec("matplotlib") is None:
         sys.exit("load: --plot needs matplotlib")
+    parts = part or list(Part)
+    if plot is not None and not {Part.reads, Part.growth} & {*parts}:
+        sys.exit("load: --plot draws the parts reads and growth")
     own_folder(folder, may_replace=yes)
     options = Options(
         folder=folder.resolve(),
@@ -112,7 +115,7 @@ def main(
         logs=logs or quick,
     )
     try:
-        bench, held = measure_all(part or list(Part), options)
+        bench, held = measure_all(parts, options)
     except NotOurs as error:
         sys.exit(f"load: {error} was not made here; --yes replaces it")
     report = write_report(bench, held, asyncio.run(server_version(options.server)))

@@ -15,7 +15,7 @@ import asyncpg
 from sqlalchemy import URL
 
 from blog_api.console import progress
-from blog_api.migrating import head_revision, migrate, scripts_folder
+from blog_api.migrating import HEAD_REVISION, migrate, scripts_folder
 from blog_api.security import Passwords
 from tests.conftest import make_settings
 from tests.load import data
@@ -60,7 +60,7 @@ def key_of(size: Size) -> str:
     scripts = sorted((scripts_folder() / "versions").glob("*.py"))
     # A migration that is not released yet can change without another revision.
     schema = zlib.crc32(b"".join(script.read_bytes() for script in scripts))
-    revision = f"{head_revision()} ({schema:08x})"
+    revision = f"{HEAD_REVISION} ({schema:08x})"
     return f"{MADE_HERE}: {size.posts} posts, layout {data.LAYOUT}, revision {revision}"
 
 

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
+from statistics import median
 
 from blog_api.console import progress
 from blog_api.settings import Settings
@@ -71,16 +72,22 @@ def fill(running: Running, size: Size, wanted: int) -> int:
 
 
 def measure_held(bench: Bench, contender: Contender, size: Size, wanted: int) -> Held:
+    starts = []
+    for _ in range(bench.options.rounds - 1):
+        with bench.new(contender) as running:
+            starts.append(running.start_seconds)
     with bench.new(contender) as running:
+        starts.append(running.start_seconds)
         at_start = memory_bytes(running.pid)
         answers = fill(running, size, wanted)
         at_end = memory_bytes(running.pid)
-        return Held(contender.name, running.start_seconds, at_start, at_end, answers)
+        return Held(contender.name, median(starts), at_start, at_end, answers)
 
 
 def measure_memory(bench: Bench) -> list[Held]:
-    """How long it takes to the first answer, and what all processes of a server hold in memory
-    then, and after more answers than a cache keeps."""
+    """How long it takes to the first answer (the median of as many starts as there are rounds), and
+    what all processes of a server hold in memory then, and after more answers than a cache keeps.
+    """
     size = bench.options.small
     loaded = bench.postgres(size)
     cache_bytes = Settings.model_fields["cache_bytes"].default
