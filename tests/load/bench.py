@@ -4,8 +4,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
+from statistics import median
 
 from sqlalchemy import URL
 
@@ -45,12 +46,24 @@ class Options:
 
 @dataclass(frozen=True)
 class Result:
-    """The figures of one contender in one case."""
+    """What the rounds of one contender in one case gave."""
 
     part: str
     case: str
     contender: str
-    figures: Figures
+    rounds: Sequence[Figures]
+
+    @cached_property
+    def figures(self) -> Figures:
+        """The medians."""
+        return medians(self.rounds)
+
+    def ratio_to(self, other: "Result", value: Callable[[Figures], float]) -> float | None:
+        """How many times the other's value: the median of what each round says, since a machine
+        that is slow for a while is slow for both. None where the other's is 0."""
+        pairs = zip(map(value, self.rounds), map(value, other.rounds), strict=True)
+        ratios = [mine / its for mine, its in pairs if its]
+        return median(ratios) if ratios else None
 
 
 @dataclass(frozen=True)
@@ -141,7 +154,7 @@ class Bench:
         *,
         writes: bool = False,
     ) -> None:
-        """Measure all in turn, as many rounds as are asked for, and keep the medians.
+        """Measure all in turn, as many rounds as are asked for.
 
         In turn, since a machine is not always as fast. After what writes, its database becomes
         again what it was.
@@ -160,7 +173,7 @@ class Bench:
                         self.clean_after(entry)
                     step()
         for name, found in runs.items():
-            self.keep(part, case, name, medians(found))
+            self.keep(part, case, name, found)
 
     def clean_after(self, entry: Entry) -> None:
         loaded = entry.running.contender.loaded
@@ -169,10 +182,11 @@ class Bench:
             time.sleep(SETTLE_SECONDS)
             loaded.clean()
 
-    def keep(self, part: str, case: str, name: str, figures: Figures) -> None:
-        self.results.append(Result(part, case, name, figures))
-        if figures.errors:
-            self.problems.append(f"{part}, {case}: {name}: {figures.errors:.0f} requests failed")
+    def keep(self, part: str, case: str, name: str, rounds: Sequence[Figures]) -> None:
+        result = Result(part, case, name, rounds)
+        self.results.append(result)
+        if errors := result.figures.errors:
+            self.problems.append(f"{part}, {case}: {name}: {errors:.0f} requests failed")
 
 
 @contextmanager

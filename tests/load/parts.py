@@ -25,7 +25,7 @@ from tests.load.contenders import (
 from tests.load.data import TOKEN, Size
 from tests.load.databases import Loaded
 from tests.load.machine import CORES, LOAD_CORES, SERVER_CORES, pinned
-from tests.load.measure import Figures, Load, Request, get, medians, post
+from tests.load.measure import Figures, Load, Request, get, post
 
 # Growth is measured by one client: what a request costs, and how long it takes on its own.
 ALONE = 1
@@ -200,8 +200,8 @@ def measure_storm(bench: Bench) -> None:
             step()
     bench.clean_after(entry)
     case = f"reads, {connections} connections"
-    bench.keep("storm", case, "alone", medians(alone))
-    bench.keep("storm", case, f"while {data.LOGINS} clients log in", medians(stormed))
+    bench.keep("storm", case, "alone", alone)
+    bench.keep("storm", case, f"while {data.LOGINS} clients log in", stormed)
     bench.note(f"storm: {logins} log-ins in {options.rounds} rounds of {options.seconds:g} s.")
 
 

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from tests.load.bench import Bench, Result
 from tests.load.machine import CORES, cpu_model
+from tests.load.measure import Figures
 from tests.load.memory import Held, measure_memory
 from tests.load.parts import PARTS
 
 # Whom the others are compared with, where they take part.
-YARDSTICKS = ("bare ASGI", "tutorial, async")
+YARDSTICKS = ("bare ASGI", "tutorial, async", "tutorial, sync")
 PACKAGES = ("fastapi", "starlette", "uvicorn", "sqlmodel", "sqlalchemy", "asyncpg", "pydantic")
 MIB = 1024 * 1024
 
@@ -31,8 +32,10 @@ def number(value: float | None, digits: int = 1) -> str:
     return "" if value is None else f"{value:,.{digits}f}"
 
 
-def share(value: float) -> str:
+def share(value: float | None) -> str:
     """A ratio; of a small one two digits tell something."""
+    if value is None:
+        return ""
     return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
 
 
@@ -43,7 +46,7 @@ def words_of(part: Callable[[Bench], object]) -> str:
 
 def case_table(results: Sequence[Result]) -> Iterator[str]:
     """One case: each contender, and how it stands to the yardsticks."""
-    by_name = {one.contender: one.figures for one in results}
+    by_name = {one.contender: one for one in results}
     yardsticks = [name for name in YARDSTICKS if name in by_name] or [results[0].contender]
     has_errors = any(one.figures.errors for one in results)
     head = [results[0].case, "requests/s", *(f"÷ {name}" for name in yardsticks)]
@@ -51,12 +54,14 @@ def case_table(results: Sequence[Result]) -> Iterator[str]:
     rows = []
     for one in results:
         figures = one.figures
-        per_second = figures.requests_per_second
-        ratios = [per_second / by_name[name].requests_per_second for name in yardsticks]
+        ratios = [
+            one.ratio_to(by_name[name], lambda found: found.requests_per_second)
+            for name in yardsticks
+        ]
         rows.append(
             [
                 one.contender,
-                number(per_second, 0),
+                number(figures.requests_per_second, 0),
                 *(share(ratio) for ratio in ratios),
                 number(figures.p50_ms),
                 number(figures.p99_ms),
@@ -72,21 +77,22 @@ def growth_table(results: Sequence[Result]) -> Iterator[str]:
     """Each request with few posts and with many; the CPU of Postgres is counted with ours."""
     sizes = list(dict.fromkeys(one.contender.partition(", ")[2] for one in results))
     head = ["request, database"]
-    for what in ("CPU ms", "p50 ms"):
+    shown: dict[str, Callable[[Figures], float]] = {
+        "CPU ms": lambda found: found.all_cpu_us / 1000,
+        "p50 ms": lambda found: found.p50_ms,
+    }
+    for what in shown:
         head += [*(f"{what}, {size}" for size in sizes), "ratio"]
-    found = {(one.case, one.contender): one.figures for one in results}
+    found = {(one.case, one.contender): one for one in results}
     databases = dict.fromkeys(one.contender.partition(", ")[0] for one in results)
     rows = []
     for case in dict.fromkeys(one.case for one in results):
         for database in databases:
-            figures = [found[case, f"{database}, {size}"] for size in sizes]
+            few, many = (found[case, f"{database}, {size}"] for size in sizes)
             row = [f"{case}, {database}"]
-            for values in (
-                [one.all_cpu_us / 1000 for one in figures],
-                [one.p50_ms for one in figures],
-            ):
-                ratio = values[-1] / values[0] if values[0] else None
-                row += [*(number(value, 2) for value in values), number(ratio, 2)]
+            for value in shown.values():
+                row += [number(value(one.figures), 2) for one in (few, many)]
+                row.append(number(many.ratio_to(few, value), 2))
             rows.append(row)
     return table(head, rows)
 
@@ -137,7 +143,8 @@ def about(bench: Bench, postgres: str) -> Iterator[str]:
     yield ""
     yield (
         f"Medians of {options.rounds} rounds of {options.seconds:g} s, in which the contenders "
-        "take turns. Each server has one core, and wrk another; Postgres may use both. "
+        "take turns; a ratio is the median of the rounds' own. Each server has one core, and wrk "
+        "another; Postgres may use both. "
         "`CPU µs` is what the server's processes use a request, `Postgres µs` what all of Postgres "
         "does, which nobody else should use meanwhile."
     )
