@@ -77,9 +77,17 @@ def driver_errors(dialect: str) -> tuple[type[Exception], ...]:
     if dialect == "sqlite":
         return (sqlite3.Error,)
     # It takes memory where it is not needed.
-    from asyncpg import InterfaceError, PostgresError
+    from asyncpg import InterfaceError, InternalClientError, PostgresError
 
-    return (PostgresError, InterfaceError)
+    return (PostgresError, InterfaceError, InternalClientError)
+
+
+def is_lost(driver: Any, error: Exception) -> bool:
+    """Whether asyncpg can use its connection no more: it is closed, or the server has said that it
+    closes it, and asyncpg, which still waits for its end, can begin nothing."""
+    from asyncpg import InternalClientError
+
+    return driver.is_closed() or isinstance(error, InternalClientError)
 
 
 async def fetch(
@@ -97,7 +105,9 @@ async def fetch(
         else:
             records = await driver.fetch(sql, *parameters)
     except driver_errors(dialect) as error:
-        is_gone = dialect != "sqlite" and driver.is_closed()
+        is_gone = dialect != "sqlite" and is_lost(driver, error)
+        if is_gone:
+            await connection.invalidate(error)
         raise DBAPIError(sql, None, error, connection_invalidated=is_gone) from error
     except OSError as error:
         raise unavailable(error) from error

@@ -66,3 +66,29 @@ async def test_a_connection_that_the_database_closes_is_replaced(empty_url: URL)
         for _ in range(PLACES + 1):
             assert (await ask(ann, "GET", "/users/me")).status_code == 200
         assert (await publish(ann))["title"] == "Hello"
+
+
+async def test_connections_that_are_cut_amid_reads_are_told_and_replaced(empty_url: URL):
+    settings = make_settings(database_url=empty_url, cache_bytes=0, **FLOOR)
+    await migrate(settings)
+    async with running(settings) as app, client_of(app) as ann:
+        await sign_up(ann, "Ann")
+        await publish(ann)
+
+        async def read_on() -> set[int]:
+            paths = ("/posts", "/posts/1", "/users/me") * 20
+            return {(await ask(ann, "GET", path)).status_code for path in paths}
+
+        async def cut() -> set[int]:
+            if not settings.is_sqlite:
+                for _ in range(20):
+                    await at_others(empty_url, "pg_terminate_backend(pid)")
+            return set()
+
+        with fail_after(LONGEST):
+            found = set().union(*await asyncio.gather(*(read_on() for _ in range(8)), cut()))
+
+        assert found <= {200, 503}
+        assert 200 in found
+        for _ in range(settings.pool_size + 1):
+            assert (await ask(ann, "GET", "/users/me")).status_code == 200
