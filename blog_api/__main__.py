@@ -3,7 +3,7 @@
 
 def cli() -> None:
     # Not before: every process that renders runs this module again, to know what it is part of.
-    from blog_api.commands import cli
+    from blog_api.cli.commands import cli
 
     cli()
 

@@ -9,10 +9,9 @@ from alembic.autogenerate.api import AutogenContext
 from sqlalchemy import Connection
 from sqlmodel import AutoString, UTCDateTime
 
-import blog_api.main  # noqa: F401  nobody uses it here: it makes every table known
-from blog_api.migrating import migration_connection
-from blog_api.settings import load_settings
-from blog_api.tables import Base
+from blog_api.core.settings import load_settings
+from blog_api.db.migrate import migration_connection
+from blog_api.models import metadata
 
 
 def render_item(kind: str, item: Any, autogen: AutogenContext) -> str | Literal[False]:
@@ -32,7 +31,7 @@ def is_declared(name: str | None, kind: str, _parents: object) -> bool:
 def run(connection: Connection) -> None:
     context.configure(
         connection=connection,
-        target_metadata=Base.metadata,
+        target_metadata=metadata,
         include_name=is_declared,
         # SQLite cannot alter a column: batch mode copies the table.
         render_as_batch=connection.dialect.name == "sqlite",
@@ -51,7 +50,7 @@ def print_sql() -> None:
     """`alembic upgrade head --sql`, for those who let a person run it."""
     context.configure(
         url=load_settings().database_url,
-        target_metadata=Base.metadata,
+        target_metadata=metadata,
         literal_binds=True,
         transactional_ddl=True,
     )

@@ -1,12 +1,7 @@
-"""Tests of the service, which speak HTTP to it."""
+"""Tests of the service over HTTP."""
 
 import os
-from contextlib import chdir
-from tempfile import TemporaryDirectory
 
-# A developer's own settings must not decide a test: neither the environment's, nor those of an
-# `.env`, which is read where the process stands when the application is imported.
+# The settings of the developer's environment must not decide a test.
 for name in [name for name in os.environ if name.startswith("BLOG_")]:
     del os.environ[name]
-with TemporaryDirectory() as nowhere, chdir(nowhere):
-    import blog_api.main  # noqa: F401  nobody uses it here: it is imported where no `.env` lies

@@ -15,14 +15,14 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlmodel import col, delete, update
 
-from blog_api.main import create_app
-from blog_api.migrating import migrate
-from blog_api.security import Passwords
-from blog_api.settings import Settings
-from blog_api.tables import Base
-from blog_api.trouble import describe
-from blog_api.urls import parse_database_url
-from blog_api.users import User
+from blog_api.accounts.models import User
+from blog_api.accounts.passwords import Passwords
+from blog_api.app import create_app
+from blog_api.core.settings import Settings
+from blog_api.core.urls import parse_database_url
+from blog_api.db.base import Base
+from blog_api.db.errors import describe
+from blog_api.db.migrate import migrate
 from tests.processes import Server
 
 PASSWORD = "correct horse"

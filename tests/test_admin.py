@@ -7,8 +7,8 @@ from httpx import AsyncClient, Response
 from sqlalchemy import URL
 from sqlmodel import col, update
 
-from blog_api.database import Database
-from blog_api.users import User
+from blog_api.accounts.models import User
+from blog_api.db.session import Database
 from tests.conftest import PASSWORD, ChangeUser, log_in, make_settings, sign_up
 from tests.processes import Server
 

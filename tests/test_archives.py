@@ -14,12 +14,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from blog_api.archives import open_archive, write_jsonl
-from blog_api.characters import NOT_XML
-from blog_api.fields import fold, utc_now
-from blog_api.front_matter import write_markdown
-from blog_api.records import MAX_BYTES, Entry, PostRecord
-from blog_api.wxr import WXRWriter
+from blog_api.archive.formats import open_archive, write_jsonl
+from blog_api.archive.markdown_files import write_markdown
+from blog_api.archive.record import MAX_BYTES, Entry, PostRecord
+from blog_api.archive.wordpress import WXRWriter
+from blog_api.core.fields import NOT_XML, fold, utc_now
 
 HELLO = {"title": "Hello", "content": "World"}
 NEW_YEAR = datetime(2030, 1, 1, tzinfo=UTC)

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute, iter_route_contexts
 from httpx import AsyncClient
 
-from blog_api.scopes import Scope
+from blog_api.accounts.scopes import Scope
 from tests.conftest import ChangeUser, client_of, log_in, sign_up
 
 WRONG = "wrong horse"

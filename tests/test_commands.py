@@ -13,10 +13,10 @@ import pytest
 from sqlalchemy import URL, make_url
 from typer.testing import CliRunner
 
-from blog_api.commands import cli
-from blog_api.logs import LOGGING
-from blog_api.main import create_app
-from blog_api.urls import parse_database_url
+from blog_api.app import create_app
+from blog_api.cli.commands import cli
+from blog_api.core.urls import parse_database_url
+from blog_api.web.access_log import LOGGING
 from tests.conftest import (
     CHEAP,
     FLOOR,
@@ -345,7 +345,7 @@ def test_a_terminal_is_asked(folder: Path, monkeypatch: pytest.MonkeyPatch):
     with closing(sqlite3.connect(folder / "blog.db")) as connection, connection:
         connection.execute("UPDATE users SET is_admin = 0")
     # The runner is no terminal, but it takes answers as one would.
-    monkeypatch.setattr("blog_api.console.is_at_terminal", lambda: True)
+    monkeypatch.setattr("blog_api.cli.console.is_at_terminal", lambda: True)
 
     refused = runner.invoke(cli, ["create-admin", "ann@example.com"], "n\n")
     granted = runner.invoke(cli, ["create-admin", "ann@example.com"], "y\n")

@@ -5,7 +5,7 @@ import asyncio
 from anyio import fail_after
 from sqlalchemy import URL
 
-from blog_api.migrating import migrate
+from blog_api.db.migrate import migrate
 from tests.conftest import (
     FLOOR,
     ask,

@@ -7,8 +7,7 @@ from fastapi import FastAPI
 from httpx import AsyncClient
 from sqlmodel import col, func, select, update
 
-from blog_api.counts import PostCount
-from blog_api.tags import PostTag, Tag
+from blog_api.posts.models import PostCount, PostTag, Tag
 from tests.conftest import PASSWORD, publish
 from tests.statements import executions
 

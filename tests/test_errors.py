@@ -9,7 +9,7 @@ import pytest
 from fastapi import FastAPI, HTTPException
 from httpx import AsyncClient, Response
 
-from blog_api import listings
+from blog_api.posts import lists as listings
 from tests.conftest import (
     CHEAP,
     PASSWORD,

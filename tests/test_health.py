@@ -8,7 +8,7 @@ import pytest
 from httpx import AsyncClient
 from sqlalchemy import make_url
 
-from blog_api.database import Database
+from blog_api.db.session import Database
 from tests.conftest import CHEAP, FLOOR, client_of, make_settings, running, sign_up
 
 HELLO = {"title": "Hello", "content": "World"}

@@ -13,8 +13,8 @@ from httpx import AsyncClient
 from sqlalchemy import URL
 from typer.testing import CliRunner, Result
 
-from blog_api.commands import cli
-from blog_api.migrating import migrate
+from blog_api.cli.commands import cli
+from blog_api.db.migrate import migrate
 from tests.conftest import FLOOR, PASSWORD, SECRET_KEY, client_of, make_settings, running, sign_up
 
 runner = CliRunner()

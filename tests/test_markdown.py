@@ -15,8 +15,8 @@ import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient, Response
 
-from blog_api.markdown import MEMORY_BYTES
-from blog_api.rendering import Renderer
+from blog_api.text.markdown import MEMORY_BYTES
+from blog_api.text.renderer import Renderer
 from tests.attacks import ATTACKS
 from tests.conftest import CHEAP, client_of, make_settings, running, sign_up
 from tests.test_browser import chromium as chromium
@@ -354,7 +354,7 @@ async def test_what_would_need_gigabytes_is_shown_as_it_was_written(own_app: Fas
 # An eighth of what it may have, so that it does not take long.
 RENDER_IN_LITTLE = r"""
 import re, sys
-from blog_api import markdown
+from blog_api.text import markdown
 markdown.MEMORY_BYTES //= 8
 print(markdown.render_in_worker(sys.stdin.read()))
 print(re.search(r"VmHWM:\s*(\d+) kB", open("/proc/self/status").read())[1])

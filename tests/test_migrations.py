@@ -11,18 +11,18 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlmodel import select
 
-from blog_api.fields import utc_now
-from blog_api.migrating import (
+from blog_api.accounts.passwords import Passwords
+from blog_api.core.fields import utc_now
+from blog_api.core.settings import Settings
+from blog_api.db.base import Base
+from blog_api.db.migrate import (
     HEAD_REVISION,
     alembic_config,
     current_revision,
     migrate,
     migration_connection,
 )
-from blog_api.posts import Post
-from blog_api.security import Passwords
-from blog_api.settings import Settings
-from blog_api.tables import Base
+from blog_api.posts.models import Post
 from tests.conftest import FLOOR, PASSWORD, client_of, log_in, make_settings, running, sign_up
 
 # Before there were tags, comments and a search; and at first.

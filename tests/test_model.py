@@ -29,7 +29,7 @@ from hypothesis.stateful import (
 )
 from sqlmodel import delete
 
-from blog_api.tables import Base
+from blog_api.db.base import Base
 from tests.conftest import PASSWORD, client_of
 
 # The same few runs each time, or as many others as are asked for, which look at much more.

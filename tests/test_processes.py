@@ -9,7 +9,7 @@ from httpx import AsyncClient, Response
 from sqlalchemy import URL, make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from blog_api.tables import Base
+from blog_api.db.base import Base
 from tests.conftest import PASSWORD, ask, sign_up
 from tests.processes import Server
 

@@ -13,9 +13,9 @@ from sqlalchemy import text
 from sqlmodel import col, delete, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from blog_api.security import Passwords, available_cores
-from blog_api.tokens import Token
-from blog_api.users import User
+from blog_api.accounts.models import Token, User
+from blog_api.accounts.passwords import Passwords
+from blog_api.core.security import available_cores
 from tests.conftest import PASSWORD, ChangeUser, ask, client_of
 
 LOG_IN = {"username": "ann@example.com", "password": PASSWORD}
@@ -160,7 +160,7 @@ async def test_others_are_served_while_a_password_is_verified(
 async def test_who_would_wait_too_long_for_a_hash_is_told_to_come_again(
     ann: AsyncClient, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("blog_api.security.MAX_WAITING", 0)
+    monkeypatch.setattr("blog_api.accounts.passwords.MAX_WAITING", 0)
 
     response = await ann.post("/auth", data=LOG_IN)
 

@@ -15,9 +15,9 @@ from fastapi import FastAPI
 from httpx import AsyncClient, Response
 from sqlalchemy import URL
 
-from blog_api.errors import TooManyRequests
-from blog_api.rate_limits import Limit, RateLimits
-from blog_api.settings import Settings
+from blog_api.accounts.rate_limits import Limit, RateLimits
+from blog_api.core.errors import TooManyRequests
+from blog_api.core.settings import Settings
 from tests.conftest import CHEAP, PASSWORD, client_of, make_settings, running, sign_up
 from tests.processes import Server
 

@@ -10,8 +10,7 @@ from httpx import AsyncClient
 from pwdlib import PasswordHash
 from sqlmodel import delete, select
 
-from blog_api.tokens import Token
-from blog_api.users import User
+from blog_api.accounts.models import Token, User
 from tests.conftest import CHEAP, PASSWORD, ChangeUser
 
 SIGN_UP = {"email": "carl@example.com", "name": "Carl", "password": PASSWORD}

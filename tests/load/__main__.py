@@ -12,8 +12,8 @@ from typing import Annotated
 
 import typer
 
-from blog_api.console import confirm
-from blog_api.urls import parse_database_url
+from blog_api.cli.console import confirm
+from blog_api.core.urls import parse_database_url
 from tests.load.bench import Bench, Options, running_bench
 from tests.load.databases import NotOurs, server_version
 from tests.load.memory import Held, measure_memory

@@ -10,7 +10,7 @@ from statistics import median
 
 from sqlalchemy import URL
 
-from blog_api.console import progress
+from blog_api.cli.console import progress
 from tests.load.contenders import Contender, Running
 from tests.load.data import LARGE, MEDIUM, SMALL, TINY, Size
 from tests.load.databases import Loaded, postmaster_pid, prepare_postgres, prepare_sqlite

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from blog_api.markdown import render
+from blog_api.text.markdown import render
 from tests.load import data
 from tests.load.contenders import Running, client_of
 from tests.load.measure import Load, Request

@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Any
 
-from blog_api.markdown import render
-from blog_api.scopes import USUAL_SCOPES
-from blog_api.security import digest, join_scopes
+from blog_api.accounts.scopes import DEFAULT_SCOPES, join_scopes
+from blog_api.core.security import digest
+from blog_api.text.markdown import render
 
 # To be raised with whatever changes below: databases of before are made anew then.
 LAYOUT = 1
@@ -126,7 +126,7 @@ def token_rows() -> Iterator[Row]:
         **times(FIRST_PUBLISHED_AT),
         "user_id": 1,
         "digest": digest(TOKEN),
-        "scope": join_scopes(USUAL_SCOPES),
+        "scope": join_scopes(DEFAULT_SCOPES),
         "expires_at": NEVER,
     }
 

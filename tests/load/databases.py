@@ -14,9 +14,9 @@ from typing import Any
 import asyncpg
 from sqlalchemy import URL
 
-from blog_api.console import progress
-from blog_api.migrating import HEAD_REVISION, migrate, scripts_folder
-from blog_api.security import Passwords
+from blog_api.accounts.passwords import Passwords
+from blog_api.cli.console import progress
+from blog_api.db.migrate import HEAD_REVISION, migrate, scripts_folder
 from tests.conftest import make_settings
 from tests.load import data
 from tests.load.data import Row, Size

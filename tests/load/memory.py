@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 
-from blog_api.console import progress
-from blog_api.settings import Settings
+from blog_api.cli.console import progress
+from blog_api.core.settings import Settings
 from tests.load.bench import Bench
 from tests.load.contenders import Contender, Running, client_of, ours
 from tests.load.data import Size
@@ -23,7 +23,7 @@ STEP_BYTES = 1024 * 1024
 IMPORT = """
 import sys, time
 start = time.perf_counter()
-import blog_api.main
+import blog_api.app
 print(time.perf_counter() - start, len(sys.modules))
 """
 
@@ -106,5 +106,5 @@ def measure_memory(bench: Bench) -> list[Held]:
         text=True,
         check=True,
     ).stdout.split()
-    bench.note(f"memory: `import blog_api.main` takes {float(words[0]):.2f} s, {words[1]} modules.")
+    bench.note(f"memory: `import blog_api.app` takes {float(words[0]):.2f} s, {words[1]} modules.")
     return found

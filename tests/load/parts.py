@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 
-from blog_api.console import progress
+from blog_api.cli.console import progress
 from tests.load import data
 from tests.load.bench import Bench, Entry
 from tests.load.checks import check_create, check_reads, record

@@ -1,0 +1,115 @@
+"""errors"""
+
+from typing import Any
+
+from sqlmodel import Field
+
+from blog_api.core.errors import (
+    BODY_PROBLEMS,
+    BadRequest,
+    Conflict,
+    Forbidden,
+    NotFound,
+    OAuth2Problem,
+    TooManyRequests,
+    Unauthorized,
+)
+
+
+class EmailTaken(BadRequest):
+    detail = "Email already registered"
+
+
+class LastAdmin(Conflict):
+    detail = "The last active administrator stays one"
+
+
+class UserNotFound(NotFound):
+    detail = "User not found"
+
+
+SIGN_UP_PROBLEMS = (*BODY_PROBLEMS, EmailTaken, TooManyRequests)
+
+
+class InvalidScope(OAuth2Problem, BadRequest):
+    detail = "There is no such scope, or it is not for you"
+    error = "invalid_scope"
+
+
+class InsufficientScope(Forbidden):
+    """The token is not good for this; `WWW-Authenticate` names the scope (RFC 6750, 3.1)."""
+
+    detail = "This token lacks the scope that is needed"
+    shown_headers = ("WWW-Authenticate",)
+
+    @classmethod
+    def members(cls) -> dict[str, Any]:
+        return {"scope": (str, Field(description="What is needed."))}
+
+    def content(self) -> dict[str, Any]:
+        return {"scope": self.scope}
+
+    def __init__(self, scope: str) -> None:
+        self.scope = scope
+        self.headers = {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'}
+
+
+class NotAuthenticated(Unauthorized):
+    detail = "Not authenticated"
+
+
+class InvalidToken(Unauthorized):
+    detail = "Invalid authentication credentials"
+
+
+class InactiveUser(BadRequest):
+    detail = "Inactive user"
+
+
+class IncorrectPassword(BadRequest):
+    detail = "Incorrect password"
+
+
+# What a route can answer that knows who is asking; that must know; that asks for a scope; and
+# that asks for the password again.
+READER_PROBLEMS = (InvalidToken, InactiveUser)
+
+
+TOKEN_PROBLEMS = (NotAuthenticated, *READER_PROBLEMS)
+
+
+USER_PROBLEMS = (*TOKEN_PROBLEMS, InsufficientScope)
+
+
+CONFIRMED_PROBLEMS = (*USER_PROBLEMS, IncorrectPassword, TooManyRequests)
+
+
+class IncorrectLogIn(BadRequest):
+    detail = "Incorrect email or password"
+
+
+class IncorrectCredentials(OAuth2Problem, Unauthorized):
+    detail = "Incorrect username or password"
+    error = "invalid_grant"
+
+
+class InvalidGrant(OAuth2Problem, BadRequest):
+    detail = "Invalid refresh token"
+    error = "invalid_grant"
+
+    def __init__(self, detail: str = detail) -> None:
+        self.detail = detail
+
+
+class InvalidGrantRequest(OAuth2Problem, BadRequest):
+    detail = "Send username and password, or refresh_token, as the grant_type needs"
+    error = "invalid_request"
+
+
+class UnsupportedGrantType(OAuth2Problem, BadRequest):
+    detail = "The grant_type is password or refresh_token"
+    error = "unsupported_grant_type"
+
+
+class TokenNotFound(NotFound):
+    detail = "Token not found"

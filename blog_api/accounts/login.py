@@ -1,0 +1,147 @@
+"""Signing up, logging in and out: `/sign-up` and `/auth`."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Response
+from pydantic import AfterValidator, SecretStr
+from sqlalchemy import delete
+from sqlmodel import Field, col
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from blog_api.accounts.auth import CurrentAccess
+from blog_api.accounts.errors import (
+    SIGN_UP_PROBLEMS,
+    TOKEN_PROBLEMS,
+    InactiveUser,
+    IncorrectLogIn,
+    InvalidScope,
+)
+from blog_api.accounts.models import TOKEN_LIFE, SignUp, SignUpRead, Token, TokenRead, User
+from blog_api.accounts.rate_limits import Guard, GuardDep
+from blog_api.accounts.scopes import DEFAULT_SCOPES, allowed_scopes, resolve_scopes
+from blog_api.accounts.service import (
+    delete_expired_tokens,
+    insert_user,
+    make_token,
+    users_of_address,
+)
+from blog_api.core.errors import BODY_PROBLEMS, ServiceUnavailable, TooManyRequests, raises
+from blog_api.core.fields import (
+    EMAIL_LENGTH,
+    SHOWN_IDENTIFIER,
+    SMALL_BODY_BYTES,
+    Input,
+    Password,
+    check_identifier,
+    fold,
+    shown_as,
+    utc_now,
+)
+from blog_api.core.security import new_token
+from blog_api.db.session import SessionDep, released
+
+router = APIRouter(
+    tags=["tokens"], responses=raises(ServiceUnavailable), max_body_size=SMALL_BODY_BYTES
+)
+
+
+Username = Annotated[
+    str,
+    Field(
+        max_length=EMAIL_LENGTH,
+        description="The email address",
+        schema_extra=shown_as("ann@example.com", pattern=SHOWN_IDENTIFIER),
+    ),
+    AfterValidator(check_identifier),
+]
+
+
+ScopeText = Annotated[
+    str,
+    Field(
+        max_length=200,
+        description="Scopes, separated by spaces. Left out: all but `admin`.",
+        schema_extra=shown_as("posts:read posts:write"),
+    ),
+]
+
+
+class LogIn(Input):
+    """An email address and its password. What else the form may hold is ignored."""
+
+    username: Username
+    password: Password
+    scope: ScopeText = ""
+
+
+async def find_user_by_password(
+    session: AsyncSession, guard: Guard, username: str, password: SecretStr
+) -> User | None:
+    """The user with this address and password, locked until the request ends.
+
+    Raises TooManyRequests. Takes as long for a user who does not exist.
+    """
+    query = users_of_address(username).execution_options(populate_existing=True)
+    # Twice, since another log-in may renew an outdated hash while this one is verified.
+    for _ in range(2):
+        user = (await session.exec(query)).first()
+        password_hash = user.password_hash if user else None
+        async with released(session):
+            is_right, new_hash = await guard.verify(
+                password.get_secret_value(), password_hash, account=fold(username)
+            )
+        if not is_right:
+            return None
+        # The account may have been left, closed, or given another password meanwhile.
+        again = query.where(col(User.password_hash) == password_hash).with_for_update()
+        user = (await session.exec(again)).first()
+        if user is not None:
+            user.password_hash = new_hash or user.password_hash
+            return user
+    return None
+
+
+async def issue_token(session: AsyncSession, user: User, scopes: frozenset[str]) -> TokenRead:
+    """A new opaque token for a user, in place of those that have expired."""
+    await delete_expired_tokens(session, user)
+    secret = new_token()
+    token = make_token(user, secret, scopes, utc_now() + TOKEN_LIFE)
+    session.add(token)
+    return TokenRead(access_token=secret, expires=token.expires_at, token_type="bearer")
+
+
+@router.post("/sign-up", response_model=SignUpRead, responses=raises(*SIGN_UP_PROBLEMS))
+async def sign_up(
+    new: SignUp, session: SessionDep, guard: GuardDep, response: Response
+) -> SignUpRead:
+    """Open an account and log in to it."""
+    response.headers["Cache-Control"] = "no-store"
+    user = await insert_user(session, guard, new)
+    token = await issue_token(session, user, DEFAULT_SCOPES)
+    return SignUpRead.model_validate(user, update={"token": token})
+
+
+@router.post(
+    "/auth",
+    response_model=TokenRead,
+    responses=raises(*BODY_PROBLEMS, IncorrectLogIn, InactiveUser, InvalidScope, TooManyRequests),
+)
+async def log_in(
+    form: Annotated[LogIn, Form()], session: SessionDep, guard: GuardDep, response: Response
+) -> TokenRead:
+    """Get a token for an email address and its password. It is good for two weeks."""
+    response.headers["Cache-Control"] = "no-store"
+    user = await find_user_by_password(session, guard, form.username, form.password)
+    if user is None:
+        raise IncorrectLogIn
+    if not user.is_active:
+        raise InactiveUser
+    return await issue_token(
+        session, user, resolve_scopes(form.scope, allowed_scopes(is_admin=user.is_admin))
+    )
+
+
+@router.delete("/auth", status_code=204, responses=raises(*TOKEN_PROBLEMS))
+async def log_out(access: CurrentAccess, session: SessionDep) -> None:
+    """Revoke the token that is presented; with a JWT, its log-in with all its tokens."""
+    await session.exec(delete(Token).where(col(Token.id) == access.token_id))

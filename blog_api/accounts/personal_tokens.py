@@ -1,0 +1,155 @@
+"""Personal tokens: named, for scripts and apps that should not know the password."""
+
+from datetime import timedelta
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, Response
+from sqlmodel import col
+from sqlmodel.sql.expression import SelectOfScalar
+
+from blog_api.accounts.auth import (
+    LIVE_TOKENS,
+    AccountReader,
+    AccountWriter,
+    confirm_password,
+    delete_other_tokens,
+    lock_access,
+)
+from blog_api.accounts.errors import (
+    CONFIRMED_PROBLEMS,
+    USER_PROBLEMS,
+    InsufficientScope,
+    TokenNotFound,
+)
+from blog_api.accounts.models import (
+    NewPersonalTokenRead,
+    PersonalTokenCreate,
+    PersonalTokenPage,
+    Token,
+    UserRow,
+)
+from blog_api.accounts.rate_limits import GuardDep
+from blog_api.accounts.scopes import DEFAULT_SCOPES, allowed_scopes, join_scopes
+from blog_api.accounts.service import delete_expired_tokens, make_token
+from blog_api.core.errors import (
+    BODY_PROBLEMS,
+    Conflict,
+    FieldError,
+    ServiceUnavailable,
+    ValidationFailed,
+    raises,
+)
+from blog_api.core.fields import SMALL_BODY_BYTES, PathId, utc_now
+from blog_api.core.security import new_token
+from blog_api.db.list_query import Collection, Sort
+from blog_api.db.session import SessionDep
+from blog_api.web.pagination import Page, PagesDep, Paging
+
+LONGEST_LIFE = timedelta(days=366)
+
+
+USUAL_LIFE = timedelta(days=90)
+
+
+router = APIRouter(
+    prefix="/users/me/tokens",
+    tags=["personal tokens"],
+    responses=raises(ServiceUnavailable),
+    max_body_size=SMALL_BODY_BYTES,
+)
+
+
+LATEST = Sort("-id", (col(Token.id),), is_descending=True)
+
+
+def personal_tokens(user: UserRow) -> SelectOfScalar[Token]:
+    """A user's; those that have expired are gone."""
+    return LIVE_TOKENS.where(col(Token.user_id) == user.id, col(Token.name).is_not(None))
+
+
+async def get_personal_token(token_id: PathId, access: AccountWriter, session: SessionDep) -> Token:
+    query = personal_tokens(access.user).where(col(Token.id) == token_id)
+    token = (await session.exec(query)).first()
+    if token is None:
+        raise TokenNotFound
+    return token
+
+
+TokenFromPath = Annotated[Token, Depends(get_personal_token)]
+
+
+def refuse_expiry(message: str) -> ValidationFailed:
+    error = FieldError(loc=["body", "expires_at"], type="expiry_refused", msg=message)
+    return ValidationFailed([error])
+
+
+@router.get(
+    "", response_model=PersonalTokenPage, responses=raises(*USER_PROBLEMS, ValidationFailed)
+)
+async def list_personal_tokens(user: AccountReader, paging: Paging, pages: PagesDep) -> Page[Token]:
+    """List one's personal tokens, the newest first, without their secrets."""
+    return await pages.show(Collection(personal_tokens(user)), paging, LATEST)
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_model=NewPersonalTokenRead,
+    responses=raises(*BODY_PROBLEMS, *CONFIRMED_PROBLEMS),
+)
+async def create_personal_token(
+    new: PersonalTokenCreate,
+    access: AccountWriter,
+    session: SessionDep,
+    guard: GuardDep,
+    response: Response,
+) -> NewPersonalTokenRead:
+    """Make a token with a name. Without the password it is good for no more, and no longer,
+    than the token that is presented."""
+    response.headers["Cache-Control"] = "no-store"
+    may_have, latest = access.scopes, access.expires_at
+    expires_at = new.expires_at or access.expires_at
+    if new.current_password is not None:
+        user = await confirm_password(session, guard, access, new.current_password)
+        may_have, latest = allowed_scopes(is_admin=user.is_admin), utc_now() + LONGEST_LIFE
+        expires_at = new.expires_at or utc_now() + USUAL_LIFE
+    else:
+        user = await lock_access(session, access)
+    scopes = frozenset(new.scopes or access.scopes & DEFAULT_SCOPES)
+    if not scopes <= may_have:
+        raise InsufficientScope(join_scopes(scopes - may_have))
+    if expires_at <= utc_now():
+        raise refuse_expiry("This is in the past")
+    if expires_at > latest:
+        raise refuse_expiry(
+            "A token lives a year at most, and no longer than the one presented unless "
+            "current_password is sent"
+        )
+    await delete_expired_tokens(session, user)
+    secret = new_token()
+    token = make_token(user, secret, scopes, expires_at, name=new.name)
+    session.add(token)
+    await session.flush()
+    return NewPersonalTokenRead.model_validate(
+        token, update={"access_token": secret, "token_type": "bearer"}
+    )
+
+
+@router.delete("", status_code=204, responses=raises(*USER_PROBLEMS, TokenNotFound))
+async def revoke_other_tokens(access: AccountWriter, session: SessionDep, request: Request) -> None:
+    """Revoke all tokens but the one presented: log-ins and personal tokens."""
+    if request.state.slash_at_end:
+        # A slash at the end is tolerated, but here one token was meant whose id got lost.
+        raise TokenNotFound
+    await lock_access(session, access)
+    await delete_other_tokens(session, access)
+
+
+@router.delete(
+    "/{token_id:int}",
+    status_code=204,
+    responses=raises(*USER_PROBLEMS, TokenNotFound, Conflict, ValidationFailed),
+)
+async def revoke_personal_token(token: TokenFromPath, session: SessionDep) -> None:
+    """Revoke a personal token."""
+    await session.delete(token)

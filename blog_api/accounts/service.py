@@ -1,0 +1,92 @@
+"""service"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import delete
+from sqlmodel import and_, col, or_, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlmodel.sql.expression import SelectOfScalar
+
+from blog_api.accounts.errors import EmailTaken, LastAdmin, UserNotFound
+from blog_api.accounts.models import Token, User, UserCreate
+from blog_api.accounts.passwords import check_choice
+from blog_api.accounts.rate_limits import Guard
+from blog_api.accounts.scopes import join_scopes
+from blog_api.core.fields import (
+    fold,
+    utc_now,
+)
+from blog_api.core.security import digest
+from blog_api.db.queries import insert
+from blog_api.db.session import released
+
+
+def make_user(new: UserCreate, password_hash: str) -> User:
+    return User.model_validate(
+        new, update={"email_key": fold(new.email), "password_hash": password_hash}
+    )
+
+
+async def insert_user(session: AsyncSession, guard: Guard, new: UserCreate) -> User:
+    """A new account; raises EmailTaken, and TooManyRequests for one too many from an address."""
+    check_choice(guard.passwords, new.password, field="password")
+    async with released(session):
+        await guard.count_address()
+        password_hash = await guard.hash(new.password)
+    user = make_user(new, password_hash)
+    await insert(session, user, or_raise=EmailTaken)
+    return user
+
+
+def users_of_address(email: str) -> SelectOfScalar[User]:
+    """The one user with this address, however it is spelt."""
+    return select(User).where(col(User.email_key) == fold(email))
+
+
+async def lock_admins(session: AsyncSession, *, and_user: int) -> Sequence[User]:
+    """Those who administrate, and one more user, who all stay as they are until the request ends.
+
+    In the order of their ids, so that no two requests wait for each other.
+    """
+    administrates = and_(col(User.is_admin), col(User.is_active))
+    query = (
+        select(User)
+        .where(or_(administrates, col(User.id) == and_user))
+        .order_by(col(User.id))
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    return (await session.exec(query)).all()
+
+
+def keep_an_admin(users: Sequence[User], without: User) -> None:
+    """Raise LastAdmin where of these users none but one administrates."""
+    if [user.id for user in users if user.is_admin and user.is_active] == [without.id]:
+        raise LastAdmin
+
+
+async def find_user(session: AsyncSession, user_id: int) -> User:
+    """Whoever has this id; raises UserNotFound."""
+    user = await session.get(User, user_id)
+    if user is None:
+        raise UserNotFound
+    return user
+
+
+async def delete_expired_tokens(session: AsyncSession, user: User) -> None:
+    await session.exec(
+        delete(Token).where(col(Token.user_id) == user.id, col(Token.expires_at) <= utc_now())
+    )
+
+
+def make_token(
+    user: User, secret: str, scopes: frozenset[str], expires_at: datetime, name: str | None = None
+) -> Token:
+    return Token(
+        user_id=user.id,
+        digest=digest(secret),
+        scope=join_scopes(scopes),
+        expires_at=expires_at,
+        name=name,
+    )

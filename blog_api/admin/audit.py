@@ -1,0 +1,51 @@
+"""The audit: what administrators did."""
+
+from fastapi import APIRouter
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from blog_api.accounts.auth import Admin
+from blog_api.accounts.errors import USER_PROBLEMS
+from blog_api.accounts.models import UserRow
+from blog_api.admin.models import AuditAction, AuditEntry, AuditEntryPage
+from blog_api.core.errors import ServiceUnavailable, ValidationFailed, raises
+from blog_api.db.list_query import Collection, Sort
+from blog_api.web.pagination import Page, PagesDep, Paging
+
+router = APIRouter(
+    prefix="/admin", tags=["admin"], responses=raises(ServiceUnavailable, *USER_PROBLEMS)
+)
+
+
+ENTRIES = Collection(select(AuditEntry))
+
+
+LATEST = Sort("-id", (col(AuditEntry.id),), is_descending=True)
+
+
+def record(
+    session: AsyncSession,
+    admin: UserRow | None,
+    action: AuditAction,
+    *,
+    user_id: int | None = None,
+    post_id: int | None = None,
+    comment_id: int | None = None,
+) -> None:
+    """Leave a line, in the transaction of what it tells."""
+    admin_id = admin.id if admin else None
+    session.add(
+        AuditEntry(
+            admin_id=admin_id,
+            action=action,
+            user_id=user_id,
+            post_id=post_id,
+            comment_id=comment_id,
+        )
+    )
+
+
+@router.get("/audit", response_model=AuditEntryPage, responses=raises(ValidationFailed))
+async def list_audit_entries(_: Admin, paging: Paging, pages: PagesDep) -> Page[AuditEntry]:
+    """List what administrators did, the latest first."""
+    return await pages.show(ENTRIES, paging, LATEST)

@@ -1,0 +1,67 @@
+"""service"""
+
+from collections.abc import Mapping
+
+from sqlalchemy import delete
+from sqlmodel import col
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from blog_api.accounts.errors import (
+    EmailTaken,
+)
+from blog_api.accounts.models import Token, User, UserCreate, UserRow
+from blog_api.accounts.service import (
+    find_user,
+    make_user,
+    users_of_address,
+)
+from blog_api.admin.audit import record
+from blog_api.admin.models import AuditAction
+from blog_api.core.fields import fold
+from blog_api.db.queries import flush, insert
+
+ACTIONS = {
+    ("is_active", True): AuditAction.activate_user,
+    ("is_active", False): AuditAction.deactivate_user,
+    ("is_admin", True): AuditAction.make_admin,
+    ("is_admin", False): AuditAction.dismiss_admin,
+}
+
+
+def apply(
+    session: AsyncSession, admin: UserRow | None, user: User, changes: Mapping[str, bool]
+) -> None:
+    """Change an account; each change leaves a line, and what is so already none."""
+    for field, value in changes.items():
+        if getattr(user, field) != value:
+            setattr(user, field, value)
+            record(session, admin, ACTIONS[field, value], user_id=user.id)
+
+
+async def make_admin(session: AsyncSession, email: str) -> None:
+    """Let an account administrate, on the word of whoever runs the service."""
+    user = (await session.exec(users_of_address(email).with_for_update())).one()
+    apply(session, None, user, {"is_active": True, "is_admin": True})
+
+
+async def create_admin(session: AsyncSession, new: UserCreate, password_hash: str) -> User:
+    """A new account that administrates; raises EmailTaken."""
+    user = make_user(new, password_hash)
+    user.is_admin = True
+    await insert(session, user, or_raise=EmailTaken)
+    record(session, None, AuditAction.make_admin, user_id=user.id)
+    return user
+
+
+async def give_password(
+    session: AsyncSession, user_id: int, email: str, password_hash: str
+) -> None:
+    """Let a user log in, on the word of whoever runs the service; raises EmailTaken.
+
+    Whatever the user, or somebody for them, has logged in to before is revoked.
+    """
+    user = await find_user(session, user_id)
+    user.sqlmodel_update({"email": email, "email_key": fold(email), "password_hash": password_hash})
+    await flush(session, or_raise=EmailTaken)
+    await session.exec(delete(Token).where(col(Token.user_id) == user_id))
+    record(session, None, AuditAction.set_password, user_id=user_id)

@@ -1,0 +1,138 @@
+"""Administration: accounts and figures."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from sqlalchemy import func
+from sqlmodel import Field, col, or_, select
+from sqlmodel.sql.expression import SelectOfScalar
+
+from blog_api.accounts.auth import Admin
+from blog_api.accounts.errors import (
+    USER_PROBLEMS,
+    InsufficientScope,
+    LastAdmin,
+    UserNotFound,
+)
+from blog_api.accounts.models import User, UserRead
+from blog_api.accounts.scopes import Scope
+from blog_api.accounts.service import keep_an_admin, lock_admins
+from blog_api.admin.models import (
+    AccountPage,
+    AccountUpdate,
+    PostState,
+    PostStats,
+    Stats,
+    UserStats,
+)
+from blog_api.admin.moderation import STATES
+from blog_api.admin.service import apply
+from blog_api.core.errors import BODY_PROBLEMS, ServiceUnavailable, ValidationFailed, raises
+from blog_api.core.fields import SMALL_BODY_BYTES, PathId, Phrase, fold
+from blog_api.db.list_query import Collection, Sort
+from blog_api.db.session import SessionDep
+from blog_api.posts.models import Post
+from blog_api.profiles.users import UserFromPath
+from blog_api.web.pagination import Page, PageQuery, PagesDep
+
+router = APIRouter(
+    prefix="/admin",
+    tags=["admin"],
+    responses=raises(ServiceUnavailable, *USER_PROBLEMS),
+    max_body_size=SMALL_BODY_BYTES,
+)
+
+
+class AccountQuery(PageQuery):
+    q: Phrase | None = Field(default=None, description="Part of the address or the name.")
+
+
+def search_accounts(q: str | None) -> SelectOfScalar[User]:
+    """Accounts whose address or name holds a text."""
+    query = select(User)
+    if q is None:
+        return query
+    return query.where(
+        or_(
+            col(User.email_key).contains(fold(q), autoescape=True),
+            col(User.name).icontains(q, autoescape=True),
+        )
+    )
+
+
+BY_ID = Sort("id", (col(User.id),))
+
+
+@router.get("/users", response_model=AccountPage, responses=raises(ValidationFailed))
+async def list_accounts(
+    _: Admin, query: Annotated[AccountQuery, Query()], pages: PagesDep
+) -> Page[User]:
+    """List all accounts, or those whose address or name holds a text."""
+    return await pages.show(Collection(search_accounts(query.q)), query, BY_ID)
+
+
+@router.get(
+    "/users/{user_id:int}",
+    response_model=UserRead,
+    responses=raises(UserNotFound, ValidationFailed),
+)
+async def read_account(_: Admin, user: UserFromPath) -> User:
+    """Show an account."""
+    return user
+
+
+@router.patch(
+    "/users/{user_id:int}",
+    response_model=UserRead,
+    # Those of the router with them: a status that stands here replaces its own there.
+    responses=raises(*BODY_PROBLEMS, *USER_PROBLEMS, UserNotFound, LastAdmin),
+)
+async def update_account(
+    changes: AccountUpdate, admin: Admin, user_id: PathId, session: SessionDep
+) -> User:
+    """Activate or deactivate an account, make its user an administrator or dismiss them."""
+    values = changes.model_dump(exclude_unset=True)
+    users = await lock_admins(session, and_user=user_id)
+    # Another administrator may have dismissed this one meanwhile.
+    if not any(user.id == admin.id and user.is_admin and user.is_active for user in users):
+        raise InsufficientScope(Scope.admin)
+    user = next((user for user in users if user.id == user_id), None)
+    if user is None:
+        raise UserNotFound
+    if False in values.values():
+        keep_an_admin(users, without=user)
+    apply(session, admin, user, values)
+    await session.flush()
+    return user
+
+
+@router.get("/stats")
+async def read_stats(_: Admin, session: SessionDep) -> Stats:
+    """Count users and posts."""
+    count = func.count()
+    is_active = col(User.is_active)
+    total, active, admins = (
+        await session.exec(
+            select(
+                count,
+                count.filter(is_active),
+                count.filter(is_active, col(User.is_admin)),
+            ).select_from(User)
+        )
+    ).one()
+    draft, scheduled, published, taken_down = (
+        await session.exec(
+            select(
+                count.filter(STATES[PostState.draft]),
+                count.filter(STATES[PostState.scheduled]),
+                count.filter(STATES[PostState.published]),
+                count.filter(STATES[PostState.taken_down]),
+            ).select_from(Post)
+        )
+    ).one()
+    return Stats(
+        users=UserStats(total=total, active=active, admins=admins),
+        posts=PostStats(
+            draft=draft, scheduled=scheduled, published=published, taken_down=taken_down
+        ),
+    )

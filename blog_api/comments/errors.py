@@ -1,0 +1,30 @@
+"""errors"""
+
+from blog_api.accounts.errors import READER_PROBLEMS, USER_PROBLEMS
+from blog_api.comments.models import MAX_DEPTH
+from blog_api.core.errors import BadRequest, Forbidden, NotFound, ValidationFailed
+from blog_api.web.conditional import PreconditionFailed
+
+
+class CommentNotFound(NotFound):
+    detail = "Comment not found"
+
+
+class NotYourComment(Forbidden):
+    detail = "You don't have access to modify this comment"
+
+
+class ThreadTooDeep(BadRequest):
+    detail = f"Answers go {MAX_DEPTH} deep at most"
+
+
+READ_PROBLEMS = (*READER_PROBLEMS, CommentNotFound, ValidationFailed)
+
+
+CHANGE_PROBLEMS = (
+    *USER_PROBLEMS,
+    CommentNotFound,
+    NotYourComment,
+    PreconditionFailed,
+    ValidationFailed,
+)

@@ -1,0 +1,122 @@
+"""Comments: what readers say to a post, and to each other."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+
+from blog_api.accounts.auth import PresentedAccess, Writer, reader_id_of
+from blog_api.accounts.errors import USER_PROBLEMS
+from blog_api.comments.errors import (
+    CHANGE_PROBLEMS,
+    READ_PROBLEMS,
+    CommentNotFound,
+    NotYourComment,
+    ThreadTooDeep,
+)
+from blog_api.comments.models import (
+    DIGITS,
+    MAX_DEPTH,
+    Comment,
+    CommentCreate,
+    CommentRead,
+    CommentUpdate,
+)
+from blog_api.comments.service import find_comment, lock_comment, remove_comment, visible_comment
+from blog_api.core.errors import BODY_PROBLEMS, Conflict, ServiceUnavailable, raises
+from blog_api.core.fields import PathId
+from blog_api.db.base import keep_updated_at, revise
+from blog_api.db.session import SessionDep
+from blog_api.posts.errors import PostNotFound
+from blog_api.posts.queries import CountedPost
+from blog_api.web.conditional import PreconditionDep, show_version
+
+router = APIRouter(tags=["comments"], responses=raises(ServiceUnavailable))
+
+
+async def get_comment(comment_id: PathId, access: PresentedAccess, session: SessionDep) -> Comment:
+    return await find_comment(session, visible_comment(comment_id, reader_id_of(access)))
+
+
+CommentFromPath = Annotated[Comment, Depends(get_comment)]
+
+
+@router.post(
+    "/posts/{post_id:int}/comments",
+    status_code=201,
+    response_model=CommentRead,
+    responses=raises(*BODY_PROBLEMS, *USER_PROBLEMS, PostNotFound, CommentNotFound, ThreadTooDeep),
+)
+async def create_comment(
+    new: CommentCreate, access: Writer, post: CountedPost, session: SessionDep, request: Request
+) -> CommentRead:
+    """Comment on a post, or answer a comment on it."""
+    parent = None if new.parent_id is None else await session.get(Comment, new.parent_id)
+    if parent is not None:
+        if parent.post_id != post.id or parent.is_deleted:
+            raise CommentNotFound
+        if parent.depth >= MAX_DEPTH:
+            raise ThreadTooDeep
+        parent.answer_count += 1
+        keep_updated_at(parent)
+    elif new.parent_id is not None:
+        raise CommentNotFound
+    post.comment_count += 1
+    keep_updated_at(post)
+    comment = Comment.model_validate(new, update={"post_id": post.id, "user_id": access.user.id})
+    session.add(comment)
+    await session.flush()
+    comment.path = f"{parent.path if parent else ''}{comment.id:0{DIGITS}}"
+    comment.thread_id = parent.thread_id if parent else comment.id
+    keep_updated_at(comment)
+    show_version(request, comment.version)
+    return CommentRead.model_validate(comment, update={"user_name": access.user.name})
+
+
+@router.get(
+    "/comments/{comment_id:int}", response_model=CommentRead, responses=raises(*READ_PROBLEMS)
+)
+async def read_comment(comment: CommentFromPath, request: Request) -> Comment:
+    """Show a comment."""
+    show_version(request, comment.version)
+    return comment
+
+
+@router.patch(
+    "/comments/{comment_id:int}",
+    response_model=CommentRead,
+    responses=raises(*BODY_PROBLEMS, *CHANGE_PROBLEMS),
+)
+async def update_comment(
+    changes: CommentUpdate,
+    access: Writer,
+    comment_id: PathId,
+    precondition: PreconditionDep,
+    session: SessionDep,
+    request: Request,
+) -> Comment:
+    """Change the text of one's own comment."""
+    query = visible_comment(comment_id, access.user.id).with_for_update(of=Comment)
+    comment = await find_comment(session, query)
+    if comment.is_deleted:
+        raise CommentNotFound
+    if comment.user_id != access.user.id:
+        raise NotYourComment
+    precondition.check(comment)
+    await revise(session, comment, changes.model_dump())
+    show_version(request, comment.version)
+    return comment
+
+
+@router.delete(
+    "/comments/{comment_id:int}", status_code=204, responses=raises(*CHANGE_PROBLEMS, Conflict)
+)
+async def delete_comment(
+    access: Writer, comment_id: PathId, precondition: PreconditionDep, session: SessionDep
+) -> None:
+    """Delete one's own comment, or one on one's own post."""
+    comment = await find_comment(session, visible_comment(comment_id, access.user.id))
+    post = await lock_comment(session, comment)
+    if access.user.id not in (comment.user_id, post.user_id):
+        raise NotYourComment
+    precondition.check(comment)
+    await remove_comment(session, post, comment)

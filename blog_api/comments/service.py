@@ -1,0 +1,79 @@
+"""service"""
+
+from sqlalchemy import func, update
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlmodel.sql.expression import SelectOfScalar
+
+from blog_api.accounts.models import User
+from blog_api.comments.errors import CommentNotFound
+from blog_api.comments.models import Comment
+from blog_api.core.fields import utc_now
+from blog_api.db.base import keep_updated_at
+from blog_api.posts.models import Post
+from blog_api.posts.queries import change_counts, counted, find_post, is_visible_to
+
+
+async def find_comment(session: AsyncSession, query: SelectOfScalar[Comment]) -> Comment:
+    """The one comment of a query; raises CommentNotFound."""
+    comment = (await session.exec(query)).first()
+    if comment is None:
+        raise CommentNotFound
+    return comment
+
+
+def visible_comment(comment_id: int, reader_id: int | None) -> SelectOfScalar[Comment]:
+    """A comment of a post that this reader may see."""
+    return (
+        select(Comment)
+        .join(Post, col(Post.id) == col(Comment.post_id))
+        .where(col(Comment.id) == comment_id, is_visible_to(reader_id))
+    )
+
+
+async def lock_comment(session: AsyncSession, comment: Comment) -> Post:
+    """Lock a comment and its post, which is returned, until the request ends.
+
+    The post first, as everybody does. Raises CommentNotFound for one that was deleted.
+    """
+    post = await find_post(session, counted(col(Post.id) == comment.post_id))
+    query = select(Comment).where(col(Comment.id) == comment.id).with_for_update(of=Comment)
+    await find_comment(session, query.execution_options(populate_existing=True))
+    if comment.is_deleted:
+        raise CommentNotFound
+    return post
+
+
+async def remove_comment(session: AsyncSession, post: Post, comment: Comment) -> None:
+    """Remove a comment; one with answers keeps its place, with no text and no name."""
+    post.comment_count -= 1
+    keep_updated_at(post)
+    if comment.answer_count:
+        comment.user = None
+        comment.content = None
+        comment.deleted_at = utc_now()
+        return
+    await session.delete(comment)
+    while comment.parent_id is not None:
+        parent = await session.get_one(Comment, comment.parent_id)
+        parent.answer_count -= 1
+        keep_updated_at(parent)
+        if not parent.is_deleted or parent.answer_count:
+            break
+        # Nothing keeps its place any more.
+        await session.flush()
+        await session.delete(parent)
+        comment = parent
+
+
+async def forget_comments(session: AsyncSession, user: User) -> None:
+    """Take text and name off all comments of a user who leaves. They stay."""
+    own = (col(Comment.user_id) == user.id, col(Comment.deleted_at).is_(None))
+    count = select(func.count()).where(col(Comment.post_id) == col(Post.id), *own)
+    await change_counts(
+        session,
+        select(Comment.post_id).where(*own),
+        comment_count=col(Post.comment_count) - count.scalar_subquery(),
+    )
+    forgotten = {"content": None, "user_id": None, "deleted_at": utc_now()}
+    await session.exec(update(Comment).where(*own).values(forgotten))

@@ -1,0 +1,114 @@
+"""Threads: comments as they are read, each followed by the answers to it."""
+
+from collections import defaultdict
+
+from fastapi import APIRouter
+from sqlalchemy import Integer, String, bindparam, func
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from blog_api.accounts.auth import PresentedAccess
+from blog_api.accounts.errors import READER_PROBLEMS
+from blog_api.comments.errors import READ_PROBLEMS
+from blog_api.comments.models import (
+    DIGITS,
+    SHOWN_ANSWERS,
+    Comment,
+    CommentPage,
+    CommentThread,
+    ThreadPage,
+)
+from blog_api.comments.routes import CommentFromPath
+from blog_api.core.errors import ServiceUnavailable, ValidationFailed, raises
+from blog_api.core.fields import PathId
+from blog_api.db.list_query import Collection, Sort
+from blog_api.posts.errors import PostNotFound
+from blog_api.posts.queries import find_visible
+from blog_api.web.pagination import Page, PagesDep, Paging
+
+router = APIRouter(tags=["comments"], responses=raises(ServiceUnavailable))
+
+
+IN_TIME = Sort("id", (col(Comment.id),))
+
+
+AS_READ = Sort("path", (col(Comment.path),))
+
+
+# Those on a post that answer no other.
+COMMENTS = Collection(
+    select(Comment).where(
+        col(Comment.post_id) == bindparam("post", type_=Integer), col(Comment.parent_id).is_(None)
+    )
+)
+
+
+# Answers to a comment, and to these, and so on.
+ANSWERS = Collection(
+    select(Comment).where(
+        col(Comment.thread_id) == bindparam("thread", type_=Integer),
+        col(Comment.path) > bindparam("above", type_=String),
+        col(Comment.path) < bindparam("below", type_=String),
+    )
+)
+
+
+async def first_answers(
+    session: AsyncSession, comments: list[Comment]
+) -> dict[int | None, list[Comment]]:
+    """The first answers below each of these comments on a post."""
+    place = func.row_number().over(partition_by=col(Comment.thread_id), order_by=col(Comment.path))
+    placed = (
+        select(Comment.id, place.label("place"))
+        .where(
+            col(Comment.thread_id).in_([comment.id for comment in comments]),
+            col(Comment.parent_id).is_not(None),
+        )
+        .subquery()
+    )
+    query = (
+        select(Comment)
+        .join(placed, col(Comment.id) == placed.c.id)
+        .where(placed.c.place <= SHOWN_ANSWERS)
+        .order_by(col(Comment.path))
+    )
+    answers = defaultdict(list)
+    for answer in await session.exec(query):
+        answers[answer.thread_id].append(answer)
+    return answers
+
+
+@router.get(
+    "/posts/{post_id:int}/comments",
+    response_model=ThreadPage,
+    responses=raises(*READER_PROBLEMS, PostNotFound, ValidationFailed),
+)
+async def list_comments(
+    post_id: PathId, access: PresentedAccess, paging: Paging, pages: PagesDep
+) -> Page[CommentThread]:
+    """List the comments on a post, in the order in which they came, each with first answers."""
+    post = await find_visible(pages.session, access, post_id)
+    page = await pages.show(COMMENTS, paging, IN_TIME, post=post.id)
+    answers = await first_answers(pages.session, page.results)
+    return page.of(
+        lambda comment: CommentThread.model_validate(
+            comment, update={"answers": answers.get(comment.id, [])}
+        )
+    )
+
+
+@router.get(
+    "/comments/{comment_id:int}/answers",
+    response_model=CommentPage,
+    responses=raises(*READ_PROBLEMS),
+)
+async def list_answers(comment: CommentFromPath, paging: Paging, pages: PagesDep) -> Page[Comment]:
+    """List all answers below a comment: each followed by the answers to it."""
+    return await pages.show(
+        ANSWERS,
+        paging,
+        AS_READ,
+        thread=comment.thread_id,
+        above=comment.path,
+        below=comment.path + "9" * DIGITS,
+    )

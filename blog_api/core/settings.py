@@ -1,0 +1,268 @@
+"""The settings: `BLOG_*` in the environment or in `.env`, read once, checked and frozen."""
+
+import json
+import os
+import re
+import secrets
+import sys
+from collections.abc import Iterator
+from ipaddress import ip_address, ip_network
+from typing import Annotated, NoReturn, Self
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+from limits import RateLimitItem
+from limits import parse as parse_limit
+from pydantic import (
+    AfterValidator,
+    Field,
+    HttpUrl,
+    PlainValidator,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
+from sqlalchemy import URL
+
+from blog_api.core.fields import check_line
+from blog_api.core.urls import check_public_url, parse_database_url, parse_storage_url, sqlite_file
+
+PREFIX = "BLOG_"
+
+
+KEY_BYTES = 32
+
+
+ENV_FILE = ".env"
+
+
+RATE = re.compile(r"[1-9]\d{0,5}/([1-9]\d{0,3} ?)?(second|minute|hour|day)s?", re.ASCII)
+
+
+# Kubernetes sets these in every pod that stands beside a Service named `blog`.
+KUBERNETES_PREFIXES = ("BLOG_PORT", "BLOG_SERVICE_")
+
+
+# Memory in KiB and passes, each pair of the same strength.
+# OWASP Password Storage Cheat Sheet, Argon2id.
+ARGON2_FLOORS = ((47_104, 1), (19_456, 2), (12_288, 3), (9_216, 4), (7_168, 5))
+
+
+def check_origin(origin: str) -> str:
+    """An origin as browsers send it: scheme, host and port, or `*` for all."""
+    if origin != "*" and str(TypeAdapter(HttpUrl).validate_python(origin)) != f"{origin}/":
+        raise ValueError("takes origins such as https://example.com, or *")
+    return origin
+
+
+def check_post_url(value: str) -> str:
+    """An address with a place for the slug or the id of a post."""
+    for name in ("slug", "id"):
+        if f"{{{name}}}" in value:
+            TypeAdapter(HttpUrl).validate_python(value.replace(f"{{{name}}}", "1"))
+            return value
+    raise ValueError("takes an address with {slug} or {id}, such as https://example.com/{slug}")
+
+
+def check_host(host: str) -> str:
+    """A name as it stands in a request, with no scheme and no port; `*.` stands for subdomains."""
+    if not re.fullmatch(r"\*|(\*\.)?[A-Za-z0-9._-]+", host):
+        raise ValueError("takes names such as example.com or *.example.com, or *")
+    return host
+
+
+def check_network(network: str) -> str:
+    """The address of one proxy, or a network of them."""
+    try:
+        return str(ip_network(network)) if "/" in network else str(ip_address(network))
+    except ValueError:
+        raise ValueError("takes addresses and networks such as 10.0.0.1 or 10.0.0.0/8") from None
+
+
+def check_secret_key(value: SecretStr) -> SecretStr:
+    """As long as the HMAC-SHA256 that it keys (RFC 7518, 3.2)."""
+    if len(value.get_secret_value().encode()) < KEY_BYTES:
+        raise ValueError(f"takes at least {KEY_BYTES} bytes")
+    return value
+
+
+def check_limit(value: object) -> RateLimitItem:
+    """So many in such a time, in the words of the package `limits`."""
+    if isinstance(value, RateLimitItem):
+        return value
+    if not RATE.fullmatch(str(value)):
+        raise ValueError("takes a number and a time, such as 10/minute or 100/12 hours")
+    return parse_limit(str(value))
+
+
+def write_limit(limit: RateLimitItem) -> str:
+    """As it can be read again."""
+    times = "" if limit.multiples == 1 else f"{limit.multiples} "
+    return f"{limit.amount}/{times}{limit.GRANULARITY.name}"
+
+
+def check_pattern(value: str) -> str:
+    """A regular expression that a whole origin has to match."""
+    try:
+        re.compile(value)
+    except re.error:
+        raise ValueError("is not a regular expression") from None
+    return value
+
+
+Limit = Annotated[RateLimitItem, NoDecode, PlainValidator(check_limit)]
+
+
+class Settings(BaseSettings):
+    """Everything that a deployment may choose. A field `name` is `BLOG_NAME` outside."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=ENV_FILE, env_ignore_empty=True, extra="ignore", frozen=True
+    )
+
+    database_url: Annotated[URL, NoDecode, PlainValidator(parse_database_url)] = Field(
+        default="sqlite+aiosqlite:///blog.db", validate_default=True
+    )
+    pool_size: int = Field(default=5, ge=1, le=100)
+    secret_key: Annotated[SecretStr, AfterValidator(check_secret_key)] | None = None
+
+    password_min_length: int = Field(default=8, ge=8, le=128)
+    password_refuse_common: bool = True
+    argon2_memory_kib: int = Field(default=65_536, ge=8, le=4_194_304)
+    argon2_passes: int = Field(default=3, ge=1, le=100)
+    # Many log in at once, rather than one fast: with more, other requests would wait for threads.
+    argon2_lanes: int = Field(default=1, ge=1, le=64)
+
+    title: Annotated[str, AfterValidator(check_line)] = Field(
+        default="Blog API", min_length=1, max_length=100
+    )
+    public_url: Annotated[str, AfterValidator(check_public_url)] | None = None
+    post_url: Annotated[str, AfterValidator(check_post_url)] | None = None
+    cors_origins: tuple[Annotated[str, AfterValidator(check_origin)], ...] = Field(
+        default=(), examples=["https://example.com"]
+    )
+    cors_origin_pattern: Annotated[str, AfterValidator(check_pattern)] | None = None
+    cors_credentials: bool = False
+    cors_max_age: int = Field(default=600, ge=0, le=86_400)
+    trusted_hosts: tuple[Annotated[str, AfterValidator(check_host)], ...] = Field(
+        default=("*",), min_length=1, examples=["example.com"]
+    )
+    trusted_proxies: tuple[Annotated[str, AfterValidator(check_network)], ...] = Field(
+        default=(), examples=["10.0.0.0/8"]
+    )
+
+    rate_limit_enabled: bool = True
+    rate_limit_storage: Annotated[URL, NoDecode, PlainValidator(parse_storage_url)] = Field(
+        default="memory://", validate_default=True
+    )
+    rate_limit_guesses: Limit = Field(default="10/minute", validate_default=True)
+    rate_limit_guesses_of_address: Limit = Field(default="30/minute", validate_default=True)
+    rate_limit_guesses_at_account: Limit = Field(default="100/hour", validate_default=True)
+    rate_limit_sign_ups: Limit = Field(default="20/hour", validate_default=True)
+    cache_bytes: int = Field(default=32 * 1024 * 1024, ge=0)
+
+    @property
+    def public_path(self) -> str:
+        """The path of the public address, without the slash at its end."""
+        return urlsplit(self.public_url or "").path
+
+    @property
+    def limits_in_memory(self) -> bool:
+        return self.rate_limit_storage.drivername == "memory"
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.database_url.get_backend_name() == "sqlite"
+
+    @property
+    def is_in_memory(self) -> bool:
+        return self.is_sqlite and sqlite_file(self.database_url) is None
+
+    @model_validator(mode="after")
+    def check_together(self) -> Self:
+        """What only two settings together make wrong."""
+        if not self.is_sqlite and self.secret_key is None:
+            raise ValueError(
+                "BLOG_SECRET_KEY: is required on Postgres; make one with "
+                "python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
+            )
+        if not self.is_in_memory and not any(
+            self.argon2_memory_kib >= memory and self.argon2_passes >= passes
+            for memory, passes in ARGON2_FLOORS
+        ):
+            raise ValueError(
+                "BLOG_ARGON2_MEMORY_KIB: with BLOG_ARGON2_PASSES it is weaker than OWASP's floor, "
+                "such as 19456 KiB with 2 passes"
+            )
+        if self.cors_credentials and self.allows_any_origin:
+            raise ValueError(
+                "BLOG_CORS_CREDENTIALS: goes with origins that are named, not with all of them"
+            )
+        return self
+
+    @property
+    def allows_any_origin(self) -> bool:
+        """Whether even an origin that nobody can have named may call from a browser."""
+        nobody = f"https://{secrets.token_hex(16)}.invalid"
+        pattern = self.cors_origin_pattern
+        return "*" in self.cors_origins or bool(pattern and re.fullmatch(pattern, nobody))
+
+    def describe(self) -> Iterator[tuple[str, str]]:
+        """Each setting's outside name and value, with what is secret hidden."""
+        for field in type(self).model_fields:
+            value = getattr(self, field)
+            if isinstance(value, URL):
+                shown = value.render_as_string(hide_password=True)
+            elif isinstance(value, tuple):
+                shown = json.dumps(value)
+            elif isinstance(value, RateLimitItem):
+                shown = write_limit(value)
+            else:
+                shown = "" if value is None else str(value)
+            yield f"{PREFIX}{field.upper()}", shown
+
+
+def unknown_names(env_file: str = ENV_FILE) -> list[str]:
+    """`BLOG_*` names in the environment or `.env` that no setting has: most likely misspelt."""
+    known = {f"{PREFIX}{field}".upper() for field in Settings.model_fields}
+    given = {name.upper() for name in (*os.environ, *dotenv_values(env_file))}
+    return sorted(
+        name
+        for name in given - known
+        if name.startswith(PREFIX) and not name.startswith(KUBERNETES_PREFIXES)
+    )
+
+
+def load_settings() -> Settings:
+    """The settings in force. A wrong one ends the process: a line each, exit status 2."""
+    try:
+        if unknown := unknown_names():
+            refuse(*(f"{name}: there is no such setting" for name in unknown))
+        return Settings()
+    except ValidationError as error:
+        # The first mistake of each setting; a list can have one an item, and more.
+        found = {one["loc"][:1]: one["msg"] for one in reversed(error.errors())}
+        refuse(*(explain(loc, message) for loc, message in found.items()))
+    except SettingsError as error:
+        # A list that is no JSON; the message names the field, not the value.
+        field = str(error).partition('"')[2].partition('"')[0]
+        refuse(explain((field,), f"takes a JSON list, such as {json.dumps(examples_of(field))}"))
+    except (OSError, UnicodeDecodeError) as error:
+        refuse(f"{ENV_FILE}: {error}")
+
+
+def examples_of(field: str) -> list[str]:
+    return Settings.model_fields[field].examples or []
+
+
+def explain(loc: tuple[int | str, ...], message: str) -> str:
+    message = message.removeprefix("Value error, ")
+    return f"{PREFIX}{str(loc[0]).upper()}: {message}" if loc else message
+
+
+def refuse(*lines: str) -> NoReturn:
+    for line in lines:
+        print(f"blog-api: {line}", file=sys.stderr)
+    raise SystemExit(2)

@@ -1,0 +1,108 @@
+"""Trouble with the database: what it says of itself and of lost races, made problems."""
+
+import logging
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import ExceptionContext
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm.exc import StaleDataError
+
+from blog_api.core.errors import Conflict, ServiceUnavailable
+
+log = logging.getLogger(__name__)
+
+
+# What Postgres says of its own state, not of our statement: unreachable, closed to us, full,
+# starting or stopping, read-only, deadlock, time-out, tables that are not migrated yet, a plan
+# from before a migration. https://www.postgresql.org/docs/current/errcodes-appendix.html
+TROUBLE_SQLSTATES = {
+    "0A000", "25006", "40001", "40P01", "42703", "42P01", "55000", "55P03", "57014",
+}  # fmt: skip
+
+
+TROUBLE_SQLSTATE_CLASSES = ("08", "28", "3D", "53", "57P", "58")
+
+
+TROUBLE_SQLITE_CODES = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOTADB,
+}
+
+
+UNIQUE_VIOLATIONS = {"23505", sqlite3.SQLITE_CONSTRAINT_UNIQUE}
+
+
+FOREIGN_KEY_VIOLATIONS = {"23503", sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY}
+
+
+@contextmanager
+def translate_errors() -> Iterator[None]:
+    """Make problems of what a database in trouble and a lost race raise."""
+    try:
+        yield
+    except StaleDataError as error:
+        raise Conflict from error
+    except DBAPIError as error:
+        if is_unique_violation(error) or is_foreign_key_violation(error):
+            log.warning("A lost race: %s", describe(error))
+            raise Conflict from error
+        if not is_trouble(error):
+            raise
+        raise unavailable(error) from error
+
+
+def raise_unavailable(context: ExceptionContext) -> None:
+    """The drivers' own time-outs and broken connections, which SQLAlchemy passes on as they are.
+
+    Caught where they arise: a route's own OSError is not the database's.
+    """
+    if isinstance(context.original_exception, OSError):
+        raise unavailable(context.original_exception) from context.original_exception
+
+
+def unavailable(error: Exception) -> ServiceUnavailable:
+    log.warning("The database is unavailable: %s", describe(error))
+    return ServiceUnavailable()
+
+
+def is_unique_violation(error: DBAPIError) -> bool:
+    return error_code(error) in UNIQUE_VIOLATIONS
+
+
+def is_foreign_key_violation(error: DBAPIError) -> bool:
+    return error_code(error) in FOREIGN_KEY_VIOLATIONS
+
+
+def error_code(error: DBAPIError) -> str | int | None:
+    """Postgres' SQLSTATE, or SQLite's extended result code."""
+    sqlstate: str | None = getattr(error.orig, "sqlstate", None)
+    code: int | None = getattr(error.orig, "sqlite_errorcode", None)
+    return sqlstate or code
+
+
+def is_trouble(error: DBAPIError) -> bool:
+    """Whether the database is in trouble, rather than our statement wrong."""
+    if error.connection_invalidated:
+        return True
+    code = error_code(error)
+    if isinstance(code, str):
+        return code in TROUBLE_SQLSTATES or code.startswith(TROUBLE_SQLSTATE_CLASSES)
+    if "no such table" in str(error.orig):
+        # The file was taken away, and SQLite made an empty one.
+        return True
+    # The low byte of an extended result code is the primary one.
+    return code is not None and code & 0xFF in TROUBLE_SQLITE_CODES
+
+
+def describe(error: Exception) -> str:
+    """The driver's own words, without the statement."""
+    cause = getattr(error, "orig", None) or error
+    return f"{type(cause).__name__}: {str(cause) or 'no answer in time'}"

@@ -1,0 +1,141 @@
+"""service"""
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+from sqlalchemy import delete, update
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlmodel.sql.expression import SelectOfScalar
+
+from blog_api.accounts.auth import Access, Writer, released_by
+from blog_api.core.errors import (
+    Conflict,
+)
+from blog_api.core.fields import Body, PathId
+from blog_api.db.base import revise
+from blog_api.db.queries import in_batches, insert_if_missing, insert_new
+from blog_api.db.session import Database, SessionDep
+from blog_api.posts.errors import NotYourPost
+from blog_api.posts.models import Post, Slug
+from blog_api.posts.queries import find_post, is_visible_to
+from blog_api.posts.slugs import claim_slug, slug_of
+from blog_api.posts.tags import add_tags, remove_tags
+from blog_api.text.renderer import Renderer, RendererDep
+from blog_api.web.conditional import Precondition, PreconditionDep, show_version
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A change that an author is about to make to a post."""
+
+    session: AsyncSession
+    access: Access
+    post_id: int
+    precondition: Precondition
+    renderer: Renderer
+    request: Request
+
+    async def find(self) -> Post:
+        """The post, locked until the request ends, so that nobody deletes it meanwhile.
+
+        Raises PostNotFound, NotYourPost and PreconditionFailed.
+        """
+        user = self.access.user
+        query = select(Post).where(col(Post.id) == self.post_id, is_visible_to(user.id))
+        post = await find_post(
+            self.session,
+            query.with_for_update(of=Post).execution_options(populate_existing=True),
+        )
+        if post.user_id != user.id:
+            raise NotYourPost
+        self.precondition.check(post)
+        return post
+
+    async def apply(self, changes: Body) -> Post:
+        """The post with the fields that were sent, and its version in the answer's ETag."""
+        post = await self.find()
+        values = changes.model_dump(exclude_unset=True)
+        if values.get("content", post.content) != post.content:
+            async with released_by(self.session, self.access):
+                values["content_html"] = await self.renderer.render(
+                    values["content"], owner=self.access.user.id
+                )
+            # Whatever became of it meanwhile.
+            post = await self.find()
+        title = values.get("title", post.title)
+        if slug_of(title) != slug_of(post.title):
+            values["slug"] = await claim_slug(self.session, post.id, title)
+        if values.get("tags", post.tags) != post.tags:
+            await remove_tags(self.session, post.id)
+            await tag_post(self.session, post, values["tags"])
+        await revise(self.session, post, values)
+        show_version(self.request, post.version)
+        return post
+
+
+async def get_edit(
+    access: Writer,
+    post_id: PathId,
+    precondition: PreconditionDep,
+    session: SessionDep,
+    renderer: RendererDep,
+    request: Request,
+) -> Edit:
+    return Edit(session, access, post_id, precondition, renderer, request)
+
+
+EditDep = Annotated[Edit, Depends(get_edit)]
+
+
+async def tag_post(session: AsyncSession, post: Post, names: Sequence[str]) -> None:
+    """Let a post be found by these tags."""
+    await add_tags(
+        session,
+        post.id,
+        names,
+        published_at=None if post.taken_down_at else post.published_at,
+        updated_at=post.updated_at,
+    )
+
+
+async def insert_post(session: AsyncSession, post: Post, slugs: Iterable[str]) -> None:
+    """Insert a post under the first of these slugs that no post ever had; raises Conflict.
+
+    The session does not know the post afterwards: it would take more statements.
+    """
+    post.updated_at = post.created_at
+    for slug in slugs:
+        post.slug = slug
+        post_id = await insert_new(session, Post, post.model_dump(exclude={"id"}))
+        if post_id is None:
+            continue
+        if await insert_if_missing(session, Slug, {"slug": slug, "post_id": post_id}):
+            post.id = post_id
+            await tag_post(session, post, post.tags)
+            return
+        # It was another post's before.
+        await session.exec(delete(Post).where(col(Post.id) == post_id))
+    raise Conflict
+
+
+async def render_anew(
+    database: Database, renderer: Renderer, query: SelectOfScalar[Post]
+) -> AsyncIterator[bool]:
+    """For each of these posts, whether its HTML is another one now.
+
+    That is no change of the post: version and `updated_at` stay.
+    """
+    async for posts in in_batches(database, query, Post):
+        html = await renderer.render_all([post.content for post in posts])
+        async with database.session(writes=True) as session:
+            for post, content_html in zip(posts, html, strict=True):
+                is_new = content_html != post.content_html
+                if is_new:
+                    # Whoever changed the content meanwhile has rendered that.
+                    is_same = (col(Post.id) == post.id, col(Post.version) == post.version)
+                    values = {"content_html": content_html, "updated_at": col(Post.updated_at)}
+                    await session.exec(update(Post).where(*is_same).values(values))
+                yield is_new

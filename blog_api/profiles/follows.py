@@ -1,0 +1,74 @@
+"""Follows: whose posts somebody wants to read."""
+
+from fastapi import APIRouter
+from sqlalchemy import Integer, bindparam, delete
+from sqlmodel import col, select
+
+from blog_api.accounts.auth import AccountReader, AccountWriter
+from blog_api.accounts.errors import USER_PROBLEMS, UserNotFound
+from blog_api.accounts.models import User
+from blog_api.core.errors import (
+    BadRequest,
+    Conflict,
+    NotFound,
+    ServiceUnavailable,
+    ValidationFailed,
+    raises,
+)
+from blog_api.core.fields import PathId
+from blog_api.db.list_query import Collection, Sort
+from blog_api.db.queries import insert_if_missing
+from blog_api.db.session import SessionDep
+from blog_api.profiles.models import Follow, ProfilePage
+from blog_api.profiles.users import UserFromPath
+from blog_api.web.pagination import Page, PagesDep, Paging
+
+router = APIRouter(
+    prefix="/users/me/following", tags=["follows"], responses=raises(ServiceUnavailable)
+)
+
+
+class CannotFollowSelf(BadRequest):
+    detail = "You can't follow yourself"
+
+
+BY_ID = Sort("id", (col(User.id),))
+
+
+# Whom the user follows who is bound as `follower`.
+FOLLOWED_IDS = select(Follow.author_id).where(
+    col(Follow.user_id) == bindparam("follower", type_=Integer)
+)
+
+
+FOLLOWED = Collection(select(User).where(col(User.id).in_(FOLLOWED_IDS)))
+
+
+@router.get("", response_model=ProfilePage, responses=raises(*USER_PROBLEMS, ValidationFailed))
+async def list_followed(user: AccountReader, paging: Paging, pages: PagesDep) -> Page[User]:
+    """List the authors whom one follows, in the order in which they came here."""
+    return await pages.show(FOLLOWED, paging, BY_ID, follower=user.id)
+
+
+@router.put(
+    "/{user_id:int}",
+    status_code=204,
+    responses=raises(*USER_PROBLEMS, CannotFollowSelf, UserNotFound, Conflict, ValidationFailed),
+)
+async def follow(access: AccountWriter, author: UserFromPath, session: SessionDep) -> None:
+    """Follow an author. Once more makes no difference."""
+    if author.id == access.user.id:
+        raise CannotFollowSelf
+    await insert_if_missing(session, Follow, {"user_id": access.user.id, "author_id": author.id})
+
+
+@router.delete(
+    "/{user_id:int}", status_code=204, responses=raises(*USER_PROBLEMS, NotFound, ValidationFailed)
+)
+async def unfollow(access: AccountWriter, user_id: PathId, session: SessionDep) -> None:
+    """Follow an author no more. Once more makes no difference."""
+    await session.exec(
+        delete(Follow).where(
+            col(Follow.user_id) == access.user.id, col(Follow.author_id) == user_id
+        )
+    )

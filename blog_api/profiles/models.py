@@ -1,0 +1,32 @@
+"""models"""
+
+from sqlalchemy import UniqueConstraint
+from sqlmodel import Field
+
+from blog_api.accounts.models import ProfileRead
+from blog_api.db.base import Row
+from blog_api.web.pagination import Page, SliceQuery
+
+
+class UserQuery(SliceQuery):
+    """Which profiles."""
+
+    q: str | None = Field(
+        default=None,
+        max_length=100,
+        description="Part of the name.",
+    )
+
+
+class Follow(Row, table=True):
+    """That a user follows an author."""
+
+    __tablename__ = "follows"
+    __table_args__ = (UniqueConstraint("user_id", "author_id"), {"sqlite_autoincrement": True})
+
+    user_id: int = Field(foreign_key="users.id", ondelete="CASCADE")
+    author_id: int = Field(foreign_key="users.id", ondelete="CASCADE", index=True)
+
+
+class ProfilePage(Page[ProfileRead]):
+    """A page of profiles, and how many there are on all pages."""

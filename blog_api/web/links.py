@@ -1,0 +1,35 @@
+"""Links: addresses of this service, as its clients see them."""
+
+from urllib.parse import quote
+
+from fastapi import Request
+from starlette._utils import get_route_path
+
+from blog_api.core.settings import Settings
+
+
+def base_url(request: Request) -> str:
+    """What every link begins with.
+
+    The public address where it is set, or else nothing: what a request says of its host is
+    nothing to go by. Then the prefix under which the request came.
+    """
+    settings: Settings = request.app.state.settings
+    origin = (settings.public_url or "").removesuffix(settings.public_path)
+    root: str = request.scope.get("root_path", "")
+    return origin + root
+
+
+def link(request: Request, path: str) -> str:
+    """A link to a path of this service, which is not quoted yet."""
+    return base_url(request) + quote(path)
+
+
+def link_to_self(request: Request) -> str:
+    """A link to where the request went, without its query."""
+    return link(request, get_route_path(request.scope))
+
+
+def with_query(address: str, query: str) -> str:
+    """An address that has no query yet, with one, which is quoted, if there is any."""
+    return f"{address}?{query}" if query else address

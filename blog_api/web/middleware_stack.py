@@ -1,0 +1,97 @@
+"""The middleware of the application, in the order in which a request passes it."""
+
+from collections.abc import Callable
+
+from starlette.middleware import Middleware
+
+from blog_api.core.fields import SMALL_BODY_BYTES
+from blog_api.core.settings import Settings
+from blog_api.db.session import Generation
+from blog_api.web.access_log import RequestLog
+from blog_api.web.cache import AnswerCache
+from blog_api.web.conditional import ConditionalRequests
+from blog_api.web.middleware import (
+    AccessLog,
+    BodyLimits,
+    CrossOrigin,
+    HeadAsGet,
+    Paths,
+    ProblemDocuments,
+    SecurityHeaders,
+    TrustedHosts,
+    answer_unavailable,
+)
+
+MAX_BODY_BYTES = 8 * 1024 * 1024
+
+ALLOWED_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+EXPOSED_HEADERS = (
+    "ETag",
+    "Link",
+    "Location",
+    "RateLimit",
+    "RateLimit-Policy",
+    "Retry-After",
+    "WWW-Authenticate",
+    "X-Process-Time",
+    "X-Request-ID",
+)
+
+
+def outer_middleware(
+    settings: Settings,
+    log: RequestLog,
+    generation: Callable[[], Generation | None],
+    parameters: Callable[[], frozenset[str]],
+) -> list[Middleware]:
+    """Return the middleware outside of FastAPI's own, outermost first.
+
+    A cached response passes only these.
+    """
+    stack = [Middleware(AccessLog, log=log)]
+    if settings.cors_origins or settings.cors_origin_pattern:
+        # Outside of ProblemDocuments: a browser has to be allowed to read those too.
+        stack.append(
+            Middleware(
+                CrossOrigin,
+                allow_origins=settings.cors_origins,
+                allow_origin_regex=settings.cors_origin_pattern,
+                allow_credentials=settings.cors_credentials,
+                allow_methods=ALLOWED_METHODS,
+                allow_headers=["*"],
+                expose_headers=EXPOSED_HEADERS,
+                max_age=settings.cors_max_age,
+            )
+        )
+    if settings.cache_bytes:
+        stack.append(
+            Middleware(
+                AnswerCache,
+                generation=generation,
+                max_bytes=settings.cache_bytes,
+                parameters=parameters,
+                by_host="*" not in settings.trusted_hosts,
+                unavailable=SecurityHeaders(answer_unavailable),
+            )
+        )
+    return stack
+
+
+def inner_middleware(settings: Settings) -> list[Middleware]:
+    """Return the middleware inside of FastAPI's own, outermost first."""
+    trusted_hosts = Middleware(
+        TrustedHosts, allowed_hosts=settings.trusted_hosts, www_redirect=False
+    )
+    return [
+        Middleware(SecurityHeaders),
+        Middleware(ProblemDocuments),
+        Middleware(Paths, root=settings.public_path),
+        *([trusted_hosts] if "*" not in settings.trusted_hosts else []),
+        Middleware(
+            BodyLimits,
+            max_body_size=MAX_BODY_BYTES,
+            max_body_size_without_token=SMALL_BODY_BYTES,
+        ),
+        Middleware(HeadAsGet),
+        Middleware(ConditionalRequests),
+    ]
