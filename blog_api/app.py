@@ -13,18 +13,18 @@ from starlette.types import ASGIApp
 
 from blog_api import personal_data
 from blog_api.accounts import login, oauth2, personal_tokens
-from blog_api.accounts.jwt import Signer
-from blog_api.accounts.passwords import Passwords
-from blog_api.accounts.rate_limits import RateLimits
+from blog_api.accounts.jwt import JWTSigner
+from blog_api.accounts.passwords import PasswordHasher
+from blog_api.accounts.rate_limits import RateLimiter
 from blog_api.admin import audit, moderation
 from blog_api.admin import users as admin_users
 from blog_api.comments import routes as comments
 from blog_api.comments import threads
-from blog_api.core.errors import HANDLERS
+from blog_api.core.errors import EXCEPTION_HANDLERS
 from blog_api.core.settings import Settings
-from blog_api.core.telemetry import is_wanted, trace_sql
-from blog_api.db.invalidation import changes_of
-from blog_api.db.migrate import prepare
+from blog_api.core.telemetry import instrument_sql, is_telemetry_enabled
+from blog_api.db.invalidation import create_invalidation
+from blog_api.db.migrate import prepare_database
 from blog_api.db.session import Database
 from blog_api.posts import bookmarks, feeds
 from blog_api.posts import lists as post_lists
@@ -33,8 +33,8 @@ from blog_api.profiles import follows, me
 from blog_api.profiles import users as profiles
 from blog_api.text.renderer import Renderer
 from blog_api.web import health, index, openapi
-from blog_api.web.access_log import RequestLog
-from blog_api.web.cache import query_parameters
+from blog_api.web.access_log import AccessLogWriter
+from blog_api.web.cache import find_query_parameters
 from blog_api.web.middleware_stack import inner_middleware, outer_middleware
 
 # A request is compared with the routes in this order: the ones that are read most come first.
@@ -89,16 +89,16 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
     settings: Settings = app.state.settings
     database: Database = app.state.database
     gc.set_threshold(GC_THRESHOLD, 20, 20)
-    app.state.signer = Signer(await prepare(settings, database))
-    if trace_sql(database.engine):
-        database.reads_by_driver = False
-    watching = app.state.changes.watch() if settings.cache_bytes else nullcontext()
-    async with watching, app.state.request_log.writing():
+    app.state.signer = JWTSigner(await prepare_database(settings, database))
+    if instrument_sql(database.engine):
+        database.uses_driver_queries = False
+    watching = app.state.invalidation.watch() if settings.cache_bytes else nullcontext()
+    async with watching, app.state.access_log.writing():
         # Exclude the objects of the start from every later collection.
         gc.collect()
         gc.freeze()
         yield
-    await app.state.rate_limits.close()
+    await app.state.rate_limiter.close()
     await database.close()
 
 
@@ -109,24 +109,24 @@ def operation_id(route: APIRoute) -> str:
 
 def create_app(settings: Settings) -> FastAPI:
     """Return the application of these settings. It opens nothing until it is started."""
-    is_traced = is_wanted()
+    is_traced = is_telemetry_enabled()
     database = Database(settings)
-    changes = changes_of(settings, database)
-    request_log = RequestLog()
+    changes = create_invalidation(settings, database)
+    request_log = AccessLogWriter()
 
     def cache_parameters() -> frozenset[str]:
-        return query_parameters(app.routes)
+        return find_query_parameters(app.routes)
 
     app = BlogAPI(
         outer_middleware=outer_middleware(
-            settings, request_log, changes.generation, cache_parameters
+            settings, request_log, changes.current_version, cache_parameters
         ),
         title=settings.title,
         version=version("blog-api"),
         description="A blog as a JSON API.",
         openapi_tags=openapi.TAGS,
         middleware=inner_middleware(settings),
-        exception_handlers=HANDLERS,
+        exception_handlers=EXCEPTION_HANDLERS,
         lifespan=lifespan,
         # Left to itself, FastAPI looks for a tracer at each request.
         telemetry={"tracing": is_traced, "metrics": is_traced, "logs": is_traced},
@@ -139,10 +139,10 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     app.state.database = database
-    app.state.changes = changes
-    app.state.request_log = request_log
-    app.state.passwords = Passwords(settings)
-    app.state.rate_limits = RateLimits(settings)
+    app.state.invalidation = changes
+    app.state.access_log = request_log
+    app.state.password_hasher = PasswordHasher(settings)
+    app.state.rate_limiter = RateLimiter(settings)
     app.state.renderer = Renderer()
     for router in ROUTERS:
         app.include_router(router)

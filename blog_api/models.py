@@ -3,9 +3,9 @@
 from blog_api.accounts.models import Token, User
 from blog_api.admin.models import AuditEntry
 from blog_api.comments.models import Comment
-from blog_api.db.base import Base
+from blog_api.db.base import TableBase
 from blog_api.posts.models import Bookmark, Post, PostCount, PostTag, Slug, Tag
 from blog_api.profiles.models import Follow
 
 TABLES = (User, Token, Follow, Post, Slug, Tag, PostTag, PostCount, Bookmark, Comment, AuditEntry)
-metadata = Base.metadata
+metadata = TableBase.metadata

@@ -8,12 +8,12 @@ from sqlalchemy import delete
 from sqlmodel import col, select
 
 from blog_api.accounts.auth import (
-    AccountReader,
-    AccountWriter,
-    lock_access,
+    CanWriteAccount,
+    CurrentUser,
+    lock_authenticated_user,
     verify_password,
 )
-from blog_api.accounts.errors import CONFIRMED_PROBLEMS, USER_PROBLEMS, LastAdmin
+from blog_api.accounts.errors import PASSWORD_PROBLEMS, SCOPE_PROBLEMS, LastAdmin
 from blog_api.accounts.models import (
     PasswordConfirmation,
     PersonalTokenRead,
@@ -21,28 +21,30 @@ from blog_api.accounts.models import (
     User,
     UserRead,
 )
-from blog_api.accounts.personal_tokens import personal_tokens
-from blog_api.accounts.rate_limits import GuardDep
-from blog_api.accounts.service import keep_an_admin, lock_admins
+from blog_api.accounts.personal_tokens import personal_tokens_of
+from blog_api.accounts.rate_limits import LoginThrottleDep
+from blog_api.accounts.service import lock_admins, require_other_admin
 from blog_api.comments.models import Comment, CommentRead
-from blog_api.comments.service import forget_comments
+from blog_api.comments.service import anonymize_comments
 from blog_api.core.errors import (
     BODY_PROBLEMS,
     Conflict,
     ServiceUnavailable,
-    raises,
+    problem_responses,
 )
-from blog_api.core.fields import SMALL_BODY_BYTES
-from blog_api.db.base import RowRead
-from blog_api.db.queries import one_by_one
+from blog_api.core.fields import MAX_ANONYMOUS_BODY_BYTES
+from blog_api.db.base import ReadModel
+from blog_api.db.queries import iterate_rows
 from blog_api.db.session import Database, SessionDep
 from blog_api.posts.bookmarks import remove_bookmarks
 from blog_api.posts.models import Bookmark, OwnPostRead, Post
-from blog_api.posts.queries import listed_posts
+from blog_api.posts.queries import posts_without_html
 from blog_api.profiles.models import Follow
 
 router = APIRouter(
-    tags=["me"], responses=raises(ServiceUnavailable), max_body_size=SMALL_BODY_BYTES
+    tags=["me"],
+    responses=problem_responses(ServiceUnavailable),
+    max_body_size=MAX_ANONYMOUS_BODY_BYTES,
 )
 
 
@@ -70,14 +72,14 @@ class ExportedComment(CommentRead):
     type: Literal["comment"] = "comment"
 
 
-class ExportedFollow(RowRead):
+class ExportedFollow(ReadModel):
     """An author whom one follows."""
 
     type: Literal["follow"] = "follow"
     author_id: int
 
 
-class ExportedBookmark(RowRead):
+class ExportedBookmark(ReadModel):
     """A post that one has bookmarked."""
 
     type: Literal["bookmark"] = "bookmark"
@@ -94,46 +96,51 @@ ExportLine = (
 )
 
 
-@router.get("/users/me/export", responses=raises(*USER_PROBLEMS))
-async def export_me(user: AccountReader, request: Request) -> AsyncIterable[ExportLine]:
+@router.get("/users/me/export", responses=problem_responses(*SCOPE_PROBLEMS))
+async def export_me(user: CurrentUser, request: Request) -> AsyncIterable[ExportLine]:
     """Everything that is one's own, as JSON Lines: the `type` of each says what it is.
 
     Account, personal tokens, posts in all states, comments, follows, bookmarks.
     """
     database: Database = request.app.state.database
     yield ExportedAccount.model_validate(user)
-    async for token in one_by_one(database, personal_tokens(user), Token):
+    async for token in iterate_rows(database, personal_tokens_of(user), Token):
         yield ExportedToken.model_validate(token)
-    posts = listed_posts().where(col(Post.user_id) == user.id)
-    async for post in one_by_one(database, posts, Post):
+    posts = posts_without_html().where(col(Post.user_id) == user.id)
+    async for post in iterate_rows(database, posts, Post):
         yield ExportedPost.model_validate(post)
     comments = select(Comment).where(col(Comment.user_id) == user.id)
-    async for comment in one_by_one(database, comments, Comment):
+    async for comment in iterate_rows(database, comments, Comment):
         yield ExportedComment.model_validate(comment)
     follows = select(Follow).where(col(Follow.user_id) == user.id)
-    async for follow in one_by_one(database, follows, Follow):
+    async for follow in iterate_rows(database, follows, Follow):
         yield ExportedFollow.model_validate(follow)
     bookmarks = select(Bookmark).where(col(Bookmark.user_id) == user.id)
-    async for bookmark in one_by_one(database, bookmarks, Bookmark):
+    async for bookmark in iterate_rows(database, bookmarks, Bookmark):
         yield ExportedBookmark.model_validate(bookmark)
 
 
 @router.delete(
-    "/users/me", status_code=204, responses=raises(*CONFIRMED_PROBLEMS, *BODY_PROBLEMS, LastAdmin)
+    "/users/me",
+    status_code=204,
+    responses=problem_responses(*PASSWORD_PROBLEMS, *BODY_PROBLEMS, LastAdmin),
 )
 async def delete_me(
-    confirmation: PasswordConfirmation, access: AccountWriter, session: SessionDep, guard: GuardDep
+    confirmation: PasswordConfirmation,
+    access: CanWriteAccount,
+    session: SessionDep,
+    throttle: LoginThrottleDep,
 ) -> None:
     """Close the account. Its posts go with it; its comments stay, with no text and no name."""
     asking = access.user
-    verified = await verify_password(session, guard, asking, confirmation.current_password)
+    verified = await verify_password(session, throttle, asking, confirmation.current_password)
     # Before their own row: two administrators who leave at once would wait for each other.
     admins = await lock_admins(session, and_user=asking.id) if asking.is_admin else ()
-    user = await lock_access(session, access, verified)
+    user = await lock_authenticated_user(session, access, verified)
     if user.is_admin and not admins:
         # Made one meanwhile.
         raise Conflict
-    keep_an_admin(admins, without=user)
-    await forget_comments(session, user)
+    require_other_admin(admins, without=user)
+    await anonymize_comments(session, user)
     await remove_bookmarks(session, user.id)
     await session.exec(delete(User).where(col(User.id) == user.id))

@@ -16,12 +16,12 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlmodel import col, delete, update
 
 from blog_api.accounts.models import User
-from blog_api.accounts.passwords import Passwords
+from blog_api.accounts.passwords import PasswordHasher
 from blog_api.app import create_app
 from blog_api.core.settings import Settings
 from blog_api.core.urls import parse_database_url
-from blog_api.db.base import Base
-from blog_api.db.errors import describe
+from blog_api.db.base import TableBase
+from blog_api.db.errors import describe_error
 from blog_api.db.migrate import migrate
 from tests.processes import Server
 
@@ -87,7 +87,7 @@ async def at_server(given: URL, *statements: str) -> list[Any]:
                 result = await connection.execute(text(statement))
             return list(result.scalars()) if result.returns_rows else []
     except (OSError, DBAPIError) as error:
-        pytest.exit(f"TEST_DATABASE_URL: {describe(error)}", 2)
+        pytest.exit(f"TEST_DATABASE_URL: {describe_error(error)}", 2)
     finally:
         await engine.dispose()
 
@@ -139,7 +139,7 @@ async def app(settings: Settings) -> AsyncGenerator[FastAPI]:
         await migrate(settings)
     async with running(settings) as app:
         # What hashing costs is no matter of the database.
-        app.state.passwords = Passwords(make_settings(database_url="sqlite://", **CHEAP))
+        app.state.password_hasher = PasswordHasher(make_settings(database_url="sqlite://", **CHEAP))
         yield app
 
 
@@ -147,7 +147,7 @@ async def app(settings: Settings) -> AsyncGenerator[FastAPI]:
 async def empty_app(app: FastAPI) -> AsyncGenerator[FastAPI]:
     yield app
     async with app.state.database.session(writes=True) as session:
-        for table in reversed(Base.metadata.sorted_tables):
+        for table in reversed(TableBase.metadata.sorted_tables):
             await session.exec(delete(table))
 
 

@@ -25,7 +25,7 @@ def executions(app: FastAPI) -> Iterator[list[Execution]]:
         found.append(Execution(statement, values))
 
     event.listen(database.engine.sync_engine, "before_cursor_execute", note)
-    database.reads_by_driver = False
+    database.uses_driver_queries = False
     yield found
-    database.reads_by_driver = True
+    database.uses_driver_queries = True
     event.remove(database.engine.sync_engine, "before_cursor_execute", note)

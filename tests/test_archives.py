@@ -16,9 +16,9 @@ from hypothesis.strategies import SearchStrategy
 
 from blog_api.archive.formats import open_archive, write_jsonl
 from blog_api.archive.markdown_files import write_markdown
-from blog_api.archive.record import MAX_BYTES, Entry, PostRecord
+from blog_api.archive.record import MAX_RECORD_BYTES, ArchiveEntry, PostRecord
 from blog_api.archive.wordpress import WXRWriter
-from blog_api.core.fields import NOT_XML, fold, utc_now
+from blog_api.core.fields import NON_XML_CHARACTERS, casefold_key, utc_now
 
 HELLO = {"title": "Hello", "content": "World"}
 NEW_YEAR = datetime(2030, 1, 1, tzinfo=UTC)
@@ -26,7 +26,7 @@ NEW_YEAR = datetime(2030, 1, 1, tzinfo=UTC)
 few = settings(derandomize=True, deadline=None, max_examples=60)
 
 
-def read(path: Path) -> list[Entry]:
+def read(path: Path) -> list[ArchiveEntry]:
     """All entries: as many as were promised."""
     archive = open_archive(path)
     entries = list(archive.entries)
@@ -46,18 +46,18 @@ def jsonl(tmp_path: Path) -> Path:
     return tmp_path / "posts.jsonl"
 
 
-def read_lines(path: Path, *lines: bytes | dict[str, Any]) -> list[Entry]:
+def read_lines(path: Path, *lines: bytes | dict[str, Any]) -> list[ArchiveEntry]:
     raw = (line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines)
     path.write_bytes(b"\n".join(raw))
     return read(path)
 
 
-def read_line(path: Path, line: bytes | dict[str, Any]) -> Entry:
+def read_line(path: Path, line: bytes | dict[str, Any]) -> ArchiveEntry:
     (entry,) = read_lines(path, line)
     return entry
 
 
-def read_file(folder: Path, text: str | bytes, name: str = "hello.md") -> Entry:
+def read_file(folder: Path, text: str | bytes, name: str = "hello.md") -> ArchiveEntry:
     path = folder / name
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -65,17 +65,17 @@ def read_file(folder: Path, text: str | bytes, name: str = "hello.md") -> Entry:
     return entry
 
 
-def record_of(entry: Entry) -> PostRecord:
+def record_of(entry: ArchiveEntry) -> PostRecord:
     assert entry.record, entry.problem
     return entry.record
 
 
-def problem_of(entry: Entry) -> str:
+def problem_of(entry: ArchiveEntry) -> str:
     assert entry.problem, entry.record
     return entry.problem
 
 
-def line_of(entry: Entry) -> int:
+def line_of(entry: ArchiveEntry) -> int:
     return int(entry.place.rpartition(":")[2])
 
 
@@ -189,7 +189,7 @@ def test_a_byte_order_mark_and_carriage_returns_are_tolerated(jsonl: Path):
         (b"[" * 100_000, "Its values are nested too deeply"),
         (b'{"x":' * 100_000, "Its values are nested too deeply"),
         (b'{"x": ' + b"1" * 5000 + b"}", "A number is too long"),
-        (b'{"x": "' + b"x" * MAX_BYTES + b'"}', "It is larger than 8 MiB"),
+        (b'{"x": "' + b"x" * MAX_RECORD_BYTES + b'"}', "It is larger than 8 MiB"),
     ],
     ids=range(10),
 )
@@ -421,7 +421,7 @@ def test_tags_may_stand_between_commas(tmp_path: Path):
         (f"+++\na={'1' * 5000}\n+++\n", 1, "The front matter has a number that is too long"),
         ("a\n\0", 2, "Control characters are not allowed"),
         (b"a\n\n\xff", 3, "The text is not valid UTF-8"),
-        (b"x" * (MAX_BYTES + 1), 1, "It is larger than 8 MiB"),
+        (b"x" * (MAX_RECORD_BYTES + 1), 1, "It is larger than 8 MiB"),
         ("", 1, "content: it is empty"),
     ],
     ids=range(23),
@@ -523,7 +523,7 @@ def wxr(*lines: str, header: str = HEADER) -> str:
     return "\n".join([start, *lines, "</channel></rss>"])
 
 
-def read_wxr(folder: Path, text: str | bytes) -> list[Entry]:
+def read_wxr(folder: Path, text: str | bytes) -> list[ArchiveEntry]:
     path = folder / "blog.xml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return read(path)
@@ -608,14 +608,14 @@ def test_tags_and_categories_are_tags_but_for_uncategorized(tmp_path: Path):
 
     (entry,) = read_wxr(tmp_path, wxr(item(tags)))
 
-    assert [fold(tag) for tag in record_of(entry).tags] == ["r&d"] + [
+    assert [casefold_key(tag) for tag in record_of(entry).tags] == ["r&d"] + [
         f"tag {number}" for number in range(9)
     ]
 
 
 def test_a_bad_post_is_a_problem_of_its_line_alone(tmp_path: Path):
     bad = item(title="", wp__post_date_gmt="soon")
-    large = item(content__encoded="x" * (MAX_BYTES + 1))
+    large = item(content__encoded="x" * (MAX_RECORD_BYTES + 1))
 
     entries = read_wxr(tmp_path, wxr(item(), bad, large, item()))
 
@@ -751,7 +751,7 @@ SLUGS = ["hello", ".x", "CON", "2020-01-31-x", "мир", "中" * 100, "index", "
 def texts(pieces: list[str], max_size: int = 8) -> SearchStrategy[str]:
     piece = st.sampled_from(pieces) | st.text(st.characters(codec="utf-8"), max_size=5)
     joined = st.lists(piece, min_size=1, max_size=max_size).map("".join)
-    return joined.filter(lambda text: text and not NOT_XML.search(text))
+    return joined.filter(lambda text: text and not NON_XML_CHARACTERS.search(text))
 
 
 def is_a_record(values: dict[str, Any]) -> bool:

@@ -16,9 +16,9 @@ from starlette.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from blog_api.db.migrate import migrate
-from blog_api.db.session import Generation
-from blog_api.web.cache import AnswerCache, query_parameters
-from blog_api.web.middleware import answer_unavailable
+from blog_api.db.session import CacheVersion
+from blog_api.web.cache import ResponseCache, find_query_parameters
+from blog_api.web.middleware import send_unavailable
 from tests.conftest import FLOOR, client_of, make_settings, publish, remark, running, sign_up
 from tests.statements import executions
 
@@ -27,7 +27,7 @@ ORIGIN = "https://example.com"
 
 async def until_kept(app: FastAPI) -> None:
     """On Postgres the service keeps answers as soon as it listens."""
-    while app.state.changes.generation() is None:
+    while app.state.invalidation.current_version() is None:
         await anyio.lowlevel.checkpoint()
 
 
@@ -170,42 +170,42 @@ async def test_a_new_post_leaves_what_is_kept_of_others(
     await until_kept(app)
     post = await publish(ann)
     comment = await remark(ann, post)
-    of_rows = [f"/posts/{post['id']}", f"/posts/slug/{post['slug']}", f"/comments/{comment['id']}"]
-    of_lists = [
+    rows = [f"/posts/{post['id']}", f"/posts/slug/{post['slug']}", f"/comments/{comment['id']}"]
+    lists = [
         "/posts",
         "/posts?tag=new",
         f"/users/{post['user_id']}/posts",
         "/feed.json",
         "/tags",
     ]
-    for path in (*of_rows, *of_lists):
+    for path in (*rows, *lists):
         await anonymous.get(path)
 
     await publish(ann, tags=["New"])
 
-    assert [await asked(app, anonymous, path) for path in of_rows] == [0, 0, 0]
-    assert min([await asked(app, anonymous, path) for path in of_lists]) > 0
+    assert [await asked(app, anonymous, path) for path in rows] == [0, 0, 0]
+    assert min([await asked(app, anonymous, path) for path in lists]) > 0
 
 
 async def test_postgres_tells_others_whether_rows_were_only_added(empty_url: URL):
     """A SQLite file tells of commits, not of what they did."""
     async with blog(empty_url) as (app, ann), running(app.state.settings) as other:
         await until_kept(other)
-        generation = other.state.changes.generation
+        current_version = other.state.invalidation.current_version
         post = await publish(ann)
         with anyio.fail_after(10):
-            before = generation()
+            before = current_version()
             await publish(ann, tags=["New"])
-            while generation().of_lists == before.of_lists:
+            while current_version().lists == before.lists:
                 await anyio.lowlevel.checkpoint()
-            are_same = generation().of_rows == before.of_rows
+            are_same = current_version().rows == before.rows
             for path, values in (
                 (f"/posts/{post['id']}", {"title": "Bye"}),
                 ("/users/me", {"name": "Anna"}),
             ):
-                before = generation()
+                before = current_version()
                 await ann.patch(path, json=values)
-                while generation().of_rows == before.of_rows:
+                while current_version().rows == before.rows:
                     await anyio.lowlevel.checkpoint()
 
     assert are_same is (empty_url.get_backend_name() == "postgresql")
@@ -298,10 +298,10 @@ async def test_what_others_commit_is_noticed_and_not_only_when_it_is_old(empty_u
         await until_kept(other)
         post = await publish(ann)
         for content in ("One", "Two", "Three"):
-            before = other.state.changes.generation()
+            before = other.state.invalidation.current_version()
             await ann.patch(f"/posts/{post['id']}", json={"content": content})
             with anyio.fail_after(10):
-                while other.state.changes.generation() == before:
+                while other.state.invalidation.current_version() == before:
                     await anyio.lowlevel.checkpoint()
 
             assert (await reader.get(f"/posts/{post['id']}")).json()["content"] == content
@@ -347,8 +347,8 @@ def test_the_parameters_that_make_a_difference_are_those_of_public_routes(app: F
             parameters = operations["get"].get("parameters", [])
             found |= {one["name"] for one in parameters if one["in"] == "query"}
 
-    assert found <= query_parameters(app.routes)
-    assert "utm_source" not in query_parameters(app.routes)
+    assert found <= find_query_parameters(app.routes)
+    assert "utm_source" not in find_query_parameters(app.routes)
 
 
 class Counter:
@@ -357,8 +357,8 @@ class Counter:
     def __init__(self) -> None:
         self.value: int | None = 0
 
-    def generation(self) -> Generation | None:
-        return None if self.value is None else Generation(self.value, self.value)
+    def current_version(self) -> CacheVersion | None:
+        return None if self.value is None else CacheVersion(self.value, self.value)
 
 
 class Backend:
@@ -381,7 +381,7 @@ class Backend:
 class Layers:
     """What the layers around the cache give to a request."""
 
-    def __init__(self, app: AnswerCache) -> None:
+    def __init__(self, app: ResponseCache) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -390,13 +390,13 @@ class Layers:
 
 @asynccontextmanager
 async def cache_of(backend: Backend, changes: Counter) -> AsyncIterator[AsyncClient]:
-    cache = AnswerCache(
+    cache = ResponseCache(
         backend,
-        generation=changes.generation,
+        get_version=changes.current_version,
         max_bytes=1_000_000,
         parameters=frozenset,
         by_host=False,
-        unavailable=answer_unavailable,
+        unavailable=send_unavailable,
     )
     transport = ASGITransport(Layers(cache))
     async with AsyncClient(transport=transport, base_url="http://test") as client:

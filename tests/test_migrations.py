@@ -11,14 +11,14 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlmodel import select
 
-from blog_api.accounts.passwords import Passwords
+from blog_api.accounts.passwords import PasswordHasher
 from blog_api.core.fields import utc_now
 from blog_api.core.settings import Settings
-from blog_api.db.base import Base
+from blog_api.db.base import TableBase
 from blog_api.db.migrate import (
     HEAD_REVISION,
-    alembic_config,
-    current_revision,
+    get_current_revision,
+    make_alembic_config,
     migrate,
     migration_connection,
 )
@@ -42,14 +42,14 @@ async def execute(settings: Settings, *statements: str, **values: object) -> Non
 async def go_down(settings: Settings, revision: str) -> None:
     async with migration_connection(settings) as connection:
         await connection.run_sync(
-            lambda connection: command.downgrade(alembic_config(connection), revision)
+            lambda connection: command.downgrade(make_alembic_config(connection), revision)
         )
 
 
 async def go_up(settings: Settings, revision: str) -> None:
     async with migration_connection(settings) as connection:
         await connection.run_sync(
-            lambda connection: command.upgrade(alembic_config(connection), revision)
+            lambda connection: command.upgrade(make_alembic_config(connection), revision)
         )
 
 
@@ -62,15 +62,15 @@ async def test_migrations_go_up_and_down_and_build_what_the_code_declares(empty_
     settings = make_settings(database_url=empty_url, **FLOOR)
 
     def check_and_go_down(connection: Connection) -> None:
-        command.check(alembic_config(connection))
-        command.downgrade(alembic_config(connection), "base")
+        command.check(make_alembic_config(connection))
+        command.downgrade(make_alembic_config(connection), "base")
 
     for _ in range(2):
         await migrate(settings)
         async with migration_connection(settings) as connection:
-            assert await connection.run_sync(current_revision) == HEAD_REVISION
+            assert await connection.run_sync(get_current_revision) == HEAD_REVISION
             await connection.run_sync(check_and_go_down)
-            assert await connection.run_sync(current_revision) is None
+            assert await connection.run_sync(get_current_revision) is None
 
 
 async def test_migrating_again_changes_nothing(empty_url: URL):
@@ -149,7 +149,7 @@ async def test_a_migration_that_fails_leaves_nothing_behind(empty_url: URL):
 
     await migrate(settings)
     async with migration_connection(settings) as connection:
-        assert await connection.run_sync(current_revision) == HEAD_REVISION
+        assert await connection.run_sync(get_current_revision) == HEAD_REVISION
 
 
 async def test_a_worker_starts_anew_while_somebody_else_locks_the_file(tmp_path: Path):
@@ -175,7 +175,7 @@ async def test_no_table_of_sqlite_gives_an_id_twice(tmp_path: Path):
         found = await connection.execute(text("SELECT name, sql FROM sqlite_master"))
         sql = {name: text for name, text in found if text}
 
-    with_id = [table.name for table in Base.metadata.sorted_tables if "id" in table.columns]
+    with_id = [table.name for table in TableBase.metadata.sorted_tables if "id" in table.columns]
     assert len(with_id) > 5
     for name in with_id:
         assert "AUTOINCREMENT" in sql[name], name
@@ -201,7 +201,7 @@ async def test_posts_of_before_are_shown_and_found(empty_url: URL):
         INSERT INTO slugs (created_at, updated_at, slug, post_id)
         SELECT created_at, updated_at, slug, id FROM posts
         """,
-        hash=await Passwords(settings).hash(PASSWORD),
+        hash=await PasswordHasher(settings).hash(PASSWORD),
         content="*Unquoted* <b>R&D</b>",
     )
 

@@ -29,7 +29,7 @@ from hypothesis.stateful import (
 )
 from sqlmodel import delete
 
-from blog_api.db.base import Base
+from blog_api.db.base import TableBase
 from tests.conftest import PASSWORD, client_of
 
 # The same few runs each time, or as many others as are asked for, which look at much more.
@@ -238,7 +238,7 @@ class Blog(RuleBasedStateMachine):
 
     async def empty(self) -> None:
         async with self.app.state.database.session(writes=True) as session:
-            for table in reversed(Base.metadata.sorted_tables):
+            for table in reversed(TableBase.metadata.sorted_tables):
                 await session.exec(delete(table))
 
     def ask(
@@ -378,7 +378,7 @@ class Blog(RuleBasedStateMachine):
         if what == "sign up" and len(self.present) < MOST_PEOPLE:
             self.sign_up(name)
         elif what == "leave" and len(self.present) > 1:
-            self.leave(who)
+            self.release(who)
         elif what == "nearly leave":
             body = {"current_password": "wrong horse"}
             self.ask(who, "DELETE", "/users/me", json=body, expect=400)
@@ -403,7 +403,7 @@ class Blog(RuleBasedStateMachine):
             )
         )
 
-    def leave(self, who: Person) -> None:
+    def release(self, who: Person) -> None:
         body = {"current_password": PASSWORD}
         self.ask(who, "DELETE", "/users/me", json=body, expect=204)
         self.ask(who, "GET", "/users/me", expect=401)

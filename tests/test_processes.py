@@ -9,7 +9,7 @@ from httpx import AsyncClient, Response
 from sqlalchemy import URL, make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from blog_api.db.base import Base
+from blog_api.db.base import TableBase
 from tests.conftest import PASSWORD, ask, sign_up
 from tests.processes import Server
 
@@ -138,7 +138,7 @@ async def test_neither_the_log_nor_the_database_holds_a_secret(tmp_path: Path, s
     engine = create_async_engine(shared_url)
     async with engine.connect() as connection:
         rows = ""
-        for table in Base.metadata.sorted_tables:
+        for table in TableBase.metadata.sorted_tables:
             rows += str((await connection.execute(table.select())).all())
     await engine.dispose()
 

@@ -39,7 +39,7 @@ async def test_the_driver_is_given_what_is_read_most(
 ):
     post = await publish(ann)
     with executions(empty_app) as executed:
-        empty_app.state.database.reads_by_driver = True
+        empty_app.state.database.uses_driver_queries = True
         for path in ("/posts", f"/posts/{post['id']}", "/tags"):
             assert (await anonymous.get(path)).status_code == 200
         assert (await ann.get("/users/me")).status_code == 200

@@ -14,8 +14,8 @@ from sqlmodel import col, delete, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.accounts.models import Token, User
-from blog_api.accounts.passwords import Passwords
-from blog_api.core.security import available_cores
+from blog_api.accounts.passwords import PasswordHasher
+from blog_api.core.security import count_available_cores
 from tests.conftest import PASSWORD, ChangeUser, ask, client_of
 
 LOG_IN = {"username": "ann@example.com", "password": PASSWORD}
@@ -23,9 +23,9 @@ NEW_PASSWORD = "battery staple"
 
 
 class PausingPasswords:
-    """The application's `Passwords`, whose next verification ends when the test says so."""
+    """The application's `PasswordHasher`, whose next verification ends when the test says so."""
 
-    def __init__(self, passwords: Passwords) -> None:
+    def __init__(self, passwords: PasswordHasher) -> None:
         self.passwords = passwords
         self.is_reached = asyncio.Event()
         self.may_go_on = asyncio.Event()
@@ -43,11 +43,11 @@ class PausingPasswords:
 
 @pytest.fixture
 async def pausing(empty_app: FastAPI) -> AsyncGenerator[PausingPasswords]:
-    passwords: Passwords = empty_app.state.passwords
+    passwords: PasswordHasher = empty_app.state.password_hasher
     pausing = PausingPasswords(passwords)
-    empty_app.state.passwords = pausing
+    empty_app.state.password_hasher = pausing
     yield pausing
-    empty_app.state.passwords = passwords
+    empty_app.state.password_hasher = passwords
 
 
 async def test_nobody_logs_in_with_a_password_that_was_changed_meanwhile(
@@ -160,7 +160,7 @@ async def test_others_are_served_while_a_password_is_verified(
 async def test_who_would_wait_too_long_for_a_hash_is_told_to_come_again(
     ann: AsyncClient, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("blog_api.accounts.passwords.MAX_WAITING", 0)
+    monkeypatch.setattr("blog_api.accounts.passwords.MAX_QUEUED", 0)
 
     response = await ann.post("/auth", data=LOG_IN)
 
@@ -171,13 +171,13 @@ async def test_who_would_wait_too_long_for_a_hash_is_told_to_come_again(
 async def test_one_address_does_not_take_all_the_places_in_the_queue(
     ann: AsyncClient, empty_app: FastAPI
 ):
-    passwords: Passwords = empty_app.state.passwords
+    passwords: PasswordHasher = empty_app.state.password_hasher
     many, other = client_of(empty_app, "192.0.2.1"), client_of(empty_app, "192.0.2.2")
 
     async with many, other:
         async with AsyncExitStack() as turns:
-            for _ in range(available_cores()):
-                await turns.enter_async_context(passwords.turn("somebody"))
+            for _ in range(count_available_cores()):
+                await turns.enter_async_context(passwords.slot("somebody"))
             logins = [asyncio.ensure_future(many.post("/auth", data=LOG_IN)) for _ in range(80)]
             with fail_after(10):
                 while sum(login.done() for login in logins) < 30:

@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from httpx import AsyncClient, Response
 from sqlalchemy import URL
 
-from blog_api.accounts.rate_limits import Limit, RateLimits
+from blog_api.accounts.rate_limits import Limit, RateLimiter
 from blog_api.core.errors import TooManyRequests
 from blog_api.core.settings import Settings
 from tests.conftest import CHEAP, PASSWORD, client_of, make_settings, running, sign_up
@@ -142,7 +142,7 @@ async def test_many_failures_at_once_count_each(here: AsyncClient):
 async def test_attempts_under_way_are_counted_however_long_there_are_some():
     """Flights of many minutes on end: the count of those under way neither leaks nor falls."""
     settings = limited()
-    limits = RateLimits(settings)
+    limits = RateLimiter(settings)
     limit = Limit("guesses", settings.rate_limit_guesses, "ann")
     start = datetime(2030, 1, 31, 12, 30, tzinfo=UTC)
 

@@ -233,7 +233,7 @@ async def test_an_outdated_hash_lets_all_in_who_log_in_at_once(
 async def test_a_wrong_login_costs_one_hash_whoever_it_is(
     ann: AsyncClient, empty_app: FastAPI, monkeypatch: pytest.MonkeyPatch, username: str
 ):
-    hashing: PasswordHash = empty_app.state.passwords._hashing
+    hashing: PasswordHash = empty_app.state.password_hasher._hashing
     verify = hashing.verify_and_update
     costs = []
 

@@ -1,1 +1,1 @@
-"""accounts"""
+"""Users, sessions and tokens, passwords, JWT, OAuth2 and rate limits."""

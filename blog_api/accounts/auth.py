@@ -21,20 +21,20 @@ from blog_api.accounts.errors import (
     InvalidToken,
     NotAuthenticated,
 )
-from blog_api.accounts.jwt import BadJWT, Signer
+from blog_api.accounts.jwt import InvalidJWT, JWTSigner
 from blog_api.accounts.models import Token, User, UserRow
-from blog_api.accounts.rate_limits import Guard
+from blog_api.accounts.rate_limits import LoginThrottle
 from blog_api.accounts.scopes import SCOPES, Scope, effective_scopes
 from blog_api.core.errors import Conflict
-from blog_api.core.security import digest
+from blog_api.core.security import hash_token
 from blog_api.db.base import NOW
-from blog_api.db.queries import NamedQuery, read
-from blog_api.db.session import SessionDep, released
-from blog_api.web.conditional import show_everybody
+from blog_api.db.queries import NamedQuery, execute_query
+from blog_api.db.session import SessionDep, connection_released
+from blog_api.web.conditional import mark_public
 
 
 @dataclass(frozen=True)
-class Access:
+class Auth:
     """What was presented. A JWT can be good for less, and end sooner, than its log-in."""
 
     token_id: int
@@ -43,28 +43,28 @@ class Access:
     expires_at: datetime
 
 
-async def get_signer(request: Request) -> Signer:
-    signer: Signer = request.app.state.signer
+async def get_signer(request: Request) -> JWTSigner:
+    signer: JWTSigner = request.app.state.signer
     return signer
 
 
-SignerDep = Annotated[Signer, Depends(get_signer)]
+SignerDep = Annotated[JWTSigner, Depends(get_signer)]
 
 
-LIVE_TOKENS = select(Token).where(col(Token.expires_at) > NOW)
+UNEXPIRED_TOKENS = select(Token).where(col(Token.expires_at) > NOW)
 
 
-IS_DIGEST = col(Token.digest) == bindparam("digest", type_=String)
+HAS_DIGEST = col(Token.digest) == bindparam("digest", type_=String)
 
 
-IS_LOG_IN = col(Token.refresh_digest).is_not(None)
+IS_LOGIN_SESSION = col(Token.refresh_digest).is_not(None)
 
 
-LOG_IN = LIVE_TOKENS.where(IS_DIGEST, IS_LOG_IN)
+LOGIN_SESSION = UNEXPIRED_TOKENS.where(HAS_DIGEST, IS_LOGIN_SESSION)
 
 
 # Of a token, its user's columns and its own: every request reads them, and few change any.
-PRESENTED = (
+AUTHENTICATION = (
     select_columns(
         *inspect(User).local_table.columns,
         col(Token.id).label("token_id"),
@@ -72,33 +72,33 @@ PRESENTED = (
         col(Token.expires_at).label("token_expires_at"),
     )
     .join(Token, col(Token.user_id) == col(User.id))
-    .where(IS_DIGEST, col(Token.expires_at) > NOW)
+    .where(HAS_DIGEST, col(Token.expires_at) > NOW)
 )
 
 
 # The handle of a log-in, with which its refresh tokens begin, is no token.
-OPAQUE_TOKEN = NamedQuery(PRESENTED.where(~IS_LOG_IN))
+AUTHENTICATE_OPAQUE = NamedQuery(AUTHENTICATION.where(~IS_LOGIN_SESSION))
 
 
-PRESENTED_LOG_IN = NamedQuery(PRESENTED.where(IS_LOG_IN))
+AUTHENTICATE_JWT = NamedQuery(AUTHENTICATION.where(IS_LOGIN_SESSION))
 
 
-STILL_GOOD = NamedQuery(
+TOKEN_STATUS = NamedQuery(
     select_columns(col(User.is_active))
     .join(Token)
     .where(col(Token.id) == bindparam("id", type_=Integer), col(Token.expires_at) > NOW)
 )
 
 
-async def find_access(session: AsyncSession, signer: Signer, secret: str) -> Access:
+async def authenticate(session: AsyncSession, signer: JWTSigner, secret: str) -> Auth:
     """What a token is good for; raises InvalidToken."""
     if "." in secret:
-        return await find_access_by_jwt(session, signer, secret)
-    found = await read(session, OPAQUE_TOKEN, {"digest": digest(secret)})
+        return await authenticate_jwt(session, signer, secret)
+    found = await execute_query(session, AUTHENTICATE_OPAQUE, {"digest": hash_token(secret)})
     if not found:
         raise InvalidToken
     (user,) = found
-    return Access(
+    return Auth(
         user.token_id,
         user,
         effective_scopes(user.token_scope, is_admin=user.is_admin),
@@ -106,20 +106,20 @@ async def find_access(session: AsyncSession, signer: Signer, secret: str) -> Acc
     )
 
 
-async def find_access_by_jwt(session: AsyncSession, signer: Signer, secret: str) -> Access:
+async def authenticate_jwt(session: AsyncSession, signer: JWTSigner, secret: str) -> Auth:
     try:
         claims = signer.verify(secret)
-    except BadJWT:
+    except InvalidJWT:
         raise InvalidToken from None
-    found = await read(session, PRESENTED_LOG_IN, {"digest": claims.login})
+    found = await execute_query(session, AUTHENTICATE_JWT, {"digest": claims.login})
     if not found or found[0].id != claims.user_id:
         raise InvalidToken
     (user,) = found
     scopes = effective_scopes(user.token_scope, is_admin=user.is_admin) & claims.scopes
-    return Access(user.token_id, user, scopes, min(user.token_expires_at, claims.expires_at))
+    return Auth(user.token_id, user, scopes, min(user.token_expires_at, claims.expires_at))
 
 
-class Presented(OAuth2PasswordBearer):
+class BearerAuth(OAuth2PasswordBearer):
     """What was presented, with its user; None if nothing was."""
 
     # FastAPI's own gives the token alone: another dependency, whose solving each request pays for.
@@ -127,19 +127,19 @@ class Presented(OAuth2PasswordBearer):
     # parent's; for OpenAPI it has to be a child of that.
     async def __call__(  # type: ignore[override]
         self, request: Request, session: SessionDep
-    ) -> Access | None:
+    ) -> Auth | None:
         secret = await super().__call__(request)
         if secret is None:
             # The answer is the same for everybody who does not say who they are.
-            show_everybody(request)
+            mark_public(request)
             return None
-        access = await find_access(session, await get_signer(request), secret)
+        access = await authenticate(session, await get_signer(request), secret)
         if not access.user.is_active:
             raise InactiveUser
         return access
 
 
-get_access = Presented(
+get_optional_auth = BearerAuth(
     tokenUrl="token",
     refreshUrl="token",
     scopes={scope.value: text for scope, text in SCOPES.items()},
@@ -149,15 +149,15 @@ get_access = Presented(
 )
 
 
-PresentedAccess = Annotated[Access | None, Security(get_access)]
+OptionalAuth = Annotated[Auth | None, Security(get_optional_auth)]
 
 
-def reader_id_of(access: Access | None) -> int | None:
+def get_reader_id(access: Auth | None) -> int | None:
     """The id of a user who may read their own drafts here; None for everybody else."""
     return access.user.id if access and Scope.posts_read in access.scopes else None
 
 
-async def get_current_access(access: PresentedAccess, needed: SecurityScopes) -> Access:
+async def get_auth(access: OptionalAuth, needed: SecurityScopes) -> Auth:
     if access is None:
         raise NotAuthenticated
     if not access.scopes.issuperset(needed.scopes):
@@ -165,52 +165,54 @@ async def get_current_access(access: PresentedAccess, needed: SecurityScopes) ->
     return access
 
 
-async def get_current_user(access: PresentedAccess, needed: SecurityScopes) -> UserRow:
-    return (await get_current_access(access, needed)).user
+async def get_current_user(access: OptionalAuth, needed: SecurityScopes) -> UserRow:
+    return (await get_auth(access, needed)).user
 
 
 # Who is asking: somebody with some token; or with one that is good for this.
-CurrentAccess = Annotated[Access, Security(get_current_access)]
+RequiredAuth = Annotated[Auth, Security(get_auth)]
 
 
-AccountReader = Annotated[UserRow, Security(get_current_user, scopes=[Scope.users_read])]
+CurrentUser = Annotated[UserRow, Security(get_current_user, scopes=[Scope.users_read])]
 
 
-AccountWriter = Annotated[Access, Security(get_current_access, scopes=[Scope.users_write])]
+CanWriteAccount = Annotated[Auth, Security(get_auth, scopes=[Scope.users_write])]
 
 
-DraftReader = Annotated[UserRow, Security(get_current_user, scopes=[Scope.posts_read])]
+CanReadDrafts = Annotated[UserRow, Security(get_current_user, scopes=[Scope.posts_read])]
 
 
-Writer = Annotated[Access, Security(get_current_access, scopes=[Scope.posts_write])]
+CanWritePosts = Annotated[Auth, Security(get_auth, scopes=[Scope.posts_write])]
 
 
 Admin = Annotated[UserRow, Security(get_current_user, scopes=[Scope.admin])]
 
 
 @asynccontextmanager
-async def released_by(session: AsyncSession, access: Access) -> AsyncIterator[None]:
-    """As `released()`, and what was presented has to be good for something afterwards too.
+async def connection_released_for(session: AsyncSession, access: Auth) -> AsyncIterator[None]:
+    """Release the connection as `connection_released()` does, then check the token again.
 
     Raises InvalidToken and InactiveUser.
     """
-    async with released(session):
+    async with connection_released(session):
         yield
-    found = await read(session, STILL_GOOD, {"id": access.token_id})
+    found = await execute_query(session, TOKEN_STATUS, {"id": access.token_id})
     if not found:
         raise InvalidToken
     if not found[0].is_active:
         raise InactiveUser
 
 
-async def delete_other_tokens(session: AsyncSession, access: Access) -> None:
+async def revoke_other_sessions(session: AsyncSession, access: Auth) -> None:
     """Revoke all tokens of a user but the one presented."""
     await session.exec(
         delete(Token).where(col(Token.user_id) == access.user.id, col(Token.id) != access.token_id)
     )
 
 
-async def lock_access(session: AsyncSession, access: Access, verified: str | None = None) -> User:
+async def lock_authenticated_user(
+    session: AsyncSession, access: Auth, verified: str | None = None
+) -> User:
     """The user who asks, locked until the request ends.
 
     Raises InvalidToken where their token was revoked since it was read, and Conflict where
@@ -230,7 +232,7 @@ async def lock_access(session: AsyncSession, access: Access, verified: str | Non
 
 
 async def verify_password(
-    session: AsyncSession, guard: Guard, user: UserRow, password: SecretStr
+    session: AsyncSession, throttle: LoginThrottle, user: UserRow, password: SecretStr
 ) -> str:
     """The hash by which this is the user's password.
 
@@ -241,8 +243,8 @@ async def verify_password(
     if password_hash is None or account is None:
         # Imported, and not given any yet.
         raise IncorrectPassword
-    async with released(session):
-        is_right, _ = await guard.verify(
+    async with connection_released(session):
+        is_right, _ = await throttle.verify_password(
             password.get_secret_value(), password_hash, account=account
         )
     if not is_right:
@@ -251,8 +253,8 @@ async def verify_password(
 
 
 async def confirm_password(
-    session: AsyncSession, guard: Guard, access: Access, password: SecretStr
+    session: AsyncSession, throttle: LoginThrottle, access: Auth, password: SecretStr
 ) -> User:
     """The user who asks, locked until the request ends, if this is their password."""
-    verified = await verify_password(session, guard, access.user, password)
-    return await lock_access(session, access, verified)
+    verified = await verify_password(session, throttle, access.user, password)
+    return await lock_authenticated_user(session, access, verified)

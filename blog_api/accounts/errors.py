@@ -1,4 +1,4 @@
-"""errors"""
+"""Errors of accounts and authentication."""
 
 from typing import Any
 
@@ -40,13 +40,13 @@ class InsufficientScope(Forbidden):
     """The token is not good for this; `WWW-Authenticate` names the scope (RFC 6750, 3.1)."""
 
     detail = "This token lacks the scope that is needed"
-    shown_headers = ("WWW-Authenticate",)
+    documented_headers = ("WWW-Authenticate",)
 
     @classmethod
-    def members(cls) -> dict[str, Any]:
+    def extension_schema(cls) -> dict[str, Any]:
         return {"scope": (str, Field(description="What is needed."))}
 
-    def content(self) -> dict[str, Any]:
+    def extensions(self) -> dict[str, Any]:
         return {"scope": self.scope}
 
     def __init__(self, scope: str) -> None:
@@ -72,16 +72,16 @@ class IncorrectPassword(BadRequest):
 
 # What a route can answer that knows who is asking; that must know; that asks for a scope; and
 # that asks for the password again.
-READER_PROBLEMS = (InvalidToken, InactiveUser)
+OPTIONAL_AUTH_PROBLEMS = (InvalidToken, InactiveUser)
 
 
-TOKEN_PROBLEMS = (NotAuthenticated, *READER_PROBLEMS)
+AUTH_PROBLEMS = (NotAuthenticated, *OPTIONAL_AUTH_PROBLEMS)
 
 
-USER_PROBLEMS = (*TOKEN_PROBLEMS, InsufficientScope)
+SCOPE_PROBLEMS = (*AUTH_PROBLEMS, InsufficientScope)
 
 
-CONFIRMED_PROBLEMS = (*USER_PROBLEMS, IncorrectPassword, TooManyRequests)
+PASSWORD_PROBLEMS = (*SCOPE_PROBLEMS, IncorrectPassword, TooManyRequests)
 
 
 class IncorrectLogIn(BadRequest):

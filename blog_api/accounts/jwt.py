@@ -1,4 +1,4 @@
-"""jwt"""
+"""Sign and verify access tokens (JWT)."""
 
 import re
 import secrets
@@ -19,20 +19,20 @@ JWT_TYPE = "at+jwt"
 ISSUER = AUDIENCE = "blog-api"
 
 
-SUBJECT = re.compile(r"user:([1-9]\d*)", re.ASCII)
+SUBJECT_PATTERN = re.compile(r"user:([1-9]\d*)", re.ASCII)
 
 
-LOGIN = re.compile("[0-9a-f]{64}")
+SESSION_PATTERN = re.compile("[0-9a-f]{64}")
 
 
 # Ours have about 400 characters.
-JWT_LENGTH = 4_000
+MAX_JWT_LENGTH = 4_000
 
 
-CLAIMS = ["iss", "aud", "sub", "exp", "iat", "jti", "sid", "scope"]
+REQUIRED_CLAIMS = ["iss", "aud", "sub", "exp", "iat", "jti", "sid", "scope"]
 
 
-class BadJWT(ValueError):
+class InvalidJWT(ValueError):
     """No access token of ours, or one that has expired."""
 
 
@@ -49,7 +49,7 @@ class Claims:
     expires_at: datetime
 
 
-class Signer:
+class JWTSigner:
     """Signs and verifies access tokens: JWT (RFC 7519) in the profile of RFC 9068."""
 
     def __init__(self, key: str) -> None:
@@ -73,8 +73,8 @@ class Signer:
 
         A reader has to look up its log-in too: a signature cannot be revoked.
         """
-        if len(token) > JWT_LENGTH:
-            raise BadJWT
+        if len(token) > MAX_JWT_LENGTH:
+            raise InvalidJWT
         try:
             decoded = jwt.decode_complete(
                 token,
@@ -83,13 +83,13 @@ class Signer:
                 audience=AUDIENCE,
                 issuer=ISSUER,
                 # Another machine's clock may be a little ahead (RFC 7519, 4.1.6 asks for no check).
-                options={"require": CLAIMS, "strict_aud": True, "verify_iat": False},
+                options={"require": REQUIRED_CLAIMS, "strict_aud": True, "verify_iat": False},
             )
             payload = decoded["payload"]
-            subject = SUBJECT.fullmatch(payload["sub"])
-            login = LOGIN.fullmatch(payload["sid"])
+            subject = SUBJECT_PATTERN.fullmatch(payload["sub"])
+            login = SESSION_PATTERN.fullmatch(payload["sid"])
             if decoded["header"].get("typ") != JWT_TYPE or subject is None or login is None:
-                raise BadJWT
+                raise InvalidJWT
             return Claims(
                 user_id=int(subject[1]),
                 login=login[0],
@@ -98,4 +98,4 @@ class Signer:
             )
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
             # PyJWT lets through what some headers and claims of wrong types make Python raise.
-            raise BadJWT from error
+            raise InvalidJWT from error

@@ -8,49 +8,56 @@ from sqlalchemy import delete
 from sqlmodel import Field, col
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from blog_api.accounts.auth import CurrentAccess
+from blog_api.accounts.auth import RequiredAuth
 from blog_api.accounts.errors import (
+    AUTH_PROBLEMS,
     SIGN_UP_PROBLEMS,
-    TOKEN_PROBLEMS,
     InactiveUser,
     IncorrectLogIn,
     InvalidScope,
 )
-from blog_api.accounts.models import TOKEN_LIFE, SignUp, SignUpRead, Token, TokenRead, User
-from blog_api.accounts.rate_limits import Guard, GuardDep
+from blog_api.accounts.models import SESSION_LIFETIME, SignUp, SignUpRead, Token, TokenRead, User
+from blog_api.accounts.rate_limits import LoginThrottle, LoginThrottleDep
 from blog_api.accounts.scopes import DEFAULT_SCOPES, allowed_scopes, resolve_scopes
 from blog_api.accounts.service import (
+    build_token,
     delete_expired_tokens,
     insert_user,
-    make_token,
-    users_of_address,
+    users_by_email,
 )
-from blog_api.core.errors import BODY_PROBLEMS, ServiceUnavailable, TooManyRequests, raises
+from blog_api.core.errors import (
+    BODY_PROBLEMS,
+    ServiceUnavailable,
+    TooManyRequests,
+    problem_responses,
+)
 from blog_api.core.fields import (
-    EMAIL_LENGTH,
-    SHOWN_IDENTIFIER,
-    SMALL_BODY_BYTES,
-    Input,
+    IDENTIFIER_PATTERN,
+    MAX_ANONYMOUS_BODY_BYTES,
+    MAX_EMAIL_LENGTH,
     Password,
+    RequestModel,
+    casefold_key,
     check_identifier,
-    fold,
-    shown_as,
+    schema_example,
     utc_now,
 )
-from blog_api.core.security import new_token
-from blog_api.db.session import SessionDep, released
+from blog_api.core.security import generate_token
+from blog_api.db.session import SessionDep, connection_released
 
 router = APIRouter(
-    tags=["tokens"], responses=raises(ServiceUnavailable), max_body_size=SMALL_BODY_BYTES
+    tags=["tokens"],
+    responses=problem_responses(ServiceUnavailable),
+    max_body_size=MAX_ANONYMOUS_BODY_BYTES,
 )
 
 
 Username = Annotated[
     str,
     Field(
-        max_length=EMAIL_LENGTH,
+        max_length=MAX_EMAIL_LENGTH,
         description="The email address",
-        schema_extra=shown_as("ann@example.com", pattern=SHOWN_IDENTIFIER),
+        schema_extra=schema_example("ann@example.com", pattern=IDENTIFIER_PATTERN),
     ),
     AfterValidator(check_identifier),
 ]
@@ -61,12 +68,12 @@ ScopeText = Annotated[
     Field(
         max_length=200,
         description="Scopes, separated by spaces. Left out: all but `admin`.",
-        schema_extra=shown_as("posts:read posts:write"),
+        schema_extra=schema_example("posts:read posts:write"),
     ),
 ]
 
 
-class LogIn(Input):
+class LogIn(RequestModel):
     """An email address and its password. What else the form may hold is ignored."""
 
     username: Username
@@ -74,21 +81,21 @@ class LogIn(Input):
     scope: ScopeText = ""
 
 
-async def find_user_by_password(
-    session: AsyncSession, guard: Guard, username: str, password: SecretStr
+async def authenticate_by_password(
+    session: AsyncSession, throttle: LoginThrottle, username: str, password: SecretStr
 ) -> User | None:
     """The user with this address and password, locked until the request ends.
 
     Raises TooManyRequests. Takes as long for a user who does not exist.
     """
-    query = users_of_address(username).execution_options(populate_existing=True)
+    query = users_by_email(username).execution_options(populate_existing=True)
     # Twice, since another log-in may renew an outdated hash while this one is verified.
     for _ in range(2):
         user = (await session.exec(query)).first()
         password_hash = user.password_hash if user else None
-        async with released(session):
-            is_right, new_hash = await guard.verify(
-                password.get_secret_value(), password_hash, account=fold(username)
+        async with connection_released(session):
+            is_right, new_hash = await throttle.verify_password(
+                password.get_secret_value(), password_hash, account=casefold_key(username)
             )
         if not is_right:
             return None
@@ -104,19 +111,19 @@ async def find_user_by_password(
 async def issue_token(session: AsyncSession, user: User, scopes: frozenset[str]) -> TokenRead:
     """A new opaque token for a user, in place of those that have expired."""
     await delete_expired_tokens(session, user)
-    secret = new_token()
-    token = make_token(user, secret, scopes, utc_now() + TOKEN_LIFE)
+    secret = generate_token()
+    token = build_token(user, secret, scopes, utc_now() + SESSION_LIFETIME)
     session.add(token)
     return TokenRead(access_token=secret, expires=token.expires_at, token_type="bearer")
 
 
-@router.post("/sign-up", response_model=SignUpRead, responses=raises(*SIGN_UP_PROBLEMS))
+@router.post("/sign-up", response_model=SignUpRead, responses=problem_responses(*SIGN_UP_PROBLEMS))
 async def sign_up(
-    new: SignUp, session: SessionDep, guard: GuardDep, response: Response
+    new: SignUp, session: SessionDep, throttle: LoginThrottleDep, response: Response
 ) -> SignUpRead:
     """Open an account and log in to it."""
     response.headers["Cache-Control"] = "no-store"
-    user = await insert_user(session, guard, new)
+    user = await insert_user(session, throttle, new)
     token = await issue_token(session, user, DEFAULT_SCOPES)
     return SignUpRead.model_validate(user, update={"token": token})
 
@@ -124,14 +131,19 @@ async def sign_up(
 @router.post(
     "/auth",
     response_model=TokenRead,
-    responses=raises(*BODY_PROBLEMS, IncorrectLogIn, InactiveUser, InvalidScope, TooManyRequests),
+    responses=problem_responses(
+        *BODY_PROBLEMS, IncorrectLogIn, InactiveUser, InvalidScope, TooManyRequests
+    ),
 )
 async def log_in(
-    form: Annotated[LogIn, Form()], session: SessionDep, guard: GuardDep, response: Response
+    form: Annotated[LogIn, Form()],
+    session: SessionDep,
+    throttle: LoginThrottleDep,
+    response: Response,
 ) -> TokenRead:
     """Get a token for an email address and its password. It is good for two weeks."""
     response.headers["Cache-Control"] = "no-store"
-    user = await find_user_by_password(session, guard, form.username, form.password)
+    user = await authenticate_by_password(session, throttle, form.username, form.password)
     if user is None:
         raise IncorrectLogIn
     if not user.is_active:
@@ -141,7 +153,7 @@ async def log_in(
     )
 
 
-@router.delete("/auth", status_code=204, responses=raises(*TOKEN_PROBLEMS))
-async def log_out(access: CurrentAccess, session: SessionDep) -> None:
+@router.delete("/auth", status_code=204, responses=problem_responses(*AUTH_PROBLEMS))
+async def log_out(access: RequiredAuth, session: SessionDep) -> None:
     """Revoke the token that is presented; with a JWT, its log-in with all its tokens."""
     await session.exec(delete(Token).where(col(Token.id) == access.token_id))

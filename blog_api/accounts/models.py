@@ -1,4 +1,4 @@
-"""models"""
+"""Model families of users and tokens."""
 
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
@@ -9,16 +9,16 @@ from sqlmodel import Field, Relationship, SQLModel
 
 from blog_api.accounts.scopes import Scope, effective_scopes
 from blog_api.core.fields import (
-    EMAIL_LENGTH,
-    Body,
+    MAX_EMAIL_LENGTH,
     Email,
     Name,
     NewPassword,
     Password,
-    Time,
-    shown_as,
+    RequestBody,
+    Timestamp,
+    schema_example,
 )
-from blog_api.db.base import Row, RowRead
+from blog_api.db.base import ReadModel, TableModel
 from blog_api.web.pagination import Page
 
 
@@ -26,7 +26,7 @@ class UserBase(SQLModel):
     name: Name
 
 
-class UserCreate(Body, UserBase):
+class UserCreate(RequestBody, UserBase):
     """A new account."""
 
     email: Email
@@ -35,12 +35,12 @@ class UserCreate(Body, UserBase):
     password: NewPassword
 
 
-class User(UserBase, Row, table=True):
+class User(UserBase, TableModel, table=True):
     __tablename__ = "users"
 
     # Who was imported as an author has neither, until `blog-api set-password`.
-    email: str | None = Field(default=None, max_length=EMAIL_LENGTH)
-    email_key: str | None = Field(default=None, max_length=EMAIL_LENGTH, unique=True)
+    email: str | None = Field(default=None, max_length=MAX_EMAIL_LENGTH)
+    email_key: str | None = Field(default=None, max_length=MAX_EMAIL_LENGTH, unique=True)
     password_hash: str | None = Field(default=None, max_length=255)
     # By this an import knows its authors again. A name would make anybody their namesake.
     import_key: str | None = Field(default=None, max_length=255, unique=True)
@@ -52,7 +52,7 @@ class User(UserBase, Row, table=True):
 UserRow = RowOfColumns[*tuple[Any, ...]]
 
 
-class UserRead(UserBase, RowRead):
+class UserRead(UserBase, ReadModel):
     """An account, as its owner sees it."""
 
     email: str | None = Field(description="Null: an imported author who does not log in yet.")
@@ -68,10 +68,10 @@ class ProfileRead(SQLModel):
     created_at: datetime
 
 
-TOKEN_LIFE = timedelta(weeks=2)
+SESSION_LIFETIME = timedelta(weeks=2)
 
 
-class Token(Row, table=True):
+class Token(TableModel, table=True):
     """One log-in, or one personal token: what is revoked as a whole.
 
     A log-in with JWT has a handle, with which its refresh tokens begin. Its JWTs carry the
@@ -115,7 +115,7 @@ class SignUpRead(UserRead):
     token: TokenRead
 
 
-class PersonalTokenCreate(Body):
+class PersonalTokenCreate(RequestBody):
     """A new token."""
 
     name: Name
@@ -125,16 +125,16 @@ class PersonalTokenCreate(Body):
         max_length=len(Scope),
         description="Left out: those of the token that is presented, but `admin`.",
     )
-    expires_at: Time | None = Field(
+    expires_at: Timestamp | None = Field(
         default=None,
         description="Left out: with the token presented; with `current_password`, in 90 days.",
-        schema_extra=shown_as(None),
+        schema_extra=schema_example(None),
     )
     current_password: Password | None = Field(
         default=None,
         description="Needed for scopes that the token presented does not have, and for a "
         "longer life, up to a year.",
-        schema_extra=shown_as(None),
+        schema_extra=schema_example(None),
     )
 
 
@@ -159,7 +159,7 @@ class NewPersonalTokenRead(PersonalTokenRead):
     token_type: Literal["bearer"]
 
 
-class UserUpdate(Body):
+class UserUpdate(RequestBody):
     """What changes of an account; what is left out stays."""
 
     # Only what is sent is used; a factory keeps the default out of OpenAPI, where generated
@@ -171,14 +171,14 @@ class UserUpdate(Body):
     )
 
 
-class PasswordUpdate(Body):
+class PasswordUpdate(RequestBody):
     """Another password."""
 
     current_password: Password
     new_password: NewPassword
 
 
-class PasswordConfirmation(Body):
+class PasswordConfirmation(RequestBody):
     """The password, to confirm what cannot be undone."""
 
     current_password: Password

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Form, Response
 from sqlmodel import Field, SQLModel
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from blog_api.accounts.auth import LOG_IN, SignerDep
+from blog_api.accounts.auth import LOGIN_SESSION, SignerDep
 from blog_api.accounts.errors import (
     InactiveUser,
     IncorrectCredentials,
@@ -17,31 +17,39 @@ from blog_api.accounts.errors import (
     InvalidScope,
     UnsupportedGrantType,
 )
-from blog_api.accounts.jwt import Claims, Signer
-from blog_api.accounts.login import ScopeText, Username, find_user_by_password
-from blog_api.accounts.models import TOKEN_LIFE, Token
-from blog_api.accounts.rate_limits import Guard, GuardDep
+from blog_api.accounts.jwt import Claims, JWTSigner
+from blog_api.accounts.login import ScopeText, Username, authenticate_by_password
+from blog_api.accounts.models import SESSION_LIFETIME, Token
+from blog_api.accounts.rate_limits import LoginThrottle, LoginThrottleDep
 from blog_api.accounts.scopes import allowed_scopes, join_scopes, resolve_scopes
-from blog_api.accounts.service import delete_expired_tokens, make_token
+from blog_api.accounts.service import build_token, delete_expired_tokens
 from blog_api.core.errors import (
     BODY_PROBLEMS,
     ServiceUnavailable,
     TooManyRequests,
-    raises,
+    problem_responses,
 )
-from blog_api.core.fields import SMALL_BODY_BYTES, Input, Password, shown_as, utc_now
-from blog_api.core.security import digest, new_token
+from blog_api.core.fields import (
+    MAX_ANONYMOUS_BODY_BYTES,
+    Password,
+    RequestModel,
+    schema_example,
+    utc_now,
+)
+from blog_api.core.security import generate_token, hash_token
 from blog_api.db.session import SessionDep
 
-JWT_LIFE = timedelta(minutes=30)
+JWT_LIFETIME = timedelta(minutes=30)
 
 
 router = APIRouter(
-    tags=["tokens"], responses=raises(ServiceUnavailable), max_body_size=SMALL_BODY_BYTES
+    tags=["tokens"],
+    responses=problem_responses(ServiceUnavailable),
+    max_body_size=MAX_ANONYMOUS_BODY_BYTES,
 )
 
 
-class Grant(Input):
+class Grant(RequestModel):
     """The form of RFC 6749, 4.3.2 and 6. What else it may hold is ignored (3.2)."""
 
     # All optional: what is missing is told in OAuth2's own words.
@@ -49,12 +57,12 @@ class Grant(Input):
         default="",
         max_length=100,
         description="`password` or `refresh_token`.",
-        schema_extra=shown_as("password"),
+        schema_extra=schema_example("password"),
     )
     username: Username | None = None
     password: Password | None = None
     refresh_token: str | None = Field(
-        default=None, max_length=200, schema_extra=shown_as("with grant_type refresh_token")
+        default=None, max_length=200, schema_extra=schema_example("with grant_type refresh_token")
     )
     scope: ScopeText = ""
 
@@ -69,12 +77,12 @@ class GrantRead(SQLModel):
     scope: str
 
 
-def issue_jwt(signer: Signer, token: Token, handle: str, scopes: frozenset[str]) -> GrantRead:
+def issue_jwt(signer: JWTSigner, token: Token, handle: str, scopes: frozenset[str]) -> GrantRead:
     """A JWT, and the next refresh token of its log-in. What was the last one is spent."""
-    refresh_token = f"{handle}.{new_token()}"
-    token.refresh_digest = digest(refresh_token)
+    refresh_token = f"{handle}.{generate_token()}"
+    token.refresh_digest = hash_token(refresh_token)
     now = utc_now()
-    expires_at = min(now + JWT_LIFE, token.expires_at)
+    expires_at = min(now + JWT_LIFETIME, token.expires_at)
     # By the digest: who finds an old JWT cannot pretend to have a refresh token.
     claims = Claims(token.user_id, token.digest, scopes, expires_at)
     return GrantRead(
@@ -87,33 +95,33 @@ def issue_jwt(signer: Signer, token: Token, handle: str, scopes: frozenset[str])
 
 
 async def grant_by_password(
-    session: AsyncSession, guard: Guard, signer: Signer, form: Grant
+    session: AsyncSession, throttle: LoginThrottle, signer: JWTSigner, form: Grant
 ) -> GrantRead:
     if form.username is None or form.password is None:
         raise InvalidGrantRequest
-    user = await find_user_by_password(session, guard, form.username, form.password)
+    user = await authenticate_by_password(session, throttle, form.username, form.password)
     if user is None:
         raise IncorrectCredentials
     if not user.is_active:
         raise InvalidGrant(InactiveUser.detail)
     scopes = resolve_scopes(form.scope, allowed_scopes(is_admin=user.is_admin))
     await delete_expired_tokens(session, user)
-    handle = new_token()
-    token = make_token(user, handle, scopes, utc_now() + TOKEN_LIFE)
+    handle = generate_token()
+    token = build_token(user, handle, scopes, utc_now() + SESSION_LIFETIME)
     session.add(token)
     return issue_jwt(signer, token, handle, scopes)
 
 
-async def grant_by_refresh(session: AsyncSession, signer: Signer, form: Grant) -> GrantRead:
+async def grant_by_refresh(session: AsyncSession, signer: JWTSigner, form: Grant) -> GrantRead:
     """RFC 6749, 6, and RFC 9700, 4.14.2: a token that was used before revokes its log-in."""
     if form.refresh_token is None:
         raise InvalidGrantRequest
     handle = form.refresh_token.partition(".")[0]
-    locked = LOG_IN.with_for_update(of=Token)
-    token = (await session.exec(locked, params={"digest": digest(handle)})).first()
+    locked = LOGIN_SESSION.with_for_update(of=Token)
+    token = (await session.exec(locked, params={"digest": hash_token(handle)})).first()
     if token is None:
         raise InvalidGrant
-    if not compare_digest(token.refresh_digest or "", digest(form.refresh_token)):
+    if not compare_digest(token.refresh_digest or "", hash_token(form.refresh_token)):
         await session.delete(token)
         # Or the refusal would roll it back.
         await session.commit()
@@ -127,7 +135,7 @@ async def grant_by_refresh(session: AsyncSession, signer: Signer, form: Grant) -
 @router.post(
     "/token",
     response_model=GrantRead,
-    responses=raises(
+    responses=problem_responses(
         *BODY_PROBLEMS,
         IncorrectCredentials,
         InvalidGrant,
@@ -140,7 +148,7 @@ async def grant_by_refresh(session: AsyncSession, signer: Signer, form: Grant) -
 async def grant_token(
     form: Annotated[Grant, Form()],
     session: SessionDep,
-    guard: GuardDep,
+    throttle: LoginThrottleDep,
     signer: SignerDep,
     response: Response,
 ) -> GrantRead:
@@ -148,7 +156,7 @@ async def grant_token(
     response.headers["Cache-Control"] = "no-store"
     match form.grant_type:
         case "password":
-            return await grant_by_password(session, guard, signer, form)
+            return await grant_by_password(session, throttle, signer, form)
         case "refresh_token":
             return await grant_by_refresh(session, signer, form)
         case "":

@@ -1,4 +1,4 @@
-"""passwords"""
+"""Hash, verify and check passwords."""
 
 import base64
 import secrets
@@ -20,20 +20,20 @@ from blog_api.core.errors import (
     TooBusy,
     ValidationFailed,
 )
-from blog_api.core.security import available_cores
+from blog_api.core.security import count_available_cores
 from blog_api.core.settings import Settings
 
-MAX_WAITING = 100
+MAX_QUEUED = 100
 
 
-MOST_COMMON = 3_000
+COMMON_PASSWORD_COUNT = 3_000
 
 
-class PasswordRefused(ValueError):
+class PasswordRejected(ValueError):
     """A password that nobody may choose; the message says why."""
 
 
-class Passwords:
+class PasswordHasher:
     """Hashes and verifies, in threads, as many at a time as there are cores to run on.
 
     The cost is `BLOG_ARGON2_…`. A hash of bcrypt, or of another cost, verifies too.
@@ -48,7 +48,7 @@ class Passwords:
             parallelism=settings.argon2_lanes,
         )
         self._hashing = PasswordHash((argon2, BcryptHasher()))
-        self._cores = Semaphore(available_cores())
+        self._cores = Semaphore(count_available_cores())
         self._waiting: Counter[str] = Counter()
         # No password has this hash, but it takes as long as any to find out.
         self._nobodys_hash = (
@@ -59,9 +59,9 @@ class Passwords:
     def check_choice(self, password: str) -> None:
         """Raise PasswordRefused for a password that may not be chosen."""
         if len(password) < self.min_length:
-            raise PasswordRefused(f"Use at least {self.min_length} characters")
-        if self.refuse_common and password.lower() in common_passwords():
-            raise PasswordRefused("This is one of the most common passwords")
+            raise PasswordRejected(f"Use at least {self.min_length} characters")
+        if self.refuse_common and password.lower() in load_common_passwords():
+            raise PasswordRejected("This is one of the most common passwords")
 
     @property
     def waiting(self) -> int:
@@ -69,12 +69,12 @@ class Passwords:
         return self._waiting.total()
 
     @asynccontextmanager
-    async def turn(self, client: str) -> AsyncIterator[None]:
+    async def slot(self, client: str) -> AsyncIterator[None]:
         """A core to work on. Raises TooBusy where too many wait for one, of this client or of all.
 
         Half of the places are enough for one: the others' log-ins do not depend on it.
         """
-        if self.waiting >= MAX_WAITING or self._waiting[client] >= MAX_WAITING // 2:
+        if self.waiting >= MAX_QUEUED or self._waiting[client] >= MAX_QUEUED // 2:
             raise TooBusy
         self._waiting[client] += 1
         try:
@@ -108,11 +108,11 @@ class Passwords:
 
 
 @cache
-def common_passwords() -> frozenset[str]:
+def load_common_passwords() -> frozenset[str]:
     """The most common passwords, as the package `zxcvbn` counts them."""
     from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
-    return frozenset(FREQUENCY_LISTS["passwords"][:MOST_COMMON])
+    return frozenset(FREQUENCY_LISTS["passwords"][:COMMON_PASSWORD_COUNT])
 
 
 def random_base64(size: int) -> str:
@@ -120,10 +120,10 @@ def random_base64(size: int) -> str:
     return base64.b64encode(secrets.token_bytes(size)).decode().rstrip("=")
 
 
-def check_choice(passwords: Passwords, password: SecretStr, *, field: str) -> None:
+def check_new_password(passwords: PasswordHasher, password: SecretStr, *, field: str) -> None:
     """Whether a password may be chosen, in `field`; raises ValidationFailed."""
     try:
         passwords.check_choice(password.get_secret_value())
-    except PasswordRefused as refusal:
+    except PasswordRejected as refusal:
         error = FieldError(loc=["body", field], type="password_refused", msg=str(refusal))
         raise ValidationFailed([error]) from None

@@ -8,16 +8,16 @@ from sqlmodel import col
 from sqlmodel.sql.expression import SelectOfScalar
 
 from blog_api.accounts.auth import (
-    LIVE_TOKENS,
-    AccountReader,
-    AccountWriter,
+    UNEXPIRED_TOKENS,
+    CanWriteAccount,
+    CurrentUser,
     confirm_password,
-    delete_other_tokens,
-    lock_access,
+    lock_authenticated_user,
+    revoke_other_sessions,
 )
 from blog_api.accounts.errors import (
-    CONFIRMED_PROBLEMS,
-    USER_PROBLEMS,
+    PASSWORD_PROBLEMS,
+    SCOPE_PROBLEMS,
     InsufficientScope,
     TokenNotFound,
 )
@@ -28,47 +28,49 @@ from blog_api.accounts.models import (
     Token,
     UserRow,
 )
-from blog_api.accounts.rate_limits import GuardDep
+from blog_api.accounts.rate_limits import LoginThrottleDep
 from blog_api.accounts.scopes import DEFAULT_SCOPES, allowed_scopes, join_scopes
-from blog_api.accounts.service import delete_expired_tokens, make_token
+from blog_api.accounts.service import build_token, delete_expired_tokens
 from blog_api.core.errors import (
     BODY_PROBLEMS,
     Conflict,
     FieldError,
     ServiceUnavailable,
     ValidationFailed,
-    raises,
+    problem_responses,
 )
-from blog_api.core.fields import SMALL_BODY_BYTES, PathId, utc_now
-from blog_api.core.security import new_token
-from blog_api.db.list_query import Collection, Sort
+from blog_api.core.fields import MAX_ANONYMOUS_BODY_BYTES, PathId, utc_now
+from blog_api.core.security import generate_token
+from blog_api.db.list_query import ListQuery, Sort
 from blog_api.db.session import SessionDep
-from blog_api.web.pagination import Page, PagesDep, Paging
+from blog_api.web.pagination import Page, PageParams, PaginatorDep
 
-LONGEST_LIFE = timedelta(days=366)
+MAX_LIFETIME = timedelta(days=366)
 
 
-USUAL_LIFE = timedelta(days=90)
+DEFAULT_LIFETIME = timedelta(days=90)
 
 
 router = APIRouter(
     prefix="/users/me/tokens",
     tags=["personal tokens"],
-    responses=raises(ServiceUnavailable),
-    max_body_size=SMALL_BODY_BYTES,
+    responses=problem_responses(ServiceUnavailable),
+    max_body_size=MAX_ANONYMOUS_BODY_BYTES,
 )
 
 
-LATEST = Sort("-id", (col(Token.id),), is_descending=True)
+NEWEST_FIRST = Sort("-id", (col(Token.id),), is_descending=True)
 
 
-def personal_tokens(user: UserRow) -> SelectOfScalar[Token]:
+def personal_tokens_of(user: UserRow) -> SelectOfScalar[Token]:
     """A user's; those that have expired are gone."""
-    return LIVE_TOKENS.where(col(Token.user_id) == user.id, col(Token.name).is_not(None))
+    return UNEXPIRED_TOKENS.where(col(Token.user_id) == user.id, col(Token.name).is_not(None))
 
 
-async def get_personal_token(token_id: PathId, access: AccountWriter, session: SessionDep) -> Token:
-    query = personal_tokens(access.user).where(col(Token.id) == token_id)
+async def get_personal_token(
+    token_id: PathId, access: CanWriteAccount, session: SessionDep
+) -> Token:
+    query = personal_tokens_of(access.user).where(col(Token.id) == token_id)
     token = (await session.exec(query)).first()
     if token is None:
         raise TokenNotFound
@@ -78,30 +80,34 @@ async def get_personal_token(token_id: PathId, access: AccountWriter, session: S
 TokenFromPath = Annotated[Token, Depends(get_personal_token)]
 
 
-def refuse_expiry(message: str) -> ValidationFailed:
+def make_expiry_error(message: str) -> ValidationFailed:
     error = FieldError(loc=["body", "expires_at"], type="expiry_refused", msg=message)
     return ValidationFailed([error])
 
 
 @router.get(
-    "", response_model=PersonalTokenPage, responses=raises(*USER_PROBLEMS, ValidationFailed)
+    "",
+    response_model=PersonalTokenPage,
+    responses=problem_responses(*SCOPE_PROBLEMS, ValidationFailed),
 )
-async def list_personal_tokens(user: AccountReader, paging: Paging, pages: PagesDep) -> Page[Token]:
+async def list_personal_tokens(
+    user: CurrentUser, paging: PageParams, paginator: PaginatorDep
+) -> Page[Token]:
     """List one's personal tokens, the newest first, without their secrets."""
-    return await pages.show(Collection(personal_tokens(user)), paging, LATEST)
+    return await paginator.paginate(ListQuery(personal_tokens_of(user)), paging, NEWEST_FIRST)
 
 
 @router.post(
     "",
     status_code=201,
     response_model=NewPersonalTokenRead,
-    responses=raises(*BODY_PROBLEMS, *CONFIRMED_PROBLEMS),
+    responses=problem_responses(*BODY_PROBLEMS, *PASSWORD_PROBLEMS),
 )
 async def create_personal_token(
     new: PersonalTokenCreate,
-    access: AccountWriter,
+    access: CanWriteAccount,
     session: SessionDep,
-    guard: GuardDep,
+    throttle: LoginThrottleDep,
     response: Response,
 ) -> NewPersonalTokenRead:
     """Make a token with a name. Without the password it is good for no more, and no longer,
@@ -110,24 +116,24 @@ async def create_personal_token(
     may_have, latest = access.scopes, access.expires_at
     expires_at = new.expires_at or access.expires_at
     if new.current_password is not None:
-        user = await confirm_password(session, guard, access, new.current_password)
-        may_have, latest = allowed_scopes(is_admin=user.is_admin), utc_now() + LONGEST_LIFE
-        expires_at = new.expires_at or utc_now() + USUAL_LIFE
+        user = await confirm_password(session, throttle, access, new.current_password)
+        may_have, latest = allowed_scopes(is_admin=user.is_admin), utc_now() + MAX_LIFETIME
+        expires_at = new.expires_at or utc_now() + DEFAULT_LIFETIME
     else:
-        user = await lock_access(session, access)
+        user = await lock_authenticated_user(session, access)
     scopes = frozenset(new.scopes or access.scopes & DEFAULT_SCOPES)
     if not scopes <= may_have:
         raise InsufficientScope(join_scopes(scopes - may_have))
     if expires_at <= utc_now():
-        raise refuse_expiry("This is in the past")
+        raise make_expiry_error("This is in the past")
     if expires_at > latest:
-        raise refuse_expiry(
+        raise make_expiry_error(
             "A token lives a year at most, and no longer than the one presented unless "
             "current_password is sent"
         )
     await delete_expired_tokens(session, user)
-    secret = new_token()
-    token = make_token(user, secret, scopes, expires_at, name=new.name)
+    secret = generate_token()
+    token = build_token(user, secret, scopes, expires_at, name=new.name)
     session.add(token)
     await session.flush()
     return NewPersonalTokenRead.model_validate(
@@ -135,20 +141,22 @@ async def create_personal_token(
     )
 
 
-@router.delete("", status_code=204, responses=raises(*USER_PROBLEMS, TokenNotFound))
-async def revoke_other_tokens(access: AccountWriter, session: SessionDep, request: Request) -> None:
+@router.delete("", status_code=204, responses=problem_responses(*SCOPE_PROBLEMS, TokenNotFound))
+async def revoke_other_tokens(
+    access: CanWriteAccount, session: SessionDep, request: Request
+) -> None:
     """Revoke all tokens but the one presented: log-ins and personal tokens."""
     if request.state.slash_at_end:
         # A slash at the end is tolerated, but here one token was meant whose id got lost.
         raise TokenNotFound
-    await lock_access(session, access)
-    await delete_other_tokens(session, access)
+    await lock_authenticated_user(session, access)
+    await revoke_other_sessions(session, access)
 
 
 @router.delete(
     "/{token_id:int}",
     status_code=204,
-    responses=raises(*USER_PROBLEMS, TokenNotFound, Conflict, ValidationFailed),
+    responses=problem_responses(*SCOPE_PROBLEMS, TokenNotFound, Conflict, ValidationFailed),
 )
 async def revoke_personal_token(token: TokenFromPath, session: SessionDep) -> None:
     """Revoke a personal token."""

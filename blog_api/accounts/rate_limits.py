@@ -19,9 +19,9 @@ from limits.errors import StorageError
 from pydantic import SecretStr
 from sqlalchemy import URL
 
-from blog_api.accounts.passwords import Passwords
+from blog_api.accounts.passwords import PasswordHasher
 from blog_api.core.errors import TooManyRequests
-from blog_api.core.security import digest
+from blog_api.core.security import hash_token
 from blog_api.core.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ REDIS_PAUSE_SECONDS = 5.0
 
 
 # No password takes longer to verify. An attempt whose process died is forgotten in two minutes.
-FLIGHT_SECONDS = 180
+ATTEMPT_SECONDS = 180
 
 
 SWEEP_SECONDS = 60
@@ -61,12 +61,12 @@ class Limit(NamedTuple):
 class Attempt:
     """One that is under way. It failed unless it is said to have succeeded."""
 
-    counters: "Counters"
+    counters: "RateLimitCounters"
     keys: Sequence[str]
     succeeded: bool = False
 
 
-class Counters:
+class RateLimitCounters:
     """Counts in one storage; a failure counts from when it happened to a whole period later."""
 
     def __init__(self, storage: Storage) -> None:
@@ -89,7 +89,7 @@ class Counters:
         minute = int(time.time() // 60)
         attempt = Attempt(self, [limit.flight_key(minute) for limit in limits])
         begun = await asyncio.gather(
-            *(self.storage.incr(key, FLIGHT_SECONDS) for key in attempt.keys)
+            *(self.storage.incr(key, ATTEMPT_SECONDS) for key in attempt.keys)
         )
         may_go_on = False
         try:
@@ -112,7 +112,7 @@ class Counters:
         """Whatever happens meanwhile. A Redis that fails now forgets by itself what was begun."""
         with suppress(StorageError), move_on_after(REDIS_TIMEOUT_SECONDS, shield=True):
             await asyncio.gather(
-                *(self.storage.incr(key, FLIGHT_SECONDS, -1) for key in attempt.keys)
+                *(self.storage.incr(key, ATTEMPT_SECONDS, -1) for key in attempt.keys)
             )
 
     async def fail(self, limits: Sequence[Limit]) -> None:
@@ -139,7 +139,7 @@ class Counters:
         )
 
 
-class RateLimits:
+class RateLimiter:
     """The limits of this deployment, in memory or in Redis.
 
     A Redis that fails is logged, and for a while each process counts for itself.
@@ -148,14 +148,14 @@ class RateLimits:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._memory = MemoryStorage()
-        self._here = Counters(self._memory)
+        self._here = RateLimitCounters(self._memory)
         self._rest: asyncio.Task[None] | None = None
-        self._redis: Counters | None = None
-        if not settings.limits_in_memory:
-            self._redis = Counters(connect_redis(settings.rate_limit_storage))
+        self._redis: RateLimitCounters | None = None
+        if not settings.uses_memory_rate_limits:
+            self._redis = RateLimitCounters(connect_redis(settings.rate_limit_storage))
         self._redis_from = 0.0
 
-    async def use(self, work: Callable[[Counters], Awaitable[T]]) -> T:
+    async def use(self, work: Callable[[RateLimitCounters], Awaitable[T]]) -> T:
         if self._redis is not None and time.monotonic() >= self._redis_from:
             try:
                 with fail_after(REDIS_TIMEOUT_SECONDS):
@@ -212,7 +212,7 @@ def connect_redis(url: URL) -> RedisStorage:
     )
 
 
-def network_of(address: str) -> str:
+def get_client_network(address: str) -> str:
     """Who counts as one: an IPv4 address, or the /64 that one household or server has of IPv6."""
     try:
         ip = ip_address(address)
@@ -226,15 +226,15 @@ def network_of(address: str) -> str:
     return str(ip)
 
 
-class Guard:
+class LoginThrottle:
     """Stands before the passwords: who asks, from where, and how often they were wrong."""
 
-    def __init__(self, passwords: Passwords, limits: RateLimits, address: str) -> None:
+    def __init__(self, passwords: PasswordHasher, limits: RateLimiter, address: str) -> None:
         self.passwords = passwords
         self._limits = limits
-        self._address = network_of(address)
+        self._address = get_client_network(address)
 
-    async def verify(
+    async def verify_password(
         self, password: str, password_hash: str | None, *, account: str
     ) -> tuple[bool, str | None]:
         """As `Passwords.verify()`; a wrong one counts against the account and the address.
@@ -244,7 +244,7 @@ class Guard:
         limits = self._guesses(account)
         # Before it queues, so that who is refused anyway keeps nobody waiting.
         await self._limits.use(lambda counters: counters.check_all(limits))
-        async with self.passwords.turn(self._address), self._limits.attempt(limits) as attempt:
+        async with self.passwords.slot(self._address), self._limits.attempt(limits) as attempt:
             is_right, new_hash = await self.passwords.verify(password, password_hash)
             attempt.succeeded = is_right
         return is_right, new_hash
@@ -254,18 +254,18 @@ class Guard:
         if not settings.rate_limit_enabled:
             return ()
         # The storage need not know whose addresses these are.
-        account = digest(account)
+        account = hash_token(account)
         return (
             Limit("guesses", settings.rate_limit_guesses, f"{account}/{self._address}"),
             Limit("guesses-of-address", settings.rate_limit_guesses_of_address, self._address),
             Limit("guesses-at-account", settings.rate_limit_guesses_at_account, account),
         )
 
-    async def hash(self, password: SecretStr) -> str:
-        async with self.passwords.turn(self._address):
+    async def hash_password(self, password: SecretStr) -> str:
+        async with self.passwords.slot(self._address):
             return await self.passwords.hash(password.get_secret_value())
 
-    async def count_address(self) -> None:
+    async def count_new_address(self) -> None:
         """Count a new email address, whether it is free or not; raises TooManyRequests."""
         settings = self._limits.settings
         if settings.rate_limit_enabled:
@@ -273,10 +273,10 @@ class Guard:
             await self._limits.use(lambda counters: counters.count(limit))
 
 
-async def get_guard(request: Request) -> Guard:
+async def get_login_throttle(request: Request) -> LoginThrottle:
     state = request.app.state
     address = request.client.host if request.client else "unknown"
-    return Guard(state.passwords, state.rate_limits, address)
+    return LoginThrottle(state.password_hasher, state.rate_limiter, address)
 
 
-GuardDep = Annotated[Guard, Depends(get_guard)]
+LoginThrottleDep = Annotated[LoginThrottle, Depends(get_login_throttle)]

@@ -1,4 +1,4 @@
-"""service"""
+"""Create, find and lock users."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -10,38 +10,38 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from blog_api.accounts.errors import EmailTaken, LastAdmin, UserNotFound
 from blog_api.accounts.models import Token, User, UserCreate
-from blog_api.accounts.passwords import check_choice
-from blog_api.accounts.rate_limits import Guard
+from blog_api.accounts.passwords import check_new_password
+from blog_api.accounts.rate_limits import LoginThrottle
 from blog_api.accounts.scopes import join_scopes
 from blog_api.core.fields import (
-    fold,
+    casefold_key,
     utc_now,
 )
-from blog_api.core.security import digest
-from blog_api.db.queries import insert
-from blog_api.db.session import released
+from blog_api.core.security import hash_token
+from blog_api.db.queries import insert_unique
+from blog_api.db.session import connection_released
 
 
-def make_user(new: UserCreate, password_hash: str) -> User:
+def build_user(new: UserCreate, password_hash: str) -> User:
     return User.model_validate(
-        new, update={"email_key": fold(new.email), "password_hash": password_hash}
+        new, update={"email_key": casefold_key(new.email), "password_hash": password_hash}
     )
 
 
-async def insert_user(session: AsyncSession, guard: Guard, new: UserCreate) -> User:
+async def insert_user(session: AsyncSession, throttle: LoginThrottle, new: UserCreate) -> User:
     """A new account; raises EmailTaken, and TooManyRequests for one too many from an address."""
-    check_choice(guard.passwords, new.password, field="password")
-    async with released(session):
-        await guard.count_address()
-        password_hash = await guard.hash(new.password)
-    user = make_user(new, password_hash)
-    await insert(session, user, or_raise=EmailTaken)
+    check_new_password(throttle.passwords, new.password, field="password")
+    async with connection_released(session):
+        await throttle.count_new_address()
+        password_hash = await throttle.hash_password(new.password)
+    user = build_user(new, password_hash)
+    await insert_unique(session, user, or_raise=EmailTaken)
     return user
 
 
-def users_of_address(email: str) -> SelectOfScalar[User]:
+def users_by_email(email: str) -> SelectOfScalar[User]:
     """The one user with this address, however it is spelt."""
-    return select(User).where(col(User.email_key) == fold(email))
+    return select(User).where(col(User.email_key) == casefold_key(email))
 
 
 async def lock_admins(session: AsyncSession, *, and_user: int) -> Sequence[User]:
@@ -60,7 +60,7 @@ async def lock_admins(session: AsyncSession, *, and_user: int) -> Sequence[User]
     return (await session.exec(query)).all()
 
 
-def keep_an_admin(users: Sequence[User], without: User) -> None:
+def require_other_admin(users: Sequence[User], without: User) -> None:
     """Raise LastAdmin where of these users none but one administrates."""
     if [user.id for user in users if user.is_admin and user.is_active] == [without.id]:
         raise LastAdmin
@@ -80,12 +80,12 @@ async def delete_expired_tokens(session: AsyncSession, user: User) -> None:
     )
 
 
-def make_token(
+def build_token(
     user: User, secret: str, scopes: frozenset[str], expires_at: datetime, name: str | None = None
 ) -> Token:
     return Token(
         user_id=user.id,
-        digest=digest(secret),
+        digest=hash_token(secret),
         scope=join_scopes(scopes),
         expires_at=expires_at,
         name=name,

@@ -1,1 +1,1 @@
-"""admin"""
+"""Administration, moderation and the audit log."""

@@ -5,25 +5,27 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.accounts.auth import Admin
-from blog_api.accounts.errors import USER_PROBLEMS
+from blog_api.accounts.errors import SCOPE_PROBLEMS
 from blog_api.accounts.models import UserRow
 from blog_api.admin.models import AuditAction, AuditEntry, AuditEntryPage
-from blog_api.core.errors import ServiceUnavailable, ValidationFailed, raises
-from blog_api.db.list_query import Collection, Sort
-from blog_api.web.pagination import Page, PagesDep, Paging
+from blog_api.core.errors import ServiceUnavailable, ValidationFailed, problem_responses
+from blog_api.db.list_query import ListQuery, Sort
+from blog_api.web.pagination import Page, PageParams, PaginatorDep
 
 router = APIRouter(
-    prefix="/admin", tags=["admin"], responses=raises(ServiceUnavailable, *USER_PROBLEMS)
+    prefix="/admin",
+    tags=["admin"],
+    responses=problem_responses(ServiceUnavailable, *SCOPE_PROBLEMS),
 )
 
 
-ENTRIES = Collection(select(AuditEntry))
+ENTRIES = ListQuery(select(AuditEntry))
 
 
-LATEST = Sort("-id", (col(AuditEntry.id),), is_descending=True)
+NEWEST_FIRST = Sort("-id", (col(AuditEntry.id),), is_descending=True)
 
 
-def record(
+def record_audit_entry(
     session: AsyncSession,
     admin: UserRow | None,
     action: AuditAction,
@@ -45,7 +47,9 @@ def record(
     )
 
 
-@router.get("/audit", response_model=AuditEntryPage, responses=raises(ValidationFailed))
-async def list_audit_entries(_: Admin, paging: Paging, pages: PagesDep) -> Page[AuditEntry]:
+@router.get("/audit", response_model=AuditEntryPage, responses=problem_responses(ValidationFailed))
+async def list_audit_entries(
+    _: Admin, paging: PageParams, paginator: PaginatorDep
+) -> Page[AuditEntry]:
     """List what administrators did, the latest first."""
-    return await pages.show(ENTRIES, paging, LATEST)
+    return await paginator.paginate(ENTRIES, paging, NEWEST_FIRST)

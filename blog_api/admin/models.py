@@ -1,4 +1,4 @@
-"""models"""
+"""Model families of the administration."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -7,8 +7,8 @@ from pydantic import StrictBool
 from sqlmodel import Field, SQLModel
 
 from blog_api.accounts.models import UserRead
-from blog_api.core.fields import Body
-from blog_api.db.base import Row
+from blog_api.core.fields import RequestBody
+from blog_api.db.base import TableModel
 from blog_api.web.pagination import Page
 
 
@@ -26,7 +26,7 @@ class AuditAction(StrEnum):
     delete_comment = "delete-comment"
 
 
-class AuditEntry(Row, table=True):
+class AuditEntry(TableModel, table=True):
     """One change. Its ids refer to no row, since it outlives them all; no id is used twice."""
 
     __tablename__ = "audit_entries"
@@ -64,7 +64,7 @@ class PostState(StrEnum):
     taken_down = "taken-down"
 
 
-class AccountUpdate(Body):
+class AccountUpdate(RequestBody):
     """What changes of an account; what is left out stays."""
 
     # Only what is sent is used; a factory keeps the default out of OpenAPI.

@@ -1,4 +1,4 @@
-"""service"""
+"""Changes that only administrators and commands make."""
 
 from collections.abc import Mapping
 
@@ -11,14 +11,14 @@ from blog_api.accounts.errors import (
 )
 from blog_api.accounts.models import Token, User, UserCreate, UserRow
 from blog_api.accounts.service import (
+    build_user,
     find_user,
-    make_user,
-    users_of_address,
+    users_by_email,
 )
-from blog_api.admin.audit import record
+from blog_api.admin.audit import record_audit_entry
 from blog_api.admin.models import AuditAction
-from blog_api.core.fields import fold
-from blog_api.db.queries import flush, insert
+from blog_api.core.fields import casefold_key
+from blog_api.db.queries import flush_unique, insert_unique
 
 ACTIONS = {
     ("is_active", True): AuditAction.activate_user,
@@ -28,32 +28,32 @@ ACTIONS = {
 }
 
 
-def apply(
+def update_flags(
     session: AsyncSession, admin: UserRow | None, user: User, changes: Mapping[str, bool]
 ) -> None:
     """Change an account; each change leaves a line, and what is so already none."""
     for field, value in changes.items():
         if getattr(user, field) != value:
             setattr(user, field, value)
-            record(session, admin, ACTIONS[field, value], user_id=user.id)
+            record_audit_entry(session, admin, ACTIONS[field, value], user_id=user.id)
 
 
 async def make_admin(session: AsyncSession, email: str) -> None:
     """Let an account administrate, on the word of whoever runs the service."""
-    user = (await session.exec(users_of_address(email).with_for_update())).one()
-    apply(session, None, user, {"is_active": True, "is_admin": True})
+    user = (await session.exec(users_by_email(email).with_for_update())).one()
+    update_flags(session, None, user, {"is_active": True, "is_admin": True})
 
 
 async def create_admin(session: AsyncSession, new: UserCreate, password_hash: str) -> User:
     """A new account that administrates; raises EmailTaken."""
-    user = make_user(new, password_hash)
+    user = build_user(new, password_hash)
     user.is_admin = True
-    await insert(session, user, or_raise=EmailTaken)
-    record(session, None, AuditAction.make_admin, user_id=user.id)
+    await insert_unique(session, user, or_raise=EmailTaken)
+    record_audit_entry(session, None, AuditAction.make_admin, user_id=user.id)
     return user
 
 
-async def give_password(
+async def set_user_password(
     session: AsyncSession, user_id: int, email: str, password_hash: str
 ) -> None:
     """Let a user log in, on the word of whoever runs the service; raises EmailTaken.
@@ -61,7 +61,9 @@ async def give_password(
     Whatever the user, or somebody for them, has logged in to before is revoked.
     """
     user = await find_user(session, user_id)
-    user.sqlmodel_update({"email": email, "email_key": fold(email), "password_hash": password_hash})
-    await flush(session, or_raise=EmailTaken)
+    user.sqlmodel_update(
+        {"email": email, "email_key": casefold_key(email), "password_hash": password_hash}
+    )
+    await flush_unique(session, or_raise=EmailTaken)
     await session.exec(delete(Token).where(col(Token.user_id) == user_id))
-    record(session, None, AuditAction.set_password, user_id=user_id)
+    record_audit_entry(session, None, AuditAction.set_password, user_id=user_id)

@@ -9,14 +9,14 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from blog_api.accounts.auth import Admin
 from blog_api.accounts.errors import (
-    USER_PROBLEMS,
+    SCOPE_PROBLEMS,
     InsufficientScope,
     LastAdmin,
     UserNotFound,
 )
 from blog_api.accounts.models import User, UserRead
 from blog_api.accounts.scopes import Scope
-from blog_api.accounts.service import keep_an_admin, lock_admins
+from blog_api.accounts.service import lock_admins, require_other_admin
 from blog_api.admin.models import (
     AccountPage,
     AccountUpdate,
@@ -25,26 +25,31 @@ from blog_api.admin.models import (
     Stats,
     UserStats,
 )
-from blog_api.admin.moderation import STATES
-from blog_api.admin.service import apply
-from blog_api.core.errors import BODY_PROBLEMS, ServiceUnavailable, ValidationFailed, raises
-from blog_api.core.fields import SMALL_BODY_BYTES, PathId, Phrase, fold
-from blog_api.db.list_query import Collection, Sort
+from blog_api.admin.moderation import STATE_CONDITIONS
+from blog_api.admin.service import update_flags
+from blog_api.core.errors import (
+    BODY_PROBLEMS,
+    ServiceUnavailable,
+    ValidationFailed,
+    problem_responses,
+)
+from blog_api.core.fields import MAX_ANONYMOUS_BODY_BYTES, PathId, SearchText, casefold_key
+from blog_api.db.list_query import ListQuery, Sort
 from blog_api.db.session import SessionDep
 from blog_api.posts.models import Post
 from blog_api.profiles.users import UserFromPath
-from blog_api.web.pagination import Page, PageQuery, PagesDep
+from blog_api.web.pagination import Page, PageQuery, PaginatorDep
 
 router = APIRouter(
     prefix="/admin",
     tags=["admin"],
-    responses=raises(ServiceUnavailable, *USER_PROBLEMS),
-    max_body_size=SMALL_BODY_BYTES,
+    responses=problem_responses(ServiceUnavailable, *SCOPE_PROBLEMS),
+    max_body_size=MAX_ANONYMOUS_BODY_BYTES,
 )
 
 
 class AccountQuery(PageQuery):
-    q: Phrase | None = Field(default=None, description="Part of the address or the name.")
+    q: SearchText | None = Field(default=None, description="Part of the address or the name.")
 
 
 def search_accounts(q: str | None) -> SelectOfScalar[User]:
@@ -54,7 +59,7 @@ def search_accounts(q: str | None) -> SelectOfScalar[User]:
         return query
     return query.where(
         or_(
-            col(User.email_key).contains(fold(q), autoescape=True),
+            col(User.email_key).contains(casefold_key(q), autoescape=True),
             col(User.name).icontains(q, autoescape=True),
         )
     )
@@ -63,18 +68,18 @@ def search_accounts(q: str | None) -> SelectOfScalar[User]:
 BY_ID = Sort("id", (col(User.id),))
 
 
-@router.get("/users", response_model=AccountPage, responses=raises(ValidationFailed))
+@router.get("/users", response_model=AccountPage, responses=problem_responses(ValidationFailed))
 async def list_accounts(
-    _: Admin, query: Annotated[AccountQuery, Query()], pages: PagesDep
+    _: Admin, query: Annotated[AccountQuery, Query()], paginator: PaginatorDep
 ) -> Page[User]:
     """List all accounts, or those whose address or name holds a text."""
-    return await pages.show(Collection(search_accounts(query.q)), query, BY_ID)
+    return await paginator.paginate(ListQuery(search_accounts(query.q)), query, BY_ID)
 
 
 @router.get(
     "/users/{user_id:int}",
     response_model=UserRead,
-    responses=raises(UserNotFound, ValidationFailed),
+    responses=problem_responses(UserNotFound, ValidationFailed),
 )
 async def read_account(_: Admin, user: UserFromPath) -> User:
     """Show an account."""
@@ -85,7 +90,7 @@ async def read_account(_: Admin, user: UserFromPath) -> User:
     "/users/{user_id:int}",
     response_model=UserRead,
     # Those of the router with them: a status that stands here replaces its own there.
-    responses=raises(*BODY_PROBLEMS, *USER_PROBLEMS, UserNotFound, LastAdmin),
+    responses=problem_responses(*BODY_PROBLEMS, *SCOPE_PROBLEMS, UserNotFound, LastAdmin),
 )
 async def update_account(
     changes: AccountUpdate, admin: Admin, user_id: PathId, session: SessionDep
@@ -100,8 +105,8 @@ async def update_account(
     if user is None:
         raise UserNotFound
     if False in values.values():
-        keep_an_admin(users, without=user)
-    apply(session, admin, user, values)
+        require_other_admin(users, without=user)
+    update_flags(session, admin, user, values)
     await session.flush()
     return user
 
@@ -123,10 +128,10 @@ async def read_stats(_: Admin, session: SessionDep) -> Stats:
     draft, scheduled, published, taken_down = (
         await session.exec(
             select(
-                count.filter(STATES[PostState.draft]),
-                count.filter(STATES[PostState.scheduled]),
-                count.filter(STATES[PostState.published]),
-                count.filter(STATES[PostState.taken_down]),
+                count.filter(STATE_CONDITIONS[PostState.draft]),
+                count.filter(STATE_CONDITIONS[PostState.scheduled]),
+                count.filter(STATE_CONDITIONS[PostState.published]),
+                count.filter(STATE_CONDITIONS[PostState.taken_down]),
             ).select_from(Post)
         )
     ).one()

@@ -1,1 +1,1 @@
-"""archive"""
+"""Import and export of posts."""

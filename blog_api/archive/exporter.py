@@ -15,14 +15,14 @@ from blog_api.archive.wordpress import WXRWriter
 from blog_api.posts.models import Post
 
 
-def author_key(user: User) -> str:
+def make_author_key(user: User) -> str:
     """By what an import knows an author again, here or on another instance."""
     return user.import_key or f"user:{user.id}:{user.created_at:%Y%m%d%H%M%S%f}"
 
 
-def record_of(post: Post) -> PostRecord:
+def to_record(post: Post) -> PostRecord:
     """A post, as an archive holds it."""
-    key = author_key(post.user)
+    key = make_author_key(post.user)
     return PostRecord.model_construct(
         slug=post.slug,
         title=post.title,
@@ -35,27 +35,27 @@ def record_of(post: Post) -> PostRecord:
     )
 
 
-class CannotWrite(Exception):
+class ArchiveWriteError(Exception):
     """A post that a file or folder does not take; the message says why."""
 
 
-Write = Callable[[PostRecord, str], None]
+WriteRecord = Callable[[PostRecord, str], None]
 
 
-def wary(write: Callable[[PostRecord, str], object]) -> Write:
+def wrap_write_errors(write: Callable[[PostRecord, str], object]) -> WriteRecord:
     """The same, but that what goes wrong with a file is told from what does with the database."""
 
     def write_or_tell(record: PostRecord, content_html: str) -> None:
         try:
             write(record, content_html)
         except OSError as error:
-            raise CannotWrite(str(error)) from error
+            raise ArchiveWriteError(str(error)) from error
 
     return write_or_tell
 
 
 @contextmanager
-def new_archive(path: Path, *, title: str, link: str) -> Iterator[Write]:
+def create_archive(path: Path, *, title: str, link: str) -> Iterator[WriteRecord]:
     """A function that adds a post and its HTML: to a folder where the path has no suffix, to WXR
     (`.xml`), or else to JSON Lines.
 
@@ -65,7 +65,7 @@ def new_archive(path: Path, *, title: str, link: str) -> Iterator[Write]:
         path.mkdir(exist_ok=True)
         if any(path.iterdir()):
             raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(path))
-        yield wary(lambda record, _: write_markdown(path, record))
+        yield wrap_write_errors(lambda record, _: write_markdown(path, record))
         return
     with NamedTemporaryFile(
         "w", encoding="utf-8", newline="", dir=path.parent, delete=False
@@ -74,9 +74,9 @@ def new_archive(path: Path, *, title: str, link: str) -> Iterator[Write]:
         try:
             if path.suffix.lower() == ".xml":
                 with WXRWriter(file, title=title, link=link) as wxr:
-                    yield wary(wxr.write)
+                    yield wrap_write_errors(wxr.write)
             else:
-                yield wary(lambda record, _: write_jsonl(file, record))
+                yield wrap_write_errors(lambda record, _: write_jsonl(file, record))
             file.close()
             written.replace(path)
         finally:

@@ -10,14 +10,14 @@ from typing import IO, Any, NoReturn
 
 from blog_api.archive.markdown_files import SUFFIXES, find_markdown, read_markdown
 from blog_api.archive.record import (
-    IS_TOO_LARGE,
-    MAX_BYTES,
-    Entry,
-    NotARecord,
+    MAX_RECORD_BYTES,
+    TOO_LARGE,
+    ArchiveEntry,
+    InvalidRecord,
     PostRecord,
-    decode,
-    place_in,
-    to_entry,
+    decode_utf8,
+    format_location,
+    make_entry,
 )
 from blog_api.archive.wordpress import read_wxr
 
@@ -27,7 +27,7 @@ class Archive:
     """How many entries there are, and the entries, which are read one by one."""
 
     total: int
-    entries: Iterator[Entry]
+    entries: Iterator[ArchiveEntry]
 
 
 def open_archive(path: Path) -> Archive:
@@ -53,44 +53,44 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """The lines that are not blank, by number; of one that is too long, more than MAX_BYTES."""
     with path.open("rb") as file:
         number = 0
-        while line := file.readline(MAX_BYTES + 1):
+        while line := file.readline(MAX_RECORD_BYTES + 1):
             number += 1
-            rest = line if len(line) > MAX_BYTES else b"\n"
+            rest = line if len(line) > MAX_RECORD_BYTES else b"\n"
             while rest and not rest.endswith(b"\n"):
-                rest = file.readline(MAX_BYTES)
+                rest = file.readline(MAX_RECORD_BYTES)
             if number == 1:
                 line = line.removeprefix(codecs.BOM_UTF8)
             if line and not line.isspace():
                 yield number, line
 
 
-def read_jsonl(path: Path) -> Iterator[Entry]:
+def read_jsonl(path: Path) -> Iterator[ArchiveEntry]:
     for number, line in read_lines(path):
         try:
-            yield to_entry(path, number, parse_line(line))
-        except NotARecord as error:
-            yield Entry(place_in(path, number), problem=str(error))
+            yield make_entry(path, number, parse_line(line))
+        except InvalidRecord as error:
+            yield ArchiveEntry(format_location(path, number), problem=str(error))
 
 
 def parse_line(line: bytes) -> dict[str, Any]:
-    if len(line) > MAX_BYTES:
-        raise NotARecord(IS_TOO_LARGE)
+    if len(line) > MAX_RECORD_BYTES:
+        raise InvalidRecord(TOO_LARGE)
     try:
-        values = json.loads(decode(line), parse_constant=refuse_constant)
+        values = json.loads(decode_utf8(line), parse_constant=refuse_constant)
     except json.JSONDecodeError as error:
         problem = f"This is not JSON: {error.msg}, at character {error.pos + 1}"
-        raise NotARecord(problem) from None
+        raise InvalidRecord(problem) from None
     except RecursionError:
-        raise NotARecord("Its values are nested too deeply") from None
+        raise InvalidRecord("Its values are nested too deeply") from None
     except ValueError:
-        raise NotARecord("A number is too long") from None
+        raise InvalidRecord("A number is too long") from None
     if not isinstance(values, dict):
-        raise NotARecord("A post must be a JSON object, in braces")
+        raise InvalidRecord("A post must be a JSON object, in braces")
     return values
 
 
 def refuse_constant(name: str) -> NoReturn:
-    raise NotARecord(f"This is not JSON: {name} is no number there")
+    raise InvalidRecord(f"This is not JSON: {name} is no number there")
 
 
 def write_jsonl(file: IO[str], record: PostRecord) -> None:

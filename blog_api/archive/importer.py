@@ -10,19 +10,19 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.accounts.models import User
 from blog_api.accounts.service import find_user
-from blog_api.archive.exporter import author_key
-from blog_api.archive.record import Entry, PostRecord
+from blog_api.archive.exporter import make_author_key
+from blog_api.archive.record import ArchiveEntry, PostRecord
 from blog_api.core.errors import Conflict
 from blog_api.db.queries import insert_if_missing
 from blog_api.db.session import Database
 from blog_api.posts.models import Post, Slug
 from blog_api.posts.service import insert_post
-from blog_api.posts.slugs import slug_of
-from blog_api.posts.tags import make_tags
+from blog_api.posts.slugs import slugify_title
+from blog_api.posts.tags import insert_missing_tags
 from blog_api.text.renderer import Renderer
 
 # How many posts are written in one transaction.
-BATCH = 100
+BATCH_SIZE = 100
 
 
 class Outcome(StrEnum):
@@ -77,17 +77,17 @@ class Importer:
         self.dry_run = dry_run
         self._seen: dict[str, str] = {}
 
-    async def run(self, entries: Iterator[Entry]) -> AsyncIterator[Result]:
+    async def run(self, entries: Iterator[ArchiveEntry]) -> AsyncIterator[Result]:
         """What becomes of each entry. Raises UserNotFound for an author who is not there."""
         if self.author_id is not None:
             async with self.database.session(writes=False) as session:
                 await find_user(session, self.author_id)
         # What reads a file waits for it, and nothing else waits here.
-        while batch := list(islice(entries, BATCH)):
+        while batch := list(islice(entries, BATCH_SIZE)):
             for result in await self.take(batch):
                 yield result
 
-    async def take(self, entries: Iterable[Entry]) -> list[Result]:
+    async def take(self, entries: Iterable[ArchiveEntry]) -> list[Result]:
         """What becomes of a batch."""
         results: list[Result] = []
         candidates: list[Candidate] = []
@@ -96,7 +96,7 @@ class Importer:
                 results.append(Result(entry.place, Outcome.bad, entry.problem))
                 continue
             record = entry.record
-            candidate = Candidate(entry.place, record, record.slug or slug_of(record.title))
+            candidate = Candidate(entry.place, record, record.slug or slugify_title(record.title))
             problem = self.check(candidate)
             if problem is not None:
                 results.append(candidate.bad(problem))
@@ -112,7 +112,7 @@ class Importer:
         async with self.database.session(writes=True) as session:
             authors = await self.find_authors(session, new)
             # All of them in one order, so that no two imports wait for each other's.
-            await make_tags(session, (tag for one in new for tag in one.record.tags))
+            await insert_missing_tags(session, (tag for one in new for tag in one.record.tags))
             in_order = sorted(zip(new, html, strict=True), key=lambda pair: pair[0].slug)
             for candidate, content_html in in_order:
                 results.append(await self.insert(session, candidate, authors, content_html))
@@ -156,7 +156,7 @@ class Importer:
     def is_author(self, user: User, candidate: Candidate) -> bool:
         if self.author_id is not None:
             return user.id == self.author_id
-        return author_key(user) == candidate.author_key
+        return make_author_key(user) == candidate.author_key
 
     async def find_authors(
         self, session: AsyncSession, candidates: Sequence[Candidate]

@@ -13,22 +13,22 @@ from typing import Any, ClassVar
 import yaml
 
 from blog_api.archive.record import (
-    IS_TOO_LARGE,
-    MAX_BYTES,
-    SLUG,
-    Entry,
-    NotARecord,
+    MAX_RECORD_BYTES,
+    SLUG_PATTERN,
+    TOO_LARGE,
+    ArchiveEntry,
+    InvalidRecord,
     PostRecord,
-    decode,
-    place_in,
-    to_entry,
+    decode_utf8,
+    format_location,
+    make_entry,
 )
-from blog_api.core.fields import NOT_XML
+from blog_api.core.fields import NON_XML_CHARACTERS
 
 SUFFIXES = {".md", ".markdown"}
 
 
-MAX_HEAD = 64 * 1024
+MAX_FRONT_MATTER = 64 * 1024
 
 
 # What reads it takes a minute for sixty thousand dots in a key.
@@ -70,7 +70,7 @@ AWKWARD_NAME = re.compile(r"\.|(con|prn|aux|nul|(com|lpt)[0-9])(\.|\Z)", re.IGNO
 NAME_BYTES = 240
 
 
-KEPT_TAGS = {"tag:yaml.org,2002:bool", "tag:yaml.org,2002:null"}
+RESOLVED_TAGS = {"tag:yaml.org,2002:bool", "tag:yaml.org,2002:null"}
 
 
 # PyYAML has the fast one where it was built with libyaml, the slow one everywhere: which of them
@@ -79,7 +79,7 @@ class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mis
     """Numbers and times stay text: a slug of 0123 is not 83, and a title of 12:30 is not 750."""
 
     yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag in KEPT_TAGS]
+        first: [(tag, pattern) for tag, pattern in resolvers if tag in RESOLVED_TAGS]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
@@ -105,50 +105,50 @@ def raise_error(error: OSError) -> None:
     raise error
 
 
-def read_markdown(path: Path) -> Entry:
+def read_markdown(path: Path) -> ArchiveEntry:
     """The post in a file."""
     try:
-        return to_entry(path, 1, read_values(path))
-    except NotARecord as error:
-        return Entry(place_in(path, error.line), problem=str(error))
+        return make_entry(path, 1, parse_file(path))
+    except InvalidRecord as error:
+        return ArchiveEntry(format_location(path, error.line), problem=str(error))
 
 
-def read_values(path: Path) -> dict[str, Any]:
+def parse_file(path: Path) -> dict[str, Any]:
     text = read_text(path)
-    head, content = split_head(text)
+    head, content = split_front_matter(text)
     published_on, name = split_name(path)
-    slug = plain(head.get("slug"))
+    slug = to_text(head.get("slug"))
     values = {
         # Not every name is a slug; what is given as one must be.
-        "slug": (name if SLUG.fullmatch(name) else None) if slug is None else slug,
-        "title": plain(head["title"]) if "title" in head else find_heading(content) or name,
+        "slug": (name if SLUG_PATTERN.fullmatch(name) else None) if slug is None else slug,
+        "title": to_text(head["title"]) if "title" in head else find_heading(content) or name,
         "author": to_author(head.get("author") or head.get("authors")),
-        "author_key": plain(head.get("author_key")),
+        "author_key": to_text(head.get("author_key")),
         "tags": to_tags(head.get("tags")),
         "content": content,
-        **read_published_at(head, published_on),
+        **find_published_at(head, published_on),
     }
     if head.get("taken_down_at") is not None:
-        values["taken_down_at"] = to_time("taken_down_at", head["taken_down_at"])
+        values["taken_down_at"] = normalize_time("taken_down_at", head["taken_down_at"])
     return values
 
 
 def read_text(path: Path) -> str:
     try:
         with path.open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
+            raw = file.read(MAX_RECORD_BYTES + 1)
     except OSError as error:
-        raise NotARecord(f"It cannot be read: {error.strerror}") from None
-    if len(raw) > MAX_BYTES:
-        raise NotARecord(IS_TOO_LARGE)
-    text = decode(raw).removeprefix("\ufeff")
-    if control := NOT_XML.search(text):
+        raise InvalidRecord(f"It cannot be read: {error.strerror}") from None
+    if len(raw) > MAX_RECORD_BYTES:
+        raise InvalidRecord(TOO_LARGE)
+    text = decode_utf8(raw).removeprefix("\ufeff")
+    if control := NON_XML_CHARACTERS.search(text):
         line = text.count("\n", 0, control.start()) + 1
-        raise NotARecord("Control characters are not allowed", line)
+        raise InvalidRecord("Control characters are not allowed", line)
     return text
 
 
-def split_head(text: str) -> tuple[dict[Any, Any], str]:
+def split_front_matter(text: str) -> tuple[dict[Any, Any], str]:
     """The front matter, and the content: all that comes after it and one empty line."""
     opening = OPENING.match(text)
     if not opening:
@@ -156,63 +156,63 @@ def split_head(text: str) -> tuple[dict[Any, Any], str]:
     fence = opening[1]
     closing = CLOSINGS[fence].search(text, opening.end())
     if not closing:
-        raise NotARecord(f"The front matter has no end: a line of {fence}")
+        raise InvalidRecord(f"The front matter has no end: a line of {fence}")
     head = text[opening.end() : closing.start()]
-    if len(head) > MAX_HEAD:
-        raise NotARecord(f"The front matter is larger than {MAX_HEAD // 1024} KiB")
+    if len(head) > MAX_FRONT_MATTER:
+        raise InvalidRecord(f"The front matter is larger than {MAX_FRONT_MATTER // 1024} KiB")
     values = load_yaml(head) if fence == "---" else load_toml(head)
     if values is None:
         values = {}
     if not isinstance(values, dict):
-        raise NotARecord("The front matter must be lines such as `title: Hello`", 2)
+        raise InvalidRecord("The front matter must be lines such as `title: Hello`", 2)
     return values, text[closing.end() :]
 
 
 def load_yaml(head: str) -> object:
     try:
-        check_events(head)
+        check_yaml_events(head)
         return yaml.load(head, Loader)
     except yaml.MarkedYAMLError as error:
         problem = f"The front matter is not valid YAML: {error.problem}"
-        raise NotARecord(problem, line_of(error.problem_mark)) from None
+        raise InvalidRecord(problem, get_line(error.problem_mark)) from None
     except yaml.YAMLError:
-        raise NotARecord("The front matter is not valid YAML") from None
+        raise InvalidRecord("The front matter is not valid YAML") from None
 
 
-def line_of(mark: object) -> int:
+def get_line(mark: object) -> int:
     """The line of the file that PyYAML means: it has not seen the first one, of dashes."""
     # PyYAML's two readers have a class of marks each.
     return int(getattr(mark, "line", -1)) + 2
 
 
-def check_events(head: str) -> None:
+def check_yaml_events(head: str) -> None:
     """Refuse what a few lines can make huge, or what makes PyYAML fail in ways of its own."""
     depth = 0
     for event in yaml.parse(head, Loader):
-        line = line_of(event.start_mark)
+        line = get_line(event.start_mark)
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
-            raise NotARecord("The front matter is nested too deeply", line)
+            raise InvalidRecord("The front matter is nested too deeply", line)
         if isinstance(event, yaml.AliasEvent):
-            raise NotARecord("The front matter must not have aliases such as *name", line)
+            raise InvalidRecord("The front matter must not have aliases such as *name", line)
         if getattr(event, "tag", None) not in (None, "!", "tag:yaml.org,2002:str"):
-            raise NotARecord("The front matter must not have types such as !!int", line)
+            raise InvalidRecord("The front matter must not have types such as !!int", line)
 
 
 def load_toml(head: str) -> object:
     if len(head) > MAX_TOML:
-        raise NotARecord(f"The front matter is larger than {MAX_TOML // 1024} KiB")
+        raise InvalidRecord(f"The front matter is larger than {MAX_TOML // 1024} KiB")
     try:
         return tomllib.loads(head)
     except RecursionError:
-        raise NotARecord("The front matter is nested too deeply") from None
+        raise InvalidRecord("The front matter is nested too deeply") from None
     except tomllib.TOMLDecodeError as error:
         found = TOML_LINE.search(str(error))
         problem = f"The front matter is not valid TOML: {TOML_LINE.sub('', str(error))}"
-        raise NotARecord(problem, int(found[1]) + 1 if found else 1) from None
+        raise InvalidRecord(problem, int(found[1]) + 1 if found else 1) from None
     except ValueError:
-        raise NotARecord("The front matter has a number that is too long") from None
+        raise InvalidRecord("The front matter has a number that is too long") from None
 
 
 def split_name(path: Path) -> tuple[str | None, str]:
@@ -238,13 +238,13 @@ def find_heading(content: str) -> str | None:
     return opened.strip() if opened[-1:].isspace() else heading
 
 
-def plain(value: object) -> object:
+def to_text(value: object) -> object:
     """Numbers and dates as text, and all else as it is."""
     if isinstance(value, int | float | date | time) and not isinstance(value, bool):
         try:
             return str(value)
         except ValueError:
-            raise NotARecord("The front matter has a number that is too long") from None
+            raise InvalidRecord("The front matter has a number that is too long") from None
     return value
 
 
@@ -253,7 +253,7 @@ def to_author(value: object) -> object:
     if isinstance(value, list):
         names = [one for one in value if isinstance(one, str)]
         return ", ".join(names) if len(names) == len(value) else value
-    return plain(value)
+    return to_text(value)
 
 
 def to_tags(value: object) -> object:
@@ -261,26 +261,26 @@ def to_tags(value: object) -> object:
     if value is None:
         return []
     if isinstance(value, list):
-        return [plain(one) for one in value]
-    tags = plain(value)
+        return [to_text(one) for one in value]
+    tags = to_text(value)
     return [one for one in tags.split(",") if one.strip()] if isinstance(tags, str) else tags
 
 
-def read_published_at(head: dict[Any, Any], published_on: str | None) -> dict[str, str | None]:
+def find_published_at(head: dict[Any, Any], published_on: str | None) -> dict[str, str | None]:
     """`published_at`, if anything tells it."""
     is_draft = head.get("draft", False)
     if not isinstance(is_draft, bool):
-        raise NotARecord("draft: it must be true or false")
+        raise InvalidRecord("draft: it must be true or false")
     # `published: false` is Jekyll's.
     if is_draft or head.get("published") is False or head.get("published_at", "") is None:
         return {"published_at": None}
     for key in ("published_at", "date"):
         if head.get(key) is not None:
-            return {"published_at": to_time(key, head[key])}
-    return {"published_at": to_time("date", published_on)} if published_on else {}
+            return {"published_at": normalize_time(key, head[key])}
+    return {"published_at": normalize_time("date", published_on)} if published_on else {}
 
 
-def to_time(key: str, value: object) -> str:
+def normalize_time(key: str, value: object) -> str:
     """RFC 3339; a time without an offset is in UTC, and a date is its first moment."""
     try:
         if not isinstance(value, str | date):
@@ -288,7 +288,7 @@ def to_time(key: str, value: object) -> str:
         moment = datetime.fromisoformat(SPACE_BEFORE_OFFSET.sub("", str(value).strip()))
     except ValueError:
         example = "2030-01-31 or 2030-01-31 09:00:00 +01:00"
-        raise NotARecord(f"{key}: it must be a time such as {example}") from None
+        raise InvalidRecord(f"{key}: it must be a time such as {example}") from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).isoformat()
 
 

@@ -11,32 +11,32 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from sqlmodel import Field
 
 from blog_api.core.fields import (
-    SLUG_LENGTH,
-    Input,
-    Line,
+    MAX_SLUG_LENGTH,
+    Markdown,
     Name,
+    RequestModel,
     TagNames,
-    Text,
-    check_time_is_text,
-    in_utc,
+    Title,
+    check_rfc_3339,
+    to_utc,
     utc_now,
 )
 
 # The longest text written in escapes, \ud83d\ude00 and the like, with room for the rest.
-MAX_BYTES = 8 * 1024 * 1024
+MAX_RECORD_BYTES = 8 * 1024 * 1024
 
 
-IS_TOO_LARGE = f"It is larger than {MAX_BYTES // 1024**2} MiB"
+TOO_LARGE = f"It is larger than {MAX_RECORD_BYTES // 1024**2} MiB"
 
 
-SLUG = re.compile(rf"(?!\.+\Z)[\w.-]{{1,{SLUG_LENGTH}}}")
+SLUG_PATTERN = re.compile(rf"(?!\.+\Z)[\w.-]{{1,{MAX_SLUG_LENGTH}}}")
 
 
 MAX_PROBLEMS = 3
 
 
 # Pydantic's own words are for programmers.
-WORDS = {
+ERROR_MESSAGES = {
     "missing": "it is missing",
     "string_type": "it must be text, in quotes",
     "string_unicode": "it is not valid Unicode",
@@ -46,7 +46,7 @@ WORDS = {
 
 
 def check_slug(value: str) -> str:
-    if not SLUG.fullmatch(value):
+    if not SLUG_PATTERN.fullmatch(value):
         raise PydanticCustomError(
             "slug", "Use letters, digits, hyphens, underscores and dots, not dots alone"
         )
@@ -55,32 +55,34 @@ def check_slug(value: str) -> str:
 
 def check_time(value: object) -> object:
     """The time of a file, which is text, or one of our own."""
-    return value if isinstance(value, datetime) else check_time_is_text(value)
+    return value if isinstance(value, datetime) else check_rfc_3339(value)
 
 
-SlugText = Annotated[str, Field(min_length=1, max_length=SLUG_LENGTH), AfterValidator(check_slug)]
+SlugText = Annotated[
+    str, Field(min_length=1, max_length=MAX_SLUG_LENGTH), AfterValidator(check_slug)
+]
 
 
-RecordTime = Annotated[AwareDatetime, BeforeValidator(check_time), AfterValidator(in_utc)]
+RecordTime = Annotated[AwareDatetime, BeforeValidator(check_time), AfterValidator(to_utc)]
 
 
-class PostRecord(Input):
+class PostRecord(RequestModel):
     """A post outside of the database. What else a record tells is ignored."""
 
     slug: SlugText | None = None
-    title: Line
+    title: Title
     author: Name | None = None
     # Who the author is, where the name alone would not tell.
-    author_key: Line | None = None
+    author_key: Title | None = None
     # Left out: now. Null: a draft.
     published_at: RecordTime | None = Field(default_factory=utc_now)
     taken_down_at: RecordTime | None = None
     tags: TagNames = Field(default_factory=list)
-    content: Text
+    content: Markdown
 
 
 @dataclass(frozen=True)
-class Entry:
+class ArchiveEntry:
     """One post of an archive, or what is wrong with it, and where it stands."""
 
     place: str
@@ -88,7 +90,7 @@ class Entry:
     problem: str | None = None
 
 
-class NotARecord(Exception):
+class InvalidRecord(Exception):
     """What is wrong, in a line for people, and the line of the file that it is about."""
 
     def __init__(self, problem: str, line: int = 1) -> None:
@@ -96,21 +98,21 @@ class NotARecord(Exception):
         self.line = line
 
 
-def place_in(path: Path, line: int) -> str:
+def format_location(path: Path, line: int) -> str:
     """`posts.jsonl:12`, in characters that every terminal and log can show."""
     shown = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in str(path))
     return f"{shown}:{line}"
 
 
-def to_entry(path: Path, line: int, values: dict[str, Any]) -> Entry:
+def make_entry(path: Path, line: int, values: dict[str, Any]) -> ArchiveEntry:
     """The record that these values make, or what keeps them from it."""
     try:
-        return Entry(place_in(path, line), PostRecord.model_validate(values))
+        return ArchiveEntry(format_location(path, line), PostRecord.model_validate(values))
     except ValidationError as error:
-        return Entry(place_in(path, line), problem=problem_of(error))
+        return ArchiveEntry(format_location(path, line), problem=describe_validation_error(error))
 
 
-def problem_of(error: ValidationError) -> str:
+def describe_validation_error(error: ValidationError) -> str:
     details = error.errors(include_url=False, include_input=False)
     return "; ".join(describe_field(one) for one in details[:MAX_PROBLEMS])
 
@@ -122,13 +124,13 @@ def describe_field(detail: ErrorDetails) -> str:
         field += f", number {int(detail['loc'][1]) + 1}"
     # "Input should be …", "String should have …", "List should have … after validation, not 11"
     words = re.sub(r"^\w+ (?=should )", "it ", detail["msg"]).partition(" after validation")[0]
-    return f"{field}: {WORDS.get(detail['type'], words)}"
+    return f"{field}: {ERROR_MESSAGES.get(detail['type'], words)}"
 
 
-def decode(raw: bytes) -> str:
+def decode_utf8(raw: bytes) -> str:
     """The text; raises NotARecord with the line where it is not UTF-8."""
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        raise NotARecord("The text is not valid UTF-8", line) from None
+        raise InvalidRecord("The text is not valid UTF-8", line) from None

@@ -14,10 +14,17 @@ from defusedxml.expatreader import DefusedExpatParser
 from defusedxml.sax import make_parser
 from slugify import slugify
 
-from blog_api.archive.record import IS_TOO_LARGE, MAX_BYTES, Entry, PostRecord, place_in, to_entry
-from blog_api.core.fields import MAX_TAGS, NOT_XML, fold, unique_tags
+from blog_api.archive.record import (
+    MAX_RECORD_BYTES,
+    TOO_LARGE,
+    ArchiveEntry,
+    PostRecord,
+    format_location,
+    make_entry,
+)
+from blog_api.core.fields import MAX_TAGS, NON_XML_CHARACTERS, casefold_key, unique_tags
 
-CHUNK = 64 * 1024
+CHUNK_BYTES = 64 * 1024
 
 
 # Of a tag or a comment, which the parser holds, and reads again with every chunk.
@@ -32,7 +39,7 @@ NAMESPACES = {
 }
 
 
-WANTED = {
+READ_ELEMENTS = {
     "title",
     "category",
     "dc:creator",
@@ -57,16 +64,16 @@ NO_CATEGORY = "uncategorized"
 NO_TIME = "0000-00-00 00:00:00"
 
 
-LEFT_OUT = {"trash", "auto-draft", "inherit"}
+SKIPPED_STATUSES = {"trash", "auto-draft", "inherit"}
 
 
-KEY = "wordpress:"
+AUTHOR_KEY_PREFIX = "wordpress:"
 
 
-KEY_LENGTH = 255
+MAX_AUTHOR_KEY_LENGTH = 255
 
 
-SITE = "wp:base_site_url"
+SITE_ELEMENT = "wp:base_site_url"
 
 
 HEAD = """<?xml version="1.0" encoding="UTF-8"?>
@@ -80,7 +87,7 @@ xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:wp="http://wordpress.org/expor
 TAIL = "</channel>\n</rss>\n"
 
 
-def read_wxr(path: Path, authors: dict[str, str]) -> Iterator[Entry]:
+def read_wxr(path: Path, authors: dict[str, str]) -> Iterator[ArchiveEntry]:
     """The posts of an export; of what breaks it, an entry that is the last.
 
     `authors`, names by log-ins, grow on the way: they need not come before their posts, so only
@@ -96,8 +103,8 @@ def read_wxr(path: Path, authors: dict[str, str]) -> Iterator[Entry]:
     with path.open("rb") as file:
         chunk = b"anything"
         while chunk and problem is None:
-            chunk = file.read(CHUNK)
-            problem = feed(parser, chunk)
+            chunk = file.read(CHUNK_BYTES)
+            problem = feed_parser(parser, chunk)
             before, place = place, (parser.getLineNumber(), parser.getColumnNumber() or 0)
             held = held + len(chunk) if place == before else 0
             if problem is None and held > MAX_MARKUP:
@@ -105,12 +112,12 @@ def read_wxr(path: Path, authors: dict[str, str]) -> Iterator[Entry]:
             yield from handler.entries
             handler.entries.clear()
     if problem:
-        yield Entry(place_in(path, parser.getLineNumber()), problem=problem)
+        yield ArchiveEntry(format_location(path, parser.getLineNumber()), problem=problem)
     elif not handler.is_wxr:
-        yield Entry(place_in(path, 1), problem="This is no export of WordPress")
+        yield ArchiveEntry(format_location(path, 1), problem="This is no export of WordPress")
 
 
-def feed(parser: DefusedExpatParser, chunk: bytes) -> str | None:
+def feed_parser(parser: DefusedExpatParser, chunk: bytes) -> str | None:
     """Read on, or to the end where there is no more. What is wrong with it is returned."""
     try:
         if chunk:
@@ -126,7 +133,7 @@ def feed(parser: DefusedExpatParser, chunk: bytes) -> str | None:
     return None
 
 
-def short_name(namespace: str | None, name: str) -> str:
+def get_short_name(namespace: str | None, name: str) -> str:
     """`wp:status` and the like, whatever the prefixes are in this file."""
     if namespace is None:
         return name
@@ -142,7 +149,7 @@ class ExportHandler(ContentHandler):
         self.file = path
         self.get_line = get_line
         self.authors = authors
-        self.entries: list[Entry] = []
+        self.entries: list[ArchiveEntry] = []
         self.is_wxr = False
         self.site = ""
         self.path: list[str] = []
@@ -157,7 +164,7 @@ class ExportHandler(ContentHandler):
     def startElementNS(
         self, name: tuple[str | None, str], qname: str | None, attrs: AttributesNSImpl
     ) -> None:
-        self.path.append(short_name(*name))
+        self.path.append(get_short_name(*name))
         self.is_wxr = self.is_wxr or self.path[-1].startswith("wp:")
         if len(self.path) == 3:
             self.start_of_item()
@@ -167,9 +174,11 @@ class ExportHandler(ContentHandler):
             self.domain = attrs.get((None, "domain"))
 
     def characters(self, content: str) -> None:
-        if (len(self.path) == 4 and self.path[3] in WANTED) or self.path[2:] == [SITE]:
+        if (len(self.path) == 4 and self.path[3] in READ_ELEMENTS) or self.path[2:] == [
+            SITE_ELEMENT
+        ]:
             self.size += len(content)
-            if self.size > MAX_BYTES:
+            if self.size > MAX_RECORD_BYTES:
                 self.is_too_large = True
             else:
                 self.text.append(content)
@@ -177,7 +186,7 @@ class ExportHandler(ContentHandler):
     def endElementNS(self, name: tuple[str | None, str], qname: str | None) -> None:
         if len(self.path) == 4:
             self.end_of_field(self.path[3], "".join(self.text))
-        elif self.path[2:] == [SITE]:
+        elif self.path[2:] == [SITE_ELEMENT]:
             self.site = "".join(self.text).strip()
         elif len(self.path) == 3 and self.path[2] == "item":
             self.end_of_item()
@@ -189,19 +198,24 @@ class ExportHandler(ContentHandler):
     def end_of_field(self, name: str, text: str) -> None:
         if name == "category":
             tag = unescape(text).strip()
-            if self.domain in TAG_DOMAINS and tag and fold(tag) != NO_CATEGORY:
+            if self.domain in TAG_DOMAINS and tag and casefold_key(tag) != NO_CATEGORY:
                 # WordPress knows no limit.
                 self.tags = unique_tags([*self.tags, tag])[:MAX_TAGS]
-        elif name in WANTED:
+        elif name in READ_ELEMENTS:
             self.values[name] = text
 
     def end_of_item(self) -> None:
-        if self.value_of("wp:post_type") != "post" or self.value_of("wp:status") in LEFT_OUT:
+        if (
+            self.value_of("wp:post_type") != "post"
+            or self.value_of("wp:status") in SKIPPED_STATUSES
+        ):
             return
         if self.is_too_large:
-            self.entries.append(Entry(place_in(self.file, self.line), problem=IS_TOO_LARGE))
+            self.entries.append(
+                ArchiveEntry(format_location(self.file, self.line), problem=TOO_LARGE)
+            )
         else:
-            self.entries.append(to_entry(self.file, self.line, self.record_values()))
+            self.entries.append(make_entry(self.file, self.line, self.record_values()))
 
     def value_of(self, name: str) -> str:
         return self.values.get(name, "").strip()
@@ -215,7 +229,9 @@ class ExportHandler(ContentHandler):
             "title": unescape(self.values.get("title", "")),
             "author": author or None,
             # Log-ins are a site's own: two of them may have an `admin` each.
-            "author_key": f"{KEY}{self.site}:{login}"[:KEY_LENGTH] if login else None,
+            "author_key": f"{AUTHOR_KEY_PREFIX}{self.site}:{login}"[:MAX_AUTHOR_KEY_LENGTH]
+            if login
+            else None,
             "published_at": self.published_at(),
             "tags": self.tags,
             "content": self.values.get("content:encoded", ""),
@@ -245,9 +261,11 @@ class WXRWriter:
         self.count = 0
 
     def __enter__(self) -> Self:
-        self.file.write(HEAD + element("title", escape(self.title, quote=False)))
-        self.file.write(element("link", self.link) + element("description", ""))
-        self.file.write(element("wp:wxr_version", "1.2") + element("wp:base_site_url", self.link))
+        self.file.write(HEAD + write_element("title", escape(self.title, quote=False)))
+        self.file.write(write_element("link", self.link) + write_element("description", ""))
+        self.file.write(
+            write_element("wp:wxr_version", "1.2") + write_element("wp:base_site_url", self.link)
+        )
         return self
 
     def __exit__(self, exception: type[BaseException] | None, *_: object) -> None:
@@ -284,8 +302,8 @@ class WXRWriter:
             "wp:is_sticky": "0",
         }
         self.file.write("<item>\n")
-        self.file.writelines(element(name, text) for name, text in fields.items())
-        self.file.writelines(category(tag) for tag in record.tags)
+        self.file.writelines(write_element(name, text) for name, text in fields.items())
+        self.file.writelines(write_category(tag) for tag in record.tags)
         self.file.write("</item>\n")
 
     def introduce(self, record: PostRecord) -> str:
@@ -298,28 +316,28 @@ class WXRWriter:
             return self.logins[identity]
         # WordPress strips a log-in of all that is not ASCII.
         login = identity.rpartition(":")[2]
-        if not identity.startswith(KEY):
+        if not identity.startswith(AUTHOR_KEY_PREFIX):
             login = slugify(name, max_length=50) or "author"
         if login in self.logins.values():
             login = f"{login}-{len(self.logins) + 1}"
         self.logins[identity] = login
-        self.file.write("<wp:author>\n" + element("wp:author_login", login))
-        self.file.write(element("wp:author_email", ""))
-        self.file.write(element("wp:author_display_name", escape(name, quote=False)))
+        self.file.write("<wp:author>\n" + write_element("wp:author_login", login))
+        self.file.write(write_element("wp:author_email", ""))
+        self.file.write(write_element("wp:author_display_name", escape(name, quote=False)))
         self.file.write("</wp:author>\n")
         return login
 
 
-def category(tag: str) -> str:
+def write_category(tag: str) -> str:
     # A name of its own in addresses: WordPress would make `c` of both C and C++.
-    nicename = quote(fold(tag).replace(" ", "-"), safe="").lower()
-    return element(
+    nicename = quote(casefold_key(tag).replace(" ", "-"), safe="").lower()
+    return write_element(
         "category", escape(tag, quote=False), f' domain="post_tag" nicename="{nicename}"'
     )
 
 
-def element(name: str, text: str, attributes: str = "") -> str:
+def write_element(name: str, text: str, attributes: str = "") -> str:
     # XML has no place for control characters, and makes line feeds of carriage returns.
-    text = NOT_XML.sub("", text).replace("]]>", "]]]]><![CDATA[>")
+    text = NON_XML_CHARACTERS.sub("", text).replace("]]>", "]]]]><![CDATA[>")
     text = text.replace("\r", "]]>&#13;<![CDATA[")
     return f"<{name}{attributes}><![CDATA[{text}]]></{name}>\n"

@@ -13,26 +13,26 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from typer.core import TyperGroup
 
 from blog_api.accounts.models import User, UserBase, UserCreate
-from blog_api.accounts.service import find_user, users_of_address
-from blog_api.admin.service import create_admin, give_password, make_admin
+from blog_api.accounts.service import find_user, users_by_email
+from blog_api.admin.service import create_admin, make_admin, set_user_password
 from blog_api.cli.console import (
-    check,
     choose_password,
     confirm,
-    end,
+    exit_with_error,
     progress,
-    run,
+    run_async,
     run_in_session,
     run_with_database,
+    validate_or_exit,
 )
-from blog_api.core.fields import LARGEST_INT, Email
-from blog_api.core.settings import load_settings, refuse
-from blog_api.core.urls import sqlite_file
-from blog_api.db.migrate import HEAD_REVISION, migrate, prepare_file
-from blog_api.db.queries import count_rows, one_by_one
+from blog_api.core.fields import MAX_INT32, Email
+from blog_api.core.settings import exit_with_errors, load_settings
+from blog_api.core.urls import get_sqlite_path
+from blog_api.db.migrate import HEAD_REVISION, migrate, prepare_sqlite_file
+from blog_api.db.queries import count_rows, iterate_rows
 from blog_api.db.session import Database
 from blog_api.posts.models import Post
-from blog_api.posts.service import render_anew
+from blog_api.posts.service import rerender_posts
 from blog_api.text.renderer import Renderer
 from blog_api.web.access_log import LOGGING
 
@@ -78,13 +78,13 @@ def serve(
     settings = load_settings()
     logging.config.dictConfig(LOGGING)
     if workers > 1 and settings.is_in_memory:
-        refuse("--workers: each would have a database in memory of its own")
-    if workers > 1 and settings.rate_limit_enabled and settings.limits_in_memory:
+        exit_with_errors("--workers: each would have a database in memory of its own")
+    if workers > 1 and settings.rate_limit_enabled and settings.uses_memory_rate_limits:
         log.warning("Each worker counts its own BLOG_RATE_LIMIT_…: name a Redis to share them")
-    file = sqlite_file(settings.database_url)
+    file = get_sqlite_path(settings.database_url)
     if file is not None:
         # Before any worker, so that what is wrong with the file is said once.
-        run(prepare_file(settings, file))
+        run_async(prepare_sqlite_file(settings, file))
     uvicorn.run(
         "blog_api.main:app",
         host=host,
@@ -108,7 +108,7 @@ def migrate_database() -> None:
     """Bring the database to the newest revision, as a whole or not at all."""
     settings = load_settings()
     logging.config.dictConfig(LOGGING)
-    run(migrate(settings))
+    run_async(migrate(settings))
     print(f"The database is at revision {HEAD_REVISION}.")
 
 
@@ -119,7 +119,7 @@ class NamedAddress(UserBase):
 
 
 async def find_account(session: AsyncSession, email: str) -> User | None:
-    return (await session.exec(users_of_address(email))).first()
+    return (await session.exec(users_by_email(email))).first()
 
 
 @cli.command("create-admin")
@@ -133,11 +133,11 @@ def create_administrator(
     The password of a new account is asked for, or read from standard input.
     """
     settings = load_settings()
-    check(NamedAddress, email=email, name=name)
+    validate_or_exit(NamedAddress, email=email, name=name)
     user = run_in_session(settings, lambda session: find_account(session, email), makes=True)
     if user is None:
         password, password_hash = choose_password(settings)
-        new = check(UserCreate, email=email, name=name, password=password)
+        new = validate_or_exit(UserCreate, email=email, name=name, password=password)
         user = run_in_session(settings, lambda session: create_admin(session, new, password_hash))
     elif not (user.is_admin and user.is_active):
         whose = f"user {user.id}, {user.name}, who has this address"
@@ -150,7 +150,7 @@ def create_administrator(
 
 @cli.command("set-password")
 def set_password(
-    user_id: Annotated[int, typer.Argument(metavar="ID", min=1, max=LARGEST_INT)],
+    user_id: Annotated[int, typer.Argument(metavar="ID", min=1, max=MAX_INT32)],
     email: Annotated[str, typer.Argument(help="The address to log in with.")],
     yes: Yes = False,
 ) -> None:
@@ -159,12 +159,14 @@ def set_password(
     The password is asked for, or read from standard input. All tokens of the user are revoked.
     """
     settings = load_settings()
-    check(NamedAddress, email=email, name="-")
+    validate_or_exit(NamedAddress, email=email, name="-")
     user = run_in_session(settings, lambda session: find_user(session, user_id))
     if user.email is not None:
         confirm(f"User {user.id}, {user.name}, logs in as {user.email}. Change that?", yes=yes)
     _, password_hash = choose_password(settings)
-    run_in_session(settings, lambda session: give_password(session, user_id, email, password_hash))
+    run_in_session(
+        settings, lambda session: set_user_password(session, user_id, email, password_hash)
+    )
     print(f"User {user.id}, {user.name}, logs in as {email}.")
 
 
@@ -175,7 +177,7 @@ def import_posts(
     ],
     author: Annotated[
         int | None,
-        typer.Option(min=1, max=LARGEST_INT, help="The id of a user, whose posts they become."),
+        typer.Option(min=1, max=MAX_INT32, help="The id of a user, whose posts they become."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing.")] = False,
 ) -> None:
@@ -192,7 +194,7 @@ def import_posts(
     try:
         archive = open_archive(file)
     except OSError as error:
-        end(str(error))
+        exit_with_error(str(error))
     counts: Counter[Outcome] = Counter()
 
     async def work(database: Database) -> None:
@@ -223,25 +225,25 @@ def export_posts(
     yes: Yes = False,
 ) -> None:
     """Export the posts of all authors in all states."""
-    from blog_api.archive.exporter import CannotWrite, Write, new_archive, record_of
+    from blog_api.archive.exporter import ArchiveWriteError, WriteRecord, create_archive, to_record
 
     settings = load_settings()
     if file.is_file():
         confirm(f"{file} is there already. Overwrite it?", yes=yes)
 
-    async def work(database: Database, write: Write) -> int:
+    async def work(database: Database, write: WriteRecord) -> int:
         total = await count_rows(database, Post)
         with progress(file.name, total) as step:
-            async for post in one_by_one(database, select(Post), Post):
-                write(record_of(post), post.content_html)
+            async for post in iterate_rows(database, select(Post), Post):
+                write(to_record(post), post.content_html)
                 step()
         return total
 
     try:
-        with new_archive(file, title=settings.title, link=settings.public_url or "/") as write:
+        with create_archive(file, title=settings.title, link=settings.public_url or "/") as write:
             total = run_with_database(settings, lambda database: work(database, write))
-    except (OSError, CannotWrite) as error:
-        end(str(error))
+    except (OSError, ArchiveWriteError) as error:
+        exit_with_error(str(error))
     print(f"{total} posts exported.")
 
 
@@ -249,14 +251,14 @@ def export_posts(
 def render_posts(
     post_ids: Annotated[
         list[int] | None,
-        typer.Argument(metavar="[ID]...", min=1, max=LARGEST_INT, help="The posts."),
+        typer.Argument(metavar="[ID]...", min=1, max=MAX_INT32, help="The posts."),
     ] = None,
     all_posts: Annotated[bool, typer.Option("--all", help="All posts.")] = False,
 ) -> None:
     """Render the Markdown of posts anew, after a new version that renders otherwise."""
     settings = load_settings()
     if bool(post_ids) == all_posts:
-        refuse("render takes the ids of posts, or --all")
+        exit_with_errors("render takes the ids of posts, or --all")
     query = select(Post)
     if post_ids:
         query = query.where(col(Post.id).in_(post_ids))
@@ -265,7 +267,7 @@ def render_posts(
         counts: Counter[bool] = Counter()
         total = len(post_ids) if post_ids else await count_rows(database, Post)
         with progress("render", total) as step:
-            async for is_new in render_anew(database, Renderer(), query):
+            async for is_new in rerender_posts(database, Renderer(), query):
                 counts[is_new] += 1
                 step()
         return counts

@@ -12,15 +12,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import SQLModel
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from blog_api.accounts.passwords import PasswordRefused, Passwords
+from blog_api.accounts.passwords import PasswordHasher, PasswordRejected
 from blog_api.core.errors import Problem
-from blog_api.core.security import BadKeyFile
-from blog_api.core.settings import Settings, refuse
-from blog_api.core.urls import sqlite_file
-from blog_api.db.errors import describe
-from blog_api.db.migrate import UnknownRevision, prepare_file
+from blog_api.core.security import InvalidKeyFile
+from blog_api.core.settings import Settings, exit_with_errors
+from blog_api.core.urls import get_sqlite_path
+from blog_api.db.errors import describe_error
+from blog_api.db.migrate import UnknownRevision, prepare_sqlite_file
 from blog_api.db.session import Database
-from blog_api.web.health import check_migrated
+from blog_api.web.health import require_migrated
 
 # How often a pipe is told how far it is: after so many steps.
 STEPS_A_LINE = 100
@@ -32,16 +32,16 @@ T = TypeVar("T")
 M = TypeVar("M", bound=SQLModel)
 
 
-def run(work: Coroutine[Any, Any, T]) -> T:
+def run_async(work: Coroutine[Any, Any, T]) -> T:
     """Run it; what is wrong with the database is a line and exit status 1."""
     try:
         return asyncio.run(work)
-    except BadKeyFile as error:
+    except InvalidKeyFile as error:
         print(f"blog-api: {error}", file=sys.stderr)
     except UnknownRevision as error:
         print(f"blog-api: {error}: is this version older than the database?", file=sys.stderr)
     except (OSError, SQLAlchemyError) as error:
-        print(f"blog-api: BLOG_DATABASE_URL: {describe(error)}", file=sys.stderr)
+        print(f"blog-api: BLOG_DATABASE_URL: {describe_error(error)}", file=sys.stderr)
     except Problem as problem:
         print(f"blog-api: {problem.detail}", file=sys.stderr)
     raise typer.Exit(1)
@@ -53,15 +53,15 @@ async def migrated_database(settings: Settings, *, makes: bool) -> AsyncIterator
 
     Raises NotReady where Postgres is not migrated.
     """
-    file = sqlite_file(settings.database_url)
+    file = get_sqlite_path(settings.database_url)
     if file is not None:
         if not makes and not file.exists():
-            refuse(f"{file}: there is no such database; BLOG_DATABASE_URL names it")
-        await prepare_file(settings, file)
+            exit_with_errors(f"{file}: there is no such database; BLOG_DATABASE_URL names it")
+        await prepare_sqlite_file(settings, file)
     database = Database(settings)
     try:
         async with database.session(writes=False) as session:
-            await check_migrated(session)
+            await require_migrated(session)
         yield database
     finally:
         await database.close()
@@ -76,7 +76,7 @@ def run_with_database(
         async with migrated_database(settings, makes=makes) as database:
             return await work(database)
 
-    return run(connected())
+    return run_async(connected())
 
 
 def run_in_session(
@@ -106,12 +106,12 @@ def ask_password() -> str:
 def choose_password(settings: Settings) -> tuple[str, str]:
     """A password that may be chosen, asked for, and its hash. Another ends the process."""
     password = ask_password()
-    passwords = Passwords(settings)
+    passwords = PasswordHasher(settings)
     try:
         passwords.check_choice(password)
-    except PasswordRefused as refusal:
-        refuse(f"password: {refusal}")
-    return password, run(passwords.hash(password))
+    except PasswordRejected as refusal:
+        exit_with_errors(f"password: {refusal}")
+    return password, run_async(passwords.hash(password))
 
 
 def confirm(question: str, *, yes: bool) -> None:
@@ -119,19 +119,19 @@ def confirm(question: str, *, yes: bool) -> None:
     if yes:
         return
     if not is_at_terminal():
-        refuse(f"say --yes: {question}")
+        exit_with_errors(f"say --yes: {question}")
     typer.confirm(question, abort=True)
 
 
-def check(model: type[M], **values: str) -> M:
+def validate_or_exit(model: type[M], **values: str) -> M:
     """The model with these values; a wrong one ends the process, a line each, exit status 2."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        refuse(*(f"{one['loc'][0]}: {one['msg']}" for one in error.errors()))
+        exit_with_errors(*(f"{one['loc'][0]}: {one['msg']}" for one in error.errors()))
 
 
-def end(message: str) -> NoReturn:
+def exit_with_error(message: str) -> NoReturn:
     """Say what is wrong, and end with exit status 1."""
     print(f"blog-api: {message}", file=sys.stderr)
     raise typer.Exit(1)

@@ -1,1 +1,1 @@
-"""comments"""
+"""Comments and threads."""

@@ -1,7 +1,7 @@
-"""errors"""
+"""Errors of comments."""
 
-from blog_api.accounts.errors import READER_PROBLEMS, USER_PROBLEMS
-from blog_api.comments.models import MAX_DEPTH
+from blog_api.accounts.errors import OPTIONAL_AUTH_PROBLEMS, SCOPE_PROBLEMS
+from blog_api.comments.models import MAX_THREAD_DEPTH
 from blog_api.core.errors import BadRequest, Forbidden, NotFound, ValidationFailed
 from blog_api.web.conditional import PreconditionFailed
 
@@ -15,14 +15,14 @@ class NotYourComment(Forbidden):
 
 
 class ThreadTooDeep(BadRequest):
-    detail = f"Answers go {MAX_DEPTH} deep at most"
+    detail = f"Answers go {MAX_THREAD_DEPTH} deep at most"
 
 
-READ_PROBLEMS = (*READER_PROBLEMS, CommentNotFound, ValidationFailed)
+READ_PROBLEMS = (*OPTIONAL_AUTH_PROBLEMS, CommentNotFound, ValidationFailed)
 
 
 CHANGE_PROBLEMS = (
-    *USER_PROBLEMS,
+    *SCOPE_PROBLEMS,
     CommentNotFound,
     NotYourComment,
     PreconditionFailed,

@@ -10,56 +10,60 @@ from sqlmodel import Field, Relationship
 
 from blog_api.accounts.models import User
 from blog_api.core.fields import (
-    LARGEST_INT,
-    SHOWN_TEXT,
-    Body,
+    MAX_INT32,
+    TEXT_PATTERN,
+    RequestBody,
     check_text,
-    shown_as,
+    schema_example,
 )
-from blog_api.db.base import RowRead, Versioned
+from blog_api.db.base import ReadModel, VersionedModel
 from blog_api.web.pagination import Page
 
 # How deep answers go below a comment on a post.
-MAX_DEPTH = 8
+MAX_THREAD_DEPTH = 8
 
 
 # A place in a thread is the ids from the top down, each of as many digits as the largest has.
-DIGITS = len(str(LARGEST_INT))
+ID_DIGITS = len(str(MAX_INT32))
 
 
-def check_remark(value: str) -> str:
+def check_comment_text(value: str) -> str:
     if not check_text(value).strip():
         raise PydanticCustomError("blank", "There must be a character that is not a space")
     return value
 
 
-Remark = Annotated[
+CommentText = Annotated[
     str,
-    Field(min_length=1, max_length=10_000, schema_extra=shown_as("Well said.", pattern=SHOWN_TEXT)),
-    AfterValidator(check_remark),
+    Field(
+        min_length=1,
+        max_length=10_000,
+        schema_extra=schema_example("Well said.", pattern=TEXT_PATTERN),
+    ),
+    AfterValidator(check_comment_text),
 ]
 
 
-class CommentCreate(Body):
+class CommentCreate(RequestBody):
     """A new comment: plain text."""
 
-    content: Remark
+    content: CommentText
     parent_id: StrictInt | None = Field(
         default=None,
         ge=1,
-        le=LARGEST_INT,
+        le=MAX_INT32,
         description="The comment that it answers.",
-        schema_extra=shown_as(None),
+        schema_extra=schema_example(None),
     )
 
 
-class CommentUpdate(Body):
+class CommentUpdate(RequestBody):
     """Another text for a comment."""
 
-    content: Remark
+    content: CommentText
 
 
-class Comment(Versioned, table=True):
+class Comment(VersionedModel, table=True):
     __tablename__ = "comments"
     __table_args__ = (
         Index("ix_comments_post_id_parent_id_id", "post_id", "parent_id", "id"),
@@ -71,7 +75,7 @@ class Comment(Versioned, table=True):
     parent_id: int | None = Field(default=None, foreign_key="comments.id", index=True)
     # The comment on the post that all this goes back to, and the place below it.
     thread_id: int | None = None
-    path: str = Field(default="", max_length=DIGITS * (MAX_DEPTH + 1))
+    path: str = Field(default="", max_length=ID_DIGITS * (MAX_THREAD_DEPTH + 1))
     # Nobody's, without a text, once it was deleted while there were answers to it.
     user_id: int | None = Field(
         default=None, foreign_key="users.id", ondelete="SET NULL", index=True
@@ -91,10 +95,10 @@ class Comment(Versioned, table=True):
 
     @property
     def depth(self) -> int:
-        return len(self.path) // DIGITS - 1
+        return len(self.path) // ID_DIGITS - 1
 
 
-class CommentRead(RowRead):
+class CommentRead(ReadModel):
     """A comment. One that was deleted keeps its place while there are answers to it."""
 
     post_id: int
@@ -108,15 +112,15 @@ class CommentRead(RowRead):
 
 
 # How many answers a list shows below each comment on a post.
-SHOWN_ANSWERS = 20
+MAX_NESTED_ANSWERS = 20
 
 
 class CommentThread(CommentRead):
     """A comment on a post, with the first of all answers below it."""
 
     answers: list[CommentRead] = Field(
-        description=f"At most {SHOWN_ANSWERS}, in the order in which they are read: each followed "
-        "by the answers to it. `/comments/{comment_id}/answers` has all."
+        description=f"At most {MAX_NESTED_ANSWERS} answers in depth-first order. "
+        " `/comments/{comment_id}/answers` has all."
     )
 
 

@@ -4,8 +4,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 
-from blog_api.accounts.auth import PresentedAccess, Writer, reader_id_of
-from blog_api.accounts.errors import USER_PROBLEMS
+from blog_api.accounts.auth import CanWritePosts, OptionalAuth, get_reader_id
+from blog_api.accounts.errors import SCOPE_PROBLEMS
 from blog_api.comments.errors import (
     CHANGE_PROBLEMS,
     READ_PROBLEMS,
@@ -14,27 +14,27 @@ from blog_api.comments.errors import (
     ThreadTooDeep,
 )
 from blog_api.comments.models import (
-    DIGITS,
-    MAX_DEPTH,
+    ID_DIGITS,
+    MAX_THREAD_DEPTH,
     Comment,
     CommentCreate,
     CommentRead,
     CommentUpdate,
 )
 from blog_api.comments.service import find_comment, lock_comment, remove_comment, visible_comment
-from blog_api.core.errors import BODY_PROBLEMS, Conflict, ServiceUnavailable, raises
+from blog_api.core.errors import BODY_PROBLEMS, Conflict, ServiceUnavailable, problem_responses
 from blog_api.core.fields import PathId
-from blog_api.db.base import keep_updated_at, revise
+from blog_api.db.base import preserve_updated_at, save_changes
 from blog_api.db.session import SessionDep
 from blog_api.posts.errors import PostNotFound
-from blog_api.posts.queries import CountedPost
-from blog_api.web.conditional import PreconditionDep, show_version
+from blog_api.posts.queries import PostLockedForCounters
+from blog_api.web.conditional import PreconditionDep, set_etag_version
 
-router = APIRouter(tags=["comments"], responses=raises(ServiceUnavailable))
+router = APIRouter(tags=["comments"], responses=problem_responses(ServiceUnavailable))
 
 
-async def get_comment(comment_id: PathId, access: PresentedAccess, session: SessionDep) -> Comment:
-    return await find_comment(session, visible_comment(comment_id, reader_id_of(access)))
+async def get_comment(comment_id: PathId, access: OptionalAuth, session: SessionDep) -> Comment:
+    return await find_comment(session, visible_comment(comment_id, get_reader_id(access)))
 
 
 CommentFromPath = Annotated[Comment, Depends(get_comment)]
@@ -44,51 +44,59 @@ CommentFromPath = Annotated[Comment, Depends(get_comment)]
     "/posts/{post_id:int}/comments",
     status_code=201,
     response_model=CommentRead,
-    responses=raises(*BODY_PROBLEMS, *USER_PROBLEMS, PostNotFound, CommentNotFound, ThreadTooDeep),
+    responses=problem_responses(
+        *BODY_PROBLEMS, *SCOPE_PROBLEMS, PostNotFound, CommentNotFound, ThreadTooDeep
+    ),
 )
 async def create_comment(
-    new: CommentCreate, access: Writer, post: CountedPost, session: SessionDep, request: Request
+    new: CommentCreate,
+    access: CanWritePosts,
+    post: PostLockedForCounters,
+    session: SessionDep,
+    request: Request,
 ) -> CommentRead:
     """Comment on a post, or answer a comment on it."""
     parent = None if new.parent_id is None else await session.get(Comment, new.parent_id)
     if parent is not None:
         if parent.post_id != post.id or parent.is_deleted:
             raise CommentNotFound
-        if parent.depth >= MAX_DEPTH:
+        if parent.depth >= MAX_THREAD_DEPTH:
             raise ThreadTooDeep
         parent.answer_count += 1
-        keep_updated_at(parent)
+        preserve_updated_at(parent)
     elif new.parent_id is not None:
         raise CommentNotFound
     post.comment_count += 1
-    keep_updated_at(post)
+    preserve_updated_at(post)
     comment = Comment.model_validate(new, update={"post_id": post.id, "user_id": access.user.id})
     session.add(comment)
     await session.flush()
-    comment.path = f"{parent.path if parent else ''}{comment.id:0{DIGITS}}"
+    comment.path = f"{parent.path if parent else ''}{comment.id:0{ID_DIGITS}}"
     comment.thread_id = parent.thread_id if parent else comment.id
-    keep_updated_at(comment)
-    show_version(request, comment.version)
+    preserve_updated_at(comment)
+    set_etag_version(request, comment.version)
     return CommentRead.model_validate(comment, update={"user_name": access.user.name})
 
 
 @router.get(
-    "/comments/{comment_id:int}", response_model=CommentRead, responses=raises(*READ_PROBLEMS)
+    "/comments/{comment_id:int}",
+    response_model=CommentRead,
+    responses=problem_responses(*READ_PROBLEMS),
 )
 async def read_comment(comment: CommentFromPath, request: Request) -> Comment:
     """Show a comment."""
-    show_version(request, comment.version)
+    set_etag_version(request, comment.version)
     return comment
 
 
 @router.patch(
     "/comments/{comment_id:int}",
     response_model=CommentRead,
-    responses=raises(*BODY_PROBLEMS, *CHANGE_PROBLEMS),
+    responses=problem_responses(*BODY_PROBLEMS, *CHANGE_PROBLEMS),
 )
 async def update_comment(
     changes: CommentUpdate,
-    access: Writer,
+    access: CanWritePosts,
     comment_id: PathId,
     precondition: PreconditionDep,
     session: SessionDep,
@@ -102,16 +110,18 @@ async def update_comment(
     if comment.user_id != access.user.id:
         raise NotYourComment
     precondition.check(comment)
-    await revise(session, comment, changes.model_dump())
-    show_version(request, comment.version)
+    await save_changes(session, comment, changes.model_dump())
+    set_etag_version(request, comment.version)
     return comment
 
 
 @router.delete(
-    "/comments/{comment_id:int}", status_code=204, responses=raises(*CHANGE_PROBLEMS, Conflict)
+    "/comments/{comment_id:int}",
+    status_code=204,
+    responses=problem_responses(*CHANGE_PROBLEMS, Conflict),
 )
 async def delete_comment(
-    access: Writer, comment_id: PathId, precondition: PreconditionDep, session: SessionDep
+    access: CanWritePosts, comment_id: PathId, precondition: PreconditionDep, session: SessionDep
 ) -> None:
     """Delete one's own comment, or one on one's own post."""
     comment = await find_comment(session, visible_comment(comment_id, access.user.id))

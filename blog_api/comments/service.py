@@ -1,4 +1,4 @@
-"""service"""
+"""Find, lock and remove comments."""
 
 from sqlalchemy import func, update
 from sqlmodel import col, select
@@ -9,9 +9,9 @@ from blog_api.accounts.models import User
 from blog_api.comments.errors import CommentNotFound
 from blog_api.comments.models import Comment
 from blog_api.core.fields import utc_now
-from blog_api.db.base import keep_updated_at
+from blog_api.db.base import preserve_updated_at
 from blog_api.posts.models import Post
-from blog_api.posts.queries import change_counts, counted, find_post, is_visible_to
+from blog_api.posts.queries import find_post, is_visible_to, lock_post_for_counters, update_counters
 
 
 async def find_comment(session: AsyncSession, query: SelectOfScalar[Comment]) -> Comment:
@@ -36,7 +36,7 @@ async def lock_comment(session: AsyncSession, comment: Comment) -> Post:
 
     The post first, as everybody does. Raises CommentNotFound for one that was deleted.
     """
-    post = await find_post(session, counted(col(Post.id) == comment.post_id))
+    post = await find_post(session, lock_post_for_counters(col(Post.id) == comment.post_id))
     query = select(Comment).where(col(Comment.id) == comment.id).with_for_update(of=Comment)
     await find_comment(session, query.execution_options(populate_existing=True))
     if comment.is_deleted:
@@ -47,7 +47,7 @@ async def lock_comment(session: AsyncSession, comment: Comment) -> Post:
 async def remove_comment(session: AsyncSession, post: Post, comment: Comment) -> None:
     """Remove a comment; one with answers keeps its place, with no text and no name."""
     post.comment_count -= 1
-    keep_updated_at(post)
+    preserve_updated_at(post)
     if comment.answer_count:
         comment.user = None
         comment.content = None
@@ -57,7 +57,7 @@ async def remove_comment(session: AsyncSession, post: Post, comment: Comment) ->
     while comment.parent_id is not None:
         parent = await session.get_one(Comment, comment.parent_id)
         parent.answer_count -= 1
-        keep_updated_at(parent)
+        preserve_updated_at(parent)
         if not parent.is_deleted or parent.answer_count:
             break
         # Nothing keeps its place any more.
@@ -66,11 +66,11 @@ async def remove_comment(session: AsyncSession, post: Post, comment: Comment) ->
         comment = parent
 
 
-async def forget_comments(session: AsyncSession, user: User) -> None:
+async def anonymize_comments(session: AsyncSession, user: User) -> None:
     """Take text and name off all comments of a user who leaves. They stay."""
     own = (col(Comment.user_id) == user.id, col(Comment.deleted_at).is_(None))
     count = select(func.count()).where(col(Comment.post_id) == col(Post.id), *own)
-    await change_counts(
+    await update_counters(
         session,
         select(Comment.post_id).where(*own),
         comment_count=col(Post.comment_count) - count.scalar_subquery(),

@@ -7,36 +7,36 @@ from sqlalchemy import Integer, String, bindparam, func
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from blog_api.accounts.auth import PresentedAccess
-from blog_api.accounts.errors import READER_PROBLEMS
+from blog_api.accounts.auth import OptionalAuth
+from blog_api.accounts.errors import OPTIONAL_AUTH_PROBLEMS
 from blog_api.comments.errors import READ_PROBLEMS
 from blog_api.comments.models import (
-    DIGITS,
-    SHOWN_ANSWERS,
+    ID_DIGITS,
+    MAX_NESTED_ANSWERS,
     Comment,
     CommentPage,
     CommentThread,
     ThreadPage,
 )
 from blog_api.comments.routes import CommentFromPath
-from blog_api.core.errors import ServiceUnavailable, ValidationFailed, raises
+from blog_api.core.errors import ServiceUnavailable, ValidationFailed, problem_responses
 from blog_api.core.fields import PathId
-from blog_api.db.list_query import Collection, Sort
+from blog_api.db.list_query import ListQuery, Sort
 from blog_api.posts.errors import PostNotFound
-from blog_api.posts.queries import find_visible
-from blog_api.web.pagination import Page, PagesDep, Paging
+from blog_api.posts.queries import find_visible_post
+from blog_api.web.pagination import Page, PageParams, PaginatorDep
 
-router = APIRouter(tags=["comments"], responses=raises(ServiceUnavailable))
-
-
-IN_TIME = Sort("id", (col(Comment.id),))
+router = APIRouter(tags=["comments"], responses=problem_responses(ServiceUnavailable))
 
 
-AS_READ = Sort("path", (col(Comment.path),))
+OLDEST_FIRST = Sort("id", (col(Comment.id),))
+
+
+THREAD_ORDER = Sort("path", (col(Comment.path),))
 
 
 # Those on a post that answer no other.
-COMMENTS = Collection(
+COMMENTS = ListQuery(
     select(Comment).where(
         col(Comment.post_id) == bindparam("post", type_=Integer), col(Comment.parent_id).is_(None)
     )
@@ -44,7 +44,7 @@ COMMENTS = Collection(
 
 
 # Answers to a comment, and to these, and so on.
-ANSWERS = Collection(
+ANSWERS = ListQuery(
     select(Comment).where(
         col(Comment.thread_id) == bindparam("thread", type_=Integer),
         col(Comment.path) > bindparam("above", type_=String),
@@ -53,7 +53,7 @@ ANSWERS = Collection(
 )
 
 
-async def first_answers(
+async def find_first_answers(
     session: AsyncSession, comments: list[Comment]
 ) -> dict[int | None, list[Comment]]:
     """The first answers below each of these comments on a post."""
@@ -69,7 +69,7 @@ async def first_answers(
     query = (
         select(Comment)
         .join(placed, col(Comment.id) == placed.c.id)
-        .where(placed.c.place <= SHOWN_ANSWERS)
+        .where(placed.c.place <= MAX_NESTED_ANSWERS)
         .order_by(col(Comment.path))
     )
     answers = defaultdict(list)
@@ -81,15 +81,15 @@ async def first_answers(
 @router.get(
     "/posts/{post_id:int}/comments",
     response_model=ThreadPage,
-    responses=raises(*READER_PROBLEMS, PostNotFound, ValidationFailed),
+    responses=problem_responses(*OPTIONAL_AUTH_PROBLEMS, PostNotFound, ValidationFailed),
 )
 async def list_comments(
-    post_id: PathId, access: PresentedAccess, paging: Paging, pages: PagesDep
+    post_id: PathId, access: OptionalAuth, paging: PageParams, paginator: PaginatorDep
 ) -> Page[CommentThread]:
     """List the comments on a post, in the order in which they came, each with first answers."""
-    post = await find_visible(pages.session, access, post_id)
-    page = await pages.show(COMMENTS, paging, IN_TIME, post=post.id)
-    answers = await first_answers(pages.session, page.results)
+    post = await find_visible_post(paginator.session, access, post_id)
+    page = await paginator.paginate(COMMENTS, paging, OLDEST_FIRST, post=post.id)
+    answers = await find_first_answers(paginator.session, page.results)
     return page.of(
         lambda comment: CommentThread.model_validate(
             comment, update={"answers": answers.get(comment.id, [])}
@@ -100,15 +100,17 @@ async def list_comments(
 @router.get(
     "/comments/{comment_id:int}/answers",
     response_model=CommentPage,
-    responses=raises(*READ_PROBLEMS),
+    responses=problem_responses(*READ_PROBLEMS),
 )
-async def list_answers(comment: CommentFromPath, paging: Paging, pages: PagesDep) -> Page[Comment]:
+async def list_answers(
+    comment: CommentFromPath, paging: PageParams, paginator: PaginatorDep
+) -> Page[Comment]:
     """List all answers below a comment: each followed by the answers to it."""
-    return await pages.show(
+    return await paginator.paginate(
         ANSWERS,
         paging,
-        AS_READ,
+        THREAD_ORDER,
         thread=comment.thread_id,
         above=comment.path,
-        below=comment.path + "9" * DIGITS,
+        below=comment.path + "9" * ID_DIGITS,
     )

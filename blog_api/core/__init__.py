@@ -1,1 +1,1 @@
-"""core"""
+"""Settings, fields, errors, security primitives and telemetry."""

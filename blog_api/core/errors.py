@@ -23,14 +23,14 @@ class TooBusy(Exception):
     """So many passwords wait to be hashed that one more would wait for too long."""
 
 
-MEDIA_TYPE = "application/problem+json"
+PROBLEM_MEDIA_TYPE = "application/problem+json"
 
 
 # A body can hold a hundred thousand mistakes; an answer that lists them all helps nobody.
 MAX_ERRORS = 20
 
 
-SHOWN_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+ROUTE_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
 class Problem(Exception):
@@ -40,7 +40,7 @@ class Problem(Exception):
     detail: str
     # A class's own, or, where an answer has headers of its own, the exception's.
     headers: Mapping[str, str] = MappingProxyType({})
-    shown_headers: ClassVar[tuple[str, ...]] = ()
+    documented_headers: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def title(cls) -> str:
@@ -53,8 +53,8 @@ class Problem(Exception):
     @classmethod
     def model(cls) -> type[BaseModel]:
         """The answer's shape for OpenAPI."""
-        if cls not in MODELS:
-            MODELS[cls] = create_model(
+        if cls not in PROBLEM_MODELS:
+            PROBLEM_MODELS[cls] = create_model(
                 cls.__name__,
                 __doc__=cls.__doc__ or cls.title(),
                 type=(str, Field(json_schema_extra={"const": cls.urn()})),
@@ -62,21 +62,21 @@ class Problem(Exception):
                 status=(int, Field(json_schema_extra={"const": cls.status})),
                 detail=(str, Field(examples=[cls.detail])),
                 instance=(str, Field(description="`urn:uuid:` and the answer's `X-Request-ID`")),
-                **cls.members(),
+                **cls.extension_schema(),
             )
-        return MODELS[cls]
+        return PROBLEM_MODELS[cls]
 
     @classmethod
-    def members(cls) -> dict[str, Any]:
+    def extension_schema(cls) -> dict[str, Any]:
         """Further members of the answer, as fields of its model."""
         return {}
 
-    def content(self) -> dict[str, Any]:
+    def extensions(self) -> dict[str, Any]:
         """Further members of this answer."""
         return {}
 
 
-MODELS: dict[type[Problem], type[BaseModel]] = {}
+PROBLEM_MODELS: dict[type[Problem], type[BaseModel]] = {}
 
 
 class BadRequest(Problem):
@@ -87,7 +87,7 @@ class BadRequest(Problem):
 class Unauthorized(Problem):
     status = codes.HTTP_401_UNAUTHORIZED
     headers = MappingProxyType({"WWW-Authenticate": "Bearer"})
-    shown_headers = ("WWW-Authenticate",)
+    documented_headers = ("WWW-Authenticate",)
 
 
 class Forbidden(Problem):
@@ -137,7 +137,7 @@ class FieldError(BaseModel):
     msg: str
 
 
-def field_missing(*loc: str) -> FieldError:
+def missing_field(*loc: str) -> FieldError:
     return FieldError(loc=list(loc), type="missing", msg="Field required")
 
 
@@ -147,13 +147,13 @@ class OAuth2Problem(Problem):
     error: ClassVar[str]
 
     @classmethod
-    def members(cls) -> dict[str, Any]:
+    def extension_schema(cls) -> dict[str, Any]:
         return {
             "error": (str, Field(json_schema_extra={"const": cls.error})),
             "error_description": (str, Field(description="The same as `detail`.")),
         }
 
-    def content(self) -> dict[str, Any]:
+    def extensions(self) -> dict[str, Any]:
         return {"error": self.error, "error_description": self.detail}
 
 
@@ -167,10 +167,10 @@ class ValidationFailed(Problem):
         self.errors = errors[:MAX_ERRORS]
 
     @classmethod
-    def members(cls) -> dict[str, Any]:
+    def extension_schema(cls) -> dict[str, Any]:
         return {"errors": (list[FieldError], ...)}
 
-    def content(self) -> dict[str, Any]:
+    def extensions(self) -> dict[str, Any]:
         return {"errors": [error.model_dump() for error in self.errors]}
 
 
@@ -179,7 +179,7 @@ class TooManyRequests(Problem):
 
     status = codes.HTTP_429_TOO_MANY_REQUESTS
     detail = "Too many attempts; try again later"
-    shown_headers = ("RateLimit", "RateLimit-Policy", "Retry-After")
+    documented_headers = ("RateLimit", "RateLimit-Policy", "Retry-After")
 
     def __init__(self, headers: Mapping[str, str]) -> None:
         self.headers = headers
@@ -194,7 +194,7 @@ class ServiceUnavailable(Problem):
     status = codes.HTTP_503_SERVICE_UNAVAILABLE
     detail = "The service is not available right now"
     headers = MappingProxyType({"Retry-After": "1"})
-    shown_headers = ("Retry-After",)
+    documented_headers = ("Retry-After",)
 
 
 # What any route that takes a body and writes can answer.
@@ -202,19 +202,19 @@ BODY_PROBLEMS = (BadRequest, Conflict, ContentTooLarge, ValidationFailed)
 
 
 # What FastAPI and Starlette raise by themselves.
-BY_STATUS = {
+PROBLEMS_BY_STATUS = {
     problem.status: problem for problem in (BadRequest, NotFound, MethodNotAllowed, ContentTooLarge)
 }
 
 
-def raises(*problems: type[Problem]) -> dict[int | str, dict[str, Any]]:
+def problem_responses(*problems: type[Problem]) -> dict[int | str, dict[str, Any]]:
     """A route's `responses=`: the problems it can raise, those of one status as `anyOf`."""
     by_status = defaultdict(list)
     headers: dict[int, dict[str, object]] = defaultdict(dict)
     for problem in problems:
         by_status[problem.status].append(problem.model())
         headers[problem.status] |= {
-            name: {"schema": {"type": "string"}} for name in problem.shown_headers
+            name: {"schema": {"type": "string"}} for name in problem.documented_headers
         }
         if issubclass(problem, NotFound) and problem is not NotFound:
             # Where an id is no number, no route is found to tell what is missing.
@@ -236,19 +236,19 @@ def problem_response(problem: Problem, scope: Scope) -> JSONResponse:
         "title": problem.title(),
         "status": problem.status,
         "detail": problem.detail,
-        **problem.content(),
+        **problem.extensions(),
     }
-    return document_response(document, scope, problem.headers)
+    return problem_document_response(document, scope, problem.headers)
 
 
-def document_response(
+def problem_document_response(
     document: dict[str, Any], scope: Scope, headers: Mapping[str, str] | None
 ) -> JSONResponse:
     return JSONResponse(
         document | {"instance": f"urn:uuid:{scope['state']['request_id']}"},
         status_code=document["status"],
         headers=headers,
-        media_type=MEDIA_TYPE,
+        media_type=PROBLEM_MEDIA_TYPE,
     )
 
 
@@ -263,20 +263,20 @@ async def handle_http_exception(request: Request, error: HTTPException) -> JSONR
         response = problem_response(MethodNotAllowed(), request.scope)
         response.headers["Allow"] = ", ".join(allowed_methods(request))
         return response
-    if code in BY_STATUS:
-        return problem_response(BY_STATUS[code](), request.scope)
+    if code in PROBLEMS_BY_STATUS:
+        return problem_response(PROBLEMS_BY_STATUS[code](), request.scope)
     # RFC 9457, 4.2.1: a type that says no more than the status does.
     phrase = HTTPStatus(code).phrase
     document = {"type": "about:blank", "title": phrase, "status": code, "detail": phrase}
-    return document_response(document, request.scope, error.headers)
+    return problem_document_response(document, request.scope, error.headers)
 
 
 async def handle_validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
-    problem = ValidationFailed([field_error(found) for found in error.errors()[:MAX_ERRORS]])
+    problem = ValidationFailed([to_field_error(found) for found in error.errors()[:MAX_ERRORS]])
     return problem_response(problem, request.scope)
 
 
-def field_error(found: Mapping[str, Any]) -> FieldError:
+def to_field_error(found: Mapping[str, Any]) -> FieldError:
     """A mistake without the input; an unknown field's name is input too."""
     loc = list(found["loc"])
     if found["type"] == "extra_forbidden":
@@ -294,7 +294,7 @@ def allowed_methods(request: Request) -> list[str]:
     scope = {**request.scope, "root_path": root}
     allowed = [
         method
-        for method in SHOWN_METHODS
+        for method in ROUTE_METHODS
         if any(
             route.matches({**scope, "method": method})[0] is Match.FULL
             # A mount takes any method, and its files answer GET alone.
@@ -309,7 +309,9 @@ async def handle_too_busy(request: Request, _: TooBusy) -> JSONResponse:
     return problem_response(ServiceUnavailable(), request.scope)
 
 
-HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {
+EXCEPTION_HANDLERS: dict[
+    int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]
+] = {
     Problem: handle_problem,
     TooBusy: handle_too_busy,
     HTTPException: handle_http_exception,

@@ -20,18 +20,18 @@ from sqlmodel import Field, SQLModel
 
 # The characters of XML 1.0 (2.2 Char), so that no feed can be broken by what is stored.
 # Lone surrogates, which it leaves out too, are refused by Pydantic before.
-NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+NON_XML_CHARACTERS = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 # The Unicode category Cc, line breaks and tabs among it.
-CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ufffe\uffff]")
+CONTROL_CHARACTERS = re.compile("[\x00-\x1f\x7f-\x9f\ufffe\uffff]")
 
 
 # The same for OpenAPI, in the words that all dialects of regular expressions share.
-SHOWN_TEXT = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]*$"
+TEXT_PATTERN = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]*$"
 
 
-SHOWN_LINE, SHOWN_IDENTIFIER = (
+LINE_PATTERN, IDENTIFIER_PATTERN = (
     rf"^[^{refused}]*[^\s{refused}][^{refused}]*$"
     for refused in (
         r"\u0000-\u001f\u007f-\u009f\ufffe\uffff",
@@ -41,14 +41,14 @@ SHOWN_LINE, SHOWN_IDENTIFIER = (
 
 
 # A 32-bit column holds no more, and Postgres answers a larger parameter with an error.
-LARGEST_INT = 2**31 - 1
+MAX_INT32 = 2**31 - 1
 
 
 MAX_FIELDS = 100
 
 
 # Accounts and log-ins: no field of theirs is long.
-SMALL_BODY_BYTES = 64 * 1024
+MAX_ANONYMOUS_BODY_BYTES = 64 * 1024
 
 
 # RFC 3339, 5.6. Pydantic alone would take numbers and dates without a time as well.
@@ -57,7 +57,7 @@ RFC_3339 = re.compile(
 )
 
 
-class Input(SQLModel):
+class RequestModel(SQLModel):
     """What a client sends."""
 
     # SQLModel's own makes Pydantic call the class with what was sent as keywords, where fields
@@ -65,7 +65,7 @@ class Input(SQLModel):
     __init__ = BaseModel.__init__
 
 
-class Body(Input):
+class RequestBody(RequestModel):
     """A JSON body: it has no fields but those that are declared."""
 
     model_config = {"extra": "forbid"}
@@ -85,14 +85,14 @@ def utc_now() -> datetime:
 
 def check_text(value: str) -> str:
     """Text of several lines."""
-    if NOT_XML.search(value):
+    if NON_XML_CHARACTERS.search(value):
         raise PydanticCustomError("control_character", "Control characters are not allowed")
     return value
 
 
 def check_line(value: str) -> str:
     """Text of one line that shows something."""
-    if CONTROL.search(value):
+    if CONTROL_CHARACTERS.search(value):
         raise PydanticCustomError(
             "control_character", "Control characters and line breaks are not allowed"
         )
@@ -102,10 +102,10 @@ def check_line(value: str) -> str:
 
 
 def check_password(value: SecretStr) -> SecretStr:
-    """A bound on what gets hashed; `Passwords` judges what may be chosen."""
+    """A bound on what gets hashed; `PasswordHasher` judges what may be chosen."""
     password = check_text(value.get_secret_value())
-    if len(password) > PASSWORD_MAX_LENGTH:
-        raise PydanticCustomError("too_long", f"Use at most {PASSWORD_MAX_LENGTH} characters")
+    if len(password) > MAX_PASSWORD_LENGTH:
+        raise PydanticCustomError("too_long", f"Use at most {MAX_PASSWORD_LENGTH} characters")
     return value
 
 
@@ -116,7 +116,7 @@ def check_identifier(value: str) -> str:
     return check_line(value)
 
 
-def fold(text: str) -> str:
+def casefold_key(text: str) -> str:
     """What two spellings of one address or tag have in common: NFKC, casefolded."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
 
@@ -128,7 +128,7 @@ def check_email(value: str) -> str:
         validate_email(value, check_deliverability=False, test_environment=True)
     except EmailNotValidError:
         raise PydanticCustomError("email", "This is not a valid email address") from None
-    if len(fold(value)) > EMAIL_LENGTH:
+    if len(casefold_key(value)) > MAX_EMAIL_LENGTH:
         raise PydanticCustomError("email", "This email address is too long")
     return value
 
@@ -136,7 +136,7 @@ def check_email(value: str) -> str:
 def check_tag(value: str) -> str:
     """A line that names something, without the spaces around it."""
     name = check_identifier(value).strip()
-    if len(fold(name)) > TAG_LENGTH:
+    if len(casefold_key(name)) > MAX_TAG_LENGTH:
         raise PydanticCustomError("too_long", "This tag is too long")
     return name
 
@@ -145,11 +145,11 @@ def unique_tags(names: list[str]) -> list[str]:
     """Each tag once, as it is written first: case makes no difference."""
     unique: dict[str, str] = {}
     for name in names:
-        unique.setdefault(fold(name), name)
+        unique.setdefault(casefold_key(name), name)
     return list(unique.values())
 
 
-def check_time_is_text(value: object) -> object:
+def check_rfc_3339(value: object) -> object:
     if not isinstance(value, str) or not RFC_3339.fullmatch(value):
         raise PydanticCustomError(
             "rfc3339", "Use RFC 3339 with an offset, for example 2030-01-31T09:00:00Z"
@@ -157,60 +157,66 @@ def check_time_is_text(value: object) -> object:
     return value
 
 
-def in_utc(value: datetime) -> datetime:
+def to_utc(value: datetime) -> datetime:
     try:
         return value.astimezone(UTC)
     except OverflowError:
         raise PydanticCustomError("time_range", "The time is out of range") from None
 
 
-PASSWORD_MAX_LENGTH = 128
+MAX_PASSWORD_LENGTH = 128
 
 
-SLUG_LENGTH = 100
+MAX_SLUG_LENGTH = 100
 
 
-TAG_LENGTH = 50
+MAX_TAG_LENGTH = 50
 
 
 MAX_TAGS = 10
 
 
-EMAIL_LENGTH = 254  # RFC 5321, 4.5.3.1.3: a path of 256 with its brackets
+MAX_EMAIL_LENGTH = 254  # RFC 5321, 4.5.3.1.3: a path of 256 with its brackets
 
 
-def shown_as(example: str | None, **schema: object) -> dict[str, object]:
+def schema_example(example: str | None, **schema: object) -> dict[str, object]:
     """What OpenAPI tells of a field beside its type: an example, and what else."""
     return {"json_schema_extra": {"examples": [example], **schema}}
 
 
 Name = Annotated[
     str,
-    Field(min_length=1, max_length=100, schema_extra=shown_as("Ann", pattern=SHOWN_LINE)),
+    Field(min_length=1, max_length=100, schema_extra=schema_example("Ann", pattern=LINE_PATTERN)),
     AfterValidator(check_line),
 ]
 
 
-Phrase = Annotated[
+SearchText = Annotated[
     str,
-    Field(min_length=1, max_length=100, schema_extra=shown_as("ann", pattern=SHOWN_IDENTIFIER)),
+    Field(
+        min_length=1, max_length=100, schema_extra=schema_example("ann", pattern=IDENTIFIER_PATTERN)
+    ),
     AfterValidator(check_identifier),
 ]
 
 
-Line = Annotated[
+Title = Annotated[
     str,
-    Field(min_length=1, max_length=255, schema_extra=shown_as("Hello, World", pattern=SHOWN_LINE)),
+    Field(
+        min_length=1,
+        max_length=255,
+        schema_extra=schema_example("Hello, World", pattern=LINE_PATTERN),
+    ),
     AfterValidator(check_line),
 ]
 
 
-Text = Annotated[
+Markdown = Annotated[
     str,
     Field(
         min_length=1,
         max_length=500_000,
-        schema_extra=shown_as("My *first* post.", pattern=SHOWN_TEXT),
+        schema_extra=schema_example("My *first* post.", pattern=TEXT_PATTERN),
     ),
     AfterValidator(check_text),
 ]
@@ -220,8 +226,8 @@ TagName = Annotated[
     str,
     Field(
         min_length=1,
-        max_length=TAG_LENGTH,
-        schema_extra=shown_as("Python", pattern=SHOWN_IDENTIFIER),
+        max_length=MAX_TAG_LENGTH,
+        schema_extra=schema_example("Python", pattern=IDENTIFIER_PATTERN),
     ),
     AfterValidator(check_tag),
 ]
@@ -236,17 +242,21 @@ TagNames = Annotated[
 
 Email = Annotated[
     str,
-    Field(max_length=EMAIL_LENGTH, schema_extra=shown_as("ann@example.com", format="email")),
+    Field(
+        max_length=MAX_EMAIL_LENGTH, schema_extra=schema_example("ann@example.com", format="email")
+    ),
     AfterValidator(check_email),
 ]
 
 
-# A password to compare, and one to choose: how short that may be, `Passwords` judges.
+# A password to compare, and one to choose: how short that may be, `PasswordHasher` judges.
 Password = Annotated[
     SecretStr,
     Field(
         min_length=1,
-        schema_extra=shown_as("correct horse", maxLength=PASSWORD_MAX_LENGTH, pattern=SHOWN_TEXT),
+        schema_extra=schema_example(
+            "correct horse", maxLength=MAX_PASSWORD_LENGTH, pattern=TEXT_PATTERN
+        ),
     ),
     AfterValidator(check_password),
 ]
@@ -255,26 +265,26 @@ Password = Annotated[
 NewPassword = Annotated[
     SecretStr,
     Field(
-        schema_extra=shown_as(
-            "correct horse", minLength=8, maxLength=PASSWORD_MAX_LENGTH, pattern=SHOWN_TEXT
+        schema_extra=schema_example(
+            "correct horse", minLength=8, maxLength=MAX_PASSWORD_LENGTH, pattern=TEXT_PATTERN
         )
     ),
     AfterValidator(check_password),
 ]
 
 
-Time = Annotated[
+Timestamp = Annotated[
     AwareDatetime,
-    BeforeValidator(check_time_is_text),
-    AfterValidator(in_utc),
+    BeforeValidator(check_rfc_3339),
+    AfterValidator(to_utc),
 ]
 
 
-PathId = Annotated[int, Path(ge=1, le=LARGEST_INT)]
+PathId = Annotated[int, Path(ge=1, le=MAX_INT32)]
 
 
 PathSlug = Annotated[
     str,
-    Path(max_length=SLUG_LENGTH, json_schema_extra={"pattern": SHOWN_IDENTIFIER}),
+    Path(max_length=MAX_SLUG_LENGTH, json_schema_extra={"pattern": IDENTIFIER_PATTERN}),
     AfterValidator(check_identifier),
 ]

@@ -27,18 +27,23 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, Settin
 from sqlalchemy import URL
 
 from blog_api.core.fields import check_line
-from blog_api.core.urls import check_public_url, parse_database_url, parse_storage_url, sqlite_file
+from blog_api.core.urls import (
+    check_public_url,
+    get_sqlite_path,
+    parse_database_url,
+    parse_storage_url,
+)
 
-PREFIX = "BLOG_"
+ENV_PREFIX = "BLOG_"
 
 
-KEY_BYTES = 32
+MIN_SECRET_KEY_BYTES = 32
 
 
 ENV_FILE = ".env"
 
 
-RATE = re.compile(r"[1-9]\d{0,5}/([1-9]\d{0,3} ?)?(second|minute|hour|day)s?", re.ASCII)
+RATE_PATTERN = re.compile(r"[1-9]\d{0,5}/([1-9]\d{0,3} ?)?(second|minute|hour|day)s?", re.ASCII)
 
 
 # Kubernetes sets these in every pod that stands beside a Service named `blog`.
@@ -83,21 +88,21 @@ def check_network(network: str) -> str:
 
 def check_secret_key(value: SecretStr) -> SecretStr:
     """As long as the HMAC-SHA256 that it keys (RFC 7518, 3.2)."""
-    if len(value.get_secret_value().encode()) < KEY_BYTES:
-        raise ValueError(f"takes at least {KEY_BYTES} bytes")
+    if len(value.get_secret_value().encode()) < MIN_SECRET_KEY_BYTES:
+        raise ValueError(f"takes at least {MIN_SECRET_KEY_BYTES} bytes")
     return value
 
 
-def check_limit(value: object) -> RateLimitItem:
+def parse_rate_limit(value: object) -> RateLimitItem:
     """So many in such a time, in the words of the package `limits`."""
     if isinstance(value, RateLimitItem):
         return value
-    if not RATE.fullmatch(str(value)):
+    if not RATE_PATTERN.fullmatch(str(value)):
         raise ValueError("takes a number and a time, such as 10/minute or 100/12 hours")
     return parse_limit(str(value))
 
 
-def write_limit(limit: RateLimitItem) -> str:
+def format_rate_limit(limit: RateLimitItem) -> str:
     """As it can be read again."""
     times = "" if limit.multiples == 1 else f"{limit.multiples} "
     return f"{limit.amount}/{times}{limit.GRANULARITY.name}"
@@ -112,14 +117,14 @@ def check_pattern(value: str) -> str:
     return value
 
 
-Limit = Annotated[RateLimitItem, NoDecode, PlainValidator(check_limit)]
+RateLimit = Annotated[RateLimitItem, NoDecode, PlainValidator(parse_rate_limit)]
 
 
 class Settings(BaseSettings):
     """Everything that a deployment may choose. A field `name` is `BLOG_NAME` outside."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_file=ENV_FILE, env_ignore_empty=True, extra="ignore", frozen=True
+        env_prefix=ENV_PREFIX, env_file=ENV_FILE, env_ignore_empty=True, extra="ignore", frozen=True
     )
 
     database_url: Annotated[URL, NoDecode, PlainValidator(parse_database_url)] = Field(
@@ -157,10 +162,10 @@ class Settings(BaseSettings):
     rate_limit_storage: Annotated[URL, NoDecode, PlainValidator(parse_storage_url)] = Field(
         default="memory://", validate_default=True
     )
-    rate_limit_guesses: Limit = Field(default="10/minute", validate_default=True)
-    rate_limit_guesses_of_address: Limit = Field(default="30/minute", validate_default=True)
-    rate_limit_guesses_at_account: Limit = Field(default="100/hour", validate_default=True)
-    rate_limit_sign_ups: Limit = Field(default="20/hour", validate_default=True)
+    rate_limit_guesses: RateLimit = Field(default="10/minute", validate_default=True)
+    rate_limit_guesses_of_address: RateLimit = Field(default="30/minute", validate_default=True)
+    rate_limit_guesses_at_account: RateLimit = Field(default="100/hour", validate_default=True)
+    rate_limit_sign_ups: RateLimit = Field(default="20/hour", validate_default=True)
     cache_bytes: int = Field(default=32 * 1024 * 1024, ge=0)
 
     @property
@@ -169,7 +174,7 @@ class Settings(BaseSettings):
         return urlsplit(self.public_url or "").path
 
     @property
-    def limits_in_memory(self) -> bool:
+    def uses_memory_rate_limits(self) -> bool:
         return self.rate_limit_storage.drivername == "memory"
 
     @property
@@ -178,7 +183,7 @@ class Settings(BaseSettings):
 
     @property
     def is_in_memory(self) -> bool:
-        return self.is_sqlite and sqlite_file(self.database_url) is None
+        return self.is_sqlite and get_sqlite_path(self.database_url) is None
 
     @model_validator(mode="after")
     def check_together(self) -> Self:
@@ -218,51 +223,53 @@ class Settings(BaseSettings):
             elif isinstance(value, tuple):
                 shown = json.dumps(value)
             elif isinstance(value, RateLimitItem):
-                shown = write_limit(value)
+                shown = format_rate_limit(value)
             else:
                 shown = "" if value is None else str(value)
-            yield f"{PREFIX}{field.upper()}", shown
+            yield f"{ENV_PREFIX}{field.upper()}", shown
 
 
-def unknown_names(env_file: str = ENV_FILE) -> list[str]:
+def find_unknown_settings(env_file: str = ENV_FILE) -> list[str]:
     """`BLOG_*` names in the environment or `.env` that no setting has: most likely misspelt."""
-    known = {f"{PREFIX}{field}".upper() for field in Settings.model_fields}
+    known = {f"{ENV_PREFIX}{field}".upper() for field in Settings.model_fields}
     given = {name.upper() for name in (*os.environ, *dotenv_values(env_file))}
     return sorted(
         name
         for name in given - known
-        if name.startswith(PREFIX) and not name.startswith(KUBERNETES_PREFIXES)
+        if name.startswith(ENV_PREFIX) and not name.startswith(KUBERNETES_PREFIXES)
     )
 
 
 def load_settings() -> Settings:
     """The settings in force. A wrong one ends the process: a line each, exit status 2."""
     try:
-        if unknown := unknown_names():
-            refuse(*(f"{name}: there is no such setting" for name in unknown))
+        if unknown := find_unknown_settings():
+            exit_with_errors(*(f"{name}: there is no such setting" for name in unknown))
         return Settings()
     except ValidationError as error:
         # The first mistake of each setting; a list can have one an item, and more.
         found = {one["loc"][:1]: one["msg"] for one in reversed(error.errors())}
-        refuse(*(explain(loc, message) for loc, message in found.items()))
+        exit_with_errors(*(format_error(loc, message) for loc, message in found.items()))
     except SettingsError as error:
         # A list that is no JSON; the message names the field, not the value.
         field = str(error).partition('"')[2].partition('"')[0]
-        refuse(explain((field,), f"takes a JSON list, such as {json.dumps(examples_of(field))}"))
+        exit_with_errors(
+            format_error((field,), f"takes a JSON list, such as {json.dumps(get_examples(field))}")
+        )
     except (OSError, UnicodeDecodeError) as error:
-        refuse(f"{ENV_FILE}: {error}")
+        exit_with_errors(f"{ENV_FILE}: {error}")
 
 
-def examples_of(field: str) -> list[str]:
+def get_examples(field: str) -> list[str]:
     return Settings.model_fields[field].examples or []
 
 
-def explain(loc: tuple[int | str, ...], message: str) -> str:
+def format_error(loc: tuple[int | str, ...], message: str) -> str:
     message = message.removeprefix("Value error, ")
-    return f"{PREFIX}{str(loc[0]).upper()}: {message}" if loc else message
+    return f"{ENV_PREFIX}{str(loc[0]).upper()}: {message}" if loc else message
 
 
-def refuse(*lines: str) -> NoReturn:
+def exit_with_errors(*lines: str) -> NoReturn:
     for line in lines:
         print(f"blog-api: {line}", file=sys.stderr)
     raise SystemExit(2)

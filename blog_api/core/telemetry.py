@@ -10,12 +10,12 @@ def has_tracer() -> bool:
     return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
 
-def is_wanted() -> bool:
+def is_telemetry_enabled() -> bool:
     """Whether somebody wants to know: another library has set it up, or FastAPI will."""
     return has_tracer() or os.environ.get("FASTAPI_OTEL_AUTO_CONFIGURE", "").lower() == "true"
 
 
-def trace_sql(engine: AsyncEngine) -> bool:
+def instrument_sql(engine: AsyncEngine) -> bool:
     """Give each statement that goes by SQLAlchemy a span, without its parameters, if there is a
     tracer to take it; returns whether there is.
 

@@ -60,7 +60,7 @@ def parse_database_url(value: object) -> URL:
     return url
 
 
-def sqlite_file(url: URL) -> Path | None:
+def get_sqlite_path(url: URL) -> Path | None:
     """The file of a SQLite database; None in memory and on Postgres."""
     if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
         return None

@@ -1,1 +1,1 @@
-"""db"""
+"""Base model, engine, sessions, queries, invalidation and migrations."""

@@ -20,11 +20,11 @@ CONSTRAINT_NAMES = {
 }
 
 
-class Base(SQLModel, registry=registry(metadata=MetaData(naming_convention=CONSTRAINT_NAMES))):
+class TableBase(SQLModel, registry=registry(metadata=MetaData(naming_convention=CONSTRAINT_NAMES))):
     """The parent of every table."""
 
 
-class Row(Base):
+class TableModel(TableBase):
     """The columns of every table that has an id."""
 
     # SQLite gives a deleted row's id to the next one otherwise.
@@ -35,27 +35,27 @@ class Row(Base):
     updated_at: datetime = Field(default_factory=utc_now, sa_column_kwargs={"onupdate": utc_now})
 
 
-RowT = TypeVar("RowT", bound=Row)
+TableModelT = TypeVar("TableModelT", bound=TableModel)
 
 
 # The time at which a statement is executed, for those that are built once.
 NOW = bindparam("now", callable_=utc_now, type_=UTCDateTime())
 
 
-def set_updated_at(_mapper: object, _connection: Connection, row: Row) -> None:
+def set_updated_at(_mapper: object, _connection: Connection, row: TableModel) -> None:
     """A new row was last changed when it was made, to the microsecond."""
     row.updated_at = row.created_at
 
 
-event.listen(Row, "before_insert", set_updated_at, propagate=True)
+event.listen(TableModel, "before_insert", set_updated_at, propagate=True)
 
 
-def keep_updated_at(row: Row) -> None:
+def preserve_updated_at(row: TableModel) -> None:
     """Let the change that is about to be written not be one of what the row's author wrote."""
     flag_modified(row, "updated_at")
 
 
-class RowRead(SQLModel):
+class ReadModel(SQLModel):
     """What is shown of a `Row`."""
 
     # SQLModel's own is there for tables: Pydantic would leave its fast way for each row.
@@ -66,7 +66,7 @@ class RowRead(SQLModel):
     updated_at: datetime
 
 
-class Versioned(Row):
+class VersionedModel(TableModel):
     """A row with a version, which `If-Match` judges: it counts the changes of what was written.
 
     What others add to a row, such as a count, changes neither it nor `updated_at`.
@@ -75,7 +75,7 @@ class Versioned(Row):
     version: int = Field(default=1)
 
 
-async def revise(session: AsyncSession, row: Versioned, values: dict[str, Any]) -> None:
+async def save_changes(session: AsyncSession, row: VersionedModel, values: dict[str, Any]) -> None:
     """Give a row the values of a change, and a new version if that makes a difference.
 
     The answer is made before the commit, and it shows the new `updated_at`: this flushes.

@@ -11,19 +11,19 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import StaticPool
 
-from blog_api.core.urls import sqlite_file
-from blog_api.db.errors import raise_unavailable, unavailable
+from blog_api.core.urls import get_sqlite_path
+from blog_api.db.errors import to_service_unavailable, translate_os_error
 
 # How long a statement may take on Postgres, where it may wait for somebody's lock; and how long
 # a writer waits on SQLite for the other writers.
-STATEMENT_SECONDS = 5.0
+STATEMENT_TIMEOUT_SECONDS = 5.0
 
 
 # How long it may take to connect to Postgres.
-CONNECT_SECONDS = 1.0
+CONNECT_TIMEOUT_SECONDS = 1.0
 
 
-def make_engine(url: URL, *, pool_size: int = 1, for_migrations: bool = False) -> AsyncEngine:
+def create_engine(url: URL, *, pool_size: int = 1, for_migrations: bool = False) -> AsyncEngine:
     """An engine that has not connected yet.
 
     Migrations take as long as they take, and do without foreign keys on SQLite: its batch mode
@@ -32,49 +32,49 @@ def make_engine(url: URL, *, pool_size: int = 1, for_migrations: bool = False) -
     # Python's own takes five times as long to read the tags of a post.
     options: dict[str, Any] = {"hide_parameters": True, "json_deserializer": from_json}
     if url.get_backend_name() == "sqlite":
-        if sqlite_file(url) is None:
+        if get_sqlite_path(url) is None:
             options["poolclass"] = StaticPool
         else:
             options |= {"pool_size": pool_size, "max_overflow": 0}
         engine = create_async_engine(url, **options)
-        set_up_sqlite(engine, foreign_keys=not for_migrations)
+        configure_sqlite(engine, foreign_keys=not for_migrations)
         return engine
     if not for_migrations:
         options["connect_args"] = {
-            "command_timeout": STATEMENT_SECONDS,
-            "timeout": CONNECT_SECONDS,
+            "command_timeout": STATEMENT_TIMEOUT_SECONDS,
+            "timeout": CONNECT_TIMEOUT_SECONDS,
         }
     engine = create_async_engine(
         url, pool_size=pool_size, max_overflow=0, pool_timeout=1, **options
     )
-    event.listen(engine.sync_engine, "checkout", refuse_closed)
+    event.listen(engine.sync_engine, "checkout", reject_closed_connection)
     if not for_migrations:
-        event.listen(engine.sync_engine, "handle_error", raise_unavailable)
+        event.listen(engine.sync_engine, "handle_error", translate_os_error)
     return engine
 
 
-def keeps_statements(url: URL) -> bool:
+def caches_prepared_statements(url: URL) -> bool:
     """Whether connections keep the statements that they have prepared, which some poolers in front
     of Postgres cannot bear."""
     return url.query.get("prepared_statement_cache_size") != "0"
 
 
-def is_open(connection: AsyncConnection) -> bool:
+def is_connection_open(connection: AsyncConnection) -> bool:
     """Whether a connection can be used, as far as the driver knows.
 
     A ping would take three round trips a request.
     """
-    return connection.dialect.name == "sqlite" or not driver_of(connection).is_closed()
+    return connection.dialect.name == "sqlite" or not get_driver_connection(connection).is_closed()
 
 
-def driver_of(connection: AsyncConnection) -> Any:
+def get_driver_connection(connection: AsyncConnection) -> Any:
     """The driver's own connection, of aiosqlite or of asyncpg."""
     assert connection.sync_connection is not None
     return connection.sync_connection.connection.driver_connection
 
 
 @cache
-def driver_errors(dialect: str) -> tuple[type[Exception], ...]:
+def get_driver_errors(dialect: str) -> tuple[type[Exception], ...]:
     """What the driver raises where the database refuses something, or is gone."""
     if dialect == "sqlite":
         return (sqlite3.Error,)
@@ -84,7 +84,7 @@ def driver_errors(dialect: str) -> tuple[type[Exception], ...]:
     return (PostgresError, InterfaceError, InternalClientError)
 
 
-def is_lost(driver: Any, error: Exception) -> bool:
+def is_connection_lost(driver: Any, error: Exception) -> bool:
     """Whether asyncpg can use its connection no more: it is closed, or the server has said that it
     closes it, and asyncpg, which still waits for its end, can begin nothing."""
     from asyncpg import InternalClientError
@@ -92,37 +92,37 @@ def is_lost(driver: Any, error: Exception) -> bool:
     return driver.is_closed() or isinstance(error, InternalClientError)
 
 
-async def fetch(
+async def fetch_records(
     connection: AsyncConnection, sql: str, parameters: Sequence[Any]
 ) -> Sequence[Sequence[Any]]:
     """The rows of a statement as the driver gives them, which keeps the statement prepared.
 
     Raises DBAPIError, as SQLAlchemy would, and ServiceUnavailable where there is no answer.
     """
-    driver = driver_of(connection)
+    driver = get_driver_connection(connection)
     dialect = connection.dialect.name
     try:
         if dialect == "sqlite":
             records: Sequence[Sequence[Any]] = await driver.execute_fetchall(sql, parameters)
         else:
             records = await driver.fetch(sql, *parameters)
-    except driver_errors(dialect) as error:
-        is_gone = dialect != "sqlite" and is_lost(driver, error)
+    except get_driver_errors(dialect) as error:
+        is_gone = dialect != "sqlite" and is_connection_lost(driver, error)
         if is_gone:
             await connection.invalidate(error)
         raise DBAPIError(sql, None, error, connection_invalidated=is_gone) from error
     except OSError as error:
-        raise unavailable(error) from error
+        raise to_service_unavailable(error) from error
     return records
 
 
-def refuse_closed(dbapi_connection: Any, *_: object) -> None:
+def reject_closed_connection(dbapi_connection: Any, *_: object) -> None:
     """Let the pool replace a connection that the server has closed meanwhile."""
     if dbapi_connection.driver_connection.is_closed():
         raise DisconnectionError
 
 
-def set_up_sqlite(engine: AsyncEngine, *, foreign_keys: bool) -> None:
+def configure_sqlite(engine: AsyncEngine, *, foreign_keys: bool) -> None:
     """Write-ahead log, and transactions that begin when we say so.
 
     The driver's own BEGIN lets two transactions read before either writes, and one of them
@@ -135,7 +135,7 @@ def set_up_sqlite(engine: AsyncEngine, *, foreign_keys: bool) -> None:
         dbapi_connection.create_function("lower", 1, lambda text: text and text.lower())
         cursor = dbapi_connection.cursor()
         # A little less than `enter()` waits: a thread that still waits cannot be cancelled.
-        cursor.execute(f"PRAGMA busy_timeout = {int(STATEMENT_SECONDS * 900)}")
+        cursor.execute(f"PRAGMA busy_timeout = {int(STATEMENT_TIMEOUT_SECONDS * 900)}")
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA synchronous = NORMAL")
         cursor.execute(f"PRAGMA foreign_keys = {foreign_keys:d}")

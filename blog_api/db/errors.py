@@ -17,15 +17,15 @@ log = logging.getLogger(__name__)
 # What Postgres says of its own state, not of our statement: unreachable, closed to us, full,
 # starting or stopping, read-only, deadlock, time-out, tables that are not migrated yet, a plan
 # from before a migration. https://www.postgresql.org/docs/current/errcodes-appendix.html
-TROUBLE_SQLSTATES = {
+UNAVAILABLE_SQLSTATES = {
     "0A000", "25006", "40001", "40P01", "42703", "42P01", "55000", "55P03", "57014",
 }  # fmt: skip
 
 
-TROUBLE_SQLSTATE_CLASSES = ("08", "28", "3D", "53", "57P", "58")
+UNAVAILABLE_SQLSTATE_CLASSES = ("08", "28", "3D", "53", "57P", "58")
 
 
-TROUBLE_SQLITE_CODES = {
+UNAVAILABLE_SQLITE_CODES = {
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
     sqlite3.SQLITE_READONLY,
@@ -52,57 +52,57 @@ def translate_errors() -> Iterator[None]:
         raise Conflict from error
     except DBAPIError as error:
         if is_unique_violation(error) or is_foreign_key_violation(error):
-            log.warning("A lost race: %s", describe(error))
+            log.warning("A lost race: %s", describe_error(error))
             raise Conflict from error
-        if not is_trouble(error):
+        if not is_unavailable(error):
             raise
-        raise unavailable(error) from error
+        raise to_service_unavailable(error) from error
 
 
-def raise_unavailable(context: ExceptionContext) -> None:
+def translate_os_error(context: ExceptionContext) -> None:
     """The drivers' own time-outs and broken connections, which SQLAlchemy passes on as they are.
 
     Caught where they arise: a route's own OSError is not the database's.
     """
     if isinstance(context.original_exception, OSError):
-        raise unavailable(context.original_exception) from context.original_exception
+        raise to_service_unavailable(context.original_exception) from context.original_exception
 
 
-def unavailable(error: Exception) -> ServiceUnavailable:
-    log.warning("The database is unavailable: %s", describe(error))
+def to_service_unavailable(error: Exception) -> ServiceUnavailable:
+    log.warning("The database is unavailable: %s", describe_error(error))
     return ServiceUnavailable()
 
 
 def is_unique_violation(error: DBAPIError) -> bool:
-    return error_code(error) in UNIQUE_VIOLATIONS
+    return get_error_code(error) in UNIQUE_VIOLATIONS
 
 
 def is_foreign_key_violation(error: DBAPIError) -> bool:
-    return error_code(error) in FOREIGN_KEY_VIOLATIONS
+    return get_error_code(error) in FOREIGN_KEY_VIOLATIONS
 
 
-def error_code(error: DBAPIError) -> str | int | None:
+def get_error_code(error: DBAPIError) -> str | int | None:
     """Postgres' SQLSTATE, or SQLite's extended result code."""
     sqlstate: str | None = getattr(error.orig, "sqlstate", None)
     code: int | None = getattr(error.orig, "sqlite_errorcode", None)
     return sqlstate or code
 
 
-def is_trouble(error: DBAPIError) -> bool:
+def is_unavailable(error: DBAPIError) -> bool:
     """Whether the database is in trouble, rather than our statement wrong."""
     if error.connection_invalidated:
         return True
-    code = error_code(error)
+    code = get_error_code(error)
     if isinstance(code, str):
-        return code in TROUBLE_SQLSTATES or code.startswith(TROUBLE_SQLSTATE_CLASSES)
+        return code in UNAVAILABLE_SQLSTATES or code.startswith(UNAVAILABLE_SQLSTATE_CLASSES)
     if "no such table" in str(error.orig):
         # The file was taken away, and SQLite made an empty one.
         return True
     # The low byte of an extended result code is the primary one.
-    return code is not None and code & 0xFF in TROUBLE_SQLITE_CODES
+    return code is not None and code & 0xFF in UNAVAILABLE_SQLITE_CODES
 
 
-def describe(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """The driver's own words, without the statement."""
     cause = getattr(error, "orig", None) or error
     return f"{type(cause).__name__}: {str(cause) or 'no answer in time'}"

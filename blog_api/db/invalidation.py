@@ -15,10 +15,10 @@ from sqlalchemy.exc import DBAPIError
 from blog_api.core.background import in_background
 from blog_api.core.errors import ServiceUnavailable
 from blog_api.core.settings import Settings
-from blog_api.core.urls import sqlite_file
-from blog_api.db.engine import make_engine
-from blog_api.db.errors import describe
-from blog_api.db.session import Database, Generation
+from blog_api.core.urls import get_sqlite_path
+from blog_api.db.engine import create_engine
+from blog_api.db.errors import describe_error
+from blog_api.db.session import CacheVersion, Database
 
 log = logging.getLogger(__name__)
 
@@ -28,49 +28,49 @@ CHANNEL = "blog_changes"
 
 
 # How long a SQLite file may have been changed by others before that is noticed.
-LOOK_SECONDS = 0.005
+POLL_SECONDS = 0.005
 
 
 # How long a notice of our own may take to come back, and until a lost connection is tried anew.
-NOTICE_SECONDS = 5.0
+PROBE_TIMEOUT_SECONDS = 5.0
 
 
 RETRY_SECONDS = 0.2
 
 
-class Changes(Protocol):
+class Invalidation(Protocol):
     """Knows a change of the database from none."""
 
-    def generation(self) -> Generation | None:
+    def current_version(self) -> CacheVersion | None:
         """Since the last change; None while changes might be missed."""
 
     def watch(self) -> AbstractAsyncContextManager[None]:
         """Within, changes are noticed."""
 
 
-def changes_of(settings: Settings, database: Database) -> Changes:
+def create_invalidation(settings: Settings, database: Database) -> Invalidation:
     """What notices the changes of this database."""
     if not settings.is_sqlite:
-        return PostgresChanges(settings, database)
-    file = sqlite_file(settings.database_url)
-    return MemoryChanges(database) if file is None else FileChanges(file, database)
+        return PostgresInvalidation(settings, database)
+    file = get_sqlite_path(settings.database_url)
+    return MemoryInvalidation(database) if file is None else SqliteFileInvalidation(file, database)
 
 
-class MemoryChanges:
+class MemoryInvalidation:
     """Of a database in memory, which nobody else writes to."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def generation(self) -> Generation | None:
-        return self._database.generation
+    def current_version(self) -> CacheVersion | None:
+        return self._database.cache_version
 
     @asynccontextmanager
     async def watch(self) -> AsyncGenerator[None]:
         yield
 
 
-class FileChanges:
+class SqliteFileInvalidation:
     """Of a SQLite file: it tells of every commit by another connection than the one that asks,
     but not of what."""
 
@@ -78,19 +78,19 @@ class FileChanges:
         self._file = file
         self._database = database
         self._connection: sqlite3.Connection | None = None
-        self._generation: Generation | None = None
-        self._own = database.generation
+        self._version: CacheVersion | None = None
+        self._own = database.cache_version
         self._looked_at = 0.0
 
-    def generation(self) -> Generation | None:
+    def current_version(self) -> CacheVersion | None:
         # To look takes as long as all else that an answer which is kept takes.
-        now, own = time.monotonic(), self._database.generation
-        if own is not self._own or now - self._looked_at > LOOK_SECONDS:
+        now, own = time.monotonic(), self._database.cache_version
+        if own is not self._own or now - self._looked_at > POLL_SECONDS:
             self._own, self._looked_at = own, now
-            self._generation = self._look()
-        return self._generation
+            self._version = self._look()
+        return self._version
 
-    def _look(self) -> Generation | None:
+    def _look(self) -> CacheVersion | None:
         if self._connection is None:
             return None
         try:
@@ -99,7 +99,7 @@ class FileChanges:
         except sqlite3.Error as error:
             log.warning("No answer is kept: %s", error)
             return None
-        return Generation(int(version), int(version))
+        return CacheVersion(int(version), int(version))
 
     @asynccontextmanager
     async def watch(self) -> AsyncGenerator[None]:
@@ -108,7 +108,7 @@ class FileChanges:
         self._connection = None
 
 
-class PostgresChanges:
+class PostgresInvalidation:
     """Of Postgres: each commit sends a notice to those who listen.
 
     This process knows its own commits before any notice comes.
@@ -119,8 +119,8 @@ class PostgresChanges:
         self._database = database
         self._is_listening = False
 
-    def generation(self) -> Generation | None:
-        return self._database.generation if self._is_listening else None
+    def current_version(self) -> CacheVersion | None:
+        return self._database.cache_version if self._is_listening else None
 
     @asynccontextmanager
     async def watch(self) -> AsyncGenerator[None]:
@@ -142,12 +142,12 @@ class PostgresChanges:
                 PostgresError,
                 InterfaceError,
             ) as error:
-                log.warning("No answer is kept: %s", describe(error))
+                log.warning("No answer is kept: %s", describe_error(error))
             await anyio.sleep(RETRY_SECONDS)
 
     async def _listen(self) -> None:
         """Listen on a connection of its own until that is lost."""
-        engine = make_engine(self._settings.database_url)
+        engine = create_engine(self._settings.database_url)
         is_lost, is_heard = anyio.Event(), anyio.Event()
         probe = str(uuid4())
 
@@ -160,7 +160,7 @@ class PostgresChanges:
                 is_heard.set()
             elif pid not in self._database.backend_pids:
                 operation, _, table = payload.partition(" ")
-                self._database.note([(operation, table)])
+                self._database.invalidate([(operation, table)])
 
         try:
             async with engine.connect() as connection:
@@ -169,10 +169,10 @@ class PostgresChanges:
                 await driver.add_listener(CHANNEL, hear)
                 # Behind a pooler notices may go to somebody else.
                 await driver.execute("SELECT pg_notify($1, $2)", CHANNEL, probe)
-                with anyio.fail_after(NOTICE_SECONDS):
+                with anyio.fail_after(PROBE_TIMEOUT_SECONDS):
                     await is_heard.wait()
                 # What came while nobody listened.
-                self._database.note([("UPDATE", "any")])
+                self._database.invalidate([("UPDATE", "any")])
                 self._is_listening = True
                 log.info("Answers are kept: the connection listens")
                 await is_lost.wait()

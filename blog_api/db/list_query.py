@@ -26,25 +26,25 @@ from sqlmodel.sql.expression import Select as SelectOfRows
 from sqlmodel.sql.expression import SelectOfScalar
 
 from blog_api.core.errors import FieldError, ValidationFailed
-from blog_api.core.fields import LARGEST_INT, in_utc
-from blog_api.db.queries import NamedQuery, read
+from blog_api.core.fields import MAX_INT32, to_utc
+from blog_api.db.queries import NamedQuery, execute_query
 
 # How many rows a page has, unless another number is asked for.
 DEFAULT_SIZE = 10
 
 
 # One more is read than is shown, to know whether there are more.
-USUAL_LIMIT = DEFAULT_SIZE + 1
+DEFAULT_LIMIT = DEFAULT_SIZE + 1
 
 
 # Any select, of objects or of columns.
-Rows = Select[*tuple[Any, ...]]
+AnySelect = Select[*tuple[Any, ...]]
 
 
 # What a cursor may hold for a column of this type. It comes from outside.
 KEY_TYPES: dict[type, Any] = {
-    datetime: Annotated[AwareDatetime, AfterValidator(in_utc)],
-    int: Annotated[int, Field(ge=0, le=LARGEST_INT)],
+    datetime: Annotated[AwareDatetime, AfterValidator(to_utc)],
+    int: Annotated[int, Field(ge=0, le=MAX_INT32)],
     str: Annotated[str, StringConstraints(max_length=100, pattern=r"^\d*$")],
 }
 
@@ -106,13 +106,13 @@ class Sort:
                 urlsafe_b64decode(cursor.encode() + b"=" * (-len(cursor) % 4))
             )
         except (ValidationError, ValueError):
-            raise refuse_cursor("This is no cursor of this list") from None
+            raise make_cursor_error("This is no cursor of this list") from None
         if name != self.name:
-            raise refuse_cursor("This cursor is of the list in another order")
+            raise make_cursor_error("This cursor is of the list in another order")
         return backward, {f"from_{place}": key for place, key in enumerate(keys)}
 
 
-class Collection:
+class ListQuery:
     """All rows of a list, and how a page of them is read in one statement.
 
     Statements are built once, since that takes longer than to execute them: what differs from
@@ -121,11 +121,11 @@ class Collection:
 
     def __init__(
         self,
-        query: Rows,
+        query: AnySelect,
         *,
         where: Sequence[ColumnElement[bool]] = (),
         total: ColumnElement[int] | None = None,
-        rows_of: Callable[[Subquery], Rows] | None = None,
+        rows_of: Callable[[Subquery], AnySelect] | None = None,
         is_named: bool = True,
     ) -> None:
         """`query` is of objects or of columns; `where` are further conditions, on what rows are
@@ -136,9 +136,9 @@ class Collection:
         self.where = where
         self.rows_of = rows_of
         self.is_of_objects = rows_of is None and isinstance(query, SelectOfScalar)
-        self.total = count(query.where(*where)) if total is None else total
+        self.total = count_query(query.where(*where)) if total is None else total
         self.is_named = is_named
-        self._queries: dict[tuple[Sort, bool | None, bool], NamedQuery | Rows] = {}
+        self._queries: dict[tuple[Sort, bool | None, bool], NamedQuery | AnySelect] = {}
 
     async def read(
         self,
@@ -148,7 +148,7 @@ class Collection:
         values: dict[str, object],
     ) -> list[Any]:
         """The rows of a page, each with its `total_count` and its keys."""
-        place = (sort, is_backward, values["limit"] == USUAL_LIMIT)
+        place = (sort, is_backward, values["limit"] == DEFAULT_LIMIT)
         query = self._queries.get(place)
         if query is None:
             query = self.build(*place)
@@ -158,22 +158,22 @@ class Collection:
         if self.is_of_objects:
             assert isinstance(query, SelectOfRows)
             return list((await session.exec(query, params=values)).all())
-        return list(await read(session, query, values))
+        return list(await execute_query(session, query, values))
 
     async def count(self, session: AsyncSession, values: dict[str, object]) -> int:
         """How many rows there are on all pages."""
-        ((total_count,),) = await read(session, select(self.total), values)
+        ((total_count,),) = await execute_query(session, select(self.total), values)
         return int(total_count)
 
-    def with_columns(self, columns: Sequence[ColumnElement[Any]]) -> Rows:
+    def with_columns(self, columns: Sequence[ColumnElement[Any]]) -> AnySelect:
         """The query with more columns. One of objects has rows then, which begin with them."""
         if not self.is_of_objects:
             return self.query.add_columns(*columns)
-        query: Rows = select(self.query.column_descriptions[0]["entity"], *columns)
+        query: AnySelect = select(self.query.column_descriptions[0]["entity"], *columns)
         where = self.query.whereclause
         return query if where is None else query.where(where)
 
-    def build(self, sort: Sort, is_backward: bool | None, is_usual: bool) -> Rows:
+    def build(self, sort: Sort, is_backward: bool | None, is_usual: bool) -> AnySelect:
         """A page in this order, from a cursor on if it goes somewhere.
 
         Postgres cannot see how far down the rows are, and of the usual size is told how many: one
@@ -190,7 +190,7 @@ class Collection:
             query = query.where(sort.within)
         query = query.where(*self.where)
         query = query.limit(
-            literal_column(str(USUAL_LIMIT), Integer)
+            literal_column(str(DEFAULT_LIMIT), Integer)
             if is_usual
             else bindparam("limit", type_=Integer)
         )
@@ -207,7 +207,7 @@ class Collection:
         return query.add_columns(self.total.label("total_count"))
 
 
-def count(query: Rows) -> ColumnElement[int]:
+def count_query(query: AnySelect) -> ColumnElement[int]:
     """How many rows a query has."""
     one_each = query.order_by(None).with_only_columns(
         literal(1).label("one"), maintain_column_froms=True
@@ -215,5 +215,5 @@ def count(query: Rows) -> ColumnElement[int]:
     return select(func.count()).select_from(one_each.subquery()).scalar_subquery()
 
 
-def refuse_cursor(message: str) -> ValidationFailed:
+def make_cursor_error(message: str) -> ValidationFailed:
     return ValidationFailed([FieldError(loc=["query", "cursor"], type="cursor", msg=message)])

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from blog_api.core.security import new_token, read_or_make_key
+from blog_api.core.security import generate_token, read_or_create_key
 from blog_api.core.settings import Settings
-from blog_api.core.urls import sqlite_file
-from blog_api.db.engine import make_engine
+from blog_api.core.urls import get_sqlite_path
+from blog_api.db.engine import create_engine
 from blog_api.db.session import Database
 
 if TYPE_CHECKING:
@@ -29,14 +29,14 @@ ADVISORY_LOCK = 6_274_103
 HEAD_REVISION = "7d2e90b1c4a3"
 
 
-def scripts_folder() -> Path:
+def find_migrations() -> Path:
     """`migrations`: within the package in a wheel, beside it in a checkout."""
     package = Path(__file__).parent.parent
     packed = package / "migrations"
     return packed if packed.is_dir() else package.parent / "migrations"
 
 
-def current_revision(connection: Connection) -> str | None:
+def get_current_revision(connection: Connection) -> str | None:
     """The revision that the database is at; None before the first migration."""
     if not inspect(connection).has_table("alembic_version"):
         return None
@@ -47,10 +47,10 @@ def current_revision(connection: Connection) -> str | None:
 @asynccontextmanager
 async def migration_connection(settings: Settings) -> AsyncGenerator[AsyncConnection]:
     """A transaction that no other migration runs beside, without foreign keys on SQLite."""
-    file = sqlite_file(settings.database_url)
+    file = get_sqlite_path(settings.database_url)
     if file is not None:
-        check_file(file)
-    engine = make_engine(settings.database_url, for_migrations=True)
+        check_sqlite_file(file)
+    engine = create_engine(settings.database_url, for_migrations=True)
     exclusive = engine.execution_options(sqlite_begin="IMMEDIATE")
     try:
         async with exclusive.begin() as connection:
@@ -62,7 +62,7 @@ async def migration_connection(settings: Settings) -> AsyncGenerator[AsyncConnec
         await engine.dispose()
 
 
-def check_file(file: Path) -> None:
+def check_sqlite_file(file: Path) -> None:
     """Raise OSError where SQLite cannot open the file.
 
     Before anything else does: aiosqlite would leave a thread behind, and the lock would make
@@ -74,13 +74,13 @@ def check_file(file: Path) -> None:
         raise OSError(f"{error}: {file}") from None
 
 
-def alembic_config(connection: Connection) -> "Config":
+def make_alembic_config(connection: Connection) -> "Config":
     """For Alembic's commands on this connection, within its transaction."""
     from alembic.config import Config
 
     # Otherwise it prints to what standard output was when it was imported.
     config = Config(stdout=sys.stdout, attributes={"connection": connection})
-    config.set_main_option("script_location", str(scripts_folder()).replace("%", "%%"))
+    config.set_main_option("script_location", str(find_migrations()).replace("%", "%%"))
     return config
 
 
@@ -88,12 +88,12 @@ class UnknownRevision(Exception):
     """The database is at a revision that this version does not have; the message says which."""
 
 
-def upgrade(connection: Connection) -> None:
+def upgrade_to_head(connection: Connection) -> None:
     from alembic import command
     from alembic.util import CommandError
 
     try:
-        command.upgrade(alembic_config(connection), "head")
+        command.upgrade(make_alembic_config(connection), "head")
     except CommandError as error:
         raise UnknownRevision(str(error)) from error
 
@@ -101,15 +101,15 @@ def upgrade(connection: Connection) -> None:
 async def migrate(settings: Settings) -> None:
     """Bring a database on disk or on a server to the head: as a whole, or not at all."""
     async with migration_connection(settings) as connection:
-        await connection.run_sync(upgrade)
+        await connection.run_sync(upgrade_to_head)
 
 
-async def file_revision(settings: Settings) -> str | None:
+async def get_file_revision(settings: Settings) -> str | None:
     """The revision that a SQLite file is at."""
-    engine = make_engine(settings.database_url)
+    engine = create_engine(settings.database_url)
     try:
         async with engine.connect() as connection:
-            return await connection.run_sync(current_revision)
+            return await connection.run_sync(get_current_revision)
     finally:
         await engine.dispose()
 
@@ -123,11 +123,11 @@ async def migrate_in_memory(database: Database) -> None:
         # would begin one.
         await driver.execute("PRAGMA foreign_keys = OFF")
         async with connection.begin():
-            await connection.run_sync(upgrade)
+            await connection.run_sync(upgrade_to_head)
         await driver.execute("PRAGMA foreign_keys = ON")
 
 
-async def prepare_file(settings: Settings, file: Path) -> str:
+async def prepare_sqlite_file(settings: Settings, file: Path) -> str:
     """Migrate a SQLite file; returns the secret key, which gets a file beside it if not set.
 
     Under a lock, since several workers start at once. Raises OSError where the file cannot
@@ -136,24 +136,24 @@ async def prepare_file(settings: Settings, file: Path) -> str:
     # As Alembic it is imported where it is used: Postgres needs neither.
     from filelock import AsyncFileLock
 
-    check_file(file)
+    check_sqlite_file(file)
     async with AsyncFileLock(f"{file}.lock"):
         # A worker that starts anew writes nothing, so it starts while others write.
-        if await file_revision(settings) != HEAD_REVISION:
+        if await get_file_revision(settings) != HEAD_REVISION:
             await migrate(settings)
         if settings.secret_key is not None:
             return settings.secret_key.get_secret_value()
-        return read_or_make_key(file.with_name(f"{file.name}.key"))
+        return read_or_create_key(file.with_name(f"{file.name}.key"))
 
 
-async def prepare(settings: Settings, database: Database) -> str:
+async def prepare_database(settings: Settings, database: Database) -> str:
     """What has to be there before the first request; returns the secret key.
 
     SQLite is migrated here; Postgres is left to `blog-api migrate`.
     """
-    file = sqlite_file(settings.database_url)
+    file = get_sqlite_path(settings.database_url)
     if file is not None:
-        return await prepare_file(settings, file)
+        return await prepare_sqlite_file(settings, file)
     if settings.is_sqlite:
         await migrate_in_memory(database)
-    return settings.secret_key.get_secret_value() if settings.secret_key else new_token()
+    return settings.secret_key.get_secret_value() if settings.secret_key else generate_token()

@@ -15,8 +15,8 @@ from sqlmodel import col, func, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
-from blog_api.db.base import Base, Row, RowT
-from blog_api.db.engine import fetch
+from blog_api.db.base import TableBase, TableModel, TableModelT
+from blog_api.db.engine import fetch_records
 from blog_api.db.errors import is_unique_violation
 from blog_api.db.session import Database
 
@@ -24,7 +24,7 @@ from blog_api.db.session import Database
 Processor = Callable[[Any], Any]
 
 
-FoundRows = Sequence[ResultRow[*tuple[Any, ...]]]
+ResultRows = Sequence[ResultRow[*tuple[Any, ...]]]
 
 
 class NamedQuery:
@@ -38,13 +38,15 @@ class NamedQuery:
         self.statement = statement
         self._compiled: dict[str, CompiledQuery] = {}
 
-    async def read(self, connection: AsyncConnection, values: Mapping[str, Any]) -> FoundRows:
-        """The rows with these values bound; raises what `fetch()` does."""
+    async def read(self, connection: AsyncConnection, values: Mapping[str, Any]) -> ResultRows:
+        """The rows with these values bound; raises what `fetch_records()` does."""
         dialect = connection.dialect
         compiled = self._compiled.get(dialect.name)
         if compiled is None:
             compiled = self._compiled[dialect.name] = CompiledQuery(self.statement, dialect)
-        return compiled.rows(await fetch(connection, compiled.sql, compiled.parameters(values)))
+        return compiled.rows(
+            await fetch_records(connection, compiled.sql, compiled.parameters(values))
+        )
 
 
 class CompiledQuery:
@@ -55,14 +57,14 @@ class CompiledQuery:
         self.sql = str(self._compiled)
         binds = self._compiled.binds
         self._to_driver = [
-            (name, adapted(binds[name].type, dialect).bind_processor(dialect))
+            (name, get_dialect_type(binds[name].type, dialect).bind_processor(dialect))
             for name in self._compiled.positiontup or ()
         ]
         columns = statement.selected_columns
         self._from_driver = [
             (place, processor)
             for place, column in enumerate(columns)
-            if (processor := adapted(column.type, dialect).result_processor(dialect, None))
+            if (processor := get_dialect_type(column.type, dialect).result_processor(dialect, None))
         ]
         self._names = SimpleResultMetaData(list(columns.keys()))
 
@@ -75,7 +77,7 @@ class CompiledQuery:
             for name, processor in self._to_driver
         ]
 
-    def rows(self, records: Sequence[Sequence[Any]]) -> FoundRows:
+    def rows(self, records: Sequence[Sequence[Any]]) -> ResultRows:
         found = []
         for record in records:
             row = [*record]
@@ -85,31 +87,31 @@ class CompiledQuery:
         return IteratorResult(self._names, iter(found)).all()
 
 
-def adapted(type_: TypeEngine[Any], dialect: Dialect) -> TypeEngine[Any]:
+def get_dialect_type(type_: TypeEngine[Any], dialect: Dialect) -> TypeEngine[Any]:
     """A type as a dialect has it."""
     return type_.dialect_impl(dialect)
 
 
 # How many rows are read at a time where all are.
-BATCH = 100
+BATCH_SIZE = 100
 
 
-async def read(
+async def execute_query(
     session: AsyncSession, query: NamedQuery | Executable, values: Mapping[str, Any]
-) -> FoundRows:
+) -> ResultRows:
     """The rows of a query, with these values bound.
 
     Past the session, which would look for objects in them: that is a third of what it costs.
     """
     connection: AsyncConnection = session.info["connection"]
     if isinstance(query, NamedQuery):
-        if session.info["database"].reads_by_driver:
+        if session.info["database"].uses_driver_queries:
             return await query.read(connection, values)
         query = query.statement
     return (await connection.execute(query, values)).all()
 
 
-def as_dicts(rows: FoundRows) -> list[dict[str, Any]]:
+def rows_to_dicts(rows: ResultRows) -> list[dict[str, Any]]:
     """Rows by the names of their columns, of which Pydantic takes half as long to read.
 
     SQLAlchemy's `_asdict()` would take as long as that saves.
@@ -118,7 +120,7 @@ def as_dicts(rows: FoundRows) -> list[dict[str, Any]]:
     return [dict(zip(names, row, strict=True)) for row in rows]
 
 
-async def write(
+async def execute_write(
     session: AsyncSession,
     statement: UpdateBase,
     values: Mapping[str, Any] | Sequence[Mapping[str, Any]],
@@ -130,7 +132,9 @@ async def write(
 
 
 @asynccontextmanager
-async def attempt(session: AsyncSession, *, or_raise: type[Exception]) -> AsyncIterator[None]:
+async def unique_savepoint(
+    session: AsyncSession, *, or_raise: type[Exception]
+) -> AsyncIterator[None]:
     """What is written within, as a whole; the transaction goes on where it is not unique."""
     try:
         async with session.begin_nested():
@@ -141,7 +145,7 @@ async def attempt(session: AsyncSession, *, or_raise: type[Exception]) -> AsyncI
         raise or_raise from None
 
 
-async def flush(session: AsyncSession, *, or_raise: type[Exception]) -> None:
+async def flush_unique(session: AsyncSession, *, or_raise: type[Exception]) -> None:
     """Write what is pending; the database judges whether it is unique."""
     try:
         await session.flush()
@@ -151,13 +155,15 @@ async def flush(session: AsyncSession, *, or_raise: type[Exception]) -> None:
         raise or_raise from None
 
 
-async def insert(session: AsyncSession, row: Row, *, or_raise: type[Exception]) -> None:
+async def insert_unique(
+    session: AsyncSession, row: TableModel, *, or_raise: type[Exception]
+) -> None:
     session.add(row)
-    await flush(session, or_raise=or_raise)
+    await flush_unique(session, or_raise=or_raise)
 
 
 @cache
-def insert_into(table: type[Base], dialect: str) -> Insert:
+def insert_ignoring_conflicts(table: type[TableBase], dialect: str) -> Insert:
     """An insert that leaves out what is there already, and the transaction as it was."""
     # Whichever is needed: each takes memory.
     if dialect == "sqlite":
@@ -170,38 +176,38 @@ def insert_into(table: type[Base], dialect: str) -> Insert:
 
 
 async def insert_if_missing(
-    session: AsyncSession, table: type[Base], *rows: Mapping[str, Any]
+    session: AsyncSession, table: type[TableBase], *rows: Mapping[str, Any]
 ) -> int:
     """Insert the rows that are not there yet; of one row, returns whether that is 1 or 0."""
     connection: AsyncConnection = session.info["connection"]
-    statement = insert_into(table, connection.dialect.name)
-    return await write(session, statement, rows[0] if len(rows) == 1 else rows)
+    statement = insert_ignoring_conflicts(table, connection.dialect.name)
+    return await execute_write(session, statement, rows[0] if len(rows) == 1 else rows)
 
 
-async def insert_new(
-    session: AsyncSession, table: type[Row], values: Mapping[str, Any]
+async def insert_returning_id(
+    session: AsyncSession, table: type[TableModel], values: Mapping[str, Any]
 ) -> int | None:
     """The id of a row with all of these values; None where it is there already."""
     connection: AsyncConnection = session.info["connection"]
-    statement = insert_into(table, connection.dialect.name).returning(col(table.id))
+    statement = insert_ignoring_conflicts(table, connection.dialect.name).returning(col(table.id))
     found: int | None = await connection.scalar(statement, values)
     return found
 
 
-async def count_rows(database: Database, table: type[Row]) -> int:
+async def count_rows(database: Database, table: type[TableModel]) -> int:
     """How many rows a table has."""
     async with database.session(writes=False) as session:
         return (await session.exec(select(func.count()).select_from(table))).one()
 
 
-async def in_batches(
-    database: Database, query: SelectOfScalar[RowT], table: type[RowT]
-) -> AsyncIterator[Sequence[RowT]]:
+async def iterate_batches(
+    database: Database, query: SelectOfScalar[TableModelT], table: type[TableModelT]
+) -> AsyncIterator[Sequence[TableModelT]]:
     """The rows of a query in the order of their ids, each batch read in a transaction of its own,
     so that neither memory nor a connection is held for long."""
     last_id = 0
     while True:
-        batch = query.where(col(table.id) > last_id).order_by(col(table.id)).limit(BATCH)
+        batch = query.where(col(table.id) > last_id).order_by(col(table.id)).limit(BATCH_SIZE)
         async with database.session(writes=False) as session:
             rows = (await session.exec(batch)).all()
         if not rows:
@@ -210,10 +216,10 @@ async def in_batches(
         last_id = rows[-1].id
 
 
-async def one_by_one(
-    database: Database, query: SelectOfScalar[RowT], table: type[RowT]
-) -> AsyncIterator[RowT]:
+async def iterate_rows(
+    database: Database, query: SelectOfScalar[TableModelT], table: type[TableModelT]
+) -> AsyncIterator[TableModelT]:
     """The same, row by row."""
-    async for rows in in_batches(database, query, table):
+    async for rows in iterate_batches(database, query, table):
         for row in rows:
             yield row

@@ -14,8 +14,13 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.core.errors import Problem, ServiceUnavailable
 from blog_api.core.settings import Settings
-from blog_api.db.engine import STATEMENT_SECONDS, is_open, keeps_statements, make_engine
-from blog_api.db.errors import translate_errors, unavailable
+from blog_api.db.engine import (
+    STATEMENT_TIMEOUT_SECONDS,
+    caches_prepared_statements,
+    create_engine,
+    is_connection_open,
+)
+from blog_api.db.errors import to_service_unavailable, translate_errors
 
 # What no public answer shows. Whatever else is written may be a change that readers see.
 UNSEEN_TABLES = {"audit_entries", "bookmarks", "follows", "tokens"}
@@ -29,15 +34,15 @@ SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
 
 # How long a request waits for its turn, in seconds.
-PLACE_SECONDS = 1.0
+SLOT_TIMEOUT_SECONDS = 1.0
 
 
-def changes_rows(operation: str, table: str) -> bool:
+def changes_existing_rows(operation: str, table: str) -> bool:
     """Whether a row that readers may see by itself can be another one after a statement."""
     return operation != "INSERT" and table not in TABLES_OF_LISTS
 
 
-def note_change(connection: Connection, statement: Executable, *_: object) -> None:
+def record_changed_table(connection: Connection, statement: Executable, *_: object) -> None:
     """Let a session know that it writes what readers may see."""
     if isinstance(statement, UpdateBase) and str(statement.table) not in UNSEEN_TABLES:
         operation = "INSERT" if statement.is_insert else "UPDATE"
@@ -45,12 +50,12 @@ def note_change(connection: Connection, statement: Executable, *_: object) -> No
         info.setdefault("changed", set()).add((operation, str(statement.table)))
 
 
-class Generation(NamedTuple):
+class CacheVersion(NamedTuple):
     """What is another value after each commit that readers may see."""
 
-    of_lists: int
+    lists: int
     # Also stays the same while rows are only added: one that was there shows none of those.
-    of_rows: int
+    rows: int
 
 
 class Database:
@@ -63,9 +68,9 @@ class Database:
         self._is_in_memory = settings.is_in_memory
         # A driver that must not keep statements is better known to SQLAlchemy, and whoever has
         # to hear of each statement hears it from there.
-        self.reads_by_driver = keeps_statements(settings.database_url)
+        self.uses_driver_queries = caches_prepared_statements(settings.database_url)
         pool_size = 1 if settings.is_in_memory else settings.pool_size
-        self.engine = make_engine(settings.database_url, pool_size=pool_size)
+        self.engine = create_engine(settings.database_url, pool_size=pool_size)
         # What only reads does without a transaction, whose beginning and end would be two more
         # round trips: each statement sees what is committed, as it would within one.
         self._reading = (
@@ -74,13 +79,13 @@ class Database:
             else self.engine.execution_options(isolation_level="AUTOCOMMIT")
         )
         writing = self.engine.execution_options(sqlite_begin="IMMEDIATE")
-        event.listen(writing.sync_engine, "before_execute", note_change)
-        self.generation = Generation(0, 0)
+        event.listen(writing.sync_engine, "before_execute", record_changed_table)
+        self.cache_version = CacheVersion(0, 0)
         # Of its connections to Postgres, by which it knows its own notices.
         self.backend_pids: set[int] = set()
         if not settings.is_sqlite:
-            event.listen(self.engine.sync_engine, "connect", self._note_backend)
-            event.listen(self.engine.sync_engine, "close", self._forget_backend)
+            event.listen(self.engine.sync_engine, "connect", self._add_backend)
+            event.listen(self.engine.sync_engine, "close", self._remove_backend)
         self._read = async_sessionmaker(
             class_=AsyncSession, expire_on_commit=False, info={"database": self}
         )
@@ -90,7 +95,7 @@ class Database:
             expire_on_commit=False,
             info={"database": self, "writes": True},
         )
-        self._places = Semaphore(pool_size)
+        self._slots = Semaphore(pool_size)
         # Connections that are read from, between two readers.
         self._idle: list[AsyncConnection] = []
         # SQLite has one writer at a time: the others wait here, where they are in order and
@@ -107,13 +112,13 @@ class Database:
         session = self._write() if writes else self._read()
         with translate_errors():
             try:
-                await self.enter(session)
+                await self.acquire(session)
                 yield session
                 if writes:
                     await self.commit(session)
             except BaseException as error:
                 # What a route refuses has nothing to do with the connection.
-                session.info["is_broken"] = not is_refusal(error)
+                session.info["is_broken"] = not is_client_error(error)
                 raise
             finally:
                 try:
@@ -121,27 +126,27 @@ class Database:
                         # `close()` alone would be left half done by who is cancelled.
                         await session.__aexit__(None, None, None)
                 finally:
-                    await self.leave(session)
+                    await self.release(session)
 
     async def commit(self, session: AsyncSession) -> None:
         """Commit. Even if that fails, it may have been done."""
         try:
             await session.commit()
         finally:
-            self.note(session.info.pop("changed", ()))
+            self.invalidate(session.info.pop("changed", ()))
 
-    def note(self, changed: Collection[tuple[str, str]]) -> None:
+    def invalidate(self, changed: Collection[tuple[str, str]]) -> None:
         """What readers may see was written, here or by others: what was done to which tables."""
         if changed:
-            of_lists, of_rows = self.generation
-            of_rows += any(changes_rows(*one) for one in changed)
-            self.generation = Generation(of_lists + 1, of_rows)
+            lists, rows = self.cache_version
+            rows += any(changes_existing_rows(*one) for one in changed)
+            self.cache_version = CacheVersion(lists + 1, rows)
 
-    async def enter(self, session: AsyncSession) -> None:
+    async def acquire(self, session: AsyncSession) -> None:
         """Wait for a place, take a connection and begin."""
-        needed, seconds = [self._places], PLACE_SECONDS
+        needed, seconds = [self._slots], SLOT_TIMEOUT_SECONDS
         if self._write_lock is not None and "writes" in session.info:
-            needed, seconds = [self._write_lock, self._places], STATEMENT_SECONDS
+            needed, seconds = [self._write_lock, self._slots], STATEMENT_TIMEOUT_SECONDS
         must_wait = any(one.locked() for one in needed)
         held: list[Semaphore] = session.info.setdefault("held", [])
         try:
@@ -155,7 +160,7 @@ class Database:
                 # The driver itself does not try for longer than that.
                 await self._connect(session)
         except (PoolTimeout, OSError) as error:
-            raise unavailable(error) from error
+            raise to_service_unavailable(error) from error
 
     async def _connect(self, session: AsyncSession) -> None:
         if "writes" in session.info:
@@ -175,12 +180,12 @@ class Database:
         longer than to read."""
         while self._idle:
             connection = self._idle.pop()
-            if is_open(connection):
+            if is_connection_open(connection):
                 return connection
             await connection.close()
         return await self._reading.connect()
 
-    async def leave(self, session: AsyncSession) -> None:
+    async def release(self, session: AsyncSession) -> None:
         """Give the connection and the places back."""
         connection: AsyncConnection | None = session.info.pop("connection", None)
         is_broken = session.info.pop("is_broken", False)
@@ -201,20 +206,20 @@ class Database:
             await self._idle.pop().close()
         await self.engine.dispose()
 
-    def _note_backend(self, dbapi_connection: Any, _record: object) -> None:
+    def _add_backend(self, dbapi_connection: Any, _record: object) -> None:
         self.backend_pids.add(dbapi_connection.driver_connection.get_server_pid())
 
-    def _forget_backend(self, dbapi_connection: Any, _record: object) -> None:
+    def _remove_backend(self, dbapi_connection: Any, _record: object) -> None:
         self.backend_pids.discard(dbapi_connection.driver_connection.get_server_pid())
 
 
-def is_refusal(error: BaseException) -> bool:
+def is_client_error(error: BaseException) -> bool:
     """Whether a route says no, rather than the database."""
     return isinstance(error, Problem) and not isinstance(error, ServiceUnavailable)
 
 
 @asynccontextmanager
-async def released(session: AsyncSession) -> AsyncIterator[None]:
+async def connection_released(session: AsyncSession) -> AsyncIterator[None]:
     """Commit, and hold neither transaction nor connection nor place while something slow is done.
 
     What was read before may have changed after: check it again in the WHERE.
@@ -222,9 +227,9 @@ async def released(session: AsyncSession) -> AsyncIterator[None]:
     database: Database = session.info["database"]
     if session.in_transaction():
         await database.commit(session)
-    await database.leave(session)
+    await database.release(session)
     yield
-    await database.enter(session)
+    await database.acquire(session)
 
 
 async def get_session(request: Request) -> AsyncGenerator[AsyncSession]:

@@ -1,1 +1,1 @@
-"""posts"""
+"""Posts, slugs, tags, counters, search, feeds and bookmarks."""

@@ -17,28 +17,28 @@ from sqlmodel.sql.expression import Select
 
 from blog_api.core.fields import utc_now
 from blog_api.db.base import NOW
-from blog_api.posts.models import IS_LISTED, Post, PostCount, PostTag, Tag
+from blog_api.posts.models import NOT_TAKEN_DOWN, Post, PostCount, PostTag, Tag
 from blog_api.posts.queries import IS_SCHEDULED
 from blog_api.posts.tags import TAG_ID
 
 # Past, unless the clock is set back by a day, and so late that few posts are later: a constant, of
 # which Postgres knows how many.
-RECENTLY = literal_column(f"'{utc_now() - timedelta(days=1):%Y-%m-%d}'", UTCDateTime())
+YESTERDAY = literal_column(f"'{utc_now() - timedelta(days=1):%Y-%m-%d}'", UTCDateTime())
 
 
-def number(user_id: Any, tag_id: Any) -> ScalarSelect[int]:
+def sum_counts(user_id: Any, tag_id: Any) -> ScalarSelect[int]:
     """One of the numbers."""
     which = (col(PostCount.user_id) == user_id, col(PostCount.tag_id) == tag_id)
     return select(func.coalesce(func.sum(col(PostCount.delta)), 0)).where(*which).scalar_subquery()
 
 
-def scheduled(published_at: Any, *which: ColumnElement[bool]) -> ScalarSelect[int]:
+def count_scheduled(published_at: Any, *which: ColumnElement[bool]) -> ScalarSelect[int]:
     """How many posts will come out, which are counted already. They are few.
 
     Of a time that is bound, Postgres expects a third of all to be later. It would rather make a
     plan for each execution, then, which takes longer than the rest.
     """
-    which = (published_at > NOW, published_at > RECENTLY, *which)
+    which = (published_at > NOW, published_at > YESTERDAY, *which)
     return select(func.count()).where(*which).scalar_subquery()
 
 
@@ -48,15 +48,15 @@ def total_count(names: AbstractSet[str]) -> ColumnElement[int] | None:
     None where that takes counting the posts themselves.
     """
     if not names:
-        return number(0, 0) - scheduled(col(Post.published_at), IS_LISTED)
+        return sum_counts(0, 0) - count_scheduled(col(Post.published_at), NOT_TAKEN_DOWN)
     if names == {"tag"}:
-        return number(0, TAG_ID) - scheduled(
+        return sum_counts(0, TAG_ID) - count_scheduled(
             col(PostTag.published_at), col(PostTag.tag_id) == TAG_ID
         )
     if names <= {"author", "user"} and len(names) == 1:
         author = bindparam(next(iter(names)), type_=Integer)
-        return number(author, 0) - scheduled(
-            col(Post.published_at), IS_LISTED, col(Post.user_id) == author
+        return sum_counts(author, 0) - count_scheduled(
+            col(Post.published_at), NOT_TAKEN_DOWN, col(Post.user_id) == author
         )
     return None
 

@@ -1,6 +1,6 @@
-"""errors"""
+"""Errors of posts."""
 
-from blog_api.accounts.errors import USER_PROBLEMS
+from blog_api.accounts.errors import SCOPE_PROBLEMS
 from blog_api.core.errors import Forbidden, NotFound, Problem, ValidationFailed
 from blog_api.web.conditional import PreconditionFailed
 
@@ -19,7 +19,7 @@ class NotYourPost(Forbidden):
 
 
 OWN_POST_PROBLEMS = (
-    *USER_PROBLEMS,
+    *SCOPE_PROBLEMS,
     PostNotFound,
     NotYourPost,
     PreconditionFailed,

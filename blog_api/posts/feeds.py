@@ -15,27 +15,27 @@ from pydantic import Field as SchemaField
 from sqlalchemy import func
 from sqlmodel import Field, SQLModel, col, select
 
-from blog_api.accounts.auth import get_access
-from blog_api.accounts.errors import READER_PROBLEMS
-from blog_api.core.errors import ServiceUnavailable, ValidationFailed, raises
+from blog_api.accounts.auth import get_optional_auth
+from blog_api.accounts.errors import OPTIONAL_AUTH_PROBLEMS
+from blog_api.core.errors import ServiceUnavailable, ValidationFailed, problem_responses
 from blog_api.core.settings import Settings
-from blog_api.db.queries import read
-from blog_api.db.session import SessionDep, released
+from blog_api.db.queries import execute_query
+from blog_api.db.session import SessionDep, connection_released
 from blog_api.posts.filters import PostFilter, PostSort
-from blog_api.posts.lists import SORTS, published, searched, sorts
+from blog_api.posts.lists import SORTS, get_sorts, published_ids, search_ids
 from blog_api.posts.models import Post
-from blog_api.web.links import link, link_to_self, with_query
-from blog_api.web.pagination import MAX_SIZE
+from blog_api.web.links import append_query, make_link, make_self_link
+from blog_api.web.pagination import MAX_PAGE_SIZE
 
 router = APIRouter(
     tags=["feeds"],
-    responses=raises(ServiceUnavailable, *READER_PROBLEMS, ValidationFailed),
-    dependencies=[Security(get_access)],
+    responses=problem_responses(ServiceUnavailable, *OPTIONAL_AUTH_PROBLEMS, ValidationFailed),
+    dependencies=[Security(get_optional_auth)],
 )
 
 
 # Of a feed with nothing in it, which has to be updated some time.
-NEVER = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 # The generator changes the locale of the process, and back.
@@ -49,7 +49,7 @@ MAX_HTML_LENGTH = 2_000_000
 class FeedQuery(PostFilter):
     """Which posts, and how many."""
 
-    size: int = Field(default=20, ge=1, le=MAX_SIZE, description="How many there are at most.")
+    size: int = Field(default=20, ge=1, le=MAX_PAGE_SIZE, description="How many there are at most.")
 
 
 class FeedAuthor(SQLModel):
@@ -96,7 +96,7 @@ class RSSResponse(Response):
 
 
 @dataclass(frozen=True)
-class Entry:
+class FeedEntry:
     """A post in a feed."""
 
     id: str
@@ -121,7 +121,7 @@ class Feed:
     title: str
     public_url: str | None
     url: str
-    entries: Sequence[Entry]
+    entries: Sequence[FeedEntry]
 
     @property
     def updated_at(self) -> datetime | None:
@@ -133,7 +133,7 @@ class Feed:
         return {"Last-Modified": format_datetime(self.updated_at, usegmt=True)}
 
 
-def first_ids(sizes: Iterable[Sequence[int]]) -> Iterator[int]:
+def limit_by_length(sizes: Iterable[Sequence[int]]) -> Iterator[int]:
     """The ids of as many as a feed has room for, at least of one."""
     length = 0
     for size in sizes:
@@ -143,10 +143,10 @@ def first_ids(sizes: Iterable[Sequence[int]]) -> Iterator[int]:
         yield size[0]
 
 
-def post_url(request: Request, settings: Settings, post: Post) -> str:
+def make_post_url(request: Request, settings: Settings, post: Post) -> str:
     """Where a reader of the feed goes on."""
     if settings.post_url is None:
-        return link(request, f"/posts/slug/{post.slug}")
+        return make_link(request, f"/posts/slug/{post.slug}")
     return settings.post_url.replace("{slug}", quote(post.slug)).replace("{id}", str(post.id))
 
 
@@ -157,10 +157,10 @@ async def get_feed(
     settings: Settings = request.app.state.settings
     values = filter.values()
     if filter.q and filter.q.strip():
-        posts, _ = searched(session, values.keys(), filter.q)
+        posts, _ = search_ids(session, values.keys(), filter.q)
     else:
-        posts = published(values.keys())
-    newest = sorts(values.keys())[PostSort.newest]
+        posts = published_ids(values.keys())
+    newest = get_sorts(values.keys())[PostSort.newest]
     found = posts.order_by(*newest.order(newest.columns)).limit(filter.size).subquery()
     order = SORTS[PostSort.newest].order(SORTS[PostSort.newest].columns)
     sizes = (
@@ -168,19 +168,19 @@ async def get_feed(
         .join(found, found.c.id == col(Post.id))
         .order_by(*order)
     )
-    ids = list(first_ids(await read(session, sizes, values)))
+    ids = list(limit_by_length(await execute_query(session, sizes, values)))
     entries = select(Post).where(col(Post.id).in_(ids)).order_by(*order)
     sent = filter.model_dump(mode="json", exclude_unset=True, exclude_none=True)
     base = f"{settings.public_url}/posts/" if settings.public_url else "urn:blog-api:post:"
     return Feed(
         title=settings.title,
         public_url=settings.public_url,
-        url=with_query(link_to_self(request), urlencode(sent)),
+        url=append_query(make_self_link(request), urlencode(sent)),
         entries=[
-            Entry(
+            FeedEntry(
                 # It stays the same whatever prefix the feed is asked for under.
                 id=f"{base}{post.id}",
-                url=post_url(request, settings, post),
+                url=make_post_url(request, settings, post),
                 post=post,
             )
             for post in await session.exec(entries)
@@ -191,7 +191,7 @@ async def get_feed(
 FeedDep = Annotated[Feed, Depends(get_feed)]
 
 
-def generator_of(feed: Feed) -> Any:
+def build_feed(feed: Feed) -> Any:
     """A feed, to be written in XML."""
     # With lxml it takes five megabytes, which not every blog needs.
     from feedgen.feed import FeedGenerator
@@ -205,7 +205,7 @@ def generator_of(feed: Feed) -> Any:
     # The last link is the one of RSS.
     generator.link(href=feed.url, rel="self")
     generator.link(href=feed.public_url or "/", rel="alternate")
-    generator.updated(feed.updated_at or NEVER)
+    generator.updated(feed.updated_at or EPOCH)
     for entry in feed.entries:
         item = generator.add_entry(order="append")
         item.id(entry.id)
@@ -222,11 +222,11 @@ def generator_of(feed: Feed) -> Any:
 
 
 def write_atom(feed: Feed) -> bytes:
-    return bytes(generator_of(feed).atom_str())
+    return bytes(build_feed(feed).atom_str())
 
 
 def write_rss(feed: Feed) -> bytes:
-    return bytes(generator_of(feed).rss_str())
+    return bytes(build_feed(feed).rss_str())
 
 
 @router.get("/feed.json", response_model=JSONFeed, response_class=JSONFeedResponse)
@@ -256,7 +256,7 @@ async def read_json_feed(feed: FeedDep, response: Response) -> JSONFeed:
 @router.get("/feed.atom", response_class=AtomResponse)
 async def read_atom_feed(feed: FeedDep, session: SessionDep) -> Response:
     """The newest posts as Atom."""
-    async with released(session):
+    async with connection_released(session):
         content = await anyio.to_thread.run_sync(write_atom, feed, limiter=ONE_AT_A_TIME)
     return AtomResponse(content, headers=feed.headers())
 
@@ -264,6 +264,6 @@ async def read_atom_feed(feed: FeedDep, session: SessionDep) -> Response:
 @router.get("/feed.rss", response_class=RSSResponse)
 async def read_rss_feed(feed: FeedDep, session: SessionDep) -> Response:
     """The newest posts as RSS."""
-    async with released(session):
+    async with connection_released(session):
         content = await anyio.to_thread.run_sync(write_rss, feed, limiter=ONE_AT_A_TIME)
     return RSSResponse(content, headers=feed.headers())

@@ -1,4 +1,4 @@
-"""filters"""
+"""Query parameters of the lists of posts."""
 
 from enum import StrEnum
 from typing import Annotated, Any
@@ -6,8 +6,8 @@ from typing import Annotated, Any
 from fastapi import Query
 from sqlmodel import Field
 
-from blog_api.core.fields import LARGEST_INT, Input, TagName, Time, fold
-from blog_api.posts.search import QUERY_LENGTH
+from blog_api.core.fields import MAX_INT32, RequestModel, TagName, Timestamp, casefold_key
+from blog_api.posts.search import MAX_QUERY_LENGTH
 from blog_api.web.pagination import PageQuery
 
 
@@ -20,27 +20,27 @@ class PostSort(StrEnum):
     first_updated = "updated_at"
 
 
-class TagFilter(Input):
+class TagFilter(RequestModel):
     """Posts of one tag, or of all."""
 
     tag: TagName | None = Field(default=None, description="A tag; case makes no difference.")
 
     def values(self) -> dict[str, Any]:
         """What statements bind, by name, of the filters that were sent."""
-        return {} if self.tag is None else {"tag": fold(self.tag)}
+        return {} if self.tag is None else {"tag": casefold_key(self.tag)}
 
 
 class PostFilter(TagFilter):
     """Which posts; filters combine."""
 
     author: int | None = Field(
-        default=None, ge=1, le=LARGEST_INT, description="The id of a user, whose posts they are."
+        default=None, ge=1, le=MAX_INT32, description="The id of a user, whose posts they are."
     )
-    since: Time | None = Field(default=None, description="Published at this time or later.")
-    until: Time | None = Field(default=None, description="Published before this time.")
+    since: Timestamp | None = Field(default=None, description="Published at this time or later.")
+    until: Timestamp | None = Field(default=None, description="Published before this time.")
     q: str | None = Field(
         default=None,
-        max_length=QUERY_LENGTH,
+        max_length=MAX_QUERY_LENGTH,
         description="Words that they have, whole or in their beginning, in title, tags or "
         "content; in quotation marks, side by side.",
     )

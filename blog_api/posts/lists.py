@@ -11,12 +11,12 @@ from sqlmodel import UTCDateTime, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
-from blog_api.accounts.auth import DraftReader, get_access
-from blog_api.accounts.errors import READER_PROBLEMS, USER_PROBLEMS, UserNotFound
-from blog_api.core.errors import ServiceUnavailable, ValidationFailed, raises
+from blog_api.accounts.auth import CanReadDrafts, get_optional_auth
+from blog_api.accounts.errors import OPTIONAL_AUTH_PROBLEMS, SCOPE_PROBLEMS, UserNotFound
+from blog_api.core.errors import ServiceUnavailable, ValidationFailed, problem_responses
 from blog_api.db.base import NOW
-from blog_api.db.list_query import Collection, Sort
-from blog_api.db.session import released
+from blog_api.db.list_query import ListQuery, Sort
+from blog_api.db.session import connection_released
 from blog_api.posts.counts import total_count, used_tags
 from blog_api.posts.filters import OwnPostListing, PostListing, PostQuery, PostSort
 from blog_api.posts.models import (
@@ -29,18 +29,18 @@ from blog_api.posts.models import (
     Tag,
     TagPage,
 )
-from blog_api.posts.queries import IS_PUBLISHED, found_as
-from blog_api.posts.search import found_posts, make_marker
+from blog_api.posts.queries import IS_PUBLISHED, posts_by_ids
+from blog_api.posts.search import make_highlighter, matching_posts
 from blog_api.posts.tags import TAG_ID
 from blog_api.profiles.follows import FOLLOWED_IDS
 from blog_api.profiles.users import UserFromPath
-from blog_api.text.snippets import Marker
-from blog_api.web.pagination import Page, Pages, PagesDep, Paging
+from blog_api.text.snippets import Highlighter
+from blog_api.web.pagination import Page, PageParams, Paginator, PaginatorDep
 
-router = APIRouter(tags=["posts"], responses=raises(ServiceUnavailable))
+router = APIRouter(tags=["posts"], responses=problem_responses(ServiceUnavailable))
 
 
-def sorts_by(published_at: Any, updated_at: Any, post_id: Any) -> dict[PostSort, Sort]:
+def make_sorts(published_at: Any, updated_at: Any, post_id: Any) -> dict[PostSort, Sort]:
     """The orders of posts, by columns of theirs or of their tags."""
     published, updated = (published_at, post_id), (updated_at, post_id)
     ever = updated_at <= NOW
@@ -52,43 +52,43 @@ def sorts_by(published_at: Any, updated_at: Any, post_id: Any) -> dict[PostSort,
     }
 
 
-SORTS = sorts_by(col(Post.published_at), col(Post.updated_at), col(Post.id))
+SORTS = make_sorts(col(Post.published_at), col(Post.updated_at), col(Post.id))
 
 
-SORTS_OF_TAG = sorts_by(col(PostTag.published_at), col(PostTag.updated_at), col(PostTag.post_id))
+TAG_SORTS = make_sorts(col(PostTag.published_at), col(PostTag.updated_at), col(PostTag.post_id))
 
 
 # Of those that are used as much the first comes first.
-TAGS = used_tags()
+TAG_QUERY = used_tags()
 
 
 MOST_USED = Sort(
     "-post_count",
-    (TAGS.selected_columns.post_count, -col(Tag.id)),
+    (TAG_QUERY.selected_columns.post_count, -col(Tag.id)),
     is_descending=True,
     has_cursors=False,
 )
 
 
-USED_TAGS = Collection(TAGS)
+USED_TAGS = ListQuery(TAG_QUERY)
 
 
-LAST_BEGUN = Sort("-created_at", (col(Post.created_at), col(Post.id)), is_descending=True)
+NEWEST_CREATED_FIRST = Sort("-created_at", (col(Post.created_at), col(Post.id)), is_descending=True)
 
 
 # Whose posts, by the name under which a value is bound.
-WHOSE = {
+AUTHOR_CONDITIONS = {
     "author": col(Post.user_id) == bindparam("author", type_=Integer),
     "user": col(Post.user_id) == bindparam("user", type_=Integer),
     "follower": col(Post.user_id).in_(FOLLOWED_IDS),
 }
 
 
-def sorts(names: AbstractSet[str]) -> dict[PostSort, Sort]:
-    return SORTS_OF_TAG if "tag" in names else SORTS
+def get_sorts(names: AbstractSet[str]) -> dict[PostSort, Sort]:
+    return TAG_SORTS if "tag" in names else SORTS
 
 
-def ids_by(names: AbstractSet[str]) -> SelectOfScalar[int]:
+def filtered_ids(names: AbstractSet[str]) -> SelectOfScalar[int]:
     """The ids of the posts that the filters of these names leave, but for those of times.
 
     Those of a tag are found by it, in their order: it has their times.
@@ -96,14 +96,14 @@ def ids_by(names: AbstractSet[str]) -> SelectOfScalar[int]:
     if "tag" in names:
         ids: SelectOfScalar[int] = select(col(PostTag.post_id).label("id"))
         ids = ids.where(col(PostTag.tag_id) == TAG_ID)
-        if names & WHOSE.keys():
+        if names & AUTHOR_CONDITIONS.keys():
             ids = ids.join(Post, col(Post.id) == col(PostTag.post_id))
     else:
         ids = select(Post.id)
-    return ids.where(*(condition for name, condition in WHOSE.items() if name in names))
+    return ids.where(*(condition for name, condition in AUTHOR_CONDITIONS.items() if name in names))
 
 
-def times(names: AbstractSet[str]) -> list[ColumnElement[bool]]:
+def publication_conditions(names: AbstractSet[str]) -> list[ColumnElement[bool]]:
     """When a post is published that readers see and these filters leave: the narrowest first."""
     published_at = col(PostTag.published_at) if "tag" in names else col(Post.published_at)
     bounds = {
@@ -114,110 +114,116 @@ def times(names: AbstractSet[str]) -> list[ColumnElement[bool]]:
     return [*(bound for name, bound in bounds.items() if name in names), is_shown]
 
 
-def published(names: AbstractSet[str]) -> SelectOfScalar[int]:
+def published_ids(names: AbstractSet[str]) -> SelectOfScalar[int]:
     """The ids of the posts that readers see and the filters of these names leave."""
-    return ids_by(names).where(*times(names))
+    return filtered_ids(names).where(*publication_conditions(names))
 
 
 @cache
-def published_posts(names: frozenset[str]) -> Collection:
-    return Collection(
-        ids_by(names),
-        where=times(names),
+def published_posts(names: frozenset[str]) -> ListQuery:
+    return ListQuery(
+        filtered_ids(names),
+        where=publication_conditions(names),
         total=total_count(names),
-        rows_of=found_as(PostRead),
+        rows_of=posts_by_ids(PostRead),
     )
 
 
-def searched(
+def search_ids(
     session: AsyncSession, names: AbstractSet[str], q: str
 ) -> tuple[SelectOfScalar[int], Sort]:
     """Those of the published posts that have the words of a search; and the best first."""
-    ids, sort = published(names), sorts(names)[PostSort.newest]
+    ids, sort = published_ids(names), get_sorts(names)[PostSort.newest]
     post_id = sort.columns[-1]
-    found = found_posts(session, q)
+    found = matching_posts(session, q)
     best = Sort("rank", (found.c.rank, post_id), is_descending=True, has_cursors=False)
     return ids.join(found, found.c.id == post_id), best
 
 
 @cache
-def own_posts(names: frozenset[str]) -> Collection:
-    return Collection(ids_by(names), rows_of=found_as(OwnPostRead))
+def posts_of_author(names: frozenset[str]) -> ListQuery:
+    return ListQuery(filtered_ids(names), rows_of=posts_by_ids(OwnPostRead))
 
 
-async def show_posts(pages: Pages, listing: PostQuery, **whose: int) -> Page[Any]:
+async def paginate_posts(paginator: Paginator, listing: PostQuery, **whose: int) -> Page[Any]:
     """The page of published posts that is asked for: searched, sorted, with snippets."""
     values = listing.values() | whose
     names = frozenset(values)
-    sort = sorts(names)[listing.sort or PostSort.newest]
+    sort = get_sorts(names)[listing.sort or PostSort.newest]
     q = (listing.q or "").strip()
     if not q:
-        return await pages.show(published_posts(names), listing, sort, **values)
-    ids, best = searched(pages.session, names, q)
-    posts = Collection(ids, rows_of=found_as(PostRead), is_named=False)
-    page = await pages.show(posts, listing, sort if listing.sort else best, **values)
-    marker = await make_marker(pages.session, q)
+        return await paginator.paginate(published_posts(names), listing, sort, **values)
+    ids, best = search_ids(paginator.session, names, q)
+    posts = ListQuery(ids, rows_of=posts_by_ids(PostRead), is_named=False)
+    page = await paginator.paginate(posts, listing, sort if listing.sort else best, **values)
+    marker = await make_highlighter(paginator.session, q)
     if marker is None:
         return page
-    async with released(pages.session):
-        return await anyio.to_thread.run_sync(page.of, partial(with_snippet, marker))
+    async with connection_released(paginator.session):
+        return await anyio.to_thread.run_sync(page.of, partial(add_snippet, marker))
 
 
-def with_snippet(marker: Marker, post: dict[str, Any]) -> dict[str, Any]:
+def add_snippet(marker: Highlighter, post: dict[str, Any]) -> dict[str, Any]:
     return {**post, "snippet": marker.snippet(post["content"])}
 
 
 @router.get(
     "/posts",
     response_model=PostPage,
-    responses=raises(*READER_PROBLEMS, ValidationFailed),
-    dependencies=[Security(get_access)],
+    responses=problem_responses(*OPTIONAL_AUTH_PROBLEMS, ValidationFailed),
+    dependencies=[Security(get_optional_auth)],
 )
-async def list_posts(listing: PostListing, pages: PagesDep) -> Page[Any]:
+async def list_posts(listing: PostListing, paginator: PaginatorDep) -> Page[Any]:
     """List the published posts, the newest first, or search them, the best first."""
-    return await show_posts(pages, listing)
+    return await paginate_posts(paginator, listing)
 
 
 @router.get(
     "/users/{user_id:int}/posts",
     response_model=PostPage,
-    responses=raises(*READER_PROBLEMS, UserNotFound, ValidationFailed),
-    dependencies=[Security(get_access)],
+    responses=problem_responses(*OPTIONAL_AUTH_PROBLEMS, UserNotFound, ValidationFailed),
+    dependencies=[Security(get_optional_auth)],
 )
 async def list_posts_of_user(
-    user: UserFromPath, listing: PostListing, pages: PagesDep
+    user: UserFromPath, listing: PostListing, paginator: PaginatorDep
 ) -> Page[Any]:
     """List a user's published posts, the newest first."""
-    return await show_posts(pages, listing, user=user.id)
+    return await paginate_posts(paginator, listing, user=user.id)
 
 
 @router.get(
     "/users/me/feed",
     response_model=PostPage,
-    responses=raises(*USER_PROBLEMS, ValidationFailed),
+    responses=problem_responses(*SCOPE_PROBLEMS, ValidationFailed),
 )
-async def list_feed(user: DraftReader, listing: PostListing, pages: PagesDep) -> Page[Any]:
+async def list_feed(
+    user: CanReadDrafts, listing: PostListing, paginator: PaginatorDep
+) -> Page[Any]:
     """List the published posts of the authors whom one follows, the newest first."""
-    return await show_posts(pages, listing, follower=user.id)
+    return await paginate_posts(paginator, listing, follower=user.id)
 
 
 @router.get(
     "/users/me/posts",
     response_model=OwnPostPage,
-    responses=raises(*USER_PROBLEMS, ValidationFailed),
+    responses=problem_responses(*SCOPE_PROBLEMS, ValidationFailed),
 )
-async def list_own_posts(user: DraftReader, listing: OwnPostListing, pages: PagesDep) -> Page[Any]:
+async def list_own_posts(
+    user: CanReadDrafts, listing: OwnPostListing, paginator: PaginatorDep
+) -> Page[Any]:
     """List the posts of the user who asks, drafts too, the last begun first."""
     values = listing.values() | {"user": user.id}
-    return await pages.show(own_posts(frozenset(values)), listing, LAST_BEGUN, **values)
+    return await paginator.paginate(
+        posts_of_author(frozenset(values)), listing, NEWEST_CREATED_FIRST, **values
+    )
 
 
 @router.get(
     "/tags",
     response_model=TagPage,
-    responses=raises(*READER_PROBLEMS, ValidationFailed),
-    dependencies=[Security(get_access)],
+    responses=problem_responses(*OPTIONAL_AUTH_PROBLEMS, ValidationFailed),
+    dependencies=[Security(get_optional_auth)],
 )
-async def list_tags(paging: Paging, pages: PagesDep) -> Page[Any]:
+async def list_tags(paging: PageParams, paginator: PaginatorDep) -> Page[Any]:
     """List the tags of published posts, the most used first, by page numbers alone."""
-    return await pages.show(USED_TAGS, paging, MOST_USED)
+    return await paginator.paginate(USED_TAGS, paging, MOST_USED)

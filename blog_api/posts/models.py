@@ -15,30 +15,30 @@ from sqlmodel import Field, Relationship, SQLModel, col
 
 from blog_api.accounts.models import User
 from blog_api.core.fields import (
-    SLUG_LENGTH,
-    TAG_LENGTH,
-    Body,
-    Line,
+    MAX_SLUG_LENGTH,
+    MAX_TAG_LENGTH,
+    Markdown,
+    RequestBody,
     TagNames,
-    Text,
-    Time,
-    shown_as,
+    Timestamp,
+    Title,
+    schema_example,
     utc_now,
 )
-from blog_api.db.base import Base, Row, RowRead, Versioned
+from blog_api.db.base import ReadModel, TableBase, TableModel, VersionedModel
 from blog_api.web.pagination import Page
 
 
-class Tag(Row, table=True):
+class Tag(TableModel, table=True):
     """A tag, named as it was written first; case makes no difference."""
 
     __tablename__ = "tags"
 
-    name: str = Field(max_length=TAG_LENGTH)
-    key: str = Field(max_length=TAG_LENGTH, unique=True)
+    name: str = Field(max_length=MAX_TAG_LENGTH)
+    key: str = Field(max_length=MAX_TAG_LENGTH, unique=True)
 
 
-class PostTag(Base, table=True):
+class PostTag(TableBase, table=True):
     """That a post has a tag: by this, posts are found. How its author wrote it, the post knows.
 
     The times are those of the post, which triggers keep, so that the posts of a tag are found in
@@ -62,52 +62,52 @@ for name, time in (("published_at", PostTag.published_at), ("updated_at", PostTa
     )
 
 
-class Slug(Row, table=True):
+class Slug(TableModel, table=True):
     """A slug that a post has or had. It goes to no other post, not even after that one's end."""
 
     __tablename__ = "slugs"
 
-    slug: str = Field(max_length=SLUG_LENGTH, unique=True)
+    slug: str = Field(max_length=MAX_SLUG_LENGTH, unique=True)
     post_id: int | None = Field(
         default=None, foreign_key="posts.id", ondelete="SET NULL", index=True
     )
 
 
 class PostBase(SQLModel):
-    title: Line
-    content: Text
+    title: Title
+    content: Markdown
 
 
-class PostCreate(Body, PostBase):
+class PostCreate(RequestBody, PostBase):
     """A new post."""
 
-    published_at: Time | None = Field(
+    published_at: Timestamp | None = Field(
         default_factory=utc_now,
         description="Left out: now, or as it was. In the future: scheduled. Null: a draft.",
-        schema_extra=shown_as("2026-01-31T09:00:00Z"),
+        schema_extra=schema_example("2026-01-31T09:00:00Z"),
     )
     tags: TagNames = Field(default_factory=list, description="Left out: none, or as they were.")
 
 
-class PostUpdate(Body):
+class PostUpdate(RequestBody):
     """What changes of a post; what is left out stays."""
 
     # Only what is sent is used; a factory keeps the default out of OpenAPI, where generated
     # clients would find and send it.
-    title: Line = Field(default_factory=str)
-    content: Text = Field(default_factory=str)
-    published_at: Time | None = Field(
+    title: Title = Field(default_factory=str)
+    content: Markdown = Field(default_factory=str)
+    published_at: Timestamp | None = Field(
         default=None,
         description="In the future: scheduled. Null: a draft.",
-        schema_extra=shown_as("2026-01-31T09:00:00Z"),
+        schema_extra=schema_example("2026-01-31T09:00:00Z"),
     )
     tags: TagNames = Field(default_factory=list)
 
 
-class Post(PostBase, Versioned, table=True):
+class Post(PostBase, VersionedModel, table=True):
     __tablename__ = "posts"
 
-    slug: str = Field(max_length=SLUG_LENGTH, unique=True)
+    slug: str = Field(max_length=MAX_SLUG_LENGTH, unique=True)
     content_html: str
     published_at: datetime | None = None
     # An administrator's word: its author may do what they like, it stays hidden.
@@ -125,22 +125,24 @@ class Post(PostBase, Versioned, table=True):
         return self.user.name
 
 
-def index(name: str, *columns: Any, **where: Any) -> Index:
+def make_index(name: str, *columns: Any, **where: Any) -> Index:
     """An index of posts, the latest of which come first."""
     return Index(f"ix_posts_{name}", *columns, col(Post.id).desc(), **where)
 
 
 # What was taken down is in no list that anybody reads.
-IS_LISTED = col(Post.taken_down_at).is_(None)
-LISTED = {f"{dialect}_where": IS_LISTED for dialect in ("postgresql", "sqlite")}
-index("published_at_id", col(Post.published_at).desc(), **LISTED)
-index("updated_at_id", col(Post.updated_at).desc(), **LISTED)
-index("user_id_published_at_id", col(Post.user_id), col(Post.published_at).desc(), **LISTED)
-index("user_id_updated_at_id", col(Post.user_id), col(Post.updated_at).desc(), **LISTED)
-index("user_id_created_at_id", col(Post.user_id), col(Post.created_at).desc())
+NOT_TAKEN_DOWN = col(Post.taken_down_at).is_(None)
+WHERE_LISTED = {f"{dialect}_where": NOT_TAKEN_DOWN for dialect in ("postgresql", "sqlite")}
+make_index("published_at_id", col(Post.published_at).desc(), **WHERE_LISTED)
+make_index("updated_at_id", col(Post.updated_at).desc(), **WHERE_LISTED)
+make_index(
+    "user_id_published_at_id", col(Post.user_id), col(Post.published_at).desc(), **WHERE_LISTED
+)
+make_index("user_id_updated_at_id", col(Post.user_id), col(Post.updated_at).desc(), **WHERE_LISTED)
+make_index("user_id_created_at_id", col(Post.user_id), col(Post.created_at).desc())
 
 
-class PostRead(RowRead):
+class PostRead(ReadModel):
     """A post."""
 
     # It was checked when it came: to do that again took as long as all else that is shown.
@@ -167,7 +169,7 @@ class OwnPostRead(PostRead):
     taken_down_at: datetime | None
 
 
-class PostCount(Base, table=True):
+class PostCount(TableBase, table=True):
     """By how much one of these numbers changed: their sum is the number.
 
     It counts what is published or scheduled and not taken down. Triggers keep it, and make one
@@ -220,7 +222,7 @@ class TagPage(Page[TagRead]):
     """A page of tags, and how many there are on all pages."""
 
 
-class Bookmark(Row, table=True):
+class Bookmark(TableModel, table=True):
     """That a user has bookmarked a post."""
 
     __tablename__ = "bookmarks"

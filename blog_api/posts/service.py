@@ -1,4 +1,4 @@
-"""service"""
+"""Create and change posts."""
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
@@ -10,35 +10,35 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
-from blog_api.accounts.auth import Access, Writer, released_by
+from blog_api.accounts.auth import Auth, CanWritePosts, connection_released_for
 from blog_api.core.errors import (
     Conflict,
 )
-from blog_api.core.fields import Body, PathId
-from blog_api.db.base import revise
-from blog_api.db.queries import in_batches, insert_if_missing, insert_new
+from blog_api.core.fields import PathId, RequestBody
+from blog_api.db.base import save_changes
+from blog_api.db.queries import insert_if_missing, insert_returning_id, iterate_batches
 from blog_api.db.session import Database, SessionDep
 from blog_api.posts.errors import NotYourPost
 from blog_api.posts.models import Post, Slug
 from blog_api.posts.queries import find_post, is_visible_to
-from blog_api.posts.slugs import claim_slug, slug_of
+from blog_api.posts.slugs import claim_slug, slugify_title
 from blog_api.posts.tags import add_tags, remove_tags
 from blog_api.text.renderer import Renderer, RendererDep
-from blog_api.web.conditional import Precondition, PreconditionDep, show_version
+from blog_api.web.conditional import Precondition, PreconditionDep, set_etag_version
 
 
 @dataclass(frozen=True)
-class Edit:
+class PostEdit:
     """A change that an author is about to make to a post."""
 
     session: AsyncSession
-    access: Access
+    access: Auth
     post_id: int
     precondition: Precondition
     renderer: Renderer
     request: Request
 
-    async def find(self) -> Post:
+    async def lock_post(self) -> Post:
         """The post, locked until the request ends, so that nobody deletes it meanwhile.
 
         Raises PostNotFound, NotYourPost and PreconditionFailed.
@@ -54,43 +54,43 @@ class Edit:
         self.precondition.check(post)
         return post
 
-    async def apply(self, changes: Body) -> Post:
+    async def save(self, changes: RequestBody) -> Post:
         """The post with the fields that were sent, and its version in the answer's ETag."""
-        post = await self.find()
+        post = await self.lock_post()
         values = changes.model_dump(exclude_unset=True)
         if values.get("content", post.content) != post.content:
-            async with released_by(self.session, self.access):
+            async with connection_released_for(self.session, self.access):
                 values["content_html"] = await self.renderer.render(
                     values["content"], owner=self.access.user.id
                 )
             # Whatever became of it meanwhile.
-            post = await self.find()
+            post = await self.lock_post()
         title = values.get("title", post.title)
-        if slug_of(title) != slug_of(post.title):
+        if slugify_title(title) != slugify_title(post.title):
             values["slug"] = await claim_slug(self.session, post.id, title)
         if values.get("tags", post.tags) != post.tags:
             await remove_tags(self.session, post.id)
-            await tag_post(self.session, post, values["tags"])
-        await revise(self.session, post, values)
-        show_version(self.request, post.version)
+            await index_tags(self.session, post, values["tags"])
+        await save_changes(self.session, post, values)
+        set_etag_version(self.request, post.version)
         return post
 
 
-async def get_edit(
-    access: Writer,
+async def get_post_edit(
+    access: CanWritePosts,
     post_id: PathId,
     precondition: PreconditionDep,
     session: SessionDep,
     renderer: RendererDep,
     request: Request,
-) -> Edit:
-    return Edit(session, access, post_id, precondition, renderer, request)
+) -> PostEdit:
+    return PostEdit(session, access, post_id, precondition, renderer, request)
 
 
-EditDep = Annotated[Edit, Depends(get_edit)]
+PostEditDep = Annotated[PostEdit, Depends(get_post_edit)]
 
 
-async def tag_post(session: AsyncSession, post: Post, names: Sequence[str]) -> None:
+async def index_tags(session: AsyncSession, post: Post, names: Sequence[str]) -> None:
     """Let a post be found by these tags."""
     await add_tags(
         session,
@@ -109,26 +109,26 @@ async def insert_post(session: AsyncSession, post: Post, slugs: Iterable[str]) -
     post.updated_at = post.created_at
     for slug in slugs:
         post.slug = slug
-        post_id = await insert_new(session, Post, post.model_dump(exclude={"id"}))
+        post_id = await insert_returning_id(session, Post, post.model_dump(exclude={"id"}))
         if post_id is None:
             continue
         if await insert_if_missing(session, Slug, {"slug": slug, "post_id": post_id}):
             post.id = post_id
-            await tag_post(session, post, post.tags)
+            await index_tags(session, post, post.tags)
             return
         # It was another post's before.
         await session.exec(delete(Post).where(col(Post.id) == post_id))
     raise Conflict
 
 
-async def render_anew(
+async def rerender_posts(
     database: Database, renderer: Renderer, query: SelectOfScalar[Post]
 ) -> AsyncIterator[bool]:
     """For each of these posts, whether its HTML is another one now.
 
     That is no change of the post: version and `updated_at` stay.
     """
-    async for posts in in_batches(database, query, Post):
+    async for posts in iterate_batches(database, query, Post):
         html = await renderer.render_all([post.content for post in posts])
         async with database.session(writes=True) as session:
             for post, content_html in zip(posts, html, strict=True):

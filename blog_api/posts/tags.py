@@ -7,8 +7,8 @@ from sqlalchemy import Integer, String, bindparam, delete, insert
 from sqlmodel import UTCDateTime, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from blog_api.core.fields import fold
-from blog_api.db.queries import insert_if_missing, write
+from blog_api.core.fields import casefold_key
+from blog_api.db.queries import execute_write, insert_if_missing
 from blog_api.posts.models import PostTag, Tag
 
 # The tag whose key is bound as `tag`.
@@ -33,9 +33,9 @@ ADD_TAGS = insert(PostTag).from_select(
 )
 
 
-async def make_tags(session: AsyncSession, names: Iterable[str]) -> None:
+async def insert_missing_tags(session: AsyncSession, names: Iterable[str]) -> None:
     """Make those of these tags that are not there, in one order: no two wait for each other's."""
-    tags = {fold(name): name for name in names}
+    tags = {casefold_key(name): name for name in names}
     if tags:
         rows = [{"name": name, "key": key} for key, name in sorted(tags.items())]
         await insert_if_missing(session, Tag, *rows)
@@ -54,14 +54,14 @@ async def add_tags(
         return
     values = {
         "post": post_id,
-        "keys": [fold(name) for name in names],
+        "keys": [casefold_key(name) for name in names],
         "published_at": published_at,
         "updated_at": updated_at,
     }
     # Mostly they are there already, and to try to insert them takes longer.
-    if await write(session, ADD_TAGS, values) < len(names):
-        await make_tags(session, names)
-        await write(session, ADD_TAGS, values)
+    if await execute_write(session, ADD_TAGS, values) < len(names):
+        await insert_missing_tags(session, names)
+        await execute_write(session, ADD_TAGS, values)
 
 
 async def remove_tags(session: AsyncSession, post_id: int) -> None:

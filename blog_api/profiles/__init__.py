@@ -1,1 +1,1 @@
-"""profiles"""
+"""Public profiles, `/users/me` and follows."""

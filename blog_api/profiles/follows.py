@@ -4,8 +4,8 @@ from fastapi import APIRouter
 from sqlalchemy import Integer, bindparam, delete
 from sqlmodel import col, select
 
-from blog_api.accounts.auth import AccountReader, AccountWriter
-from blog_api.accounts.errors import USER_PROBLEMS, UserNotFound
+from blog_api.accounts.auth import CanWriteAccount, CurrentUser
+from blog_api.accounts.errors import SCOPE_PROBLEMS, UserNotFound
 from blog_api.accounts.models import User
 from blog_api.core.errors import (
     BadRequest,
@@ -13,18 +13,18 @@ from blog_api.core.errors import (
     NotFound,
     ServiceUnavailable,
     ValidationFailed,
-    raises,
+    problem_responses,
 )
 from blog_api.core.fields import PathId
-from blog_api.db.list_query import Collection, Sort
+from blog_api.db.list_query import ListQuery, Sort
 from blog_api.db.queries import insert_if_missing
 from blog_api.db.session import SessionDep
 from blog_api.profiles.models import Follow, ProfilePage
 from blog_api.profiles.users import UserFromPath
-from blog_api.web.pagination import Page, PagesDep, Paging
+from blog_api.web.pagination import Page, PageParams, PaginatorDep
 
 router = APIRouter(
-    prefix="/users/me/following", tags=["follows"], responses=raises(ServiceUnavailable)
+    prefix="/users/me/following", tags=["follows"], responses=problem_responses(ServiceUnavailable)
 )
 
 
@@ -41,21 +41,27 @@ FOLLOWED_IDS = select(Follow.author_id).where(
 )
 
 
-FOLLOWED = Collection(select(User).where(col(User.id).in_(FOLLOWED_IDS)))
+FOLLOWED_AUTHORS = ListQuery(select(User).where(col(User.id).in_(FOLLOWED_IDS)))
 
 
-@router.get("", response_model=ProfilePage, responses=raises(*USER_PROBLEMS, ValidationFailed))
-async def list_followed(user: AccountReader, paging: Paging, pages: PagesDep) -> Page[User]:
+@router.get(
+    "", response_model=ProfilePage, responses=problem_responses(*SCOPE_PROBLEMS, ValidationFailed)
+)
+async def list_followed(
+    user: CurrentUser, paging: PageParams, paginator: PaginatorDep
+) -> Page[User]:
     """List the authors whom one follows, in the order in which they came here."""
-    return await pages.show(FOLLOWED, paging, BY_ID, follower=user.id)
+    return await paginator.paginate(FOLLOWED_AUTHORS, paging, BY_ID, follower=user.id)
 
 
 @router.put(
     "/{user_id:int}",
     status_code=204,
-    responses=raises(*USER_PROBLEMS, CannotFollowSelf, UserNotFound, Conflict, ValidationFailed),
+    responses=problem_responses(
+        *SCOPE_PROBLEMS, CannotFollowSelf, UserNotFound, Conflict, ValidationFailed
+    ),
 )
-async def follow(access: AccountWriter, author: UserFromPath, session: SessionDep) -> None:
+async def follow(access: CanWriteAccount, author: UserFromPath, session: SessionDep) -> None:
     """Follow an author. Once more makes no difference."""
     if author.id == access.user.id:
         raise CannotFollowSelf
@@ -63,9 +69,11 @@ async def follow(access: AccountWriter, author: UserFromPath, session: SessionDe
 
 
 @router.delete(
-    "/{user_id:int}", status_code=204, responses=raises(*USER_PROBLEMS, NotFound, ValidationFailed)
+    "/{user_id:int}",
+    status_code=204,
+    responses=problem_responses(*SCOPE_PROBLEMS, NotFound, ValidationFailed),
 )
-async def unfollow(access: AccountWriter, user_id: PathId, session: SessionDep) -> None:
+async def unfollow(access: CanWriteAccount, user_id: PathId, session: SessionDep) -> None:
     """Follow an author no more. Once more makes no difference."""
     await session.exec(
         delete(Follow).where(

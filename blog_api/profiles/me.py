@@ -3,35 +3,37 @@
 from fastapi import APIRouter
 
 from blog_api.accounts.auth import (
-    AccountReader,
-    AccountWriter,
+    CanWriteAccount,
+    CurrentUser,
     confirm_password,
-    delete_other_tokens,
-    lock_access,
+    lock_authenticated_user,
+    revoke_other_sessions,
     verify_password,
 )
-from blog_api.accounts.errors import CONFIRMED_PROBLEMS, USER_PROBLEMS, EmailTaken
+from blog_api.accounts.errors import PASSWORD_PROBLEMS, SCOPE_PROBLEMS, EmailTaken
 from blog_api.accounts.models import PasswordUpdate, User, UserRead, UserRow, UserUpdate
-from blog_api.accounts.passwords import check_choice
-from blog_api.accounts.rate_limits import GuardDep
+from blog_api.accounts.passwords import check_new_password
+from blog_api.accounts.rate_limits import LoginThrottleDep
 from blog_api.core.errors import (
     BODY_PROBLEMS,
     ServiceUnavailable,
     ValidationFailed,
-    field_missing,
-    raises,
+    missing_field,
+    problem_responses,
 )
-from blog_api.core.fields import SMALL_BODY_BYTES, fold
-from blog_api.db.queries import flush
-from blog_api.db.session import SessionDep, released
+from blog_api.core.fields import MAX_ANONYMOUS_BODY_BYTES, casefold_key
+from blog_api.db.queries import flush_unique
+from blog_api.db.session import SessionDep, connection_released
 
 router = APIRouter(
-    tags=["me"], responses=raises(ServiceUnavailable), max_body_size=SMALL_BODY_BYTES
+    tags=["me"],
+    responses=problem_responses(ServiceUnavailable),
+    max_body_size=MAX_ANONYMOUS_BODY_BYTES,
 )
 
 
-@router.get("/users/me", response_model=UserRead, responses=raises(*USER_PROBLEMS))
-async def read_me(user: AccountReader) -> UserRow:
+@router.get("/users/me", response_model=UserRead, responses=problem_responses(*SCOPE_PROBLEMS))
+async def read_me(user: CurrentUser) -> UserRow:
     """Show the account of the user who asks."""
     return user
 
@@ -39,39 +41,41 @@ async def read_me(user: AccountReader) -> UserRow:
 @router.patch(
     "/users/me",
     response_model=UserRead,
-    responses=raises(*CONFIRMED_PROBLEMS, *BODY_PROBLEMS, EmailTaken),
+    responses=problem_responses(*PASSWORD_PROBLEMS, *BODY_PROBLEMS, EmailTaken),
 )
 async def update_me(
-    changes: UserUpdate, access: AccountWriter, session: SessionDep, guard: GuardDep
+    changes: UserUpdate, access: CanWriteAccount, session: SessionDep, throttle: LoginThrottleDep
 ) -> User:
     """Change the name, or, with the current password, the email address."""
     values = changes.model_dump(exclude_unset=True, exclude={"current_password"})
     if "email" in values:
         if changes.current_password is None:
-            raise ValidationFailed([field_missing("body", "current_password")])
-        async with released(session):
+            raise ValidationFailed([missing_field("body", "current_password")])
+        async with connection_released(session):
             # Or it would tell of any number of addresses whether they have an account.
-            await guard.count_address()
-        user = await confirm_password(session, guard, access, changes.current_password)
-        user.email_key = fold(changes.email)
+            await throttle.count_new_address()
+        user = await confirm_password(session, throttle, access, changes.current_password)
+        user.email_key = casefold_key(changes.email)
     else:
-        user = await lock_access(session, access)
+        user = await lock_authenticated_user(session, access)
     user.sqlmodel_update(values)
-    await flush(session, or_raise=EmailTaken)
+    await flush_unique(session, or_raise=EmailTaken)
     return user
 
 
 @router.put(
-    "/users/me/password", status_code=204, responses=raises(*CONFIRMED_PROBLEMS, *BODY_PROBLEMS)
+    "/users/me/password",
+    status_code=204,
+    responses=problem_responses(*PASSWORD_PROBLEMS, *BODY_PROBLEMS),
 )
 async def change_password(
-    change: PasswordUpdate, access: AccountWriter, session: SessionDep, guard: GuardDep
+    change: PasswordUpdate, access: CanWriteAccount, session: SessionDep, throttle: LoginThrottleDep
 ) -> None:
     """Choose another password. All tokens but the one presented are revoked."""
-    check_choice(guard.passwords, change.new_password, field="new_password")
-    verified = await verify_password(session, guard, access.user, change.current_password)
-    async with released(session):
-        new_hash = await guard.hash(change.new_password)
-    user = await lock_access(session, access, verified)
+    check_new_password(throttle.passwords, change.new_password, field="new_password")
+    verified = await verify_password(session, throttle, access.user, change.current_password)
+    async with connection_released(session):
+        new_hash = await throttle.hash_password(change.new_password)
+    user = await lock_authenticated_user(session, access, verified)
     user.password_hash = new_hash
-    await delete_other_tokens(session, access)
+    await revoke_other_sessions(session, access)

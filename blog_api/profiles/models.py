@@ -1,10 +1,10 @@
-"""models"""
+"""Follows and their schemas."""
 
 from sqlalchemy import UniqueConstraint
 from sqlmodel import Field
 
 from blog_api.accounts.models import ProfileRead
-from blog_api.db.base import Row
+from blog_api.db.base import TableModel
 from blog_api.web.pagination import Page, SliceQuery
 
 
@@ -18,7 +18,7 @@ class UserQuery(SliceQuery):
     )
 
 
-class Follow(Row, table=True):
+class Follow(TableModel, table=True):
     """That a user follows an author."""
 
     __tablename__ = "follows"

@@ -7,26 +7,28 @@ from fastapi import APIRouter, Depends, Query, Security
 from sqlalchemy import false
 from sqlmodel import col, select
 
-from blog_api.accounts.auth import get_access
-from blog_api.accounts.errors import READER_PROBLEMS, SIGN_UP_PROBLEMS, UserNotFound
+from blog_api.accounts.auth import get_optional_auth
+from blog_api.accounts.errors import OPTIONAL_AUTH_PROBLEMS, SIGN_UP_PROBLEMS, UserNotFound
 from blog_api.accounts.models import ProfileRead, User, UserCreate, UserRead
-from blog_api.accounts.rate_limits import GuardDep
+from blog_api.accounts.rate_limits import LoginThrottleDep
 from blog_api.accounts.service import find_user, insert_user
 from blog_api.core.errors import (
     ServiceUnavailable,
     ValidationFailed,
-    raises,
+    problem_responses,
 )
 from blog_api.core.fields import (
-    CONTROL,
-    SMALL_BODY_BYTES,
+    CONTROL_CHARACTERS,
+    MAX_ANONYMOUS_BODY_BYTES,
     PathId,
 )
 from blog_api.db.session import SessionDep
 from blog_api.profiles.models import UserQuery
 
 router = APIRouter(
-    tags=["users"], responses=raises(ServiceUnavailable), max_body_size=SMALL_BODY_BYTES
+    tags=["users"],
+    responses=problem_responses(ServiceUnavailable),
+    max_body_size=MAX_ANONYMOUS_BODY_BYTES,
 )
 
 
@@ -41,18 +43,18 @@ UserFromPath = Annotated[User, Depends(get_user)]
     "/users",
     status_code=201,
     response_model=UserRead,
-    responses=raises(*SIGN_UP_PROBLEMS),
+    responses=problem_responses(*SIGN_UP_PROBLEMS),
 )
-async def create_user(new: UserCreate, session: SessionDep, guard: GuardDep) -> User:
+async def create_user(new: UserCreate, session: SessionDep, throttle: LoginThrottleDep) -> User:
     """Open an account, without logging in."""
-    return await insert_user(session, guard, new)
+    return await insert_user(session, throttle, new)
 
 
 @router.get(
     "/users",
     response_model=list[ProfileRead],
-    responses=raises(*READER_PROBLEMS, ValidationFailed),
-    dependencies=[Security(get_access)],
+    responses=problem_responses(*OPTIONAL_AUTH_PROBLEMS, ValidationFailed),
+    dependencies=[Security(get_optional_auth)],
 )
 async def list_users(slicing: Annotated[UserQuery, Query()], session: SessionDep) -> Sequence[User]:
     """List everybody's profile, or those whose name holds a text, in the order in which they
@@ -60,7 +62,7 @@ async def list_users(slicing: Annotated[UserQuery, Query()], session: SessionDep
     query = select(User).order_by(col(User.id)).offset(slicing.skip).limit(slicing.limit)
     if slicing.q:
         # What no name holds need not be looked for, and part of it is no text for Postgres.
-        is_possible = not CONTROL.search(slicing.q)
+        is_possible = not CONTROL_CHARACTERS.search(slicing.q)
         has_it = col(User.name).icontains(slicing.q, autoescape=True) if is_possible else false()
         query = query.where(has_it)
     return (await session.exec(query)).all()
@@ -69,8 +71,8 @@ async def list_users(slicing: Annotated[UserQuery, Query()], session: SessionDep
 @router.get(
     "/users/{user_id:int}",
     response_model=ProfileRead,
-    responses=raises(*READER_PROBLEMS, UserNotFound, ValidationFailed),
-    dependencies=[Security(get_access)],
+    responses=problem_responses(*OPTIONAL_AUTH_PROBLEMS, UserNotFound, ValidationFailed),
+    dependencies=[Security(get_optional_auth)],
 )
 async def read_user(user: UserFromPath) -> User:
     """Show a profile."""

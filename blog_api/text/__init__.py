@@ -1,1 +1,1 @@
-"""text"""
+"""Markdown, sanitizer, renderer processes, tokenizer and snippets."""

@@ -7,7 +7,7 @@ from html import escape
 import nh3
 from markdown_it import MarkdownIt
 
-from blog_api.core.fields import NOT_XML
+from blog_api.core.fields import NON_XML_CHARACTERS
 
 # What a process may use for a text: one that refers a hundred thousand times to one long address
 # would take gigabytes.
@@ -37,7 +37,7 @@ ATTRIBUTES = {
 }
 
 
-SHAPES = {
+ATTRIBUTE_PATTERNS = {
     "class": re.compile(r"language-\S+"),
     "style": re.compile("text-align: ?(left|center|right);?"),
 }
@@ -45,10 +45,14 @@ SHAPES = {
 
 def filter_attribute(_tag: str, name: str, value: str) -> str | None:
     """One class, of a language, and one of three alignments; what else is allowed stays."""
-    return value if name not in SHAPES or SHAPES[name].fullmatch(value) else None
+    return (
+        value
+        if name not in ATTRIBUTE_PATTERNS or ATTRIBUTE_PATTERNS[name].fullmatch(value)
+        else None
+    )
 
 
-CLEANER = nh3.Cleaner(
+SANITIZER = nh3.Cleaner(
     attributes=ATTRIBUTES,
     attribute_filter=filter_attribute,
     url_schemes={"http", "https", "mailto"},
@@ -57,19 +61,19 @@ CLEANER = nh3.Cleaner(
 )
 
 
-def render(text: str) -> str:
+def render_markdown(text: str) -> str:
     """The text as HTML, of which a browser runs nothing. Some texts take minutes."""
     # HTML has names for characters that XML does not have, and so no feed.
-    return NOT_XML.sub("\ufffd", CLEANER.clean(COMMONMARK.render(text)))
+    return NON_XML_CHARACTERS.sub("\ufffd", SANITIZER.clean(COMMONMARK.render(text)))
 
 
-def plain(text: str) -> str:
+def render_plain_text(text: str) -> str:
     """The text as it was written, for what takes too long to render."""
     return f"<pre>{escape(text, quote=False)}</pre>\n"
 
 
-def render_in_worker(text: str) -> str | None:
-    """`render()` in a process of its own, whose memory it bounds; None where there is too much."""
+def render_in_process(text: str) -> str | None:
+    """Render in a worker process with bounded memory; return None over the bound."""
     if sys.platform != "win32":
         import resource
 
@@ -78,13 +82,13 @@ def render_in_worker(text: str) -> str | None:
         spent = int(sum(resource.getrusage(resource.RUSAGE_SELF)[:2]))
         _, most = resource.getrlimit(resource.RLIMIT_CPU)
         resource.setrlimit(resource.RLIMIT_CPU, (spent + CPU_SECONDS, most))
-    return render_if_small(text)
+    return render_within_limits(text)
 
 
-def render_if_small(text: str) -> str | None:
-    """`render()`; None where the text is nested too deep, or becomes too long."""
+def render_within_limits(text: str) -> str | None:
+    """`render_markdown()`; None where the text is nested too deep, or becomes too long."""
     try:
-        html = render(text)
+        html = render_markdown(text)
     except (MemoryError, RecursionError):
         return None
     return html if len(html) <= MAX_HTML_LENGTH else None

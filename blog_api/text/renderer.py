@@ -13,30 +13,30 @@ from anyio import BrokenWorkerProcess, CapacityLimiter
 from fastapi import Depends, Request
 
 from blog_api.core.errors import ServiceUnavailable
-from blog_api.core.security import available_cores
-from blog_api.text.markdown import plain, render_if_small, render_in_worker
+from blog_api.core.security import count_available_cores
+from blog_api.text.markdown import render_in_process, render_plain_text, render_within_limits
 
 log = logging.getLogger(__name__)
 
 
 # How long one text may take, beside `CPU_SECONDS`, on a machine that has other things to do; and
 # how long it may wait for its turn, in seconds.
-RENDER_SECONDS = 15.0
+RENDER_TIMEOUT_SECONDS = 15.0
 
 
-TURN_SECONDS = 10.0
+QUEUE_TIMEOUT_SECONDS = 10.0
 
 
 # In characters. The worst that is known takes half a second.
-SHORT = 20_000
+MAX_SHORT_LENGTH = 20_000
 
 
 # A text that is no longer and has no more brackets is done in milliseconds: the worst that is
 # known takes twenty.
-TINY = 2_000
+MAX_INLINE_LENGTH = 2_000
 
 
-FEW_BRACKETS = 10
+MAX_INLINE_BRACKETS = 10
 
 
 class Renderer:
@@ -48,9 +48,9 @@ class Renderer:
     waiting.
     """
 
-    def __init__(self, seconds: float = RENDER_SECONDS) -> None:
+    def __init__(self, seconds: float = RENDER_TIMEOUT_SECONDS) -> None:
         self.seconds = seconds
-        self._cores = available_cores()
+        self._cores = count_available_cores()
         self._processes = CapacityLimiter(2 * self._cores)
         self._threads = CapacityLimiter(self._cores)
         self._short, self._long = CapacityLimiter(self._cores), CapacityLimiter(self._cores)
@@ -61,10 +61,10 @@ class Renderer:
 
         Raises ServiceUnavailable where too many others wait. The caller holds no transaction.
         """
-        lane = self._short if len(text) <= SHORT else self._long
+        lane = self._short if len(text) <= MAX_SHORT_LENGTH else self._long
         async with AsyncExitStack() as turns:
             try:
-                with anyio.fail_after(TURN_SECONDS):
+                with anyio.fail_after(QUEUE_TIMEOUT_SECONDS):
                     if owner is not None:
                         mine = self._owners.setdefault(owner, CapacityLimiter(1))
                         await turns.enter_async_context(mine)
@@ -72,7 +72,7 @@ class Renderer:
             except TimeoutError:
                 raise ServiceUnavailable from None
             html = await self._render(text)
-        return plain(text) if html is None else html
+        return render_plain_text(text) if html is None else html
 
     async def render_all(self, texts: Sequence[str]) -> list[str]:
         """Each of these texts as HTML: as many at a time as there are cores."""
@@ -89,12 +89,12 @@ class Renderer:
         return html
 
     async def _render(self, text: str) -> str | None:
-        if len(text) <= TINY and text.count("[") <= FEW_BRACKETS:
-            return await anyio.to_thread.run_sync(render_if_small, text, limiter=self._threads)
+        if len(text) <= MAX_INLINE_LENGTH and text.count("[") <= MAX_INLINE_BRACKETS:
+            return await anyio.to_thread.run_sync(render_within_limits, text, limiter=self._threads)
         try:
             with anyio.move_on_after(self.seconds):
                 return await anyio.to_process.run_sync(
-                    render_in_worker, text, cancellable=True, limiter=self._processes
+                    render_in_process, text, cancellable=True, limiter=self._processes
                 )
             log.warning("A text of %d characters takes too long to render", len(text))
         except BrokenWorkerProcess as error:

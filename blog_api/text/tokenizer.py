@@ -1,24 +1,24 @@
-"""tokenizer"""
+"""Split a search query into terms."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-QUOTED_OR_WORD = re.compile(r'"([^"]*)"|([^\s"]+)')
+QUOTED_OR_WORD_PATTERN = re.compile(r'"([^"]*)"|([^\s"]+)')
 
 
 # Letters and digits: where punctuation begins, a word ends.
-TOKEN = re.compile(r"[^\W_]+")
+TOKEN_PATTERN = re.compile(r"[^\W_]+")
 
 
 # Between two words, of a word that has begun, and where a word must end.
-GAP = r"[\W_]+"
+GAP_PATTERN = r"[\W_]+"
 
 
-REST = r"[^\W_]*"
+REST_PATTERN = r"[^\W_]*"
 
 
-END = r"(?![^\W_])"
+END_PATTERN = r"(?![^\W_])"
 
 
 @dataclass(frozen=True)
@@ -33,17 +33,19 @@ class Term:
         *heads, last = map(re.escape, self.tokens)
         # Where forms are known, a word without one says so little that its beginning says nothing.
         is_begun = self.is_prefix and not (stems and self.tokens[-1] not in stems)
-        last += REST if is_begun else END
-        exact = GAP.join([*heads, last])
-        forms = GAP.join(re.escape(stems.get(token, token)) + REST for token in self.tokens)
+        last += REST_PATTERN if is_begun else END_PATTERN
+        exact = GAP_PATTERN.join([*heads, last])
+        forms = GAP_PATTERN.join(
+            re.escape(stems.get(token, token)) + REST_PATTERN for token in self.tokens
+        )
         return f"{exact}|{forms}" if stems else exact
 
 
-def terms_of(q: str, *, max_words: int) -> list[Term]:
+def parse_terms(q: str, *, max_words: int) -> list[Term]:
     """What to look for: words, and phrases in quotation marks."""
     terms: dict[Term, None] = {}
-    for quoted, word in QUOTED_OR_WORD.findall(q):
-        tokens = tuple(TOKEN.findall((quoted or word).lower())[:max_words])
+    for quoted, word in QUOTED_OR_WORD_PATTERN.findall(q):
+        tokens = tuple(TOKEN_PATTERN.findall((quoted or word).lower())[:max_words])
         if tokens:
             # One letter begins too many words. What is said twice is looked for once.
             terms[Term(tokens, is_prefix=not quoted and len(tokens[-1]) > 1)] = None

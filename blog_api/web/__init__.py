@@ -1,1 +1,1 @@
-"""web"""
+"""Middleware, response cache, conditional requests, pagination and documentation pages."""

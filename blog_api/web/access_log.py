@@ -14,13 +14,13 @@ import anyio.to_thread
 
 from blog_api.core.background import in_background
 
-WRITE_SECONDS = 0.1
+WRITE_INTERVAL_SECONDS = 0.1
 
 
 access_log = logging.getLogger("blog_api.access")
 
 
-class RequestLog:
+class AccessLogWriter:
     """A line for each request, that leaves out where somebody might have put a secret.
 
     Lines are written ten times a second, all of them as one record: a record for each would take
@@ -47,7 +47,7 @@ class RequestLog:
 
     async def _keep_writing(self) -> None:
         while True:
-            await anyio.sleep(WRITE_SECONDS)
+            await anyio.sleep(WRITE_INTERVAL_SECONDS)
             if self._requests:
                 # Whoever reads them may be slow.
                 await anyio.to_thread.run_sync(self._write)
@@ -57,8 +57,8 @@ class RequestLog:
         while self._requests:
             at, client, method, path, status, seconds, request_id = self._requests.popleft()
             lines.append(
-                f"{write_time(int(at * 1000))} INFO {access_log.name}: "
-                f"{quote_once(client)} {method} {quote_once(path)} {status} "
+                f"{format_time(int(at * 1000))} INFO {access_log.name}: "
+                f"{quote_field(client)} {method} {quote_field(path)} {status} "
                 f"{seconds * 1000:.1f}ms {request_id}"
             )
         if lines:
@@ -66,7 +66,7 @@ class RequestLog:
 
 
 @lru_cache(maxsize=2)
-def write_time(milliseconds: int) -> str:
+def format_time(milliseconds: int) -> str:
     """A time as all other lines of the log have it; where it matters, many have the same."""
     second, rest = divmod(milliseconds, 1000)
     text = time.strftime(logging.Formatter.default_time_format, time.localtime(second))
@@ -74,7 +74,7 @@ def write_time(milliseconds: int) -> str:
 
 
 @lru_cache(maxsize=1_000)
-def quote_once(text: str) -> str:
+def quote_field(text: str) -> str:
     """What nobody takes for another line of the log, or another field."""
     return quote(text, safe="/:.")
 

@@ -1,4 +1,11 @@
-"""Answers that are kept in memory: what is public is computed once for everybody."""
+"""In-memory cache of public responses.
+
+A route marks its response public (`Cache-Control: public, no-cache`); the cache stores it under
+the path, the known query parameters and `Accept`, and sends it to anonymous clients until a commit
+invalidates it. Example: `GET /posts` is computed once; `POST /posts` changes `CacheVersion.lists`,
+so the next `GET /posts` is computed again, while `GET /posts/1` (a response with a versioned ETag)
+stays valid until `CacheVersion.rows` changes. Concurrent requests for one key wait for the first.
+"""
 
 import time
 from collections import OrderedDict
@@ -16,254 +23,246 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from blog_api.core.errors import ServiceUnavailable
-from blog_api.db.session import Generation
+from blog_api.db.session import CacheVersion
 from blog_api.web.conditional import (
-    MAY_BE_KEPT,
-    VERSION_IN_ETAG,
+    PUBLIC_NO_CACHE,
+    VERSIONED_ETAG,
     RawHeaders,
-    is_known,
-    without_body,
+    matches_if_none_match,
+    remove_body_headers,
 )
 
-# Nothing that is shown is older, so that scheduled posts come out and a lost notice heals.
+# No cached response is older: scheduled posts appear, and a lost notification does no lasting harm.
 MAX_AGE_SECONDS = 1.0
-
-
-# What an answer takes beside its bytes, as objects; and the largest that is kept, as a part of
-# all.
+# Memory of a cached response beside its body and headers.
 OVERHEAD_BYTES = 3_000
-
-
-LARGEST_PART = 8
-
-
-# What is asked for at greater length is not kept: it would take more memory than its answer.
-MAX_LENGTH = 1_000
-
+# A response may take 1/MAX_SHARE of the cache.
+MAX_SHARE = 8
+# Longer keys would take more memory than their responses.
+MAX_KEY_LENGTH = 1_000
 
 Key = tuple[str, str, tuple[tuple[str, str], ...], bytes, bytes]
 
-
-KEPT_METHODS = {"GET", "HEAD"}
-
-
-# Who is asking, or what comes with the question, makes an answer one for nobody else.
-NOT_PUBLIC = {b"authorization", b"content-length", b"transfer-encoding"}
+CACHED_METHODS = {"GET", "HEAD"}
+# The response to a request with credentials or a body is for that client alone.
+UNCACHEABLE_HEADERS = {b"authorization", b"content-length", b"transfer-encoding"}
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A whole answer with status 200."""
+class CachedResponse:
+    """A complete response with status 200."""
 
     headers: RawHeaders
     body: bytes
     etag: bytes
-    made_at: float
-    # Since when it holds: those of all rows, or of the one row that it shows.
-    generation: int
-    is_of_row: bool
+    created_at: float
+    version: int
+    shows_one_row: bool
 
-    def is_good(self, generation: Generation) -> bool:
-        """Whether nothing was committed since that it might show, and it is not too old."""
+    def is_fresh(self, current: CacheVersion) -> bool:
+        """Return whether no commit invalidated it and it is not too old."""
         return (
-            self.generation == (generation.of_rows if self.is_of_row else generation.of_lists)
-            and 0 <= time.time() - self.made_at < MAX_AGE_SECONDS
+            self.version == (current.rows if self.shows_one_row else current.lists)
+            and 0 <= time.time() - self.created_at < MAX_AGE_SECONDS
         )
 
     @property
     def size(self) -> int:
+        """Memory in bytes."""
         lines = sum(len(name) + len(value) for name, value in self.headers)
         return OVERHEAD_BYTES + lines + len(self.body)
 
 
-class Flight:
-    """An answer that is being computed, for which others wait."""
+class PendingResponse:
+    """A response that is being computed while other clients wait for it."""
 
-    def __init__(self, generation: Generation) -> None:
-        self.generation = generation
-        self.is_over = anyio.Event()
+    def __init__(self, version: CacheVersion) -> None:
+        self.version = version
+        self.finished = anyio.Event()
         self.status = 0
-        # None: it is for nobody else.
-        self.answer: Answer | None = None
+        # None if the response must not be shared.
+        self.response: CachedResponse | None = None
 
 
-class AnswerCache:
-    """Keeps what routes say may be kept, until anything is committed that it might show.
+class ResponseCache:
+    """Cache responses marked public until a commit invalidates them.
 
-    An answer is one for a path with its prefix, the parameters that are known, `Accept`, and the
-    host where not all are trusted. It has passed the layers below; those around it give each its
-    request id and what depends on the origin. It holds `max_bytes`; what was not asked for the
-    longest goes first. `generation` tells of commits, and is None while one might be missed;
-    `unavailable` tells those who wait for a database that does not answer.
+    Holds at most `max_bytes`; the least recently used response is evicted first. `get_version`
+    returns None while commits of other processes may be missed: nothing is cached then.
+    `parameters` returns the names of the query parameters that belong to a key, `by_host` adds the
+    Host header to it. `unavailable` responds to clients whose pending response became a 503.
     """
 
     def __init__(
         self,
         app: ASGIApp,
-        generation: Callable[[], Generation | None],
+        get_version: Callable[[], CacheVersion | None],
         max_bytes: int,
         parameters: Callable[[], frozenset[str]],
         by_host: bool,
         unavailable: ASGIApp,
     ) -> None:
         self.app = app
-        self.generation = generation
+        self.get_version = get_version
         self.max_bytes = max_bytes
         self.by_host = by_host
         self.unavailable = unavailable
         self._parameters = parameters()
-        self._known_parameters = lru_cache(maxsize=1_000)(self.known_parameters)
-        self._answers: OrderedDict[Key, Answer] = OrderedDict()
+        self._parse_query = lru_cache(maxsize=1_000)(self.parse_query)
+        self._responses: OrderedDict[Key, CachedResponse] = OrderedDict()
         self._size = 0
-        self._flights: dict[Key, Flight] = {}
+        self._pending: dict[Key, PendingResponse] = {}
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        key = generation = None
-        if scope["type"] == "http" and scope["method"] in KEPT_METHODS:
-            key, generation = self.key_of(scope), self.generation()
-        if key is None or generation is None:
+        key = version = None
+        if scope["type"] == "http" and scope["method"] in CACHED_METHODS:
+            key, version = self.make_key(scope), self.get_version()
+        if key is None or version is None:
             return self.app(scope, receive, send)
-        answer = self._answers.get(key)
-        if answer is not None and answer.is_good(generation):
-            self._answers.move_to_end(key)
-            return serve(answer, scope, send)
+        response = self._responses.get(key)
+        if response is not None and response.is_fresh(version):
+            self._responses.move_to_end(key)
+            return send_cached(response, scope, send)
         if scope["method"] != "GET":
             return self.app(scope, receive, send)
-        flight = self._flights.get(key)
-        if flight is None or flight.generation != generation:
-            return self.compute(key, Flight(generation), scope, receive, send)
-        return self.wait(flight, scope, receive, send)
+        pending = self._pending.get(key)
+        if pending is None or pending.version != version:
+            return self.compute(key, PendingResponse(version), scope, receive, send)
+        return self.wait(pending, scope, receive, send)
 
-    def key_of(self, scope: Scope) -> Key | None:
-        """What is asked for; None where the answer might be for nobody else."""
+    def make_key(self, scope: Scope) -> Key | None:
+        """Return the cache key, or None if the response must not be shared."""
         accept = host = b""
         for name, value in scope["headers"]:
             if name == b"accept":
                 accept += value + b","
             elif name == b"host" and self.by_host:
-                # Of several, some may be none of ours.
+                # A request may have several, of which some are not trusted.
                 host += value + b","
-            elif name in NOT_PUBLIC:
+            elif name in UNCACHEABLE_HEADERS:
                 return None
         query: bytes = scope["query_string"]
-        if len(query) + len(accept) + len(host) > MAX_LENGTH:
+        if len(query) + len(accept) + len(host) > MAX_KEY_LENGTH:
             return None
-        known = self._known_parameters(query) if query else ()
-        return scope.get("root_path", ""), scope["path"], known, accept, host
+        parameters = self._parse_query(query) if query else ()
+        return scope.get("root_path", ""), scope["path"], parameters, accept, host
 
-    def known_parameters(self, query: bytes) -> tuple[tuple[str, str], ...]:
-        """Those that make a difference, in one order; of one that is repeated, all in theirs."""
+    def parse_query(self, query: bytes) -> tuple[tuple[str, str], ...]:
+        """Return the known parameters, sorted by name; repeated ones stay in their order."""
         pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
-        return tuple(
-            sorted(
-                (pair for pair in pairs if pair[0] in self._parameters), key=lambda pair: pair[0]
-            )
-        )
+        known = (pair for pair in pairs if pair[0] in self._parameters)
+        return tuple(sorted(known, key=lambda pair: pair[0]))
 
     async def compute(
-        self, key: Key, flight: Flight, scope: Scope, receive: Receive, send: Send
+        self, key: Key, pending: PendingResponse, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        """Let the application answer, and keep what may be kept. What is committed meanwhile has
-        made it bad already."""
-        made_at = time.time()
+        """Call the application and store its response if it is cacheable.
+
+        The stored version is the one from before the call: a commit meanwhile invalidates it.
+        """
+        created_at = time.time()
         start: Message | None = None
 
-        async def send_or_keep(message: Message) -> None:
+        async def send_or_store(message: Message) -> None:
             nonlocal start
             if message["type"] == "http.response.start":
-                flight.status = message["status"]
-                if may_be_kept(message):
+                pending.status = message["status"]
+                if is_cacheable(message):
                     start = message
                     return
             elif start is not None and not message.get("more_body", False):
                 body = message.get("body", b"")
-                answer = make_answer(start["headers"], body, made_at, flight.generation)
-                flight.answer = answer
-                if self._flights.get(key) is flight:
-                    # Nobody who came later was faster.
-                    self.keep(key, answer)
-                self.land(key, flight)
-                await serve(answer, scope, send)
+                response = make_cached_response(start["headers"], body, created_at, pending.version)
+                pending.response = response
+                # Unless a later request for this key has replaced the pending response.
+                if self._pending.get(key) is pending:
+                    self.store(key, response)
+                self.finish(key, pending)
+                await send_cached(response, scope, send)
                 return
             elif start is not None:
                 await send(start)
                 start = None
-            # Nobody waits for a client that reads slowly.
-            self.land(key, flight)
+            # Before sending: the waiting clients do not depend on how fast this one reads.
+            self.finish(key, pending)
             await send(message)
 
-        self._flights[key] = flight
+        self._pending[key] = pending
         try:
-            scope["state"]["is_kept"] = True
-            await self.app(scope, receive, send_or_keep)
+            scope["state"]["is_cached"] = True
+            await self.app(scope, receive, send_or_store)
         finally:
-            self.land(key, flight)
+            self.finish(key, pending)
 
-    async def wait(self, flight: Flight, scope: Scope, receive: Receive, send: Send) -> None:
-        """Give a client the answer that is being computed, if it is one for everybody."""
-        await flight.is_over.wait()
-        if flight.answer is not None:
-            await serve(flight.answer, scope, send)
-        elif flight.status == ServiceUnavailable.status:
-            # Who comes next would wait as long again.
+    async def wait(
+        self, pending: PendingResponse, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Send the pending response once it is computed, if it may be shared."""
+        await pending.finished.wait()
+        if pending.response is not None:
+            await send_cached(pending.response, scope, send)
+        elif pending.status == ServiceUnavailable.status:
+            # Computing it again would only wait for the database again.
             await self.unavailable(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
-    def land(self, key: Key, flight: Flight) -> None:
-        """Let those go on who wait for an answer."""
-        flight.is_over.set()
-        if self._flights.get(key) is flight:
-            del self._flights[key]
+    def finish(self, key: Key, pending: PendingResponse) -> None:
+        """Wake the clients that wait for a response."""
+        pending.finished.set()
+        if self._pending.get(key) is pending:
+            del self._pending[key]
 
-    def keep(self, key: Key, answer: Answer) -> None:
-        if answer.size * LARGEST_PART > self.max_bytes:
+    def store(self, key: Key, response: CachedResponse) -> None:
+        if response.size * MAX_SHARE > self.max_bytes:
             return
-        old = self._answers.pop(key, None)
-        self._answers[key] = answer
-        self._size += answer.size - (old.size if old else 0)
+        replaced = self._responses.pop(key, None)
+        self._responses[key] = response
+        self._size += response.size - (replaced.size if replaced else 0)
         while self._size > self.max_bytes:
-            _, oldest = self._answers.popitem(last=False)
-            self._size -= oldest.size
+            _, evicted = self._responses.popitem(last=False)
+            self._size -= evicted.size
 
 
-def may_be_kept(start: Message) -> bool:
-    """Whether a route says so, of an answer by whose ETag a client knows it again."""
+def is_cacheable(start: Message) -> bool:
+    """Return whether a response is marked public and has an ETag for revalidation."""
     headers = dict(start["headers"])
-    is_public = headers.get(b"cache-control") == MAY_BE_KEPT and b"etag" in headers
+    is_public = headers.get(b"cache-control") == PUBLIC_NO_CACHE and b"etag" in headers
     return is_public and start["status"] == codes.HTTP_200_OK
 
 
-def make_answer(headers: RawHeaders, body: bytes, made_at: float, generation: Generation) -> Answer:
+def make_cached_response(
+    headers: RawHeaders, body: bytes, created_at: float, version: CacheVersion
+) -> CachedResponse:
     etag = dict(headers)[b"etag"]
-    is_of_row = VERSION_IN_ETAG.fullmatch(etag.decode()) is not None
-    since = generation.of_rows if is_of_row else generation.of_lists
-    return Answer([*headers], body, etag, made_at, since, is_of_row)
+    shows_one_row = VERSIONED_ETAG.fullmatch(etag.decode()) is not None
+    valid_for = version.rows if shows_one_row else version.lists
+    return CachedResponse([*headers], body, etag, created_at, valid_for, shows_one_row)
 
 
-async def serve(answer: Answer, scope: Scope, send: Send) -> None:
-    """Send a copy of an answer, or 304 to a client that knows it."""
-    status, headers, body = codes.HTTP_200_OK, answer.headers, answer.body
-    if is_known(scope, answer.etag):
-        status, headers, body = codes.HTTP_304_NOT_MODIFIED, without_body(headers), b""
+async def send_cached(response: CachedResponse, scope: Scope, send: Send) -> None:
+    """Send a cached response, or 304 if `If-None-Match` names its ETag."""
+    status, headers, body = codes.HTTP_200_OK, response.headers, response.body
+    if matches_if_none_match(scope, response.etag):
+        status, headers, body = codes.HTTP_304_NOT_MODIFIED, remove_body_headers(headers), b""
     elif scope["method"] == "HEAD":
         body = b""
     await send({"type": "http.response.start", "status": status, "headers": [*headers]})
     await send({"type": "http.response.body", "body": body})
 
 
-def query_parameters(routes: Sequence[BaseRoute]) -> frozenset[str]:
+def find_query_parameters(routes: Sequence[BaseRoute]) -> frozenset[str]:
     """Return the names of all query parameters of the GET routes."""
     names: set[str] = set()
     for route in iter_route_contexts(routes):
         if isinstance(route.original_route, APIRoute) and "GET" in (route.methods or ()):
-            names |= parameter_names(route.dependant)
+            names |= find_parameter_names(route.dependant)
     return frozenset(names)
 
 
-def parameter_names(dependant: Dependant) -> set[str]:
-    """Return the names of the query parameters of a route or dependency, and of those below it."""
-    names = set().union(*(parameter_names(one) for one in dependant.dependencies))
+def find_parameter_names(dependant: Dependant) -> set[str]:
+    """Return the names of the query parameters of a route or dependency and of its dependencies."""
+    names = set().union(*(find_parameter_names(one) for one in dependant.dependencies))
     for field in dependant.query_params:
         model = field.field_info.annotation
         if isinstance(model, type) and issubclass(model, BaseModel):

@@ -10,16 +10,16 @@ from starlette import status as codes
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from blog_api.core.errors import Problem
-from blog_api.db.base import Versioned
+from blog_api.db.base import VersionedModel
 
-DIGEST_DIGITS = 24
+ETAG_DIGITS = 24
 
 
 # Whoever keeps an answer asks again, and learns by the ETag that it is still so.
-ASK_AGAIN = b"no-cache"
+NO_CACHE = b"no-cache"
 
 
-MAY_BE_KEPT = b"public, no-cache"
+PUBLIC_NO_CACHE = b"public, no-cache"
 
 
 # What an answer without a body does not have.
@@ -31,7 +31,7 @@ RawHeaders = list[tuple[bytes, bytes]]
 
 
 # A strong ETag of ours: of a row with a version, that comes first.
-VERSION_IN_ETAG = re.compile(r'"(\d{1,10})-[0-9a-f]+"', re.ASCII)
+VERSIONED_ETAG = re.compile(r'"(\d{1,10})-[0-9a-f]+"', re.ASCII)
 
 
 class PreconditionFailed(Problem):
@@ -47,11 +47,11 @@ class Precondition:
     def __init__(self, headers: Sequence[str]) -> None:
         self._tags = [tag.strip() for header in headers for tag in header.split(",")]
 
-    def check(self, row: Versioned) -> None:
+    def check(self, row: VersionedModel) -> None:
         """Raise PreconditionFailed where the client has read another version, or none of ours."""
         if self._tags in ([], ["*"]):
             return
-        found = (VERSION_IN_ETAG.fullmatch(tag) for tag in self._tags)
+        found = (VERSIONED_ETAG.fullmatch(tag) for tag in self._tags)
         if not any(one and int(one[1]) == row.version for one in found):
             raise PreconditionFailed
 
@@ -74,12 +74,12 @@ async def get_precondition(
 PreconditionDep = Annotated[Precondition, Depends(get_precondition)]
 
 
-def show_version(request: Request, version: int) -> None:
+def set_etag_version(request: Request, version: int) -> None:
     """Let the ETag of the answer begin with the version of what it shows."""
     request.state.version = version
 
 
-def show_everybody(request: Request) -> None:
+def mark_public(request: Request) -> None:
     """Let the answer be one for everybody, which may be kept."""
     request.state.is_public = True
 
@@ -103,7 +103,7 @@ class ConditionalRequests:
                 return
             if start is not None:
                 if not message.get("more_body", False):
-                    message = condition(scope, start, message)
+                    message = add_etag(scope, start, message)
                 await send(start)
                 start = None
             await send(message)
@@ -111,7 +111,7 @@ class ConditionalRequests:
         await self.app(scope, receive, send_with_etag)
 
 
-def condition(scope: Scope, start: Message, body: Message) -> Message:
+def add_etag(scope: Scope, start: Message, body: Message) -> Message:
     """Put an ETag into the start of an answer; returns what is left of its body."""
     status, state = start["status"], scope["state"]
     version: int | None = state.get("version")
@@ -123,28 +123,28 @@ def condition(scope: Scope, start: Message, body: Message) -> Message:
     # Files have one of their own; what must not be kept need not be known again.
     if b"etag" in given or given.get(b"cache-control") == b"no-store":
         return body
-    digest = sha256(body.get("body", b"")).hexdigest()[:DIGEST_DIGITS]
+    digest = sha256(body.get("body", b"")).hexdigest()[:ETAG_DIGITS]
     etag = (f'"{digest}"' if version is None else f'"{version}-{digest}"').encode()
     headers: RawHeaders = [*start["headers"], (b"etag", etag)]
     is_public = is_read and state.get("is_public", False)
     if b"cache-control" not in given:
-        headers.append((b"cache-control", MAY_BE_KEPT if is_public else ASK_AGAIN))
+        headers.append((b"cache-control", PUBLIC_NO_CACHE if is_public else NO_CACHE))
     # What is kept outside of here is kept whole, and judged there.
-    is_kept = is_public and state.get("is_kept", False)
-    if not is_read or is_kept or not is_known(scope, etag):
+    is_cached = is_public and state.get("is_cached", False)
+    if not is_read or is_cached or not matches_if_none_match(scope, etag):
         start["headers"] = headers
         return body
     start["status"] = codes.HTTP_304_NOT_MODIFIED
-    start["headers"] = without_body(headers)
+    start["headers"] = remove_body_headers(headers)
     return {**body, "body": b""}
 
 
-def without_body(headers: RawHeaders) -> RawHeaders:
+def remove_body_headers(headers: RawHeaders) -> RawHeaders:
     """What an answer says of itself to a client that has it."""
     return [line for line in headers if line[0] not in BODY_HEADERS]
 
 
-def is_known(scope: Scope, etag: bytes) -> bool:
+def matches_if_none_match(scope: Scope, etag: bytes) -> bool:
     """Whether the client has the answer with this ETag (RFC 9110, 13.1.2).
 
     `If-Modified-Since` is not asked: a feed changes too when an older post goes.

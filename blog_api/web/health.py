@@ -8,8 +8,8 @@ from sqlmodel import SQLModel
 from sqlmodel.ext.asyncio.session import AsyncSession
 from starlette import status as codes
 
-from blog_api.core.errors import Problem, ServiceUnavailable, raises
-from blog_api.db.migrate import HEAD_REVISION, current_revision
+from blog_api.core.errors import Problem, ServiceUnavailable, problem_responses
+from blog_api.db.migrate import HEAD_REVISION, get_current_revision
 from blog_api.db.session import SessionDep
 
 router = APIRouter(prefix="/health", tags=["health"])
@@ -27,13 +27,13 @@ class NotReady(Problem):
     status = codes.HTTP_503_SERVICE_UNAVAILABLE
     detail = "The database is not migrated: run blog-api migrate"
     headers = MappingProxyType({"Retry-After": "5"})
-    shown_headers = ("Retry-After",)
+    documented_headers = ("Retry-After",)
 
 
-async def check_migrated(session: AsyncSession) -> None:
+async def require_migrated(session: AsyncSession) -> None:
     """Raise NotReady unless the database is at this version's revision."""
     connection = await session.connection()
-    if await connection.run_sync(current_revision) != HEAD_REVISION:
+    if await connection.run_sync(get_current_revision) != HEAD_REVISION:
         raise NotReady
 
 
@@ -43,8 +43,8 @@ async def check_live() -> Health:
     return Health(status="ok")
 
 
-@router.get("/ready", responses=raises(ServiceUnavailable, NotReady))
+@router.get("/ready", responses=problem_responses(ServiceUnavailable, NotReady))
 async def check_ready(session: SessionDep) -> Health:
     """Tell whether the database answers and is migrated, so that requests can be served."""
-    await check_migrated(session)
+    await require_migrated(session)
     return Health(status="ok")

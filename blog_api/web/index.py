@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request
 from sqlmodel import SQLModel
 
-from blog_api.web.links import link
+from blog_api.web.links import make_link
 
 router = APIRouter(tags=["index"])
 
@@ -30,5 +30,5 @@ class Index(SQLModel):
 @router.get("/")
 async def read_index(request: Request) -> Index:
     """Return the name, the version and links to the documentation and the lists."""
-    links = {name: link(request, path) for name, path in PATHS.items()}
+    links = {name: make_link(request, path) for name, path in PATHS.items()}
     return Index(name=request.app.title, version=request.app.version, links=links)

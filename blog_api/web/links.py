@@ -8,7 +8,7 @@ from starlette._utils import get_route_path
 from blog_api.core.settings import Settings
 
 
-def base_url(request: Request) -> str:
+def get_base_url(request: Request) -> str:
     """What every link begins with.
 
     The public address where it is set, or else nothing: what a request says of its host is
@@ -20,16 +20,16 @@ def base_url(request: Request) -> str:
     return origin + root
 
 
-def link(request: Request, path: str) -> str:
+def make_link(request: Request, path: str) -> str:
     """A link to a path of this service, which is not quoted yet."""
-    return base_url(request) + quote(path)
+    return get_base_url(request) + quote(path)
 
 
-def link_to_self(request: Request) -> str:
+def make_self_link(request: Request) -> str:
     """A link to where the request went, without its query."""
-    return link(request, get_route_path(request.scope))
+    return make_link(request, get_route_path(request.scope))
 
 
-def with_query(address: str, query: str) -> str:
+def append_query(address: str, query: str) -> str:
     """An address that has no query yet, with one, which is quoted, if there is any."""
     return f"{address}?{query}" if query else address

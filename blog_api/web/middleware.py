@@ -25,17 +25,17 @@ from blog_api.core.errors import (
     UriTooLong,
     problem_response,
 )
-from blog_api.web.access_log import RequestLog
+from blog_api.web.access_log import AccessLogWriter
 
 log = logging.getLogger(__name__)
 
 
 # A new request id is this process' UUID, whose last digits count. `uuid4()` for each request would
 # be a tenth of what it costs to answer from memory.
-OWN_UUID = str(uuid4())[:-12]
+PROCESS_UUID = str(uuid4())[:-12]
 
 
-NUMBERS = count(randbits(40))
+REQUEST_NUMBERS = count(randbits(40))
 
 
 # No address of ours is longer; a path of five thousand digits is not even a number to Python.
@@ -47,17 +47,17 @@ MAX_PATH_LENGTH = 1_000
 MAX_DRAINED_BYTES = 32 * 1024 * 1024
 
 
-OF_BODIES = {b"content-length", b"transfer-encoding"}
+BODY_HEADERS = {b"content-length", b"transfer-encoding"}
 
 
-PREFIX = "/api/v1"
+API_PREFIX = "/api/v1"
 
 
 HEALTH_PATHS = ("/health/live", "/health/ready")
 
 
 # By their status, since these layers refuse in plain text.
-REFUSALS: dict[int, type[Problem]] = {
+PROBLEMS_BY_STATUS: dict[int, type[Problem]] = {
     UntrustedHost.status: UntrustedHost,
     ContentTooLarge.status: ContentTooLarge,
 }
@@ -80,19 +80,19 @@ STRICT_SECURITY_HEADERS = [
 ]
 
 
-def request_id_of(scope: Scope) -> str:
+def get_request_id(scope: Scope) -> str:
     """The UUID that a request comes with, or a new one."""
     for name, value in scope["headers"]:
         if name == b"x-request-id":
             with suppress(ValueError):
                 return str(UUID(value.decode("latin-1")))
-    return f"{OWN_UUID}{next(NUMBERS):012x}"
+    return f"{PROCESS_UUID}{next(REQUEST_NUMBERS):012x}"
 
 
 class AccessLog:
     """An id for each request, a line in the log, and `X-Process-Time` in seconds."""
 
-    def __init__(self, app: ASGIApp, log: RequestLog) -> None:
+    def __init__(self, app: ASGIApp, log: AccessLogWriter) -> None:
         self.app = app
         self.log = log
 
@@ -102,7 +102,7 @@ class AccessLog:
             return
         start = time.perf_counter()
         status = 0
-        request_id = request_id_of(scope)
+        request_id = get_request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
 
         def send_with_id_and_time(message: Message) -> Awaitable[None]:
@@ -141,12 +141,12 @@ class SecurityHeaders:
         return self.app(scope, receive, send_with_headers)
 
 
-async def answer_unavailable(scope: Scope, receive: Receive, send: Send) -> None:
+async def send_unavailable(scope: Scope, receive: Receive, send: Send) -> None:
     """Tell a client to come again."""
     await problem_response(ServiceUnavailable(), scope)(scope, receive, send)
 
 
-class CrossOrigin(CORSMiddleware):
+class CORS(CORSMiddleware):
     """Let pages on other origins call; a preflight that is refused is a problem too."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -207,7 +207,7 @@ class ProblemDocuments:
                 await drain()
             is_replaced = is_plain_text(start)
             if is_replaced:
-                await answer(REFUSALS[start["status"]]())
+                await answer(PROBLEMS_BY_STATUS[start["status"]]())
             else:
                 await send(start)
 
@@ -218,7 +218,7 @@ class ProblemDocuments:
             nonlocal is_started
             if message["type"] == "http.response.start":
                 is_started = True
-                if message["status"] in REFUSALS:
+                if message["status"] in PROBLEMS_BY_STATUS:
                     return refuse(message)
             return drop() if is_replaced else send(message)
 
@@ -251,7 +251,7 @@ class BodyLimits:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         # Without one of these there is no body (RFC 9112, 6.3).
-        if scope["type"] != "http" or all(name not in OF_BODIES for name, _ in scope["headers"]):
+        if scope["type"] != "http" or all(name not in BODY_HEADERS for name, _ in scope["headers"]):
             return self.app(scope, receive, send)
         authorization = Headers(scope=scope).get("Authorization", "")
         has_token = authorization.lower().startswith("bearer ")
@@ -276,7 +276,7 @@ class HeadAsGet:
         return self.app({**scope, "method": "GET"}, receive, send_without_body)
 
 
-class Paths:
+class PathPrefixes:
     """Let every path stand under `/api/v1` too, and tolerate one slash at its end.
 
     A redirect would have to name a host. The prefix becomes a part of the `root_path`, with
@@ -292,8 +292,8 @@ class Paths:
         if scope["type"] == "http":
             root: str = scope.get("root_path", "") or self.root
             path = get_route_path({"path": scope["path"], "root_path": root}) or "/"
-            if path == PREFIX or path.startswith(f"{PREFIX}/"):
-                root, path = root + PREFIX, path.removeprefix(PREFIX) or "/"
+            if path == API_PREFIX or path.startswith(f"{API_PREFIX}/"):
+                root, path = root + API_PREFIX, path.removeprefix(API_PREFIX) or "/"
             has_slash = path.endswith("/") and not path.endswith("//") and path != "/"
             if has_slash:
                 path = path[:-1]

@@ -4,22 +4,22 @@ from collections.abc import Callable
 
 from starlette.middleware import Middleware
 
-from blog_api.core.fields import SMALL_BODY_BYTES
+from blog_api.core.fields import MAX_ANONYMOUS_BODY_BYTES
 from blog_api.core.settings import Settings
-from blog_api.db.session import Generation
-from blog_api.web.access_log import RequestLog
-from blog_api.web.cache import AnswerCache
+from blog_api.db.session import CacheVersion
+from blog_api.web.access_log import AccessLogWriter
+from blog_api.web.cache import ResponseCache
 from blog_api.web.conditional import ConditionalRequests
 from blog_api.web.middleware import (
+    CORS,
     AccessLog,
     BodyLimits,
-    CrossOrigin,
     HeadAsGet,
-    Paths,
+    PathPrefixes,
     ProblemDocuments,
     SecurityHeaders,
     TrustedHosts,
-    answer_unavailable,
+    send_unavailable,
 )
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
@@ -40,8 +40,8 @@ EXPOSED_HEADERS = (
 
 def outer_middleware(
     settings: Settings,
-    log: RequestLog,
-    generation: Callable[[], Generation | None],
+    log: AccessLogWriter,
+    get_version: Callable[[], CacheVersion | None],
     parameters: Callable[[], frozenset[str]],
 ) -> list[Middleware]:
     """Return the middleware outside of FastAPI's own, outermost first.
@@ -53,7 +53,7 @@ def outer_middleware(
         # Outside of ProblemDocuments: a browser has to be allowed to read those too.
         stack.append(
             Middleware(
-                CrossOrigin,
+                CORS,
                 allow_origins=settings.cors_origins,
                 allow_origin_regex=settings.cors_origin_pattern,
                 allow_credentials=settings.cors_credentials,
@@ -66,12 +66,12 @@ def outer_middleware(
     if settings.cache_bytes:
         stack.append(
             Middleware(
-                AnswerCache,
-                generation=generation,
+                ResponseCache,
+                get_version=get_version,
                 max_bytes=settings.cache_bytes,
                 parameters=parameters,
                 by_host="*" not in settings.trusted_hosts,
-                unavailable=SecurityHeaders(answer_unavailable),
+                unavailable=SecurityHeaders(send_unavailable),
             )
         )
     return stack
@@ -85,12 +85,12 @@ def inner_middleware(settings: Settings) -> list[Middleware]:
     return [
         Middleware(SecurityHeaders),
         Middleware(ProblemDocuments),
-        Middleware(Paths, root=settings.public_path),
+        Middleware(PathPrefixes, root=settings.public_path),
         *([trusted_hosts] if "*" not in settings.trusted_hosts else []),
         Middleware(
             BodyLimits,
             max_body_size=MAX_BODY_BYTES,
-            max_body_size_without_token=SMALL_BODY_BYTES,
+            max_body_size_without_token=MAX_ANONYMOUS_BODY_BYTES,
         ),
         Middleware(HeadAsGet),
         Middleware(ConditionalRequests),

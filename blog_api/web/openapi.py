@@ -12,7 +12,7 @@ from fastapi.responses import HTMLResponse
 from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
 
-from blog_api.core.errors import MEDIA_TYPE
+from blog_api.core.errors import PROBLEM_MEDIA_TYPE
 
 NOT_AUTHENTICATED = "#/components/schemas/NotAuthenticated"
 
@@ -20,10 +20,10 @@ NOT_AUTHENTICATED = "#/components/schemas/NotAuthenticated"
 JSON_LINES = "application/jsonl"
 
 
-ANY_TOKEN = "Token"
+BEARER_SCHEME = "Token"
 
 
-A_STRING = {"schema": {"type": "string"}}
+STRING_HEADER = {"schema": {"type": "string"}}
 
 
 STATIC = Path(__file__).parent / "static"
@@ -54,7 +54,7 @@ MOUNTS: list[BaseRoute] = [
 ]
 
 
-def page(html: HTMLResponse, *, style: str = "") -> HTMLResponse:
+def secure_page(html: HTMLResponse, *, style: str = "") -> HTMLResponse:
     """The page with a policy by which it loads nothing that is not from here.
 
     Scripts are from here too, or are one that stands in the page, known by its digest. Swagger
@@ -88,7 +88,7 @@ def page(html: HTMLResponse, *, style: str = "") -> HTMLResponse:
 async def read_docs(request: Request) -> HTMLResponse:
     """Swagger UI, where every route can be tried."""
     root: str = request.scope.get("root_path", "")
-    return page(
+    return secure_page(
         get_swagger_ui_html(
             openapi_url=f"{root}/openapi.json",
             title=request.app.title,
@@ -104,7 +104,7 @@ async def read_docs(request: Request) -> HTMLResponse:
 async def read_redoc(request: Request) -> HTMLResponse:
     """ReDoc, to read from beginning to end."""
     root: str = request.scope.get("root_path", "")
-    return page(
+    return secure_page(
         get_redoc_html(
             openapi_url=f"{root}/openapi.json",
             title=request.app.title,
@@ -116,7 +116,7 @@ async def read_redoc(request: Request) -> HTMLResponse:
     )
 
 
-def refs(response: dict[str, Any]) -> set[str]:
+def find_schema_refs(response: dict[str, Any]) -> set[str]:
     """The schemas that an answer may have."""
     (media,) = response["content"].values()
     return {one["$ref"] for one in media["schema"].get("anyOf", [media["schema"]])}
@@ -125,7 +125,7 @@ def refs(response: dict[str, Any]) -> set[str]:
 def finish_openapi(openapi: dict[str, Any]) -> None:
     """What FastAPI cannot be told of tokens, problems, conditional requests and pages."""
     # Wherever one of OAuth2 is taken: as a dependency it would cost each request something.
-    openapi["components"]["securitySchemes"][ANY_TOKEN] = {
+    openapi["components"]["securitySchemes"][BEARER_SCHEME] = {
         "type": "http",
         "scheme": "bearer",
         "description": "Any token: of `/auth`, of `/token`, or a personal one.",
@@ -137,14 +137,16 @@ def finish_openapi(openapi: dict[str, Any]) -> None:
                 if code >= "400":
                     # Whatever the route itself answers with.
                     (content,) = response["content"].values()
-                    response["content"] = {MEDIA_TYPE: content}
+                    response["content"] = {PROBLEM_MEDIA_TYPE: content}
             if "security" in operation:
-                operation["security"].append({ANY_TOKEN: []})
-            if "security" in operation and NOT_AUTHENTICATED not in refs(responses["401"]):
+                operation["security"].append({BEARER_SCHEME: []})
+            if "security" in operation and NOT_AUTHENTICATED not in find_schema_refs(
+                responses["401"]
+            ):
                 # Who logs in sees more.
                 operation["security"].append({})
             if method == "get" and JSON_LINES not in responses["200"]["content"]:
-                responses["200"]["headers"] = {"ETag": A_STRING}
+                responses["200"]["headers"] = {"ETag": STRING_HEADER}
                 responses["304"] = {"description": "It is what `If-None-Match` names."}
             if any(one["name"] == "page" for one in operation.get("parameters", ())):
-                responses["200"]["headers"]["Link"] = A_STRING
+                responses["200"]["headers"]["Link"] = STRING_HEADER

@@ -10,20 +10,20 @@ from pydantic_core import PydanticCustomError
 from sqlmodel import Field
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from blog_api.core.fields import LARGEST_INT, Input
-from blog_api.db.list_query import DEFAULT_SIZE, Collection, Sort, refuse_cursor
-from blog_api.db.queries import as_dicts
+from blog_api.core.fields import MAX_INT32, RequestModel
+from blog_api.db.list_query import DEFAULT_SIZE, ListQuery, Sort, make_cursor_error
+from blog_api.db.queries import rows_to_dicts
 from blog_api.db.session import SessionDep
-from blog_api.web.links import link_to_self, with_query
+from blog_api.web.links import append_query, make_self_link
 
-MAX_SIZE = 100
+MAX_PAGE_SIZE = 100
 
 
 # Further down the database would have to step over too many rows: a cursor goes to any depth.
-MAX_DEPTH = 10_000
+MAX_OFFSET = 10_000
 
 
-CURSOR_LENGTH = 300
+MAX_CURSOR_LENGTH = 300
 
 
 T = TypeVar("T")
@@ -32,16 +32,16 @@ T = TypeVar("T")
 S = TypeVar("S")
 
 
-class PageQuery(Input):
+class PageQuery(RequestModel):
     """Which page, and how large."""
 
-    page: int = Field(default=1, ge=1, le=MAX_DEPTH, description="From 1.")
+    page: int = Field(default=1, ge=1, le=MAX_OFFSET, description="From 1.")
     size: int = Field(
-        default=DEFAULT_SIZE, ge=1, le=MAX_SIZE, description="How many there are on a page."
+        default=DEFAULT_SIZE, ge=1, le=MAX_PAGE_SIZE, description="How many there are on a page."
     )
     cursor: str | None = Field(
         default=None,
-        max_length=CURSOR_LENGTH,
+        max_length=MAX_CURSOR_LENGTH,
         description="`next_cursor` of the page before, instead of `page`: goes to any depth.",
     )
 
@@ -51,21 +51,23 @@ class PageQuery(Input):
 
     @model_validator(mode="after")
     def check_depth(self) -> Self:
-        if self.offset >= MAX_DEPTH:
-            raise PydanticCustomError("too_deep", f"Pages go to a depth of {MAX_DEPTH}")
+        if self.offset >= MAX_OFFSET:
+            raise PydanticCustomError("too_deep", f"Pages go to a depth of {MAX_OFFSET}")
         if self.cursor is not None and "page" in self.model_fields_set:
             raise PydanticCustomError("page_and_cursor", "Send a page or a cursor, not both")
         return self
 
 
-class SliceQuery(Input):
+class SliceQuery(RequestModel):
     """Which part of a plain list."""
 
-    skip: int = Field(default=0, ge=0, le=LARGEST_INT, description="How many to leave out.")
-    limit: int = Field(default=MAX_SIZE, ge=1, le=MAX_SIZE, description="How many to show.")
+    skip: int = Field(default=0, ge=0, le=MAX_INT32, description="How many to leave out.")
+    limit: int = Field(
+        default=MAX_PAGE_SIZE, ge=1, le=MAX_PAGE_SIZE, description="How many to show."
+    )
 
 
-Paging = Annotated[PageQuery, Query()]
+PageParams = Annotated[PageQuery, Query()]
 
 
 class Page(BaseModel, Generic[T]):
@@ -86,7 +88,7 @@ class Page(BaseModel, Generic[T]):
         )
 
 
-class Pages:
+class Paginator:
     """Makes pages of lists, and tells in `Link` (RFC 8288) where the others are."""
 
     def __init__(self, session: AsyncSession, request: Request, response: Response) -> None:
@@ -94,9 +96,9 @@ class Pages:
         self.request = request
         self.response = response
 
-    async def show(
+    async def paginate(
         self,
-        rows: Collection,
+        rows: ListQuery,
         paging: PageQuery,
         sort: Sort,
         **values: object,
@@ -108,7 +110,7 @@ class Pages:
         is_backward: bool | None = None
         if paging.cursor is not None:
             if not sort.has_cursors:
-                raise refuse_cursor("There are no cursors in this order")
+                raise make_cursor_error("There are no cursors in this order")
             is_backward, keys = sort.read(paging.cursor)
             values |= keys
         # One more than is shown, to know whether there are more.
@@ -123,7 +125,7 @@ class Pages:
             next_cursor = sort.cursor(shown[-1])
         page = Page[Any].model_construct(
             total_count=await self.count(rows, shown, paging, values),
-            results=[row[0] for row in shown] if rows.is_of_objects else as_dicts(shown),
+            results=[row[0] for row in shown] if rows.is_of_objects else rows_to_dicts(shown),
             next_cursor=next_cursor,
         )
         if paging.cursor is None:
@@ -135,7 +137,7 @@ class Pages:
         return page
 
     async def count(
-        self, rows: Collection, shown: list[Any], paging: PageQuery, values: dict[str, object]
+        self, rows: ListQuery, shown: list[Any], paging: PageQuery, values: dict[str, object]
     ) -> int:
         """How many there are on all pages, which each row tells; where none does, none or some."""
         if shown:
@@ -144,7 +146,7 @@ class Pages:
         return 0 if is_first else await rows.count(self.session, values)
 
     def tell_by_number(self, page: Page[Any], paging: PageQuery) -> None:
-        deepest = -(-MAX_DEPTH // paging.size)
+        deepest = -(-MAX_OFFSET // paging.size)
         last = min(max(1, -(-page.total_count // paging.size)), deepest)
         following: dict[str, object] = {"page": paging.page + 1 if paging.page < last else None}
         if paging.page == deepest:
@@ -161,16 +163,16 @@ class Pages:
         """Set `Link`, with the parameters that were sent; a place that is None is left out."""
         kept = paging.model_fields_set - {"page", "cursor"}
         sent = {name: one for name, one in self.request.query_params.items() if name in kept}
-        here = link_to_self(self.request)
+        here = make_self_link(self.request)
         self.response.headers["Link"] = ", ".join(
-            f'<{with_query(here, urlencode({**sent, **place}))}>; rel="{rel}"'
+            f'<{append_query(here, urlencode({**sent, **place}))}>; rel="{rel}"'
             for rel, place in places.items()
             if None not in place.values()
         )
 
 
-async def get_pages(session: SessionDep, request: Request, response: Response) -> Pages:
-    return Pages(session, request, response)
+async def get_paginator(session: SessionDep, request: Request, response: Response) -> Paginator:
+    return Paginator(session, request, response)
 
 
-PagesDep = Annotated[Pages, Depends(get_pages)]
+PaginatorDep = Annotated[Paginator, Depends(get_paginator)]

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from blog_api.text.markdown import render
+from blog_api.text.markdown import render_markdown
 from tests.load import data
 from tests.load.contenders import Running, client_of
 from tests.load.measure import Load, Request
@@ -80,7 +80,7 @@ def check_create(reference: Running, writer: Running) -> list[str]:
         if {name: post.get(name) for name in expected} != expected:
             problems.append(f"the new post is {first.text}")
         shown = normal(reader.get(f"/posts/slug/{expected['slug']}").json())
-        if shown != {**post, "content_html": render(content)}:
+        if shown != {**post, "content_html": render_markdown(content)}:
             problems.append(f"the new post is read as {shown}")
         if again.json()["slug"] == expected["slug"]:
             problems.append("a slug goes to two posts")

@@ -9,8 +9,8 @@ from itertools import chain
 from typing import Any
 
 from blog_api.accounts.scopes import DEFAULT_SCOPES, join_scopes
-from blog_api.core.security import digest
-from blog_api.text.markdown import render
+from blog_api.core.security import hash_token
+from blog_api.text.markdown import render_markdown
 
 # To be raised with whatever changes below: databases of before are made anew then.
 LAYOUT = 1
@@ -125,7 +125,7 @@ def token_rows() -> Iterator[Row]:
         "id": 1,
         **times(FIRST_PUBLISHED_AT),
         "user_id": 1,
-        "digest": digest(TOKEN),
+        "digest": hash_token(TOKEN),
         "scope": join_scopes(DEFAULT_SCOPES),
         "expires_at": NEVER,
     }
@@ -149,7 +149,7 @@ def slug_of(title: str) -> str:
 
 def post_rows(size: Size) -> Iterator[Row]:
     words = random.Random(0)
-    bodies = [(text, render(text)) for text in (markdown(words) for _ in range(BODIES))]
+    bodies = [(text, render_markdown(text)) for text in (markdown(words) for _ in range(BODIES))]
     for post_id, title in enumerate(titles(size), 1):
         content, content_html = bodies[post_id % BODIES]
         yield {

@@ -14,9 +14,9 @@ from typing import Any
 import asyncpg
 from sqlalchemy import URL
 
-from blog_api.accounts.passwords import Passwords
+from blog_api.accounts.passwords import PasswordHasher
 from blog_api.cli.console import progress
-from blog_api.db.migrate import HEAD_REVISION, migrate, scripts_folder
+from blog_api.db.migrate import HEAD_REVISION, find_migrations, migrate
 from tests.conftest import make_settings
 from tests.load import data
 from tests.load.data import Row, Size
@@ -57,7 +57,7 @@ class Loaded:
 
 def key_of(size: Size) -> str:
     """What a complete database says of itself; with other tables or other data it is another."""
-    scripts = sorted((scripts_folder() / "versions").glob("*.py"))
+    scripts = sorted((find_migrations() / "versions").glob("*.py"))
     # A migration that is not released yet can change without another revision.
     schema = zlib.crc32(b"".join(script.read_bytes() for script in scripts))
     revision = f"{HEAD_REVISION} ({schema:08x})"
@@ -66,7 +66,7 @@ def key_of(size: Size) -> str:
 
 def password_hash() -> str:
     """Of the usual strength: it is what logging in costs."""
-    passwords = Passwords(make_settings(database_url="sqlite://"))
+    passwords = PasswordHasher(make_settings(database_url="sqlite://"))
     return asyncio.run(passwords.hash(data.PASSWORD))
 
 
