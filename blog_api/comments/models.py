@@ -1,4 +1,4 @@
-"""models"""
+"""Model family of comments."""
 
 from datetime import datetime
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""Posts: what is written here."""
+"""Model families of posts, tags, slugs, counters and bookmarks."""
 
 from datetime import datetime
 from typing import Any
