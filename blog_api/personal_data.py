@@ -127,16 +127,16 @@ async def export_me(user: CurrentUser, request: Request) -> AsyncIterable[Export
 )
 async def delete_me(
     confirmation: PasswordConfirmation,
-    access: CanWriteAccount,
+    auth: CanWriteAccount,
     session: SessionDep,
     throttle: LoginThrottleDep,
 ) -> None:
     """Close the account. Its posts go with it; its comments stay, with no text and no name."""
-    asking = access.user
+    asking = auth.user
     verified = await verify_password(session, throttle, asking, confirmation.current_password)
     # Before their own row: two administrators who leave at once would wait for each other.
     admins = await lock_admins(session, and_user=asking.id) if asking.is_admin else ()
-    user = await lock_authenticated_user(session, access, verified)
+    user = await lock_authenticated_user(session, auth, verified)
     if user.is_admin and not admins:
         # Made one meanwhile.
         raise Conflict

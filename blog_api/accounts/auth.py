@@ -1,15 +1,20 @@
-"""Tokens: how a user proves who they are, and what for."""
+"""Authentication: who sends a request, and with which permissions.
+
+A route declares what it needs by the type of a parameter: `OptionalAuth` (anonymous or any token),
+`RequiredAuth` (any token), `CurrentUser`, `CanWriteAccount`, `CanReadDrafts`, `CanWritePosts` and
+`Admin` (a token with that scope).
+"""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Request, Security
 from fastapi.security import OAuth2PasswordBearer, SecurityScopes
 from pydantic import SecretStr
-from sqlalchemy import Integer, String, bindparam, delete, inspect
+from sqlalchemy import Integer, String, bindparam, delete
 from sqlalchemy import select as select_columns
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -22,7 +27,7 @@ from blog_api.accounts.errors import (
     NotAuthenticated,
 )
 from blog_api.accounts.jwt import InvalidJWT, JWTSigner
-from blog_api.accounts.models import Token, User, UserRow
+from blog_api.accounts.models import Token, User
 from blog_api.accounts.rate_limits import LoginThrottle
 from blog_api.accounts.scopes import SCOPES, Scope, effective_scopes
 from blog_api.core.errors import Conflict
@@ -33,12 +38,30 @@ from blog_api.db.session import SessionDep, connection_released
 from blog_api.web.conditional import mark_public
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class AuthenticatedUser:
+    """The user of a token, as read with the token."""
+
+    id: int
+    name: str
+    email: str | None
+    email_key: str | None
+    password_hash: str | None
+    is_active: bool
+    is_admin: bool
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Auth:
-    """What was presented. A JWT can be good for less, and end sooner, than its log-in."""
+    """An authenticated request: the user, the token and its effective scopes.
+
+    A JWT may have fewer scopes and expire sooner than its session.
+    """
 
     token_id: int
-    user: UserRow
+    user: AuthenticatedUser
     scopes: frozenset[str]
     expires_at: datetime
 
@@ -50,23 +73,15 @@ async def get_signer(request: Request) -> JWTSigner:
 
 SignerDep = Annotated[JWTSigner, Depends(get_signer)]
 
-
 UNEXPIRED_TOKENS = select(Token).where(col(Token.expires_at) > NOW)
-
-
 HAS_DIGEST = col(Token.digest) == bindparam("digest", type_=String)
+IS_JWT_SESSION = col(Token.refresh_digest).is_not(None)
+JWT_SESSION = UNEXPIRED_TOKENS.where(HAS_DIGEST, IS_JWT_SESSION)
 
-
-IS_LOGIN_SESSION = col(Token.refresh_digest).is_not(None)
-
-
-LOGIN_SESSION = UNEXPIRED_TOKENS.where(HAS_DIGEST, IS_LOGIN_SESSION)
-
-
-# Of a token, its user's columns and its own: every request reads them, and few change any.
+USER_FIELDS = [field.name for field in fields(AuthenticatedUser)]
 AUTHENTICATION = (
     select_columns(
-        *inspect(User).local_table.columns,
+        *(getattr(User, name) for name in USER_FIELDS),
         col(Token.id).label("token_id"),
         col(Token.scope).label("token_scope"),
         col(Token.expires_at).label("token_expires_at"),
@@ -74,15 +89,9 @@ AUTHENTICATION = (
     .join(Token, col(Token.user_id) == col(User.id))
     .where(HAS_DIGEST, col(Token.expires_at) > NOW)
 )
-
-
-# The handle of a log-in, with which its refresh tokens begin, is no token.
-AUTHENTICATE_OPAQUE = NamedQuery(AUTHENTICATION.where(~IS_LOGIN_SESSION))
-
-
-AUTHENTICATE_JWT = NamedQuery(AUTHENTICATION.where(IS_LOGIN_SESSION))
-
-
+# The handle of a session with JWT begins its refresh tokens; it is no access token itself.
+OPAQUE_TOKEN_BY_DIGEST = NamedQuery(AUTHENTICATION.where(~IS_JWT_SESSION))
+JWT_SESSION_BY_DIGEST = NamedQuery(AUTHENTICATION.where(IS_JWT_SESSION))
 TOKEN_STATUS = NamedQuery(
     select_columns(col(User.is_active))
     .join(Token)
@@ -90,171 +99,166 @@ TOKEN_STATUS = NamedQuery(
 )
 
 
-async def authenticate(session: AsyncSession, signer: JWTSigner, secret: str) -> Auth:
-    """What a token is good for; raises InvalidToken."""
-    if "." in secret:
-        return await authenticate_jwt(session, signer, secret)
-    found = await execute_query(session, AUTHENTICATE_OPAQUE, {"digest": hash_token(secret)})
-    if not found:
-        raise InvalidToken
-    (user,) = found
+def make_auth(row: dict[str, Any]) -> Auth:
     return Auth(
-        user.token_id,
-        user,
-        effective_scopes(user.token_scope, is_admin=user.is_admin),
-        user.token_expires_at,
+        token_id=row["token_id"],
+        user=AuthenticatedUser(**{name: row[name] for name in USER_FIELDS}),
+        scopes=effective_scopes(row["token_scope"], is_admin=row["is_admin"]),
+        expires_at=row["token_expires_at"],
     )
 
 
+async def authenticate(session: AsyncSession, signer: JWTSigner, secret: str) -> Auth:
+    """Look up a token. Raises InvalidToken and InactiveUser."""
+    if "." in secret:
+        auth = await authenticate_jwt(session, signer, secret)
+    else:
+        values = {"digest": hash_token(secret)}
+        found = await execute_query(session, OPAQUE_TOKEN_BY_DIGEST, values)
+        if not found:
+            raise InvalidToken
+        auth = make_auth(found[0])
+    if not auth.user.is_active:
+        raise InactiveUser
+    return auth
+
+
 async def authenticate_jwt(session: AsyncSession, signer: JWTSigner, secret: str) -> Auth:
+    """Verify a JWT and look up its session: a signature alone cannot be revoked."""
     try:
         claims = signer.verify(secret)
     except InvalidJWT:
         raise InvalidToken from None
-    found = await execute_query(session, AUTHENTICATE_JWT, {"digest": claims.login})
-    if not found or found[0].id != claims.user_id:
+    found = await execute_query(session, JWT_SESSION_BY_DIGEST, {"digest": claims.login})
+    if not found or found[0]["id"] != claims.user_id:
         raise InvalidToken
-    (user,) = found
-    scopes = effective_scopes(user.token_scope, is_admin=user.is_admin) & claims.scopes
-    return Auth(user.token_id, user, scopes, min(user.token_expires_at, claims.expires_at))
+    of_session = make_auth(found[0])
+    return Auth(
+        token_id=of_session.token_id,
+        user=of_session.user,
+        scopes=of_session.scopes & claims.scopes,
+        expires_at=min(of_session.expires_at, claims.expires_at),
+    )
 
 
-class BearerAuth(OAuth2PasswordBearer):
-    """What was presented, with its user; None if nothing was."""
-
-    # FastAPI's own gives the token alone: another dependency, whose solving each request pays for.
-    # Nobody but FastAPI calls this, by the signature that it finds here, and never by the
-    # parent's; for OpenAPI it has to be a child of that.
-    async def __call__(  # type: ignore[override]
-        self, request: Request, session: SessionDep
-    ) -> Auth | None:
-        secret = await super().__call__(request)
-        if secret is None:
-            # The answer is the same for everybody who does not say who they are.
-            mark_public(request)
-            return None
-        access = await authenticate(session, await get_signer(request), secret)
-        if not access.user.is_active:
-            raise InactiveUser
-        return access
-
-
-get_optional_auth = BearerAuth(
+oauth2_scheme = OAuth2PasswordBearer(
     tokenUrl="token",
     refreshUrl="token",
     scopes={scope.value: text for scope, text in SCOPES.items()},
     scheme_name="OAuth2",
-    description="With the email address for a username. No client id is needed.",
+    description="The username is the email address. No client id is needed.",
     auto_error=False,
 )
+
+
+async def get_optional_auth(
+    token: Annotated[str | None, Security(oauth2_scheme)],
+    session: SessionDep,
+    signer: SignerDep,
+    request: Request,
+) -> Auth | None:
+    """Authenticate the request if it has a token. Raises InvalidToken and InactiveUser."""
+    if token is None:
+        # All anonymous clients get the same response.
+        mark_public(request)
+        return None
+    return await authenticate(session, signer, token)
 
 
 OptionalAuth = Annotated[Auth | None, Security(get_optional_auth)]
 
 
-def get_reader_id(access: Auth | None) -> int | None:
-    """The id of a user who may read their own drafts here; None for everybody else."""
-    return access.user.id if access and Scope.posts_read in access.scopes else None
+def get_reader_id(auth: Auth | None) -> int | None:
+    """Return the id of a user who may read their own drafts, otherwise None."""
+    return auth.user.id if auth and Scope.posts_read in auth.scopes else None
 
 
-async def get_auth(access: OptionalAuth, needed: SecurityScopes) -> Auth:
-    if access is None:
+async def get_auth(auth: OptionalAuth, needed: SecurityScopes) -> Auth:
+    """Require a token with all scopes. Raises NotAuthenticated and InsufficientScope."""
+    if auth is None:
         raise NotAuthenticated
-    if not access.scopes.issuperset(needed.scopes):
+    if not auth.scopes.issuperset(needed.scopes):
         raise InsufficientScope(needed.scope_str)
-    return access
+    return auth
 
 
-async def get_current_user(access: OptionalAuth, needed: SecurityScopes) -> UserRow:
-    return (await get_auth(access, needed)).user
+async def get_current_user(auth: OptionalAuth, needed: SecurityScopes) -> AuthenticatedUser:
+    return (await get_auth(auth, needed)).user
 
 
-# Who is asking: somebody with some token; or with one that is good for this.
 RequiredAuth = Annotated[Auth, Security(get_auth)]
-
-
-CurrentUser = Annotated[UserRow, Security(get_current_user, scopes=[Scope.users_read])]
-
-
+CurrentUser = Annotated[AuthenticatedUser, Security(get_current_user, scopes=[Scope.users_read])]
 CanWriteAccount = Annotated[Auth, Security(get_auth, scopes=[Scope.users_write])]
-
-
-CanReadDrafts = Annotated[UserRow, Security(get_current_user, scopes=[Scope.posts_read])]
-
-
+CanReadDrafts = Annotated[AuthenticatedUser, Security(get_current_user, scopes=[Scope.posts_read])]
 CanWritePosts = Annotated[Auth, Security(get_auth, scopes=[Scope.posts_write])]
-
-
-Admin = Annotated[UserRow, Security(get_current_user, scopes=[Scope.admin])]
+Admin = Annotated[AuthenticatedUser, Security(get_current_user, scopes=[Scope.admin])]
 
 
 @asynccontextmanager
-async def connection_released_for(session: AsyncSession, access: Auth) -> AsyncIterator[None]:
+async def connection_released_for(session: AsyncSession, auth: Auth) -> AsyncIterator[None]:
     """Release the connection as `connection_released()` does, then check the token again.
 
     Raises InvalidToken and InactiveUser.
     """
     async with connection_released(session):
         yield
-    found = await execute_query(session, TOKEN_STATUS, {"id": access.token_id})
+    found = await execute_query(session, TOKEN_STATUS, {"id": auth.token_id})
     if not found:
         raise InvalidToken
-    if not found[0].is_active:
+    if not found[0]["is_active"]:
         raise InactiveUser
 
 
-async def revoke_other_sessions(session: AsyncSession, access: Auth) -> None:
-    """Revoke all tokens of a user but the one presented."""
+async def revoke_other_sessions(session: AsyncSession, auth: Auth) -> None:
+    """Revoke all tokens of the user but the one of this request."""
     await session.exec(
-        delete(Token).where(col(Token.user_id) == access.user.id, col(Token.id) != access.token_id)
+        delete(Token).where(col(Token.user_id) == auth.user.id, col(Token.id) != auth.token_id)
     )
 
 
 async def lock_authenticated_user(
-    session: AsyncSession, access: Auth, verified: str | None = None
+    session: AsyncSession, auth: Auth, verified_hash: str | None = None
 ) -> User:
-    """The user who asks, locked until the request ends.
+    """Lock and return the user, and check again what was read before the lock.
 
-    Raises InvalidToken where their token was revoked since it was read, and Conflict where
-    `verified`, the hash that a password was verified by, is not the user's any more. Whoever
-    revokes all of a user's tokens holds this lock too: nothing that those made comes after.
+    Raises InvalidToken if the token was revoked meanwhile, and Conflict if `verified_hash`, which
+    the password was verified against, is no longer the user's. Revoking all tokens of a user takes
+    this lock too, so that no token outlives it.
     """
-    locked = select(User).where(col(User.id) == access.user.id).with_for_update()
+    locked = select(User).where(col(User.id) == auth.user.id).with_for_update()
     await session.exec(locked.execution_options(populate_existing=True))
-    # In a statement of its own, which sees what was committed while this one waited.
-    query = select(User).join(Token).where(col(Token.id) == access.token_id)
+    # A second statement sees what was committed while the first waited for the lock.
+    query = select(User).join(Token).where(col(Token.id) == auth.token_id)
     user = (await session.exec(query)).first()
     if user is None:
         raise InvalidToken
-    if verified not in (None, user.password_hash):
+    if verified_hash not in (None, user.password_hash):
         raise Conflict
     return user
 
 
 async def verify_password(
-    session: AsyncSession, throttle: LoginThrottle, user: UserRow, password: SecretStr
+    session: AsyncSession, throttle: LoginThrottle, user: AuthenticatedUser, password: SecretStr
 ) -> str:
-    """The hash by which this is the user's password.
+    """Verify the user's password with the connection released; return the verified hash.
 
     Raises TooManyRequests and IncorrectPassword.
     """
-    password_hash: str | None = user.password_hash
-    account: str | None = user.email_key
-    if password_hash is None or account is None:
-        # Imported, and not given any yet.
+    if user.password_hash is None or user.email_key is None:
+        # An imported author without a password.
         raise IncorrectPassword
     async with connection_released(session):
         is_right, _ = await throttle.verify_password(
-            password.get_secret_value(), password_hash, account=account
+            password.get_secret_value(), user.password_hash, account=user.email_key
         )
     if not is_right:
         raise IncorrectPassword
-    return password_hash
+    return user.password_hash
 
 
 async def confirm_password(
-    session: AsyncSession, throttle: LoginThrottle, access: Auth, password: SecretStr
+    session: AsyncSession, throttle: LoginThrottle, auth: Auth, password: SecretStr
 ) -> User:
-    """The user who asks, locked until the request ends, if this is their password."""
-    verified = await verify_password(session, throttle, access.user, password)
-    return await lock_authenticated_user(session, access, verified)
+    """Verify the user's password, then lock and return the user."""
+    verified_hash = await verify_password(session, throttle, auth.user, password)
+    return await lock_authenticated_user(session, auth, verified_hash)

@@ -154,6 +154,6 @@ async def log_in(
 
 
 @router.delete("/auth", status_code=204, responses=problem_responses(*AUTH_PROBLEMS))
-async def log_out(access: RequiredAuth, session: SessionDep) -> None:
+async def log_out(auth: RequiredAuth, session: SessionDep) -> None:
     """Revoke the token that is presented; with a JWT, its log-in with all its tokens."""
-    await session.exec(delete(Token).where(col(Token.id) == access.token_id))
+    await session.exec(delete(Token).where(col(Token.id) == auth.token_id))

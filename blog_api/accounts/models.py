@@ -1,10 +1,9 @@
 """Model families of users and tokens."""
 
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator
-from sqlalchemy import Row as RowOfColumns
 from sqlmodel import Field, Relationship, SQLModel
 
 from blog_api.accounts.scopes import Scope, effective_scopes
@@ -46,10 +45,6 @@ class User(UserBase, TableModel, table=True):
     import_key: str | None = Field(default=None, max_length=255, unique=True)
     is_active: bool = True
     is_admin: bool = False
-
-
-# A user who is read and not changed: a row of what is known of them.
-UserRow = RowOfColumns[*tuple[Any, ...]]
 
 
 class UserRead(UserBase, ReadModel):

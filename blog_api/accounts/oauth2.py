@@ -8,7 +8,7 @@ from fastapi import APIRouter, Form, Response
 from sqlmodel import Field, SQLModel
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from blog_api.accounts.auth import LOGIN_SESSION, SignerDep
+from blog_api.accounts.auth import JWT_SESSION, SignerDep
 from blog_api.accounts.errors import (
     InactiveUser,
     IncorrectCredentials,
@@ -117,7 +117,7 @@ async def grant_by_refresh(session: AsyncSession, signer: JWTSigner, form: Grant
     if form.refresh_token is None:
         raise InvalidGrantRequest
     handle = form.refresh_token.partition(".")[0]
-    locked = LOGIN_SESSION.with_for_update(of=Token)
+    locked = JWT_SESSION.with_for_update(of=Token)
     token = (await session.exec(locked, params={"digest": hash_token(handle)})).first()
     if token is None:
         raise InvalidGrant

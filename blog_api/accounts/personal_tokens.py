@@ -9,6 +9,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from blog_api.accounts.auth import (
     UNEXPIRED_TOKENS,
+    AuthenticatedUser,
     CanWriteAccount,
     CurrentUser,
     confirm_password,
@@ -26,7 +27,6 @@ from blog_api.accounts.models import (
     PersonalTokenCreate,
     PersonalTokenPage,
     Token,
-    UserRow,
 )
 from blog_api.accounts.rate_limits import LoginThrottleDep
 from blog_api.accounts.scopes import DEFAULT_SCOPES, allowed_scopes, join_scopes
@@ -62,15 +62,13 @@ router = APIRouter(
 NEWEST_FIRST = Sort("-id", (col(Token.id),), is_descending=True)
 
 
-def personal_tokens_of(user: UserRow) -> SelectOfScalar[Token]:
+def personal_tokens_of(user: AuthenticatedUser) -> SelectOfScalar[Token]:
     """A user's; those that have expired are gone."""
     return UNEXPIRED_TOKENS.where(col(Token.user_id) == user.id, col(Token.name).is_not(None))
 
 
-async def get_personal_token(
-    token_id: PathId, access: CanWriteAccount, session: SessionDep
-) -> Token:
-    query = personal_tokens_of(access.user).where(col(Token.id) == token_id)
+async def get_personal_token(token_id: PathId, auth: CanWriteAccount, session: SessionDep) -> Token:
+    query = personal_tokens_of(auth.user).where(col(Token.id) == token_id)
     token = (await session.exec(query)).first()
     if token is None:
         raise TokenNotFound
@@ -105,7 +103,7 @@ async def list_personal_tokens(
 )
 async def create_personal_token(
     new: PersonalTokenCreate,
-    access: CanWriteAccount,
+    auth: CanWriteAccount,
     session: SessionDep,
     throttle: LoginThrottleDep,
     response: Response,
@@ -113,15 +111,15 @@ async def create_personal_token(
     """Make a token with a name. Without the password it is good for no more, and no longer,
     than the token that is presented."""
     response.headers["Cache-Control"] = "no-store"
-    may_have, latest = access.scopes, access.expires_at
-    expires_at = new.expires_at or access.expires_at
+    may_have, latest = auth.scopes, auth.expires_at
+    expires_at = new.expires_at or auth.expires_at
     if new.current_password is not None:
-        user = await confirm_password(session, throttle, access, new.current_password)
+        user = await confirm_password(session, throttle, auth, new.current_password)
         may_have, latest = allowed_scopes(is_admin=user.is_admin), utc_now() + MAX_LIFETIME
         expires_at = new.expires_at or utc_now() + DEFAULT_LIFETIME
     else:
-        user = await lock_authenticated_user(session, access)
-    scopes = frozenset(new.scopes or access.scopes & DEFAULT_SCOPES)
+        user = await lock_authenticated_user(session, auth)
+    scopes = frozenset(new.scopes or auth.scopes & DEFAULT_SCOPES)
     if not scopes <= may_have:
         raise InsufficientScope(join_scopes(scopes - may_have))
     if expires_at <= utc_now():
@@ -142,15 +140,13 @@ async def create_personal_token(
 
 
 @router.delete("", status_code=204, responses=problem_responses(*SCOPE_PROBLEMS, TokenNotFound))
-async def revoke_other_tokens(
-    access: CanWriteAccount, session: SessionDep, request: Request
-) -> None:
+async def revoke_other_tokens(auth: CanWriteAccount, session: SessionDep, request: Request) -> None:
     """Revoke all tokens but the one presented: log-ins and personal tokens."""
     if request.state.slash_at_end:
         # A slash at the end is tolerated, but here one token was meant whose id got lost.
         raise TokenNotFound
-    await lock_authenticated_user(session, access)
-    await revoke_other_sessions(session, access)
+    await lock_authenticated_user(session, auth)
+    await revoke_other_sessions(session, auth)
 
 
 @router.delete(

@@ -4,9 +4,8 @@ from fastapi import APIRouter
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from blog_api.accounts.auth import Admin
+from blog_api.accounts.auth import Admin, AuthenticatedUser
 from blog_api.accounts.errors import SCOPE_PROBLEMS
-from blog_api.accounts.models import UserRow
 from blog_api.admin.models import AuditAction, AuditEntry, AuditEntryPage
 from blog_api.core.errors import ServiceUnavailable, ValidationFailed, problem_responses
 from blog_api.db.list_query import ListQuery, Sort
@@ -27,7 +26,7 @@ NEWEST_FIRST = Sort("-id", (col(AuditEntry.id),), is_descending=True)
 
 def record_audit_entry(
     session: AsyncSession,
-    admin: UserRow | None,
+    admin: AuthenticatedUser | None,
     action: AuditAction,
     *,
     user_id: int | None = None,

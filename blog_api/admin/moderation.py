@@ -21,7 +21,7 @@ from blog_api.db.list_query import ListQuery, Sort
 from blog_api.db.session import SessionDep
 from blog_api.posts.errors import PostNotFound
 from blog_api.posts.models import OwnPostPage, OwnPostRead, Post
-from blog_api.posts.queries import IS_PUBLISHED, IS_SCHEDULED, find_post, posts_by_ids
+from blog_api.posts.queries import IS_PUBLISHED, IS_SCHEDULED, find_post, select_found_posts
 from blog_api.web.pagination import Page, PageQuery, PaginatorDep
 
 router = APIRouter(
@@ -58,7 +58,7 @@ STATE_CONDITIONS = {
 
 
 POSTS_BY_STATE = {
-    state: ListQuery(select(Post.id).where(is_in), rows_of=posts_by_ids(OwnPostRead))
+    state: ListQuery(select(Post.id).where(is_in), select_rows=select_found_posts(OwnPostRead))
     for state, is_in in STATE_CONDITIONS.items()
 }
 

@@ -6,10 +6,11 @@ from sqlalchemy import delete
 from sqlmodel import col
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from blog_api.accounts.auth import AuthenticatedUser
 from blog_api.accounts.errors import (
     EmailTaken,
 )
-from blog_api.accounts.models import Token, User, UserCreate, UserRow
+from blog_api.accounts.models import Token, User, UserCreate
 from blog_api.accounts.service import (
     build_user,
     find_user,
@@ -29,7 +30,7 @@ ACTIONS = {
 
 
 def update_flags(
-    session: AsyncSession, admin: UserRow | None, user: User, changes: Mapping[str, bool]
+    session: AsyncSession, admin: AuthenticatedUser | None, user: User, changes: Mapping[str, bool]
 ) -> None:
     """Change an account; each change leaves a line, and what is so already none."""
     for field, value in changes.items():

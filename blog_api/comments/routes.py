@@ -33,8 +33,8 @@ from blog_api.web.conditional import PreconditionDep, set_etag_version
 router = APIRouter(tags=["comments"], responses=problem_responses(ServiceUnavailable))
 
 
-async def get_comment(comment_id: PathId, access: OptionalAuth, session: SessionDep) -> Comment:
-    return await find_comment(session, visible_comment(comment_id, get_reader_id(access)))
+async def get_comment(comment_id: PathId, auth: OptionalAuth, session: SessionDep) -> Comment:
+    return await find_comment(session, visible_comment(comment_id, get_reader_id(auth)))
 
 
 CommentFromPath = Annotated[Comment, Depends(get_comment)]
@@ -50,7 +50,7 @@ CommentFromPath = Annotated[Comment, Depends(get_comment)]
 )
 async def create_comment(
     new: CommentCreate,
-    access: CanWritePosts,
+    auth: CanWritePosts,
     post: PostLockedForCounters,
     session: SessionDep,
     request: Request,
@@ -68,14 +68,14 @@ async def create_comment(
         raise CommentNotFound
     post.comment_count += 1
     preserve_updated_at(post)
-    comment = Comment.model_validate(new, update={"post_id": post.id, "user_id": access.user.id})
+    comment = Comment.model_validate(new, update={"post_id": post.id, "user_id": auth.user.id})
     session.add(comment)
     await session.flush()
     comment.path = f"{parent.path if parent else ''}{comment.id:0{ID_DIGITS}}"
     comment.thread_id = parent.thread_id if parent else comment.id
     preserve_updated_at(comment)
     set_etag_version(request, comment.version)
-    return CommentRead.model_validate(comment, update={"user_name": access.user.name})
+    return CommentRead.model_validate(comment, update={"user_name": auth.user.name})
 
 
 @router.get(
@@ -96,18 +96,18 @@ async def read_comment(comment: CommentFromPath, request: Request) -> Comment:
 )
 async def update_comment(
     changes: CommentUpdate,
-    access: CanWritePosts,
+    auth: CanWritePosts,
     comment_id: PathId,
     precondition: PreconditionDep,
     session: SessionDep,
     request: Request,
 ) -> Comment:
     """Change the text of one's own comment."""
-    query = visible_comment(comment_id, access.user.id).with_for_update(of=Comment)
+    query = visible_comment(comment_id, auth.user.id).with_for_update(of=Comment)
     comment = await find_comment(session, query)
     if comment.is_deleted:
         raise CommentNotFound
-    if comment.user_id != access.user.id:
+    if comment.user_id != auth.user.id:
         raise NotYourComment
     precondition.check(comment)
     await save_changes(session, comment, changes.model_dump())
@@ -121,12 +121,12 @@ async def update_comment(
     responses=problem_responses(*CHANGE_PROBLEMS, Conflict),
 )
 async def delete_comment(
-    access: CanWritePosts, comment_id: PathId, precondition: PreconditionDep, session: SessionDep
+    auth: CanWritePosts, comment_id: PathId, precondition: PreconditionDep, session: SessionDep
 ) -> None:
     """Delete one's own comment, or one on one's own post."""
-    comment = await find_comment(session, visible_comment(comment_id, access.user.id))
+    comment = await find_comment(session, visible_comment(comment_id, auth.user.id))
     post = await lock_comment(session, comment)
-    if access.user.id not in (comment.user_id, post.user_id):
+    if auth.user.id not in (comment.user_id, post.user_id):
         raise NotYourComment
     precondition.check(comment)
     await remove_comment(session, post, comment)

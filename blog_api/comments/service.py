@@ -11,7 +11,7 @@ from blog_api.comments.models import Comment
 from blog_api.core.fields import utc_now
 from blog_api.db.base import preserve_updated_at
 from blog_api.posts.models import Post
-from blog_api.posts.queries import find_post, is_visible_to, lock_post_for_counters, update_counters
+from blog_api.posts.queries import is_visible_to, lock_post_for_counters, update_counters
 
 
 async def find_comment(session: AsyncSession, query: SelectOfScalar[Comment]) -> Comment:
@@ -36,7 +36,7 @@ async def lock_comment(session: AsyncSession, comment: Comment) -> Post:
 
     The post first, as everybody does. Raises CommentNotFound for one that was deleted.
     """
-    post = await find_post(session, lock_post_for_counters(col(Post.id) == comment.post_id))
+    post = await lock_post_for_counters(session, col(Post.id) == comment.post_id)
     query = select(Comment).where(col(Comment.id) == comment.id).with_for_update(of=Comment)
     await find_comment(session, query.execution_options(populate_existing=True))
     if comment.is_deleted:

@@ -84,13 +84,13 @@ async def find_first_answers(
     responses=problem_responses(*OPTIONAL_AUTH_PROBLEMS, PostNotFound, ValidationFailed),
 )
 async def list_comments(
-    post_id: PathId, access: OptionalAuth, paging: PageParams, paginator: PaginatorDep
+    post_id: PathId, auth: OptionalAuth, paging: PageParams, paginator: PaginatorDep
 ) -> Page[CommentThread]:
     """List the comments on a post, in the order in which they came, each with first answers."""
-    post = await find_visible_post(paginator.session, access, post_id)
-    page = await paginator.paginate(COMMENTS, paging, OLDEST_FIRST, post=post.id)
+    post = await find_visible_post(paginator.session, auth, post_id)
+    page = await paginator.paginate(COMMENTS, paging, OLDEST_FIRST, post=post["id"])
     answers = await find_first_answers(paginator.session, page.results)
-    return page.of(
+    return page.map(
         lambda comment: CommentThread.model_validate(
             comment, update={"answers": answers.get(comment.id, [])}
         )

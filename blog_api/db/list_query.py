@@ -1,7 +1,15 @@
-"""Collections: rows in an order, and how some of them are read in one statement."""
+"""Paginated lists: one statement reads a page, its total and its cursors.
+
+    POSTS = ListQuery(select(Post.id), where=[IS_PUBLISHED], select_rows=posts_by_ids(PostRead))
+    NEWEST = Sort("-published_at", (col(Post.published_at), col(Post.id)), is_descending=True)
+    page = await POSTS.fetch_page(session, NEWEST, {}, size=10)
+
+Statements are built once per sort and kind of page: building one takes longer than executing it.
+What differs between requests is bound by name.
+"""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -29,94 +37,97 @@ from blog_api.core.errors import FieldError, ValidationFailed
 from blog_api.core.fields import MAX_INT32, to_utc
 from blog_api.db.queries import NamedQuery, execute_query
 
-# How many rows a page has, unless another number is asked for.
 DEFAULT_SIZE = 10
-
-
-# One more is read than is shown, to know whether there are more.
+# One row more than the page shows, to learn whether another page follows.
 DEFAULT_LIMIT = DEFAULT_SIZE + 1
 
-
-# Any select, of objects or of columns.
+# A SELECT of objects or of columns.
 AnySelect = Select[*tuple[Any, ...]]
 
-
-# What a cursor may hold for a column of this type. It comes from outside.
-KEY_TYPES: dict[type, Any] = {
+# Bounds of the values that a client's cursor may hold, by the type of the column.
+CURSOR_TYPES: dict[type, Any] = {
     datetime: Annotated[AwareDatetime, AfterValidator(to_utc)],
     int: Annotated[int, Field(ge=0, le=MAX_INT32)],
     str: Annotated[str, StringConstraints(max_length=100, pattern=r"^\d*$")],
 }
 
 
-# One is another if it is another object: columns that are compared make a condition.
+# Compared by identity: comparing columns makes an SQL condition.
 @dataclass(frozen=True, eq=False)
 class Sort:
-    """An order by columns of which the last is unique, all in one direction."""
+    """An order by columns in one direction, of which the last is unique."""
 
     name: str
     columns: tuple[Any, ...]
     is_descending: bool = False
-    # Not where what the rows are ordered by is no property of theirs, or no column.
+    # False if a key is computed (a rank, a count), so that a cursor could not compare it.
     has_cursors: bool = True
-    # What all rows fulfil, by which they are a range of an index in this order.
-    within: ColumnElement[bool] | None = None
+    # A condition that all rows fulfill and that makes them a range of the sort's index.
+    index_condition: ColumnElement[bool] | None = None
 
-    def order(
+    def order_by(
         self, columns: Iterable[ColumnElement[Any]], *, backward: bool = False
     ) -> list[ColumnElement[Any]]:
         is_descending = self.is_descending != backward
         return [column.desc() if is_descending else column.asc() for column in columns]
 
-    def beyond(self, *, backward: bool) -> ColumnElement[bool]:
-        """What comes after the row whose keys are bound, or before it."""
-        here = tuple_(*self.columns)
-        there = tuple_(
-            *(
-                bindparam(f"from_{place}", type_=column.type)
-                for place, column in enumerate(self.columns)
-            )
+    def after_cursor(self, *, backward: bool) -> ColumnElement[bool]:
+        """Return the condition of the rows after the cursor, or before it."""
+        keys = tuple_(*self.columns)
+        cursor = tuple_(
+            *(bindparam(f"cursor_{n}", type_=column.type) for n, column in enumerate(self.columns))
         )
-        return here < there if self.is_descending != backward else here > there
+        return keys < cursor if self.is_descending != backward else keys > cursor
 
-    def keys(self, row: Any) -> list[object]:
-        """Where a row of this list stands in its order."""
-        return [getattr(row, f"key_{place}") for place in range(len(self.columns))]
-
-    def cursor(self, row: object, *, backward: bool = False) -> str:
-        """Where the rows after this one begin, or those before it end."""
-        text = to_json([self.name, backward, *self.keys(row)])
-        return urlsafe_b64encode(text).decode().rstrip("=")
+    def make_cursor(self, row: Mapping[str, Any], *, backward: bool = False) -> str:
+        """Return the cursor of the rows after this one, or before it."""
+        keys = [row[f"key_{n}"] for n in range(len(self.columns))]
+        return urlsafe_b64encode(to_json([self.name, backward, *keys])).decode().rstrip("=")
 
     @cached_property
-    def cursors(self) -> TypeAdapter[Any]:
-        """What a cursor holds: the name, whether it goes backward, and the keys."""
-        # SQLModel's own types stand around SQLAlchemy's, which know what they are in Python.
+    def cursor_adapter(self) -> TypeAdapter[Any]:
+        """Validator of a cursor: the sort's name, whether it goes backward, and the keys."""
+        # SQLModel's types wrap SQLAlchemy's, which have the Python type.
         keys = (
-            KEY_TYPES[getattr(column.type, "impl", column.type).python_type]
+            CURSOR_TYPES[getattr(column.type, "impl", column.type).python_type]
             for column in self.columns
         )
         shape: Any = tuple.__class_getitem__((str, bool, *keys))
         return TypeAdapter(shape)
 
-    def read(self, cursor: str) -> tuple[bool, dict[str, object]]:
-        """Whether a cursor goes backward, and from where; raises ValidationFailed."""
+    def parse_cursor(self, cursor: str) -> tuple[bool, dict[str, object]]:
+        """Return whether a cursor goes backward and its values. Raises ValidationFailed."""
+        if not self.has_cursors:
+            raise make_cursor_error("There are no cursors in this order")
         try:
-            name, backward, *keys = self.cursors.validate_json(
+            name, backward, *keys = self.cursor_adapter.validate_json(
                 urlsafe_b64decode(cursor.encode() + b"=" * (-len(cursor) % 4))
             )
         except (ValidationError, ValueError):
             raise make_cursor_error("This is no cursor of this list") from None
         if name != self.name:
             raise make_cursor_error("This cursor is of the list in another order")
-        return backward, {f"from_{place}": key for place, key in enumerate(keys)}
+        return backward, {f"cursor_{n}": key for n, key in enumerate(keys)}
+
+
+@dataclass(frozen=True)
+class RowPage:
+    """The rows of a page: dicts, or objects if the query is of objects."""
+
+    rows: list[Any]
+    total_count: int
+    next_cursor: str | None
+    previous_cursor: str | None
 
 
 class ListQuery:
-    """All rows of a list, and how a page of them is read in one statement.
+    """A query whose rows are read a page at a time.
 
-    Statements are built once, since that takes longer than to execute them: what differs from
-    one request to the next is bound by name.
+    `query` is of objects or of columns; `where` are further conditions on the sort's columns.
+    `total` counts the rows; by default they are counted by the query itself. `select_rows` reads
+    the rows of a page whose ids `query` found: skipping rows to a deep page is cheaper then.
+    With `is_reusable=False` the statement holds the values of one request and is not compiled
+    ahead.
     """
 
     def __init__(
@@ -125,90 +136,123 @@ class ListQuery:
         *,
         where: Sequence[ColumnElement[bool]] = (),
         total: ColumnElement[int] | None = None,
-        rows_of: Callable[[Subquery], AnySelect] | None = None,
-        is_named: bool = True,
+        select_rows: Callable[[Subquery], AnySelect] | None = None,
+        is_reusable: bool = True,
     ) -> None:
-        """`query` is of objects or of columns; `where` are further conditions, on what rows are
-        ordered by. `total` is how many rows there are, unless they have to be counted. `rows_of`
-        reads what is shown of those on a page, where the query does not: the way to a deep page
-        is shorter then. Unless it is named, it is there for one request, whose values it has."""
         self.query = query
         self.where = where
-        self.rows_of = rows_of
-        self.is_of_objects = rows_of is None and isinstance(query, SelectOfScalar)
+        self.select_rows = select_rows
+        # The class of the objects, or None for a query of columns.
+        self.entity: Any = None
+        if select_rows is None and isinstance(query, SelectOfScalar):
+            self.entity = query.column_descriptions[0]["entity"]
         self.total = count_query(query.where(*where)) if total is None else total
-        self.is_named = is_named
-        self._queries: dict[tuple[Sort, bool | None, bool], NamedQuery | AnySelect] = {}
+        self.is_reusable = is_reusable
+        self._statements: dict[tuple[Sort, bool | None, bool], NamedQuery | AnySelect] = {}
 
-    async def read(
+    async def fetch_page(
+        self,
+        session: AsyncSession,
+        sort: Sort,
+        values: Mapping[str, object],
+        *,
+        size: int,
+        offset: int = 0,
+        cursor: str | None = None,
+    ) -> RowPage:
+        """Read a page by offset or by cursor. Raises ValidationFailed for a cursor of another list.
+
+        `values` are those of the query's bound parameters.
+        """
+        is_backward, keys = (None, {}) if cursor is None else sort.parse_cursor(cursor)
+        bound = {**values, **keys, "offset": offset, "limit": size + 1}
+        found = await self._fetch(session, sort, is_backward, bound)
+        has_more = len(found) > size
+        shown = found[:size]
+        if is_backward:
+            shown.reverse()
+        next_cursor = previous_cursor = None
+        if shown and sort.has_cursors:
+            if has_more or is_backward:
+                next_cursor = sort.make_cursor(shown[-1])
+            if cursor is not None and (has_more or not is_backward):
+                previous_cursor = sort.make_cursor(shown[0], backward=True)
+        if shown:
+            total_count = shown[0]["total_count"]
+        elif offset == 0 and cursor is None:
+            total_count = 0
+        else:
+            count = select(self.total.label("total_count"))
+            [counted] = await execute_query(session, count, bound)
+            total_count = counted["total_count"]
+        rows = shown if self.entity is None else [row["entity"] for row in shown]
+        return RowPage(rows, int(total_count), next_cursor, previous_cursor)
+
+    async def _fetch(
         self,
         session: AsyncSession,
         sort: Sort,
         is_backward: bool | None,
-        values: dict[str, object],
+        values: Mapping[str, object],
     ) -> list[Any]:
-        """The rows of a page, each with its `total_count` and its keys."""
-        place = (sort, is_backward, values["limit"] == DEFAULT_LIMIT)
-        query = self._queries.get(place)
-        if query is None:
-            query = self.build(*place)
-            if self.is_named and not self.is_of_objects:
-                query = NamedQuery(query)
-            self._queries[place] = query
-        if self.is_of_objects:
-            assert isinstance(query, SelectOfRows)
-            return list((await session.exec(query, params=values)).all())
-        return list(await execute_query(session, query, values))
+        """Return rows by the names of their columns, each with its keys and `total_count`."""
+        kind = (sort, is_backward, values["limit"] == DEFAULT_LIMIT)
+        statement = self._statements.get(kind)
+        if statement is None:
+            statement = self._build(*kind)
+            if self.is_reusable and self.entity is None:
+                statement = NamedQuery(statement)
+            self._statements[kind] = statement
+        if self.entity is None:
+            return await execute_query(session, statement, values)
+        assert isinstance(statement, SelectOfRows)
+        names = ["entity", *(f"key_{n}" for n in range(len(sort.columns))), "total_count"]
+        found = await session.exec(statement, params=values)
+        return [dict(zip(names, row, strict=True)) for row in found]
 
-    async def count(self, session: AsyncSession, values: dict[str, object]) -> int:
-        """How many rows there are on all pages."""
-        ((total_count,),) = await execute_query(session, select(self.total), values)
-        return int(total_count)
+    def _build(self, sort: Sort, is_backward: bool | None, is_default_size: bool) -> AnySelect:
+        """Return the statement of a page; `is_backward` is None for a page by offset.
 
-    def with_columns(self, columns: Sequence[ColumnElement[Any]]) -> AnySelect:
-        """The query with more columns. One of objects has rows then, which begin with them."""
-        if not self.is_of_objects:
-            return self.query.add_columns(*columns)
-        query: AnySelect = select(self.query.column_descriptions[0]["entity"], *columns)
-        where = self.query.whereclause
-        return query if where is None else query.where(where)
-
-    def build(self, sort: Sort, is_backward: bool | None, is_usual: bool) -> AnySelect:
-        """A page in this order, from a cursor on if it goes somewhere.
-
-        Postgres cannot see how far down the rows are, and of the usual size is told how many: one
-        plan is as good as another then, and it makes one for all executions. Of another size it
-        makes one for each, which takes longer than to execute it.
+        Postgres cannot see the offset, and sees the limit only if it is the default: it plans the
+        statement once for all executions. Planning each of them takes longer than executing it.
         """
         backward = bool(is_backward)
         keys = [column.label(f"key_{n}") for n, column in enumerate(sort.columns)]
-        query = self.with_columns(keys).order_by(*sort.order(sort.columns, backward=backward))
-        # Of several bounds of one column SQLite begins at the first that it meets.
+        query = self._add_columns(keys).order_by(*sort.order_by(sort.columns, backward=backward))
+        # SQLite uses the first of several bounds on a column for the index: the narrowest leads.
         if is_backward is not None:
-            query = query.where(sort.beyond(backward=backward))
-        if sort.within is not None:
-            query = query.where(sort.within)
+            query = query.where(sort.after_cursor(backward=backward))
+        if sort.index_condition is not None:
+            query = query.where(sort.index_condition)
         query = query.where(*self.where)
         query = query.limit(
             literal_column(str(DEFAULT_LIMIT), Integer)
-            if is_usual
+            if is_default_size
             else bindparam("limit", type_=Integer)
         )
         if is_backward is None:
             query = query.offset(select(bindparam("offset", type_=Integer)).scalar_subquery())
-        if self.rows_of is not None:
+        if self.select_rows is not None:
             found = query.subquery("found")
-            keys_found = [found.c[key.name] for key in keys]
+            found_keys = [found.c[key.name] for key in keys]
             query = (
-                self.rows_of(found)
-                .add_columns(*keys_found)
-                .order_by(*sort.order(keys_found, backward=backward))
+                self.select_rows(found)
+                .add_columns(*found_keys)
+                .order_by(*sort.order_by(found_keys, backward=backward))
             )
         return query.add_columns(self.total.label("total_count"))
 
+    def _add_columns(self, columns: Sequence[ColumnElement[Any]]) -> AnySelect:
+        if self.entity is None:
+            return self.query.add_columns(*columns)
+        # A SELECT of one entity becomes one of rows, which begin with the entity.
+        query: AnySelect = select(self.entity, *columns)
+        where = self.query.whereclause
+        return query if where is None else query.where(where)
+
 
 def count_query(query: AnySelect) -> ColumnElement[int]:
-    """How many rows a query has."""
+    """Return the number of rows of a query, as a scalar subquery."""
     one_each = query.order_by(None).with_only_columns(
         literal(1).label("one"), maintain_column_froms=True
     )

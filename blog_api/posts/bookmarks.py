@@ -1,5 +1,6 @@
 """Bookmarks: posts that somebody wants to find again."""
 
+from contextlib import suppress
 from typing import Any
 
 from fastapi import APIRouter
@@ -27,7 +28,7 @@ from blog_api.posts.queries import (
     IS_PUBLISHED,
     PostLockedForCounters,
     lock_post_for_counters,
-    posts_by_ids,
+    select_found_posts,
     update_counters,
 )
 from blog_api.web.pagination import Page, PageParams, PaginatorDep
@@ -43,7 +44,7 @@ BOOKMARKED_POSTS = ListQuery(
     select(Post.id)
     .join(Bookmark, col(Bookmark.post_id) == col(Post.id))
     .where(col(Bookmark.user_id) == bindparam("user", type_=Integer), IS_PUBLISHED),
-    rows_of=posts_by_ids(PostRead),
+    select_rows=select_found_posts(PostRead),
 )
 
 
@@ -69,10 +70,10 @@ async def list_bookmarks(
     responses=problem_responses(*SCOPE_PROBLEMS, PostNotFound, Conflict, ValidationFailed),
 )
 async def bookmark_post(
-    access: CanWriteAccount, post: PostLockedForCounters, session: SessionDep
+    auth: CanWriteAccount, post: PostLockedForCounters, session: SessionDep
 ) -> None:
     """Bookmark a post. Once more makes no difference."""
-    bookmark = {"user_id": access.user.id, "post_id": post.id}
+    bookmark = {"user_id": auth.user.id, "post_id": post.id}
     if await insert_if_missing(session, Bookmark, bookmark):
         post.bookmark_count += 1
         preserve_updated_at(post)
@@ -83,11 +84,12 @@ async def bookmark_post(
     status_code=204,
     responses=problem_responses(*SCOPE_PROBLEMS, NotFound, ValidationFailed),
 )
-async def unbookmark_post(access: CanWriteAccount, post_id: PathId, session: SessionDep) -> None:
+async def unbookmark_post(auth: CanWriteAccount, post_id: PathId, session: SessionDep) -> None:
     """Take a bookmark away. Once more makes no difference."""
-    # Be there a bookmark or not: one that comes between counting and deleting would stay counted.
-    await session.exec(lock_post_for_counters(col(Post.id) == post_id))
-    await remove_bookmarks(session, access.user.id, post_id)
+    # Lock even without a bookmark: one that is added meanwhile would be deleted but not counted.
+    with suppress(PostNotFound):
+        await lock_post_for_counters(session, col(Post.id) == post_id)
+    await remove_bookmarks(session, auth.user.id, post_id)
 
 
 async def remove_bookmarks(session: AsyncSession, user_id: int, post_id: int | None = None) -> None:

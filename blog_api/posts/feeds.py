@@ -1,6 +1,6 @@
 """Feeds: the newest posts as JSON Feed 1.1, Atom (RFC 4287) and RSS 2.0."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -133,14 +133,14 @@ class Feed:
         return {"Last-Modified": format_datetime(self.updated_at, usegmt=True)}
 
 
-def limit_by_length(sizes: Iterable[Sequence[int]]) -> Iterator[int]:
+def limit_by_length(sizes: Iterable[Mapping[str, Any]]) -> Iterator[int]:
     """The ids of as many as a feed has room for, at least of one."""
     length = 0
     for size in sizes:
-        length += size[1]
-        if length > max(MAX_HTML_LENGTH, size[1]):
+        length += size["length"]
+        if length > max(MAX_HTML_LENGTH, size["length"]):
             return
-        yield size[0]
+        yield size["id"]
 
 
 def make_post_url(request: Request, settings: Settings, post: Post) -> str:
@@ -161,10 +161,10 @@ async def get_feed(
     else:
         posts = published_ids(values.keys())
     newest = get_sorts(values.keys())[PostSort.newest]
-    found = posts.order_by(*newest.order(newest.columns)).limit(filter.size).subquery()
-    order = SORTS[PostSort.newest].order(SORTS[PostSort.newest].columns)
+    found = posts.order_by(*newest.order_by(newest.columns)).limit(filter.size).subquery()
+    order = SORTS[PostSort.newest].order_by(SORTS[PostSort.newest].columns)
     sizes = (
-        select(Post.id, func.length(Post.content_html))
+        select(Post.id, func.length(Post.content_html).label("length"))
         .join(found, found.c.id == col(Post.id))
         .order_by(*order)
     )

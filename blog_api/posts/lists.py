@@ -29,7 +29,7 @@ from blog_api.posts.models import (
     Tag,
     TagPage,
 )
-from blog_api.posts.queries import IS_PUBLISHED, posts_by_ids
+from blog_api.posts.queries import IS_PUBLISHED, select_found_posts
 from blog_api.posts.search import make_highlighter, matching_posts
 from blog_api.posts.tags import TAG_ID
 from blog_api.profiles.follows import FOLLOWED_IDS
@@ -47,8 +47,10 @@ def make_sorts(published_at: Any, updated_at: Any, post_id: Any) -> dict[PostSor
     return {
         PostSort.newest: Sort("-published_at", published, is_descending=True),
         PostSort.oldest: Sort("published_at", published),
-        PostSort.last_updated: Sort("-updated_at", updated, is_descending=True, within=ever),
-        PostSort.first_updated: Sort("updated_at", updated, within=ever),
+        PostSort.last_updated: Sort(
+            "-updated_at", updated, is_descending=True, index_condition=ever
+        ),
+        PostSort.first_updated: Sort("updated_at", updated, index_condition=ever),
     }
 
 
@@ -125,7 +127,7 @@ def published_posts(names: frozenset[str]) -> ListQuery:
         filtered_ids(names),
         where=publication_conditions(names),
         total=total_count(names),
-        rows_of=posts_by_ids(PostRead),
+        select_rows=select_found_posts(PostRead),
     )
 
 
@@ -142,7 +144,7 @@ def search_ids(
 
 @cache
 def posts_of_author(names: frozenset[str]) -> ListQuery:
-    return ListQuery(filtered_ids(names), rows_of=posts_by_ids(OwnPostRead))
+    return ListQuery(filtered_ids(names), select_rows=select_found_posts(OwnPostRead))
 
 
 async def paginate_posts(paginator: Paginator, listing: PostQuery, **whose: int) -> Page[Any]:
@@ -154,13 +156,13 @@ async def paginate_posts(paginator: Paginator, listing: PostQuery, **whose: int)
     if not q:
         return await paginator.paginate(published_posts(names), listing, sort, **values)
     ids, best = search_ids(paginator.session, names, q)
-    posts = ListQuery(ids, rows_of=posts_by_ids(PostRead), is_named=False)
+    posts = ListQuery(ids, select_rows=select_found_posts(PostRead), is_reusable=False)
     page = await paginator.paginate(posts, listing, sort if listing.sort else best, **values)
     marker = await make_highlighter(paginator.session, q)
     if marker is None:
         return page
     async with connection_released(paginator.session):
-        return await anyio.to_thread.run_sync(page.of, partial(add_snippet, marker))
+        return await anyio.to_thread.run_sync(page.map, partial(add_snippet, marker))
 
 
 def add_snippet(marker: Highlighter, post: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Edits: how authors write, change and delete their posts."""
+"""One post: read, create, replace, update, delete."""
 
 import re
 from typing import Any
@@ -16,17 +16,10 @@ from blog_api.core.errors import (
     problem_responses,
 )
 from blog_api.core.fields import PathId, PathSlug
-from blog_api.db.queries import (
-    rows_to_dicts,
-)
 from blog_api.db.session import SessionDep
 from blog_api.posts.errors import OWN_POST_PROBLEMS, PostGone, PostNotFound
 from blog_api.posts.models import Post, PostCreate, PostDetail, PostRead, PostUpdate
-from blog_api.posts.queries import (
-    PostRow,
-    find_visible_post,
-    find_visible_post_by_slug,
-)
+from blog_api.posts.queries import find_visible_post, find_visible_post_by_slug
 from blog_api.posts.service import PostEditDep, insert_post
 from blog_api.posts.slugs import generate_slugs
 from blog_api.text.renderer import RendererDep
@@ -35,51 +28,50 @@ from blog_api.web.links import append_query, make_link
 
 router = APIRouter(tags=["posts"], responses=problem_responses(ServiceUnavailable))
 
-
 MARKDOWN_MEDIA_TYPE = "text/markdown"
-
-
 QUALITY_PATTERN = re.compile(r"[01](\.\d{0,3})?", re.ASCII)
 
-
-LOCATION = {"Location": {"schema": {"type": "string"}}}
-
-
-def get_quality(accept: str, media_type: str) -> float:
-    """How much a client wants a media type, from 0 to 1 (RFC 9110, 12.5.1)."""
-    wanted = {}
-    for one in accept.lower().split(","):
-        name, *params = (part.strip() for part in one.split(";"))
-        given = next((param[2:] for param in params if param.startswith("q=")), "1")
-        wanted[name] = float(given) if QUALITY_PATTERN.fullmatch(given) else 0.0
-    ranges = (media_type, f"{media_type.partition('/')[0]}/*", "*/*")
-    return next((wanted[name] for name in ranges if name in wanted), 0.0)
-
-
-def make_post_response(
-    request: Request, response: Response, post: PostRow
-) -> dict[str, Any] | Response:
-    """The post as JSON, or as it was written, by what the client would rather have."""
-    set_etag_version(request, post.version)
-    headers = {"Vary": "Accept"}
-    accept = ",".join(request.headers.getlist("Accept"))
-    # Who wants just anything gets JSON, as most do.
-    is_choice = accept not in ("", "*/*")
-    if is_choice and get_quality(accept, MARKDOWN_MEDIA_TYPE) > get_quality(
-        accept, "application/json"
-    ):
-        return Response(post.content, media_type=MARKDOWN_MEDIA_TYPE, headers=headers)
-    response.headers.update(headers)
-    (shown,) = rows_to_dicts([post])
-    return shown
-
-
 READ_PROBLEMS = (*OPTIONAL_AUTH_PROBLEMS, PostNotFound, ValidationFailed)
-
-
 MARKDOWN_RESPONSE: dict[int | str, dict[str, Any]] = {
     200: {"content": {MARKDOWN_MEDIA_TYPE: {"schema": {"type": "string"}}}}
 }
+REDIRECT_RESPONSE: dict[int | str, dict[str, Any]] = {
+    308: {
+        "description": "The post has another slug now.",
+        "headers": {"Location": {"schema": {"type": "string"}}},
+    }
+}
+
+
+def get_quality(accept: str, media_type: str) -> float:
+    """Return the weight of a media type in `Accept`, from 0 to 1 (RFC 9110, 12.5.1)."""
+    weights = {}
+    for item in accept.lower().split(","):
+        name, *parameters = (part.strip() for part in item.split(";"))
+        quality = next((one[2:] for one in parameters if one.startswith("q=")), "1")
+        weights[name] = float(quality) if QUALITY_PATTERN.fullmatch(quality) else 0.0
+    ranges = (media_type, f"{media_type.partition('/')[0]}/*", "*/*")
+    return next((weights[name] for name in ranges if name in weights), 0.0)
+
+
+def prefers_markdown(request: Request) -> bool:
+    accept = ",".join(request.headers.getlist("Accept"))
+    # The usual values need no parsing.
+    if accept in ("", "*/*"):
+        return False
+    return get_quality(accept, MARKDOWN_MEDIA_TYPE) > get_quality(accept, "application/json")
+
+
+def make_post_response(
+    request: Request, response: Response, post: dict[str, Any]
+) -> dict[str, Any] | Response:
+    """Return the post as JSON or its Markdown source, by `Accept`."""
+    set_etag_version(request, post["version"])
+    headers = {"Vary": "Accept"}
+    if prefers_markdown(request):
+        return Response(post["content"], media_type=MARKDOWN_MEDIA_TYPE, headers=headers)
+    response.headers.update(headers)
+    return post
 
 
 @router.get(
@@ -89,42 +81,40 @@ MARKDOWN_RESPONSE: dict[int | str, dict[str, Any]] = {
 )
 async def read_post(
     post_id: PathId,
-    access: OptionalAuth,
+    auth: OptionalAuth,
     session: SessionDep,
     request: Request,
     response: Response,
 ) -> dict[str, Any] | Response:
-    """Show a post. One that is not published is shown to its author alone.
+    """Return a post. Drafts and scheduled posts are visible to their author only.
 
-    With `Accept: text/markdown` it is the content, as it was written.
+    `Accept: text/markdown` returns the source.
     """
-    return make_post_response(request, response, await find_visible_post(session, access, post_id))
+    return make_post_response(request, response, await find_visible_post(session, auth, post_id))
 
 
 @router.get(
     "/posts/slug/{slug}",
     response_model=PostDetail,
-    responses=MARKDOWN_RESPONSE
-    | {308: {"description": "The post has another slug now.", "headers": LOCATION}}
-    | problem_responses(*READ_PROBLEMS, PostGone),
+    responses=MARKDOWN_RESPONSE | REDIRECT_RESPONSE | problem_responses(*READ_PROBLEMS, PostGone),
 )
 async def read_post_by_slug(
     slug: PathSlug,
-    access: OptionalAuth,
+    auth: OptionalAuth,
     session: SessionDep,
     request: Request,
     response: Response,
 ) -> dict[str, Any] | Response:
-    """Show the post with this slug, as by its id. One that it had before leads to it."""
-    post = await find_visible_post_by_slug(session, access, slug)
-    if post.slug != slug:
-        # No cache may keep it for good: the post can take its old slug back.
-        return RedirectResponse(
-            append_query(make_link(request, f"/posts/slug/{post.slug}"), request.url.query),
-            status_code=308,
-            headers={"Cache-Control": "no-cache"},
-        )
-    return make_post_response(request, response, post)
+    """Return a post by its slug. A former slug redirects to the current one."""
+    post = await find_visible_post_by_slug(session, auth, slug)
+    if post["slug"] == slug:
+        return make_post_response(request, response, post)
+    # Not cached for good: the post may take its former slug again.
+    return RedirectResponse(
+        append_query(make_link(request, f"/posts/slug/{post['slug']}"), request.url.query),
+        status_code=308,
+        headers={"Cache-Control": "no-cache"},
+    )
 
 
 @router.post(
@@ -135,20 +125,20 @@ async def read_post_by_slug(
 )
 async def create_post(
     new: PostCreate,
-    access: CanWritePosts,
+    auth: CanWritePosts,
     session: SessionDep,
     renderer: RendererDep,
     request: Request,
 ) -> PostRead:
-    """Publish a post, schedule it, or keep it as a draft."""
-    async with connection_released_for(session, access):
-        content_html = await renderer.render(new.content, owner=access.user.id)
+    """Create a post: published, scheduled or a draft."""
+    async with connection_released_for(session, auth):
+        content_html = await renderer.render(new.content, owner=auth.user.id)
     post = Post.model_validate(
-        new, update={"slug": "", "content_html": content_html, "user_id": access.user.id}
+        new, update={"slug": "", "content_html": content_html, "user_id": auth.user.id}
     )
     await insert_post(session, post, generate_slugs(post.title))
     set_etag_version(request, post.version)
-    return PostRead.model_validate(post, update={"user_name": access.user.name})
+    return PostRead.model_validate(post, update={"user_name": auth.user.name})
 
 
 @router.put(
@@ -157,9 +147,9 @@ async def create_post(
     responses=problem_responses(*BODY_PROBLEMS, *OWN_POST_PROBLEMS),
 )
 async def replace_post(new: PostCreate, edit: PostEditDep) -> Post:
-    """Write a post anew. If `published_at` or `tags` are left out, they stay as they were.
+    """Replace a post. `published_at` and `tags` stay if omitted.
 
-    With another title it can get another slug; the old one leads to it.
+    Changing the title may change the slug; the old slug redirects (308).
     """
     return await edit.save(new)
 
@@ -180,5 +170,5 @@ async def update_post(changes: PostUpdate, edit: PostEditDep) -> Post:
     responses=problem_responses(*OWN_POST_PROBLEMS, Conflict),
 )
 async def delete_post(edit: PostEditDep, session: SessionDep) -> None:
-    """Delete a post, with its comments. Its slugs go to no other."""
+    """Delete a post and its comments. Its slugs are not given to other posts."""
     await session.delete(await edit.lock_post())

@@ -32,7 +32,7 @@ class PostEdit:
     """A change that an author is about to make to a post."""
 
     session: AsyncSession
-    access: Auth
+    auth: Auth
     post_id: int
     precondition: Precondition
     renderer: Renderer
@@ -43,7 +43,7 @@ class PostEdit:
 
         Raises PostNotFound, NotYourPost and PreconditionFailed.
         """
-        user = self.access.user
+        user = self.auth.user
         query = select(Post).where(col(Post.id) == self.post_id, is_visible_to(user.id))
         post = await find_post(
             self.session,
@@ -59,9 +59,9 @@ class PostEdit:
         post = await self.lock_post()
         values = changes.model_dump(exclude_unset=True)
         if values.get("content", post.content) != post.content:
-            async with connection_released_for(self.session, self.access):
+            async with connection_released_for(self.session, self.auth):
                 values["content_html"] = await self.renderer.render(
-                    values["content"], owner=self.access.user.id
+                    values["content"], owner=self.auth.user.id
                 )
             # Whatever became of it meanwhile.
             post = await self.lock_post()
@@ -77,14 +77,14 @@ class PostEdit:
 
 
 async def get_post_edit(
-    access: CanWritePosts,
+    auth: CanWritePosts,
     post_id: PathId,
     precondition: PreconditionDep,
     session: SessionDep,
     renderer: RendererDep,
     request: Request,
 ) -> PostEdit:
-    return PostEdit(session, access, post_id, precondition, renderer, request)
+    return PostEdit(session, auth, post_id, precondition, renderer, request)
 
 
 PostEditDep = Annotated[PostEdit, Depends(get_post_edit)]

@@ -61,11 +61,11 @@ async def list_followed(
         *SCOPE_PROBLEMS, CannotFollowSelf, UserNotFound, Conflict, ValidationFailed
     ),
 )
-async def follow(access: CanWriteAccount, author: UserFromPath, session: SessionDep) -> None:
+async def follow(auth: CanWriteAccount, author: UserFromPath, session: SessionDep) -> None:
     """Follow an author. Once more makes no difference."""
-    if author.id == access.user.id:
+    if author.id == auth.user.id:
         raise CannotFollowSelf
-    await insert_if_missing(session, Follow, {"user_id": access.user.id, "author_id": author.id})
+    await insert_if_missing(session, Follow, {"user_id": auth.user.id, "author_id": author.id})
 
 
 @router.delete(
@@ -73,10 +73,8 @@ async def follow(access: CanWriteAccount, author: UserFromPath, session: Session
     status_code=204,
     responses=problem_responses(*SCOPE_PROBLEMS, NotFound, ValidationFailed),
 )
-async def unfollow(access: CanWriteAccount, user_id: PathId, session: SessionDep) -> None:
+async def unfollow(auth: CanWriteAccount, user_id: PathId, session: SessionDep) -> None:
     """Follow an author no more. Once more makes no difference."""
     await session.exec(
-        delete(Follow).where(
-            col(Follow.user_id) == access.user.id, col(Follow.author_id) == user_id
-        )
+        delete(Follow).where(col(Follow.user_id) == auth.user.id, col(Follow.author_id) == user_id)
     )

@@ -3,6 +3,7 @@
 from fastapi import APIRouter
 
 from blog_api.accounts.auth import (
+    AuthenticatedUser,
     CanWriteAccount,
     CurrentUser,
     confirm_password,
@@ -11,7 +12,7 @@ from blog_api.accounts.auth import (
     verify_password,
 )
 from blog_api.accounts.errors import PASSWORD_PROBLEMS, SCOPE_PROBLEMS, EmailTaken
-from blog_api.accounts.models import PasswordUpdate, User, UserRead, UserRow, UserUpdate
+from blog_api.accounts.models import PasswordUpdate, User, UserRead, UserUpdate
 from blog_api.accounts.passwords import check_new_password
 from blog_api.accounts.rate_limits import LoginThrottleDep
 from blog_api.core.errors import (
@@ -33,7 +34,7 @@ router = APIRouter(
 
 
 @router.get("/users/me", response_model=UserRead, responses=problem_responses(*SCOPE_PROBLEMS))
-async def read_me(user: CurrentUser) -> UserRow:
+async def read_me(user: CurrentUser) -> AuthenticatedUser:
     """Show the account of the user who asks."""
     return user
 
@@ -44,7 +45,7 @@ async def read_me(user: CurrentUser) -> UserRow:
     responses=problem_responses(*PASSWORD_PROBLEMS, *BODY_PROBLEMS, EmailTaken),
 )
 async def update_me(
-    changes: UserUpdate, access: CanWriteAccount, session: SessionDep, throttle: LoginThrottleDep
+    changes: UserUpdate, auth: CanWriteAccount, session: SessionDep, throttle: LoginThrottleDep
 ) -> User:
     """Change the name, or, with the current password, the email address."""
     values = changes.model_dump(exclude_unset=True, exclude={"current_password"})
@@ -54,10 +55,10 @@ async def update_me(
         async with connection_released(session):
             # Or it would tell of any number of addresses whether they have an account.
             await throttle.count_new_address()
-        user = await confirm_password(session, throttle, access, changes.current_password)
+        user = await confirm_password(session, throttle, auth, changes.current_password)
         user.email_key = casefold_key(changes.email)
     else:
-        user = await lock_authenticated_user(session, access)
+        user = await lock_authenticated_user(session, auth)
     user.sqlmodel_update(values)
     await flush_unique(session, or_raise=EmailTaken)
     return user
@@ -69,13 +70,13 @@ async def update_me(
     responses=problem_responses(*PASSWORD_PROBLEMS, *BODY_PROBLEMS),
 )
 async def change_password(
-    change: PasswordUpdate, access: CanWriteAccount, session: SessionDep, throttle: LoginThrottleDep
+    change: PasswordUpdate, auth: CanWriteAccount, session: SessionDep, throttle: LoginThrottleDep
 ) -> None:
     """Choose another password. All tokens but the one presented are revoked."""
     check_new_password(throttle.passwords, change.new_password, field="new_password")
-    verified = await verify_password(session, throttle, access.user, change.current_password)
+    verified = await verify_password(session, throttle, auth.user, change.current_password)
     async with connection_released(session):
         new_hash = await throttle.hash_password(change.new_password)
-    user = await lock_authenticated_user(session, access, verified)
+    user = await lock_authenticated_user(session, auth, verified)
     user.password_hash = new_hash
-    await revoke_other_sessions(session, access)
+    await revoke_other_sessions(session, auth)

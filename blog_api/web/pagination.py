@@ -1,4 +1,4 @@
-"""Pages of a list, by number or by cursor."""
+"""Pages of a list by number or by cursor, with the `Link` header (RFC 8288)."""
 
 from collections.abc import Callable
 from typing import Annotated, Any, Generic, Self, TypeVar
@@ -11,38 +11,30 @@ from sqlmodel import Field
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.core.fields import MAX_INT32, RequestModel
-from blog_api.db.list_query import DEFAULT_SIZE, ListQuery, Sort, make_cursor_error
-from blog_api.db.queries import rows_to_dicts
+from blog_api.db.list_query import DEFAULT_SIZE, ListQuery, RowPage, Sort
 from blog_api.db.session import SessionDep
 from blog_api.web.links import append_query, make_self_link
 
 MAX_PAGE_SIZE = 100
-
-
-# Further down the database would have to step over too many rows: a cursor goes to any depth.
+# Deeper pages would make the database skip too many rows; cursors have no such bound.
 MAX_OFFSET = 10_000
-
-
 MAX_CURSOR_LENGTH = 300
 
-
-T = TypeVar("T")
-
-
-S = TypeVar("S")
+ItemT = TypeVar("ItemT")
+OtherT = TypeVar("OtherT")
 
 
 class PageQuery(RequestModel):
-    """Which page, and how large."""
+    """The page of a list, by number or by cursor."""
 
-    page: int = Field(default=1, ge=1, le=MAX_OFFSET, description="From 1.")
+    page: int = Field(default=1, ge=1, le=MAX_OFFSET, description="Page number, from 1.")
     size: int = Field(
-        default=DEFAULT_SIZE, ge=1, le=MAX_PAGE_SIZE, description="How many there are on a page."
+        default=DEFAULT_SIZE, ge=1, le=MAX_PAGE_SIZE, description="Maximum number of results."
     )
     cursor: str | None = Field(
         default=None,
         max_length=MAX_CURSOR_LENGTH,
-        description="`next_cursor` of the page before, instead of `page`: goes to any depth.",
+        description="`next_cursor` of the previous page. Replaces `page` and has no maximum depth.",
     )
 
     @property
@@ -59,37 +51,39 @@ class PageQuery(RequestModel):
 
 
 class SliceQuery(RequestModel):
-    """Which part of a plain list."""
+    """A part of a plain list."""
 
-    skip: int = Field(default=0, ge=0, le=MAX_INT32, description="How many to leave out.")
+    skip: int = Field(default=0, ge=0, le=MAX_INT32, description="Number of results to skip.")
     limit: int = Field(
-        default=MAX_PAGE_SIZE, ge=1, le=MAX_PAGE_SIZE, description="How many to show."
+        default=MAX_PAGE_SIZE, ge=1, le=MAX_PAGE_SIZE, description="Maximum number of results."
     )
 
 
 PageParams = Annotated[PageQuery, Query()]
 
 
-class Page(BaseModel, Generic[T]):
-    """A page of a list, and how long the whole list is."""
+# Not a SQLModel: that would leave `ItemT` open, and items would be sent with all their columns.
+class Page(BaseModel, Generic[ItemT]):
+    """A page of a list."""
 
-    # Not a SQLModel: those leave `T` open, and rows would pass with each of their columns.
-    total_count: int
-    results: list[T]
+    total_count: int = Field(description="Number of results on all pages.")
+    results: list[ItemT] = Field(description="The results of this page.")
     next_cursor: str | None = Field(
-        default=None, description="Null: there is no more, or the order is one of relevance."
+        default=None,
+        description="Cursor of the next page. Null on the last page and in orders without cursors.",
     )
 
-    def of(self, change: Callable[[T], S]) -> "Page[S]":
-        """The same page of something else."""
-        results = [change(one) for one in self.results]
+    def map(self, change: Callable[[ItemT], OtherT]) -> "Page[OtherT]":
+        """Return the page with `change` applied to each result."""
         return Page.model_construct(
-            total_count=self.total_count, results=results, next_cursor=self.next_cursor
+            total_count=self.total_count,
+            results=[change(result) for result in self.results],
+            next_cursor=self.next_cursor,
         )
 
 
 class Paginator:
-    """Makes pages of lists, and tells in `Link` (RFC 8288) where the others are."""
+    """Reads pages of lists and sets the `Link` header to the others."""
 
     def __init__(self, session: AsyncSession, request: Request, response: Response) -> None:
         self.session = session
@@ -97,77 +91,56 @@ class Paginator:
         self.response = response
 
     async def paginate(
-        self,
-        rows: ListQuery,
-        paging: PageQuery,
-        sort: Sort,
-        **values: object,
+        self, query: ListQuery, params: PageQuery, sort: Sort, **values: object
     ) -> Page[Any]:
-        """The page that is asked for, with these values bound.
+        """Return the requested page with these values bound.
 
-        Raises ValidationFailed for a cursor that is none of this list.
+        Raises ValidationFailed for a cursor of another list.
         """
-        is_backward: bool | None = None
-        if paging.cursor is not None:
-            if not sort.has_cursors:
-                raise make_cursor_error("There are no cursors in this order")
-            is_backward, keys = sort.read(paging.cursor)
-            values |= keys
-        # One more than is shown, to know whether there are more.
-        values |= {"offset": paging.offset, "limit": paging.size + 1}
-        found = await rows.read(self.session, sort, is_backward, values)
-        is_more = len(found) > paging.size
-        shown = found[: paging.size]
-        if is_backward:
-            shown.reverse()
-        next_cursor = None
-        if sort.has_cursors and shown and (is_more or is_backward):
-            next_cursor = sort.cursor(shown[-1])
-        page = Page[Any].model_construct(
-            total_count=await self.count(rows, shown, paging, values),
-            results=[row[0] for row in shown] if rows.is_of_objects else rows_to_dicts(shown),
-            next_cursor=next_cursor,
+        found = await query.fetch_page(
+            self.session,
+            sort,
+            values,
+            size=params.size,
+            offset=params.offset,
+            cursor=params.cursor,
         )
-        if paging.cursor is None:
-            self.tell_by_number(page, paging)
+        if params.cursor is None:
+            self._link_numbered_pages(params, found)
         else:
-            is_first = not shown or (is_backward and not is_more)
-            previous = None if is_first else sort.cursor(shown[0], backward=True)
-            self.tell(paging, first={}, prev={"cursor": previous}, next={"cursor": next_cursor})
-        return page
+            self._set_links(
+                params,
+                first={},
+                prev={"cursor": found.previous_cursor},
+                next={"cursor": found.next_cursor},
+            )
+        return Page[Any].model_construct(
+            total_count=found.total_count, results=found.rows, next_cursor=found.next_cursor
+        )
 
-    async def count(
-        self, rows: ListQuery, shown: list[Any], paging: PageQuery, values: dict[str, object]
-    ) -> int:
-        """How many there are on all pages, which each row tells; where none does, none or some."""
-        if shown:
-            return int(shown[0].total_count)
-        is_first = paging.page == 1 and paging.cursor is None
-        return 0 if is_first else await rows.count(self.session, values)
-
-    def tell_by_number(self, page: Page[Any], paging: PageQuery) -> None:
-        deepest = -(-MAX_OFFSET // paging.size)
-        last = min(max(1, -(-page.total_count // paging.size)), deepest)
-        following: dict[str, object] = {"page": paging.page + 1 if paging.page < last else None}
-        if paging.page == deepest:
-            following = {"cursor": page.next_cursor}
-        self.tell(
-            paging,
+    def _link_numbered_pages(self, params: PageQuery, found: RowPage) -> None:
+        deepest = -(-MAX_OFFSET // params.size)
+        last = min(max(1, -(-found.total_count // params.size)), deepest)
+        following: dict[str, object] = {"page": params.page + 1 if params.page < last else None}
+        if params.page == deepest:
+            following = {"cursor": found.next_cursor}
+        self._set_links(
+            params,
             first={"page": 1},
-            prev={"page": min(paging.page - 1, last) or None},
+            prev={"page": min(params.page - 1, last) or None},
             next=following,
             last={"page": last},
         )
 
-    def tell(self, paging: PageQuery, **places: dict[str, object]) -> None:
-        """Set `Link`, with the parameters that were sent; a place that is None is left out."""
-        kept = paging.model_fields_set - {"page", "cursor"}
-        sent = {name: one for name, one in self.request.query_params.items() if name in kept}
+    def _set_links(self, params: PageQuery, **pages: dict[str, object]) -> None:
+        """Set `Link` with the parameters of the request; leave out pages that are None."""
+        names = params.model_fields_set - {"page", "cursor"}
+        query = {name: one for name, one in self.request.query_params.items() if name in names}
         here = make_self_link(self.request)
         self.response.headers["Link"] = ", ".join(
-            f'<{append_query(here, urlencode({**sent, **place}))}>; rel="{rel}"'
-            for rel, place in places.items()
-            if None not in place.values()
+            f'<{append_query(here, urlencode({**query, **page}))}>; rel="{rel}"'
+            for rel, page in pages.items()
+            if None not in page.values()
         )
 
 
