@@ -1,4 +1,4 @@
-"""Bookmarks: posts that somebody wants to find again."""
+"""Bookmarks of the user: `/users/me/bookmarks`."""
 
 from contextlib import suppress
 from typing import Any
@@ -39,14 +39,12 @@ router = APIRouter(
     responses=problem_responses(ServiceUnavailable),
 )
 
-
 BOOKMARKED_POSTS = ListQuery(
     select(Post.id)
     .join(Bookmark, col(Bookmark.post_id) == col(Post.id))
     .where(col(Bookmark.user_id) == bindparam("user", type_=Integer), IS_PUBLISHED),
     select_rows=select_found_posts(PostRead),
 )
-
 
 NEWEST_FIRST = Sort("-id", (col(Bookmark.id),), is_descending=True)
 
@@ -57,9 +55,9 @@ NEWEST_FIRST = Sort("-id", (col(Bookmark.id),), is_descending=True)
 async def list_bookmarks(
     user: CurrentUser, paging: PageParams, paginator: PaginatorDep
 ) -> Page[Any]:
-    """List the posts that one has bookmarked, the latest bookmark first.
+    """List the bookmarked posts, newest bookmark first.
 
-    One that is not published is left out until it is.
+    A post that is not published is left out until it is.
     """
     return await paginator.paginate(BOOKMARKED_POSTS, paging, NEWEST_FIRST, user=user.id)
 
@@ -72,7 +70,7 @@ async def list_bookmarks(
 async def bookmark_post(
     auth: CanWriteAccount, post: PostLockedForCounters, session: SessionDep
 ) -> None:
-    """Bookmark a post. Once more makes no difference."""
+    """Bookmark a post. Idempotent."""
     bookmark = {"user_id": auth.user.id, "post_id": post.id}
     if await insert_if_missing(session, Bookmark, bookmark):
         post.bookmark_count += 1
@@ -85,7 +83,7 @@ async def bookmark_post(
     responses=problem_responses(*SCOPE_PROBLEMS, NotFound, ValidationFailed),
 )
 async def unbookmark_post(auth: CanWriteAccount, post_id: PathId, session: SessionDep) -> None:
-    """Take a bookmark away. Once more makes no difference."""
+    """Remove a bookmark. Idempotent."""
     # Lock even without a bookmark: one that is added meanwhile would be deleted but not counted.
     with suppress(PostNotFound):
         await lock_post_for_counters(session, col(Post.id) == post_id)
@@ -93,13 +91,13 @@ async def unbookmark_post(auth: CanWriteAccount, post_id: PathId, session: Sessi
 
 
 async def remove_bookmarks(session: AsyncSession, user_id: int, post_id: int | None = None) -> None:
-    """Take away a user's bookmark of a post, or all of theirs."""
-    which = [col(Bookmark.user_id) == user_id]
+    """Remove a user's bookmark of a post, or all of the user's bookmarks."""
+    conditions = [col(Bookmark.user_id) == user_id]
     if post_id is not None:
-        which.append(col(Bookmark.post_id) == post_id)
+        conditions.append(col(Bookmark.post_id) == post_id)
     await update_counters(
         session,
-        select(Bookmark.post_id).where(*which),
+        select(Bookmark.post_id).where(*conditions),
         bookmark_count=col(Post.bookmark_count) - 1,
     )
-    await session.exec(delete(Bookmark).where(*which))
+    await session.exec(delete(Bookmark).where(*conditions))

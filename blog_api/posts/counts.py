@@ -1,4 +1,8 @@
-"""Counts: how many posts there are, of all authors, of one, and of a tag."""
+"""Numbers of published posts: of all authors, of one author, of a tag.
+
+`post_counts` holds what triggers counted: published and scheduled posts. Subtracting the scheduled
+ones, which are few, gives the number at any moment without counting all rows.
+"""
 
 from collections.abc import Set as AbstractSet
 from datetime import timedelta
@@ -21,31 +25,31 @@ from blog_api.posts.models import NOT_TAKEN_DOWN, Post, PostCount, PostTag, Tag
 from blog_api.posts.queries import IS_SCHEDULED
 from blog_api.posts.tags import TAG_ID
 
-# Past, unless the clock is set back by a day, and so late that few posts are later: a constant, of
-# which Postgres knows how many.
+# A constant bound in the recent past: Postgres estimates that few posts are later. Wrong only if
+# the clock is set back by more than a day.
 YESTERDAY = literal_column(f"'{utc_now() - timedelta(days=1):%Y-%m-%d}'", UTCDateTime())
 
 
 def sum_counts(user_id: Any, tag_id: Any) -> ScalarSelect[int]:
-    """One of the numbers."""
+    """Return the number of one author (or 0: of all) and one tag (or 0: of all)."""
     which = (col(PostCount.user_id) == user_id, col(PostCount.tag_id) == tag_id)
     return select(func.coalesce(func.sum(col(PostCount.delta)), 0)).where(*which).scalar_subquery()
 
 
 def count_scheduled(published_at: Any, *which: ColumnElement[bool]) -> ScalarSelect[int]:
-    """How many posts will come out, which are counted already. They are few.
+    """Return the number of scheduled posts.
 
-    Of a time that is bound, Postgres expects a third of all to be later. It would rather make a
-    plan for each execution, then, which takes longer than the rest.
+    For a bound time Postgres estimates that a third of all posts are later, and plans each
+    execution anew, which takes longer than the query: the constant bound prevents that.
     """
     which = (published_at > NOW, published_at > YESTERDAY, *which)
     return select(func.count()).where(*which).scalar_subquery()
 
 
 def total_count(names: AbstractSet[str]) -> ColumnElement[int] | None:
-    """How many posts readers see with filters of these names, whose values are bound.
+    """Return the number of published posts with filters of these names.
 
-    None where that takes counting the posts themselves.
+    None if only counting the posts themselves can tell.
     """
     if not names:
         return sum_counts(0, 0) - count_scheduled(col(Post.published_at), NOT_TAKEN_DOWN)
@@ -62,7 +66,7 @@ def total_count(names: AbstractSet[str]) -> ColumnElement[int] | None:
 
 
 def used_tags() -> Select[str, int]:
-    """Each tag's name, and as `post_count` how many posts readers see that have it."""
+    """Select the name of each tag and its number of published posts as `post_count`."""
     counted = (
         select(PostCount.tag_id, func.sum(col(PostCount.delta)).label("count"))
         .where(col(PostCount.user_id) == 0, col(PostCount.tag_id) > 0)

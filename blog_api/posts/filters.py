@@ -12,7 +12,7 @@ from blog_api.web.pagination import PageQuery
 
 
 class PostSort(StrEnum):
-    """By publication or by the last change; with a minus the latest come first."""
+    """Order by publication or by last change; a minus means newest first."""
 
     newest = "-published_at"
     oldest = "published_at"
@@ -21,28 +21,26 @@ class PostSort(StrEnum):
 
 
 class TagFilter(RequestModel):
-    """Posts of one tag, or of all."""
+    """Filter by tag."""
 
-    tag: TagName | None = Field(default=None, description="A tag; case makes no difference.")
+    tag: TagName | None = Field(default=None, description="Tag, case-insensitive.")
 
     def values(self) -> dict[str, Any]:
-        """What statements bind, by name, of the filters that were sent."""
+        """Return the filters that were sent, by the names of their bound parameters."""
         return {} if self.tag is None else {"tag": casefold_key(self.tag)}
 
 
 class PostFilter(TagFilter):
-    """Which posts; filters combine."""
+    """Filters, combined with AND."""
 
-    author: int | None = Field(
-        default=None, ge=1, le=MAX_INT32, description="The id of a user, whose posts they are."
-    )
+    author: int | None = Field(default=None, ge=1, le=MAX_INT32, description="Id of the author.")
     since: Timestamp | None = Field(default=None, description="Published at this time or later.")
     until: Timestamp | None = Field(default=None, description="Published before this time.")
     q: str | None = Field(
         default=None,
         max_length=MAX_QUERY_LENGTH,
-        description="Words that they have, whole or in their beginning, in title, tags or "
-        "content; in quotation marks, side by side.",
+        description="Full-text search in title, tags and content. Words match by prefix, "
+        "phrases in quotation marks exactly.",
     )
 
     def values(self) -> dict[str, Any]:
@@ -53,19 +51,19 @@ class PostFilter(TagFilter):
 
 
 class PostQuery(PostFilter, PageQuery):
-    """Which posts, in which order, and which page of them."""
+    """Filters, order and page of a list of posts."""
 
     sort: PostSort | None = Field(
         default=None,
-        description="Left out: the newest first; with `q` the best first, and no cursors.",
+        description="Default: newest first; with `q` by relevance, which has no cursors.",
     )
 
 
 class OwnPostQuery(TagFilter, PageQuery):
-    """Which of one's own posts, and which page of them."""
+    """Filter and page of the user's own posts."""
 
 
-PostListing = Annotated[PostQuery, Query()]
+PostParams = Annotated[PostQuery, Query()]
 
 
-OwnPostListing = Annotated[OwnPostQuery, Query()]
+OwnPostParams = Annotated[OwnPostQuery, Query()]

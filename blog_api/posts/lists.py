@@ -1,4 +1,8 @@
-"""Listings: posts filtered, searched and sorted; and which tags there are."""
+"""Lists of posts, filtered, searched and sorted; the list of tags.
+
+The statements of a list depend on the names of its filters alone: each combination is built once,
+and the values are bound.
+"""
 
 from collections.abc import Set as AbstractSet
 from functools import cache, partial
@@ -18,7 +22,7 @@ from blog_api.db.base import NOW
 from blog_api.db.list_query import ListQuery, Sort
 from blog_api.db.session import connection_released
 from blog_api.posts.counts import total_count, used_tags
-from blog_api.posts.filters import OwnPostListing, PostListing, PostQuery, PostSort
+from blog_api.posts.filters import OwnPostParams, PostParams, PostQuery, PostSort
 from blog_api.posts.models import (
     OwnPostPage,
     OwnPostRead,
@@ -41,28 +45,25 @@ router = APIRouter(tags=["posts"], responses=problem_responses(ServiceUnavailabl
 
 
 def make_sorts(published_at: Any, updated_at: Any, post_id: Any) -> dict[PostSort, Sort]:
-    """The orders of posts, by columns of theirs or of their tags."""
+    """Return the orders of posts by columns of `posts` or of `post_tags`."""
     published, updated = (published_at, post_id), (updated_at, post_id)
-    ever = updated_at <= NOW
+    # All rows fulfill it; it makes them a range of the index.
+    is_past = updated_at <= NOW
     return {
         PostSort.newest: Sort("-published_at", published, is_descending=True),
         PostSort.oldest: Sort("published_at", published),
         PostSort.last_updated: Sort(
-            "-updated_at", updated, is_descending=True, index_condition=ever
+            "-updated_at", updated, is_descending=True, index_condition=is_past
         ),
-        PostSort.first_updated: Sort("updated_at", updated, index_condition=ever),
+        PostSort.first_updated: Sort("updated_at", updated, index_condition=is_past),
     }
 
 
 SORTS = make_sorts(col(Post.published_at), col(Post.updated_at), col(Post.id))
 
-
 TAG_SORTS = make_sorts(col(PostTag.published_at), col(PostTag.updated_at), col(PostTag.post_id))
 
-
-# Of those that are used as much the first comes first.
 TAG_QUERY = used_tags()
-
 
 MOST_USED = Sort(
     "-post_count",
@@ -71,14 +72,12 @@ MOST_USED = Sort(
     has_cursors=False,
 )
 
-
 USED_TAGS = ListQuery(TAG_QUERY)
-
 
 NEWEST_CREATED_FIRST = Sort("-created_at", (col(Post.created_at), col(Post.id)), is_descending=True)
 
 
-# Whose posts, by the name under which a value is bound.
+# Conditions on the author by the name of the bound parameter.
 AUTHOR_CONDITIONS = {
     "author": col(Post.user_id) == bindparam("author", type_=Integer),
     "user": col(Post.user_id) == bindparam("user", type_=Integer),
@@ -91,9 +90,9 @@ def get_sorts(names: AbstractSet[str]) -> dict[PostSort, Sort]:
 
 
 def filtered_ids(names: AbstractSet[str]) -> SelectOfScalar[int]:
-    """The ids of the posts that the filters of these names leave, but for those of times.
+    """Select the ids of posts by the filters of these names, except those on times.
 
-    Those of a tag are found by it, in their order: it has their times.
+    The posts of a tag are read from `post_tags`, which has them in order.
     """
     if "tag" in names:
         ids: SelectOfScalar[int] = select(col(PostTag.post_id).label("id"))
@@ -106,18 +105,18 @@ def filtered_ids(names: AbstractSet[str]) -> SelectOfScalar[int]:
 
 
 def publication_conditions(names: AbstractSet[str]) -> list[ColumnElement[bool]]:
-    """When a post is published that readers see and these filters leave: the narrowest first."""
+    """Return the conditions on the publication of listed posts, the narrowest bound first."""
     published_at = col(PostTag.published_at) if "tag" in names else col(Post.published_at)
     bounds = {
         "since": published_at >= bindparam("since", type_=UTCDateTime()),
         "until": published_at < bindparam("until", type_=UTCDateTime()),
     }
-    is_shown = published_at <= NOW if "tag" in names else IS_PUBLISHED
-    return [*(bound for name, bound in bounds.items() if name in names), is_shown]
+    is_published = published_at <= NOW if "tag" in names else IS_PUBLISHED
+    return [*(bound for name, bound in bounds.items() if name in names), is_published]
 
 
 def published_ids(names: AbstractSet[str]) -> SelectOfScalar[int]:
-    """The ids of the posts that readers see and the filters of these names leave."""
+    """Select the ids of the published posts by the filters of these names."""
     return filtered_ids(names).where(*publication_conditions(names))
 
 
@@ -134,12 +133,12 @@ def published_posts(names: frozenset[str]) -> ListQuery:
 def search_ids(
     session: AsyncSession, names: AbstractSet[str], q: str
 ) -> tuple[SelectOfScalar[int], Sort]:
-    """Those of the published posts that have the words of a search; and the best first."""
+    """Select the ids of the published posts that match a search; return the order by rank too."""
     ids, sort = published_ids(names), get_sorts(names)[PostSort.newest]
     post_id = sort.columns[-1]
-    found = matching_posts(session, q)
-    best = Sort("rank", (found.c.rank, post_id), is_descending=True, has_cursors=False)
-    return ids.join(found, found.c.id == post_id), best
+    matches = matching_posts(session, q)
+    by_rank = Sort("rank", (matches.c.rank, post_id), is_descending=True, has_cursors=False)
+    return ids.join(matches, matches.c.id == post_id), by_rank
 
 
 @cache
@@ -147,26 +146,26 @@ def posts_of_author(names: frozenset[str]) -> ListQuery:
     return ListQuery(filtered_ids(names), select_rows=select_found_posts(OwnPostRead))
 
 
-async def paginate_posts(paginator: Paginator, listing: PostQuery, **whose: int) -> Page[Any]:
-    """The page of published posts that is asked for: searched, sorted, with snippets."""
-    values = listing.values() | whose
+async def paginate_posts(paginator: Paginator, params: PostQuery, **author: int) -> Page[Any]:
+    """Return a page of published posts: filtered, searched, sorted, with snippets."""
+    values = params.values() | author
     names = frozenset(values)
-    sort = get_sorts(names)[listing.sort or PostSort.newest]
-    q = (listing.q or "").strip()
+    sort = get_sorts(names)[params.sort or PostSort.newest]
+    q = (params.q or "").strip()
     if not q:
-        return await paginator.paginate(published_posts(names), listing, sort, **values)
-    ids, best = search_ids(paginator.session, names, q)
+        return await paginator.paginate(published_posts(names), params, sort, **values)
+    ids, by_rank = search_ids(paginator.session, names, q)
     posts = ListQuery(ids, select_rows=select_found_posts(PostRead), is_reusable=False)
-    page = await paginator.paginate(posts, listing, sort if listing.sort else best, **values)
-    marker = await make_highlighter(paginator.session, q)
-    if marker is None:
+    page = await paginator.paginate(posts, params, sort if params.sort else by_rank, **values)
+    highlighter = await make_highlighter(paginator.session, q)
+    if highlighter is None:
         return page
     async with connection_released(paginator.session):
-        return await anyio.to_thread.run_sync(page.map, partial(add_snippet, marker))
+        return await anyio.to_thread.run_sync(page.map, partial(add_snippet, highlighter))
 
 
-def add_snippet(marker: Highlighter, post: dict[str, Any]) -> dict[str, Any]:
-    return {**post, "snippet": marker.snippet(post["content"])}
+def add_snippet(highlighter: Highlighter, post: dict[str, Any]) -> dict[str, Any]:
+    return {**post, "snippet": highlighter.snippet(post["content"])}
 
 
 @router.get(
@@ -175,9 +174,9 @@ def add_snippet(marker: Highlighter, post: dict[str, Any]) -> dict[str, Any]:
     responses=problem_responses(*OPTIONAL_AUTH_PROBLEMS, ValidationFailed),
     dependencies=[Security(get_optional_auth)],
 )
-async def list_posts(listing: PostListing, paginator: PaginatorDep) -> Page[Any]:
-    """List the published posts, the newest first, or search them, the best first."""
-    return await paginate_posts(paginator, listing)
+async def list_posts(params: PostParams, paginator: PaginatorDep) -> Page[Any]:
+    """List the published posts, newest first, or search them by relevance."""
+    return await paginate_posts(paginator, params)
 
 
 @router.get(
@@ -187,10 +186,10 @@ async def list_posts(listing: PostListing, paginator: PaginatorDep) -> Page[Any]
     dependencies=[Security(get_optional_auth)],
 )
 async def list_posts_of_user(
-    user: UserFromPath, listing: PostListing, paginator: PaginatorDep
+    user: UserFromPath, params: PostParams, paginator: PaginatorDep
 ) -> Page[Any]:
-    """List a user's published posts, the newest first."""
-    return await paginate_posts(paginator, listing, user=user.id)
+    """List the published posts of a user, newest first."""
+    return await paginate_posts(paginator, params, user=user.id)
 
 
 @router.get(
@@ -198,11 +197,9 @@ async def list_posts_of_user(
     response_model=PostPage,
     responses=problem_responses(*SCOPE_PROBLEMS, ValidationFailed),
 )
-async def list_feed(
-    user: CanReadDrafts, listing: PostListing, paginator: PaginatorDep
-) -> Page[Any]:
-    """List the published posts of the authors whom one follows, the newest first."""
-    return await paginate_posts(paginator, listing, follower=user.id)
+async def list_feed(user: CanReadDrafts, params: PostParams, paginator: PaginatorDep) -> Page[Any]:
+    """List the published posts of the followed authors, newest first."""
+    return await paginate_posts(paginator, params, follower=user.id)
 
 
 @router.get(
@@ -211,12 +208,12 @@ async def list_feed(
     responses=problem_responses(*SCOPE_PROBLEMS, ValidationFailed),
 )
 async def list_own_posts(
-    user: CanReadDrafts, listing: OwnPostListing, paginator: PaginatorDep
+    user: CanReadDrafts, params: OwnPostParams, paginator: PaginatorDep
 ) -> Page[Any]:
-    """List the posts of the user who asks, drafts too, the last begun first."""
-    values = listing.values() | {"user": user.id}
+    """List the user's own posts, including drafts, newest first."""
+    values = params.values() | {"user": user.id}
     return await paginator.paginate(
-        posts_of_author(frozenset(values)), listing, NEWEST_CREATED_FIRST, **values
+        posts_of_author(frozenset(values)), params, NEWEST_CREATED_FIRST, **values
     )
 
 
@@ -226,6 +223,6 @@ async def list_own_posts(
     responses=problem_responses(*OPTIONAL_AUTH_PROBLEMS, ValidationFailed),
     dependencies=[Security(get_optional_auth)],
 )
-async def list_tags(paging: PageParams, paginator: PaginatorDep) -> Page[Any]:
-    """List the tags of published posts, the most used first, by page numbers alone."""
-    return await paginator.paginate(USED_TAGS, paging, MOST_USED)
+async def list_tags(params: PageParams, paginator: PaginatorDep) -> Page[Any]:
+    """List the tags of published posts, most used first. There are no cursors."""
+    return await paginator.paginate(USED_TAGS, params, MOST_USED)

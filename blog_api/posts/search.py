@@ -1,4 +1,8 @@
-"""Search: posts by the words of their titles, tags and contents."""
+"""Full-text search in title, tags and content: FTS5 on SQLite, `tsvector` on Postgres.
+
+Triggers fill the index (see the migrations). A query is split into terms by `text.tokenizer`; all
+of them must match.
+"""
 
 from collections.abc import Sequence
 from functools import reduce
@@ -23,32 +27,24 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from blog_api.text.snippets import Highlighter
 from blog_api.text.tokenizer import Term, parse_terms
 
-# What is looked for in one search; further words are left out.
+# Further words of a query are ignored.
 MAX_WORDS = 20
-
 
 MAX_QUERY_LENGTH = 1_000
 
-
-# The index is kept by triggers, which the migration makes: see there what it holds.
 SQLITE_INDEX = table("post_search", column("rowid"), column("post_search"))
 
-
 POSTGRES_INDEX = table("post_search", column("post_id"), column("vector"))
-
 
 POSTS = table("posts", column("id"), column("title"), column("content"))
 
 
-# A title counts ten times as much as a content, on both.
+# A match in the title weighs ten times one in the content.
 BM25_WEIGHTS = "10.0, 5.0, 1.0"
-
 
 TS_RANK_WEIGHTS = "'{0.1, 0.1, 0.5, 1.0}'"
 
-
 RUSSIAN = text("'russian'")
-
 
 SIMPLE = text("'simple'")
 
@@ -58,25 +54,24 @@ def is_sqlite(session: AsyncSession) -> bool:
 
 
 def to_fts5(term: Term) -> str:
-    """In the language of FTS5, where nothing but a quote ends a string."""
+    """Return the term as a quoted FTS5 string, in which only a quote is special."""
     return f'"{" ".join(term.tokens)}"{"*" if term.is_prefix else ""}'
 
 
 def to_tsquery(term: Term) -> ColumnElement[str]:
-    """As a `tsquery`: the words as they are, or in another form of the same words.
+    """Return the term as a `tsquery` that matches the words and their other forms.
 
-    The configuration `russian` stems Latin words as English ones, and leaves out those that say
-    little: of these there is no other form, and no beginning. A token has no character that means
-    anything in the language of `to_tsquery`.
+    The configuration `russian` stems Latin words as English ones and drops stop words, which
+    match exactly and not by prefix. Tokens hold no operator of `to_tsquery`.
     """
-    words = " <-> ".join(term.tokens)
-    begun = f"{words}:*" if term.is_prefix else words
-    as_they_are = func.to_tsquery(SIMPLE, begun)
-    other_forms = func.to_tsquery(RUSSIAN, words)
-    # A node for each word, and one for each `<->`.
-    has_all = func.numnode(other_forms) == 2 * len(term.tokens) - 1
-    without = func.to_tsquery(SIMPLE, words if len(term.tokens) == 1 else begun)
-    return case((has_all, as_they_are.op("||")(other_forms)), else_=without)
+    phrase = " <-> ".join(term.tokens)
+    prefix = f"{phrase}:*" if term.is_prefix else phrase
+    exact = func.to_tsquery(SIMPLE, prefix)
+    stemmed = func.to_tsquery(RUSSIAN, phrase)
+    # One node per word and per `<->`: fewer if stop words were dropped.
+    is_complete = func.numnode(stemmed) == 2 * len(term.tokens) - 1
+    fallback = func.to_tsquery(SIMPLE, phrase if len(term.tokens) == 1 else prefix)
+    return case((is_complete, exact.op("||")(stemmed)), else_=fallback)
 
 
 def make_tsquery(terms: Sequence[Term]) -> ColumnElement[str]:
@@ -89,10 +84,7 @@ def make_fts5_query(terms: Sequence[Term]) -> str:
 
 
 def matching_posts(session: AsyncSession, q: str) -> CTE:
-    """The ids of the posts that have all the words, as `id`, with a `rank`.
-
-    Where there are no words in what is looked for, nothing has them.
-    """
+    """Select the `id` and `rank` of the posts that match all terms; none if there are no terms."""
     terms = parse_terms(q, max_words=MAX_WORDS)
     query: Select[tuple[int, float]]
     if not terms:
@@ -104,8 +96,8 @@ def matching_posts(session: AsyncSession, q: str) -> CTE:
         ).where(SQLITE_INDEX.c.post_search.op("MATCH")(make_fts5_query(terms)))
     else:
         vector = POSTGRES_INDEX.c.vector
-        # One after the other: for all at once Postgres would rather have them close together.
-        # Of titles that hold as much of it, the shortest is nearest to what was asked for.
+        # Ranked term by term: for all at once, Postgres prefers words that are close together.
+        # Dividing by the length of the title prefers the shorter of two matching titles.
         rank = reduce(
             add,
             (func.ts_rank(text(TS_RANK_WEIGHTS), vector, to_tsquery(term)) for term in terms),
@@ -119,7 +111,7 @@ def matching_posts(session: AsyncSession, q: str) -> CTE:
 
 
 async def make_highlighter(session: AsyncSession, q: str) -> Highlighter | None:
-    """What marks in a text that which is looked for; None where there are no words in it."""
+    """Return the highlighter of a search, or None if the query has no terms."""
     terms = parse_terms(q, max_words=MAX_WORDS)
     if not terms:
         return None
@@ -129,7 +121,7 @@ async def make_highlighter(session: AsyncSession, q: str) -> Highlighter | None:
     vectors = (func.to_tsvector(RUSSIAN, token) for token in tokens)
     arrays = select_columns(*(func.tsvector_to_array(vector) for vector in vectors))
     row = (await (await session.connection()).execute(arrays)).one()
-    # Of a stop word there is nothing.
+    # A stop word has no stem.
     return Highlighter(
         terms, {token: stems[0] for token, stems in zip(tokens, row, strict=True) if stems}
     )

@@ -29,7 +29,7 @@ from blog_api.web.conditional import Precondition, PreconditionDep, set_etag_ver
 
 @dataclass(frozen=True)
 class PostEdit:
-    """A change that an author is about to make to a post."""
+    """An author's change of a post: lock it, check the owner and `If-Match`, save it."""
 
     session: AsyncSession
     auth: Auth
@@ -39,7 +39,7 @@ class PostEdit:
     request: Request
 
     async def lock_post(self) -> Post:
-        """The post, locked until the request ends, so that nobody deletes it meanwhile.
+        """Lock and return the post.
 
         Raises PostNotFound, NotYourPost and PreconditionFailed.
         """
@@ -55,7 +55,7 @@ class PostEdit:
         return post
 
     async def save(self, changes: RequestBody) -> Post:
-        """The post with the fields that were sent, and its version in the answer's ETag."""
+        """Save the fields that were sent; return the post. Sets the version of the ETag."""
         post = await self.lock_post()
         values = changes.model_dump(exclude_unset=True)
         if values.get("content", post.content) != post.content:
@@ -63,7 +63,7 @@ class PostEdit:
                 values["content_html"] = await self.renderer.render(
                     values["content"], owner=self.auth.user.id
                 )
-            # Whatever became of it meanwhile.
+            # The post may have changed while the connection was released.
             post = await self.lock_post()
         title = values.get("title", post.title)
         if slugify_title(title) != slugify_title(post.title):
@@ -91,7 +91,7 @@ PostEditDep = Annotated[PostEdit, Depends(get_post_edit)]
 
 
 async def index_tags(session: AsyncSession, post: Post, names: Sequence[str]) -> None:
-    """Let a post be found by these tags."""
+    """Index a post by these tags."""
     await add_tags(
         session,
         post.id,
@@ -102,9 +102,9 @@ async def index_tags(session: AsyncSession, post: Post, names: Sequence[str]) ->
 
 
 async def insert_post(session: AsyncSession, post: Post, slugs: Iterable[str]) -> None:
-    """Insert a post under the first of these slugs that no post ever had; raises Conflict.
+    """Insert a post with the first of these slugs that no post ever had. Raises Conflict.
 
-    The session does not know the post afterwards: it would take more statements.
+    The post is not added to the session, which would take more statements.
     """
     post.updated_at = post.created_at
     for slug in slugs:
@@ -116,7 +116,7 @@ async def insert_post(session: AsyncSession, post: Post, slugs: Iterable[str]) -
             post.id = post_id
             await index_tags(session, post, post.tags)
             return
-        # It was another post's before.
+        # The slug is a former one of another post.
         await session.exec(delete(Post).where(col(Post.id) == post_id))
     raise Conflict
 
@@ -124,18 +124,18 @@ async def insert_post(session: AsyncSession, post: Post, slugs: Iterable[str]) -
 async def rerender_posts(
     database: Database, renderer: Renderer, query: SelectOfScalar[Post]
 ) -> AsyncIterator[bool]:
-    """For each of these posts, whether its HTML is another one now.
+    """Render posts again; yield for each whether its HTML changed.
 
-    That is no change of the post: version and `updated_at` stay.
+    The version and `updated_at` stay.
     """
     async for posts in iterate_batches(database, query, Post):
         html = await renderer.render_all([post.content for post in posts])
         async with database.session(writes=True) as session:
             for post, content_html in zip(posts, html, strict=True):
-                is_new = content_html != post.content_html
-                if is_new:
-                    # Whoever changed the content meanwhile has rendered that.
+                is_changed = content_html != post.content_html
+                if is_changed:
+                    # Skip a post whose content changed meanwhile: it has been rendered.
                     is_same = (col(Post.id) == post.id, col(Post.version) == post.version)
                     values = {"content_html": content_html, "updated_at": col(Post.updated_at)}
                     await session.exec(update(Post).where(*is_same).values(values))
-                yield is_new
+                yield is_changed

@@ -1,4 +1,4 @@
-"""Slugs: names for posts in addresses, each for good."""
+"""Slugs of posts: made from the title, unique, never given to another post."""
 
 import re
 import secrets
@@ -14,38 +14,36 @@ from blog_api.core.fields import MAX_SLUG_LENGTH
 from blog_api.db.queries import unique_savepoint
 from blog_api.posts.models import Slug
 
-# Of the random end of a slug that was taken, in bytes.
+# Random bytes of the suffix that is added to a slug that is taken.
 SUFFIX_BYTES = 4
-
 
 MAX_ATTEMPTS = 5
 
 
 class SlugTaken(Exception):
-    """Some other post has or had it."""
+    """Another post has or had the slug."""
 
 
 def slugify_title(title: str) -> str:
-    """The title in Latin letters, with room for a random end."""
+    """Transliterate a title to a slug that leaves room for a suffix."""
     length = MAX_SLUG_LENGTH - 1 - 2 * SUFFIX_BYTES
     return slugify(title, max_length=length, word_boundary=True) or "post"
 
 
 def generate_slugs(title: str, own: Sequence[str] = ()) -> Iterator[str]:
-    """The title in Latin letters; then, should that be taken, with a random end: one of its
-    post's own first."""
+    """Yield the slug of a title, then the post's own slugs with a suffix, then new ones."""
     slug = slugify_title(title)
     yield slug
-    end = f"-[0-9a-f]{{{2 * SUFFIX_BYTES}}}"
-    yield from (one for one in own if re.fullmatch(re.escape(slug) + end, one))
+    suffix = f"-[0-9a-f]{{{2 * SUFFIX_BYTES}}}"
+    yield from (one for one in own if re.fullmatch(re.escape(slug) + suffix, one))
     for _ in range(MAX_ATTEMPTS):
         yield f"{slug}-{secrets.token_hex(SUFFIX_BYTES)}"
 
 
 async def claim_slug(session: AsyncSession, post_id: int, title: str) -> str:
-    """A slug of this title for a post: one that it had before, or else one that nobody ever had.
+    """Return a slug of this title: one that the post had, or one that no post ever had.
 
-    Raises Conflict where none is found.
+    Raises Conflict if none is found.
     """
     query = select(Slug.slug).where(col(Slug.post_id) == post_id).order_by(col(Slug.id))
     own = (await session.exec(query)).all()

@@ -1,4 +1,4 @@
-"""Tags: what posts are about."""
+"""The index of posts by tag."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -11,13 +11,10 @@ from blog_api.core.fields import casefold_key
 from blog_api.db.queries import execute_write, insert_if_missing
 from blog_api.posts.models import PostTag, Tag
 
-# The tag whose key is bound as `tag`.
+# The id of the tag with the bound key `tag`.
 TAG_ID = select(Tag.id).where(col(Tag.key) == bindparam("tag", type_=String)).scalar_subquery()
 
-
-# Whatever of these tags there is, and the post has not, becomes the post's.
 POST_ID = bindparam("post", type_=Integer)
-
 
 ADD_TAGS = insert(PostTag).from_select(
     ["tag_id", "post_id", "published_at", "updated_at"],
@@ -34,7 +31,7 @@ ADD_TAGS = insert(PostTag).from_select(
 
 
 async def insert_missing_tags(session: AsyncSession, names: Iterable[str]) -> None:
-    """Make those of these tags that are not there, in one order: no two wait for each other's."""
+    """Insert the tags that do not exist, sorted, so that no two transactions deadlock."""
     tags = {casefold_key(name): name for name in names}
     if tags:
         rows = [{"name": name, "key": key} for key, name in sorted(tags.items())]
@@ -49,7 +46,7 @@ async def add_tags(
     published_at: datetime | None,
     updated_at: datetime,
 ) -> None:
-    """Let a post, which has none, be found by these tags; it has the times."""
+    """Index a post by these tags, with the times of the post."""
     if not names:
         return
     values = {
@@ -58,12 +55,12 @@ async def add_tags(
         "published_at": published_at,
         "updated_at": updated_at,
     }
-    # Mostly they are there already, and to try to insert them takes longer.
+    # Most tags exist, and trying to insert them takes longer.
     if await execute_write(session, ADD_TAGS, values) < len(names):
         await insert_missing_tags(session, names)
         await execute_write(session, ADD_TAGS, values)
 
 
 async def remove_tags(session: AsyncSession, post_id: int) -> None:
-    """Let a post be found by no tag."""
+    """Remove a post from the index."""
     await session.exec(delete(PostTag).where(col(PostTag.post_id) == post_id))
