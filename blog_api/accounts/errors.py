@@ -37,14 +37,14 @@ class InvalidScope(OAuth2Problem, BadRequest):
 
 
 class InsufficientScope(Forbidden):
-    """The token is not good for this; `WWW-Authenticate` names the scope (RFC 6750, 3.1)."""
+    """The token lacks a scope, which `WWW-Authenticate` names (RFC 6750, 3.1)."""
 
     detail = "This token lacks the scope that is needed"
     documented_headers = ("WWW-Authenticate",)
 
     @classmethod
     def extension_schema(cls) -> dict[str, Any]:
-        return {"scope": (str, Field(description="What is needed."))}
+        return {"scope": (str, Field(description="The missing scopes, separated by spaces."))}
 
     def extensions(self) -> dict[str, Any]:
         return {"scope": self.scope}
@@ -74,12 +74,9 @@ class IncorrectPassword(BadRequest):
 # that asks for the password again.
 OPTIONAL_AUTH_PROBLEMS = (InvalidToken, InactiveUser)
 
-
 AUTH_PROBLEMS = (NotAuthenticated, *OPTIONAL_AUTH_PROBLEMS)
 
-
 SCOPE_PROBLEMS = (*AUTH_PROBLEMS, InsufficientScope)
-
 
 PASSWORD_PROBLEMS = (*SCOPE_PROBLEMS, IncorrectPassword, TooManyRequests)
 

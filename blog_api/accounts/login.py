@@ -1,4 +1,4 @@
-"""Signing up, logging in and out: `/sign-up` and `/auth`."""
+"""Sign up, log in and log out with opaque tokens: `/sign-up` and `/auth`."""
 
 from typing import Annotated
 
@@ -56,7 +56,7 @@ Username = Annotated[
     str,
     Field(
         max_length=MAX_EMAIL_LENGTH,
-        description="The email address",
+        description="Email address.",
         schema_extra=schema_example("ann@example.com", pattern=IDENTIFIER_PATTERN),
     ),
     AfterValidator(check_identifier),
@@ -67,14 +67,14 @@ ScopeText = Annotated[
     str,
     Field(
         max_length=200,
-        description="Scopes, separated by spaces. Left out: all but `admin`.",
+        description="Scopes separated by spaces. Default: all except `admin`.",
         schema_extra=schema_example("posts:read posts:write"),
     ),
 ]
 
 
 class LogIn(RequestModel):
-    """An email address and its password. What else the form may hold is ignored."""
+    """The log-in form. Unknown fields are ignored."""
 
     username: Username
     password: Password
@@ -84,12 +84,12 @@ class LogIn(RequestModel):
 async def authenticate_by_password(
     session: AsyncSession, throttle: LoginThrottle, username: str, password: SecretStr
 ) -> User | None:
-    """The user with this address and password, locked until the request ends.
+    """Return the user with this email address and password, locked, or None.
 
-    Raises TooManyRequests. Takes as long for a user who does not exist.
+    Takes as long if the user does not exist. Raises TooManyRequests.
     """
     query = users_by_email(username).execution_options(populate_existing=True)
-    # Twice, since another log-in may renew an outdated hash while this one is verified.
+    # Twice: another log-in may replace an outdated hash while this one is verified.
     for _ in range(2):
         user = (await session.exec(query)).first()
         password_hash = user.password_hash if user else None
@@ -99,7 +99,7 @@ async def authenticate_by_password(
             )
         if not is_right:
             return None
-        # The account may have been left, closed, or given another password meanwhile.
+        # The account may have been deleted or its password changed meanwhile.
         again = query.where(col(User.password_hash) == password_hash).with_for_update()
         user = (await session.exec(again)).first()
         if user is not None:
@@ -109,7 +109,7 @@ async def authenticate_by_password(
 
 
 async def issue_token(session: AsyncSession, user: User, scopes: frozenset[str]) -> TokenRead:
-    """A new opaque token for a user, in place of those that have expired."""
+    """Create an opaque token and delete the expired ones."""
     await delete_expired_tokens(session, user)
     secret = generate_token()
     token = build_token(user, secret, scopes, utc_now() + SESSION_LIFETIME)
@@ -121,7 +121,7 @@ async def issue_token(session: AsyncSession, user: User, scopes: frozenset[str])
 async def sign_up(
     new: SignUp, session: SessionDep, throttle: LoginThrottleDep, response: Response
 ) -> SignUpRead:
-    """Open an account and log in to it."""
+    """Create an account and a session."""
     response.headers["Cache-Control"] = "no-store"
     user = await insert_user(session, throttle, new)
     token = await issue_token(session, user, DEFAULT_SCOPES)
@@ -141,7 +141,7 @@ async def log_in(
     throttle: LoginThrottleDep,
     response: Response,
 ) -> TokenRead:
-    """Get a token for an email address and its password. It is good for two weeks."""
+    """Create a session. Its opaque token expires in two weeks."""
     response.headers["Cache-Control"] = "no-store"
     user = await authenticate_by_password(session, throttle, form.username, form.password)
     if user is None:
@@ -155,5 +155,5 @@ async def log_in(
 
 @router.delete("/auth", status_code=204, responses=problem_responses(*AUTH_PROBLEMS))
 async def log_out(auth: RequiredAuth, session: SessionDep) -> None:
-    """Revoke the token that is presented; with a JWT, its log-in with all its tokens."""
+    """Revoke the token of this request; with a JWT, its session and all tokens of it."""
     await session.exec(delete(Token).where(col(Token.id) == auth.token_id))

@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator
+from pydantic import MISSING, BeforeValidator
 from sqlmodel import Field, Relationship, SQLModel
 
 from blog_api.accounts.scopes import Scope, effective_scopes
@@ -20,6 +20,8 @@ from blog_api.core.fields import (
 from blog_api.db.base import ReadModel, TableModel
 from blog_api.web.pagination import Page
 
+SESSION_LIFETIME = timedelta(weeks=2)
+
 
 class UserBase(SQLModel):
     name: Name
@@ -29,60 +31,106 @@ class UserCreate(RequestBody, UserBase):
     """A new account."""
 
     email: Email
-    # An address is nobody's business: a name is never made from it.
+    # Never derived from the email address, which is private.
     name: Name = "Anonymous"
     password: NewPassword
+
+
+class UserUpdate(RequestBody):
+    """Fields to change; the others stay."""
+
+    name: Name | MISSING = MISSING
+    email: Email | MISSING = MISSING
+    current_password: Password | None = Field(
+        default=None, description="Required if the email address changes."
+    )
 
 
 class User(UserBase, TableModel, table=True):
     __tablename__ = "users"
 
-    # Who was imported as an author has neither, until `blog-api set-password`.
+    # Null for an imported author, until `blog-api set-password`.
     email: str | None = Field(default=None, max_length=MAX_EMAIL_LENGTH)
     email_key: str | None = Field(default=None, max_length=MAX_EMAIL_LENGTH, unique=True)
     password_hash: str | None = Field(default=None, max_length=255)
-    # By this an import knows its authors again. A name would make anybody their namesake.
+    # Identifies an imported author in later imports: names are not unique.
     import_key: str | None = Field(default=None, max_length=255, unique=True)
     is_active: bool = True
     is_admin: bool = False
 
 
 class UserRead(UserBase, ReadModel):
-    """An account, as its owner sees it."""
+    """An account as its owner and administrators see it."""
 
-    email: str | None = Field(description="Null: an imported author who does not log in yet.")
+    email: str | None = Field(description="Null for an imported author who cannot log in yet.")
     is_active: bool
     is_admin: bool
 
 
 class ProfileRead(SQLModel):
-    """A user, as everybody sees them."""
+    """The public profile of a user."""
 
     id: int
     name: str
     created_at: datetime
 
 
-SESSION_LIFETIME = timedelta(weeks=2)
+class PasswordUpdate(RequestBody):
+    """A new password."""
+
+    current_password: Password
+    new_password: NewPassword
 
 
-class Token(TableModel, table=True):
-    """One log-in, or one personal token: what is revoked as a whole.
+class PasswordConfirmation(RequestBody):
+    """The password, which confirms an action that cannot be undone."""
 
-    A log-in with JWT has a handle, with which its refresh tokens begin. Its JWTs carry the
-    handle's digest; of the refresh tokens the last is good.
+    current_password: Password
+
+
+class TokenBase(SQLModel):
+    expires_at: datetime
+
+
+class PersonalTokenCreate(RequestBody):
+    """A new personal token."""
+
+    name: Name
+    scopes: list[Scope] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=len(Scope),
+        description="Default: the scopes of the token of this request without `admin`.",
+    )
+    expires_at: Timestamp | None = Field(
+        default=None,
+        description="Default: with the token of this request; in 90 days with `current_password`.",
+        schema_extra=schema_example(None),
+    )
+    current_password: Password | None = Field(
+        default=None,
+        description="Required for scopes that the token of this request lacks, and for a longer "
+        "lifetime, up to a year.",
+        schema_extra=schema_example(None),
+    )
+
+
+class Token(TokenBase, TableModel, table=True):
+    """A session or a personal token: the unit of revocation.
+
+    A session with JWT has a handle, which begins its refresh tokens and whose digest its JWTs
+    carry. Only the newest refresh token is valid.
     """
 
     __tablename__ = "tokens"
 
     user_id: int = Field(foreign_key="users.id", ondelete="CASCADE", index=True)
-    # Of the token itself, or of the handle.
+    # Digest of the opaque token or of the handle.
     digest: str = Field(max_length=64, unique=True)
     refresh_digest: str | None = Field(default=None, max_length=64)
-    # Personal tokens alone have one.
+    # Null for a session.
     name: str | None = Field(default=None, max_length=100)
     scope: str = Field(max_length=100)
-    expires_at: datetime
     user: User = Relationship(sa_relationship_kwargs={"lazy": "joined", "innerjoin": True})
 
     @property
@@ -90,8 +138,28 @@ class Token(TableModel, table=True):
         return effective_scopes(self.scope, is_admin=self.user.is_admin)
 
 
+class PersonalTokenRead(TokenBase):
+    """A personal token without its secret."""
+
+    id: int
+    name: str
+    scopes: Annotated[list[Scope], BeforeValidator(sorted)]
+    created_at: datetime
+
+
+class PersonalTokenPage(Page[PersonalTokenRead]):
+    """A page of personal tokens."""
+
+
+class NewPersonalTokenRead(PersonalTokenRead):
+    """A new personal token. Its secret is shown only once."""
+
+    access_token: str
+    token_type: Literal["bearer"]
+
+
 class TokenRead(SQLModel):
-    """A new token. It is shown this once."""
+    """The opaque token of a new session. It is shown only once."""
 
     access_token: str
     expires: datetime
@@ -99,81 +167,12 @@ class TokenRead(SQLModel):
 
 
 class SignUp(UserCreate):
-    """A new account, which is logged in to at once."""
+    """A new account with a session."""
 
     name: Name
 
 
 class SignUpRead(UserRead):
-    """A new account, and a token for it."""
+    """A new account and its token."""
 
     token: TokenRead
-
-
-class PersonalTokenCreate(RequestBody):
-    """A new token."""
-
-    name: Name
-    scopes: list[Scope] | None = Field(
-        default=None,
-        min_length=1,
-        max_length=len(Scope),
-        description="Left out: those of the token that is presented, but `admin`.",
-    )
-    expires_at: Timestamp | None = Field(
-        default=None,
-        description="Left out: with the token presented; with `current_password`, in 90 days.",
-        schema_extra=schema_example(None),
-    )
-    current_password: Password | None = Field(
-        default=None,
-        description="Needed for scopes that the token presented does not have, and for a "
-        "longer life, up to a year.",
-        schema_extra=schema_example(None),
-    )
-
-
-class PersonalTokenRead(SQLModel):
-    """A personal token, without its secret."""
-
-    id: int
-    name: str
-    scopes: Annotated[list[Scope], BeforeValidator(sorted)]
-    created_at: datetime
-    expires_at: datetime
-
-
-class PersonalTokenPage(Page[PersonalTokenRead]):
-    """A page of personal tokens, and how many there are on all pages."""
-
-
-class NewPersonalTokenRead(PersonalTokenRead):
-    """A new token. The secret is shown this once."""
-
-    access_token: str
-    token_type: Literal["bearer"]
-
-
-class UserUpdate(RequestBody):
-    """What changes of an account; what is left out stays."""
-
-    # Only what is sent is used; a factory keeps the default out of OpenAPI, where generated
-    # clients would find and send it.
-    name: Name = Field(default_factory=str)
-    email: Email = Field(default_factory=str)
-    current_password: Password | None = Field(
-        default=None, description="Needed where the email address changes."
-    )
-
-
-class PasswordUpdate(RequestBody):
-    """Another password."""
-
-    current_password: Password
-    new_password: NewPassword
-
-
-class PasswordConfirmation(RequestBody):
-    """The password, to confirm what cannot be undone."""
-
-    current_password: Password

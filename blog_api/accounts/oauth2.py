@@ -1,4 +1,4 @@
-"""OAuth2: `/token`, with the password grant and refresh tokens (RFC 6749)."""
+"""OAuth2 password and refresh token grants: `/token` (RFC 6749)."""
 
 from datetime import timedelta
 from hmac import compare_digest
@@ -41,7 +41,6 @@ from blog_api.db.session import SessionDep
 
 JWT_LIFETIME = timedelta(minutes=30)
 
-
 router = APIRouter(
     tags=["tokens"],
     responses=problem_responses(ServiceUnavailable),
@@ -50,9 +49,9 @@ router = APIRouter(
 
 
 class Grant(RequestModel):
-    """The form of RFC 6749, 4.3.2 and 6. What else it may hold is ignored (3.2)."""
+    """The form of RFC 6749, 4.3.2 and 6. Unknown fields are ignored (3.2)."""
 
-    # All optional: what is missing is told in OAuth2's own words.
+    # All optional: a missing field is an error of OAuth2, not a 422.
     grant_type: str = Field(
         default="",
         max_length=100,
@@ -68,22 +67,22 @@ class Grant(RequestModel):
 
 
 class GrantRead(SQLModel):
-    """RFC 6749, 5.1. The access token is a JWT; a refresh token is good for one use."""
+    """Tokens (RFC 6749, 5.1). The access token is a JWT; the refresh token can be used once."""
 
     access_token: str
     token_type: Literal["bearer"]
-    expires_in: int = Field(description="Seconds.")
+    expires_in: int = Field(description="Lifetime of the access token in seconds.")
     refresh_token: str
     scope: str
 
 
 def issue_jwt(signer: JWTSigner, token: Token, handle: str, scopes: frozenset[str]) -> GrantRead:
-    """A JWT, and the next refresh token of its log-in. What was the last one is spent."""
+    """Issue a JWT and the next refresh token of its session, which replaces the last one."""
     refresh_token = f"{handle}.{generate_token()}"
     token.refresh_digest = hash_token(refresh_token)
     now = utc_now()
     expires_at = min(now + JWT_LIFETIME, token.expires_at)
-    # By the digest: who finds an old JWT cannot pretend to have a refresh token.
+    # The JWT carries the digest: the handle itself would begin a refresh token.
     claims = Claims(token.user_id, token.digest, scopes, expires_at)
     return GrantRead(
         access_token=signer.sign(claims),
@@ -113,7 +112,7 @@ async def grant_by_password(
 
 
 async def grant_by_refresh(session: AsyncSession, signer: JWTSigner, form: Grant) -> GrantRead:
-    """RFC 6749, 6, and RFC 9700, 4.14.2: a token that was used before revokes its log-in."""
+    """Rotate a refresh token (RFC 6749, 6). Reusing one revokes its session (RFC 9700, 4.14.2)."""
     if form.refresh_token is None:
         raise InvalidGrantRequest
     handle = form.refresh_token.partition(".")[0]
@@ -123,7 +122,7 @@ async def grant_by_refresh(session: AsyncSession, signer: JWTSigner, form: Grant
         raise InvalidGrant
     if not compare_digest(token.refresh_digest or "", hash_token(form.refresh_token)):
         await session.delete(token)
-        # Or the refusal would roll it back.
+        # Committed here: raising would roll it back.
         await session.commit()
         raise InvalidGrant
     if not token.user.is_active:
@@ -152,7 +151,7 @@ async def grant_token(
     signer: SignerDep,
     response: Response,
 ) -> GrantRead:
-    """Get a JWT by OAuth2's password grant, or the next one by a refresh token."""
+    """Issue a JWT by the password grant or by a refresh token."""
     response.headers["Cache-Control"] = "no-store"
     match form.grant_type:
         case "password":

@@ -1,4 +1,4 @@
-"""Personal tokens: named, for scripts and apps that should not know the password."""
+"""Personal tokens for scripts and apps: `/users/me/tokens`."""
 
 from datetime import timedelta
 from typing import Annotated
@@ -47,9 +47,7 @@ from blog_api.web.pagination import Page, PageParams, PaginatorDep
 
 MAX_LIFETIME = timedelta(days=366)
 
-
 DEFAULT_LIFETIME = timedelta(days=90)
-
 
 router = APIRouter(
     prefix="/users/me/tokens",
@@ -58,12 +56,11 @@ router = APIRouter(
     max_body_size=MAX_ANONYMOUS_BODY_BYTES,
 )
 
-
 NEWEST_FIRST = Sort("-id", (col(Token.id),), is_descending=True)
 
 
 def personal_tokens_of(user: AuthenticatedUser) -> SelectOfScalar[Token]:
-    """A user's; those that have expired are gone."""
+    """Select the unexpired personal tokens of a user."""
     return UNEXPIRED_TOKENS.where(col(Token.user_id) == user.id, col(Token.name).is_not(None))
 
 
@@ -89,10 +86,10 @@ def make_expiry_error(message: str) -> ValidationFailed:
     responses=problem_responses(*SCOPE_PROBLEMS, ValidationFailed),
 )
 async def list_personal_tokens(
-    user: CurrentUser, paging: PageParams, paginator: PaginatorDep
+    user: CurrentUser, params: PageParams, paginator: PaginatorDep
 ) -> Page[Token]:
-    """List one's personal tokens, the newest first, without their secrets."""
-    return await paginator.paginate(ListQuery(personal_tokens_of(user)), paging, NEWEST_FIRST)
+    """List the user's personal tokens without their secrets, newest first."""
+    return await paginator.paginate(ListQuery(personal_tokens_of(user)), params, NEWEST_FIRST)
 
 
 @router.post(
@@ -108,20 +105,23 @@ async def create_personal_token(
     throttle: LoginThrottleDep,
     response: Response,
 ) -> NewPersonalTokenRead:
-    """Make a token with a name. Without the password it is good for no more, and no longer,
-    than the token that is presented."""
+    """Create a personal token.
+
+    Without `current_password` it has at most the scopes and the lifetime of the token of this
+    request.
+    """
     response.headers["Cache-Control"] = "no-store"
-    may_have, latest = auth.scopes, auth.expires_at
+    allowed, latest = auth.scopes, auth.expires_at
     expires_at = new.expires_at or auth.expires_at
     if new.current_password is not None:
         user = await confirm_password(session, throttle, auth, new.current_password)
-        may_have, latest = allowed_scopes(is_admin=user.is_admin), utc_now() + MAX_LIFETIME
+        allowed, latest = allowed_scopes(is_admin=user.is_admin), utc_now() + MAX_LIFETIME
         expires_at = new.expires_at or utc_now() + DEFAULT_LIFETIME
     else:
         user = await lock_authenticated_user(session, auth)
     scopes = frozenset(new.scopes or auth.scopes & DEFAULT_SCOPES)
-    if not scopes <= may_have:
-        raise InsufficientScope(join_scopes(scopes - may_have))
+    if not scopes <= allowed:
+        raise InsufficientScope(join_scopes(scopes - allowed))
     if expires_at <= utc_now():
         raise make_expiry_error("This is in the past")
     if expires_at > latest:
@@ -141,9 +141,9 @@ async def create_personal_token(
 
 @router.delete("", status_code=204, responses=problem_responses(*SCOPE_PROBLEMS, TokenNotFound))
 async def revoke_other_tokens(auth: CanWriteAccount, session: SessionDep, request: Request) -> None:
-    """Revoke all tokens but the one presented: log-ins and personal tokens."""
+    """Revoke all sessions and personal tokens except the token of this request."""
     if request.state.slash_at_end:
-        # A slash at the end is tolerated, but here one token was meant whose id got lost.
+        # `/users/me/tokens/` is most likely a single token whose id is missing.
         raise TokenNotFound
     await lock_authenticated_user(session, auth)
     await revoke_other_sessions(session, auth)

@@ -29,7 +29,7 @@ def build_user(new: UserCreate, password_hash: str) -> User:
 
 
 async def insert_user(session: AsyncSession, throttle: LoginThrottle, new: UserCreate) -> User:
-    """A new account; raises EmailTaken, and TooManyRequests for one too many from an address."""
+    """Create an account. Raises EmailTaken, ValidationFailed and TooManyRequests."""
     check_new_password(throttle.passwords, new.password, field="password")
     async with connection_released(session):
         await throttle.count_new_address()
@@ -40,19 +40,16 @@ async def insert_user(session: AsyncSession, throttle: LoginThrottle, new: UserC
 
 
 def users_by_email(email: str) -> SelectOfScalar[User]:
-    """The one user with this address, however it is spelt."""
+    """Select the user with this email address, in any case."""
     return select(User).where(col(User.email_key) == casefold_key(email))
 
 
 async def lock_admins(session: AsyncSession, *, and_user: int) -> Sequence[User]:
-    """Those who administrate, and one more user, who all stay as they are until the request ends.
-
-    In the order of their ids, so that no two requests wait for each other.
-    """
-    administrates = and_(col(User.is_admin), col(User.is_active))
+    """Lock and return all active administrators and one more user, in the order of their ids."""
+    is_admin = and_(col(User.is_admin), col(User.is_active))
     query = (
         select(User)
-        .where(or_(administrates, col(User.id) == and_user))
+        .where(or_(is_admin, col(User.id) == and_user))
         .order_by(col(User.id))
         .with_for_update()
         .execution_options(populate_existing=True)
@@ -61,13 +58,13 @@ async def lock_admins(session: AsyncSession, *, and_user: int) -> Sequence[User]
 
 
 def require_other_admin(users: Sequence[User], without: User) -> None:
-    """Raise LastAdmin where of these users none but one administrates."""
+    """Raise LastAdmin if no other of these users is an active administrator."""
     if [user.id for user in users if user.is_admin and user.is_active] == [without.id]:
         raise LastAdmin
 
 
 async def find_user(session: AsyncSession, user_id: int) -> User:
-    """Whoever has this id; raises UserNotFound."""
+    """Return a user by id. Raises UserNotFound."""
     user = await session.get(User, user_id)
     if user is None:
         raise UserNotFound

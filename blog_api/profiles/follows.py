@@ -1,4 +1,4 @@
-"""Follows: whose posts somebody wants to read."""
+"""Follow and unfollow authors: `/users/me/following`."""
 
 from fastapi import APIRouter
 from sqlalchemy import Integer, bindparam, delete
@@ -35,11 +35,10 @@ class CannotFollowSelf(BadRequest):
 BY_ID = Sort("id", (col(User.id),))
 
 
-# Whom the user follows who is bound as `follower`.
+# The authors whom the bound user `follower` follows.
 FOLLOWED_IDS = select(Follow.author_id).where(
     col(Follow.user_id) == bindparam("follower", type_=Integer)
 )
-
 
 FOLLOWED_AUTHORS = ListQuery(select(User).where(col(User.id).in_(FOLLOWED_IDS)))
 
@@ -48,10 +47,10 @@ FOLLOWED_AUTHORS = ListQuery(select(User).where(col(User.id).in_(FOLLOWED_IDS)))
     "", response_model=ProfilePage, responses=problem_responses(*SCOPE_PROBLEMS, ValidationFailed)
 )
 async def list_followed(
-    user: CurrentUser, paging: PageParams, paginator: PaginatorDep
+    user: CurrentUser, params: PageParams, paginator: PaginatorDep
 ) -> Page[User]:
-    """List the authors whom one follows, in the order in which they came here."""
-    return await paginator.paginate(FOLLOWED_AUTHORS, paging, BY_ID, follower=user.id)
+    """List the followed authors in the order of their ids."""
+    return await paginator.paginate(FOLLOWED_AUTHORS, params, BY_ID, follower=user.id)
 
 
 @router.put(
@@ -62,7 +61,7 @@ async def list_followed(
     ),
 )
 async def follow(auth: CanWriteAccount, author: UserFromPath, session: SessionDep) -> None:
-    """Follow an author. Once more makes no difference."""
+    """Follow an author. Idempotent."""
     if author.id == auth.user.id:
         raise CannotFollowSelf
     await insert_if_missing(session, Follow, {"user_id": auth.user.id, "author_id": author.id})
@@ -74,7 +73,7 @@ async def follow(auth: CanWriteAccount, author: UserFromPath, session: SessionDe
     responses=problem_responses(*SCOPE_PROBLEMS, NotFound, ValidationFailed),
 )
 async def unfollow(auth: CanWriteAccount, user_id: PathId, session: SessionDep) -> None:
-    """Follow an author no more. Once more makes no difference."""
+    """Unfollow an author. Idempotent."""
     await session.exec(
         delete(Follow).where(col(Follow.user_id) == auth.user.id, col(Follow.author_id) == user_id)
     )

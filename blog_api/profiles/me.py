@@ -1,4 +1,4 @@
-"""One's own account: `/users/me`."""
+"""The account of the user: `/users/me`."""
 
 from fastapi import APIRouter
 
@@ -35,7 +35,7 @@ router = APIRouter(
 
 @router.get("/users/me", response_model=UserRead, responses=problem_responses(*SCOPE_PROBLEMS))
 async def read_me(user: CurrentUser) -> AuthenticatedUser:
-    """Show the account of the user who asks."""
+    """Return the account of the user."""
     return user
 
 
@@ -47,16 +47,16 @@ async def read_me(user: CurrentUser) -> AuthenticatedUser:
 async def update_me(
     changes: UserUpdate, auth: CanWriteAccount, session: SessionDep, throttle: LoginThrottleDep
 ) -> User:
-    """Change the name, or, with the current password, the email address."""
+    """Change the name; with `current_password` also the email address."""
     values = changes.model_dump(exclude_unset=True, exclude={"current_password"})
     if "email" in values:
         if changes.current_password is None:
             raise ValidationFailed([missing_field("body", "current_password")])
         async with connection_released(session):
-            # Or it would tell of any number of addresses whether they have an account.
+            # Limited: EmailTaken tells whether an address has an account.
             await throttle.count_new_address()
         user = await confirm_password(session, throttle, auth, changes.current_password)
-        user.email_key = casefold_key(changes.email)
+        user.email_key = casefold_key(values["email"])
     else:
         user = await lock_authenticated_user(session, auth)
     user.sqlmodel_update(values)
@@ -72,11 +72,11 @@ async def update_me(
 async def change_password(
     change: PasswordUpdate, auth: CanWriteAccount, session: SessionDep, throttle: LoginThrottleDep
 ) -> None:
-    """Choose another password. All tokens but the one presented are revoked."""
+    """Change the password. Revokes all tokens except the token of this request."""
     check_new_password(throttle.passwords, change.new_password, field="new_password")
-    verified = await verify_password(session, throttle, auth.user, change.current_password)
+    verified_hash = await verify_password(session, throttle, auth.user, change.current_password)
     async with connection_released(session):
         new_hash = await throttle.hash_password(change.new_password)
-    user = await lock_authenticated_user(session, auth, verified)
+    user = await lock_authenticated_user(session, auth, verified_hash)
     user.password_hash = new_hash
     await revoke_other_sessions(session, auth)

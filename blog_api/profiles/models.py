@@ -1,4 +1,4 @@
-"""Follows and their schemas."""
+"""Model family of follows; queries and pages of profiles."""
 
 from sqlalchemy import UniqueConstraint
 from sqlmodel import Field
@@ -9,18 +9,16 @@ from blog_api.web.pagination import Page, SliceQuery
 
 
 class UserQuery(SliceQuery):
-    """Which profiles."""
+    """Filter and part of the list of profiles."""
 
     q: str | None = Field(
         default=None,
         max_length=100,
-        description="Part of the name.",
+        description="Part of the name, case-insensitive.",
     )
 
 
 class Follow(TableModel, table=True):
-    """That a user follows an author."""
-
     __tablename__ = "follows"
     __table_args__ = (UniqueConstraint("user_id", "author_id"), {"sqlite_autoincrement": True})
 
@@ -29,4 +27,4 @@ class Follow(TableModel, table=True):
 
 
 class ProfilePage(Page[ProfileRead]):
-    """A page of profiles, and how many there are on all pages."""
+    """A page of profiles."""

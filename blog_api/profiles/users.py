@@ -1,4 +1,4 @@
-"""Users: who writes here."""
+"""Public profiles and the creation of accounts: `/users`."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -46,7 +46,7 @@ UserFromPath = Annotated[User, Depends(get_user)]
     responses=problem_responses(*SIGN_UP_PROBLEMS),
 )
 async def create_user(new: UserCreate, session: SessionDep, throttle: LoginThrottleDep) -> User:
-    """Open an account, without logging in."""
+    """Create an account without a session."""
     return await insert_user(session, throttle, new)
 
 
@@ -56,15 +56,14 @@ async def create_user(new: UserCreate, session: SessionDep, throttle: LoginThrot
     responses=problem_responses(*OPTIONAL_AUTH_PROBLEMS, ValidationFailed),
     dependencies=[Security(get_optional_auth)],
 )
-async def list_users(slicing: Annotated[UserQuery, Query()], session: SessionDep) -> Sequence[User]:
-    """List everybody's profile, or those whose name holds a text, in the order in which they
-    came."""
-    query = select(User).order_by(col(User.id)).offset(slicing.skip).limit(slicing.limit)
-    if slicing.q:
-        # What no name holds need not be looked for, and part of it is no text for Postgres.
-        is_possible = not CONTROL_CHARACTERS.search(slicing.q)
-        has_it = col(User.name).icontains(slicing.q, autoescape=True) if is_possible else false()
-        query = query.where(has_it)
+async def list_users(params: Annotated[UserQuery, Query()], session: SessionDep) -> Sequence[User]:
+    """List public profiles in the order of their ids, or those whose name contains a text."""
+    query = select(User).order_by(col(User.id)).offset(params.skip).limit(params.limit)
+    if params.q:
+        # No name has a control character, and Postgres rejects NUL.
+        is_possible = not CONTROL_CHARACTERS.search(params.q)
+        matches = col(User.name).icontains(params.q, autoescape=True) if is_possible else false()
+        query = query.where(matches)
     return (await session.exec(query)).all()
 
 
@@ -75,5 +74,5 @@ async def list_users(slicing: Annotated[UserQuery, Query()], session: SessionDep
     dependencies=[Security(get_optional_auth)],
 )
 async def read_user(user: UserFromPath) -> User:
-    """Show a profile."""
+    """Return the public profile of a user."""
     return user
