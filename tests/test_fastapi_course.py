@@ -187,8 +187,8 @@ async def test_a_user_has_posts(ann: AsyncClient, admin: AsyncClient):
     assert response.json() == {"total_count": 1, "results": [post], "next_cursor": None}
 
 
-async def test_head_returns_the_headers_of_get(anonymous: AsyncClient):
-    get, head = await anonymous.get("/posts"), await anonymous.head("/posts")
+async def test_head_returns_the_headers_of_get(ann: AsyncClient):
+    get, head = await ann.get("/users/me"), await ann.head("/users/me")
 
     assert (head.status_code, head.content) == (200, b"")
     assert head.headers["Content-Length"] == get.headers["Content-Length"] != "0"
