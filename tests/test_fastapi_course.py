@@ -90,7 +90,7 @@ async def test_a_jwt_is_signed_and_claims_its_user_scopes_and_expiry(ann: AsyncC
     assert 1799 <= claims["exp"] - claims["iat"] <= 1800
 
 
-async def test_a_wrong_password_is_an_invalid_grant(ann: AsyncClient):
+async def test_a_wrong_password_is_rejected_with_an_oauth2_error(ann: AsyncClient):
     response = await ann.post("/token", data=FORM | {"password": "wrong horse"})
 
     assert response.status_code == 401
