@@ -1,4 +1,4 @@
-"""Takeout: all that is one's own, as JSON Lines."""
+"""Personal data of the user: export and erasure."""
 
 from collections.abc import AsyncIterable
 from typing import Literal
@@ -49,38 +49,38 @@ router = APIRouter(
 
 
 class ExportedAccount(UserRead):
-    """One's account."""
+    """The account."""
 
     type: Literal["account"] = "account"
 
 
 class ExportedToken(PersonalTokenRead):
-    """A personal token, without its secret."""
+    """A personal token without its secret."""
 
     type: Literal["token"] = "token"
 
 
 class ExportedPost(OwnPostRead):
-    """A post of one's own, in whatever state."""
+    """A post of the user in any state."""
 
     type: Literal["post"] = "post"
 
 
 class ExportedComment(CommentRead):
-    """A comment of one's own."""
+    """A comment of the user."""
 
     type: Literal["comment"] = "comment"
 
 
 class ExportedFollow(ReadModel):
-    """An author whom one follows."""
+    """A followed author."""
 
     type: Literal["follow"] = "follow"
     author_id: int
 
 
 class ExportedBookmark(ReadModel):
-    """A post that one has bookmarked."""
+    """A bookmarked post."""
 
     type: Literal["bookmark"] = "bookmark"
     post_id: int
@@ -98,9 +98,9 @@ ExportLine = (
 
 @router.get("/users/me/export", responses=problem_responses(*SCOPE_PROBLEMS))
 async def export_me(user: CurrentUser, request: Request) -> AsyncIterable[ExportLine]:
-    """Everything that is one's own, as JSON Lines: the `type` of each says what it is.
+    """Export everything of the user as JSON Lines; `type` tells what a line is.
 
-    Account, personal tokens, posts in all states, comments, follows, bookmarks.
+    The account, personal tokens, posts in all states, comments, follows and bookmarks.
     """
     database: Database = request.app.state.database
     yield ExportedAccount.model_validate(user)
@@ -131,14 +131,16 @@ async def delete_me(
     session: SessionDep,
     throttle: LoginThrottleDep,
 ) -> None:
-    """Close the account. Its posts go with it; its comments stay, with no text and no name."""
-    asking = auth.user
-    verified = await verify_password(session, throttle, asking, confirmation.current_password)
-    # Before their own row: two administrators who leave at once would wait for each other.
-    admins = await lock_admins(session, and_user=asking.id) if asking.is_admin else ()
-    user = await lock_authenticated_user(session, auth, verified)
+    """Delete the account and its posts. Its comments stay without content and user."""
+    user_before = auth.user
+    verified_hash = await verify_password(
+        session, throttle, user_before, confirmation.current_password
+    )
+    # Before the own row: otherwise two administrators who leave at once deadlock.
+    admins = await lock_admins(session, and_user=user_before.id) if user_before.is_admin else ()
+    user = await lock_authenticated_user(session, auth, verified_hash)
     if user.is_admin and not admins:
-        # Made one meanwhile.
+        # The user became an administrator meanwhile.
         raise Conflict
     require_other_admin(admins, without=user)
     await anonymize_comments(session, user)

@@ -1,4 +1,4 @@
-"""The audit: what administrators did."""
+"""The audit log: `/admin/audit`."""
 
 from fastapi import APIRouter
 from sqlmodel import col, select
@@ -17,9 +17,7 @@ router = APIRouter(
     responses=problem_responses(ServiceUnavailable, *SCOPE_PROBLEMS),
 )
 
-
 ENTRIES = ListQuery(select(AuditEntry))
-
 
 NEWEST_FIRST = Sort("-id", (col(AuditEntry.id),), is_descending=True)
 
@@ -33,7 +31,7 @@ def record_audit_entry(
     post_id: int | None = None,
     comment_id: int | None = None,
 ) -> None:
-    """Leave a line, in the transaction of what it tells."""
+    """Add an audit entry in the transaction of the action itself."""
     admin_id = admin.id if admin else None
     session.add(
         AuditEntry(
@@ -48,7 +46,7 @@ def record_audit_entry(
 
 @router.get("/audit", response_model=AuditEntryPage, responses=problem_responses(ValidationFailed))
 async def list_audit_entries(
-    _: Admin, paging: PageParams, paginator: PaginatorDep
+    _: Admin, params: PageParams, paginator: PaginatorDep
 ) -> Page[AuditEntry]:
-    """List what administrators did, the latest first."""
-    return await paginator.paginate(ENTRIES, paging, NEWEST_FIRST)
+    """List the actions of administrators, newest first."""
+    return await paginator.paginate(ENTRIES, params, NEWEST_FIRST)

@@ -3,7 +3,7 @@
 from datetime import datetime
 from enum import StrEnum
 
-from pydantic import StrictBool
+from pydantic import MISSING, StrictBool
 from sqlmodel import Field, SQLModel
 
 from blog_api.accounts.models import UserRead
@@ -13,7 +13,7 @@ from blog_api.web.pagination import Page
 
 
 class AuditAction(StrEnum):
-    """What was done."""
+    """An action of an administrator."""
 
     activate_user = "activate-user"
     deactivate_user = "deactivate-user"
@@ -27,11 +27,11 @@ class AuditAction(StrEnum):
 
 
 class AuditEntry(TableModel, table=True):
-    """One change. Its ids refer to no row, since it outlives them all; no id is used twice."""
+    """An action. Its ids are no foreign keys, since it outlives the rows; ids are never reused."""
 
     __tablename__ = "audit_entries"
 
-    # Nobody's where it was done on the command line.
+    # Null: done on the command line.
     admin_id: int | None = None
     action: str = Field(max_length=50)
     user_id: int | None = None
@@ -40,11 +40,11 @@ class AuditEntry(TableModel, table=True):
 
 
 class AuditEntryRead(SQLModel):
-    """A change by an administrator."""
+    """An action of an administrator."""
 
     id: int
     created_at: datetime
-    admin_id: int | None = Field(description="Null: on the command line.")
+    admin_id: int | None = Field(description="Null: done on the command line.")
     action: AuditAction
     user_id: int | None
     post_id: int | None
@@ -52,11 +52,11 @@ class AuditEntryRead(SQLModel):
 
 
 class AuditEntryPage(Page[AuditEntryRead]):
-    """A page of the audit, and how long that is."""
+    """A page of the audit log."""
 
 
 class PostState(StrEnum):
-    """What a post is for its readers."""
+    """The state of a post."""
 
     draft = "draft"
     scheduled = "scheduled"
@@ -65,27 +65,26 @@ class PostState(StrEnum):
 
 
 class AccountUpdate(RequestBody):
-    """What changes of an account; what is left out stays."""
+    """Fields to change; the others stay."""
 
-    # Only what is sent is used; a factory keeps the default out of OpenAPI.
-    is_active: StrictBool = Field(default_factory=bool)
-    is_admin: StrictBool = Field(default_factory=bool)
+    is_active: StrictBool | MISSING = MISSING
+    is_admin: StrictBool | MISSING = MISSING
 
 
 class AccountPage(Page[UserRead]):
-    """A page of accounts, and how many there are on all pages."""
+    """A page of accounts."""
 
 
 class UserStats(SQLModel):
-    """How many users there are."""
+    """Numbers of users."""
 
     total: int
     active: int
-    admins: int = Field(description="Those who are active.")
+    admins: int = Field(description="Active administrators.")
 
 
 class PostStats(SQLModel):
-    """How many posts there are in each state."""
+    """Numbers of posts by state."""
 
     draft: int
     scheduled: int
@@ -94,7 +93,7 @@ class PostStats(SQLModel):
 
 
 class Stats(SQLModel):
-    """How much there is of everything."""
+    """Numbers of users and posts."""
 
     users: UserStats
     posts: PostStats

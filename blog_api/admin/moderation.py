@@ -1,4 +1,4 @@
-"""Moderation: what administrators do to posts and comments."""
+"""Moderation of posts and comments: `/admin/posts`, `/admin/comments`."""
 
 from typing import Annotated, Any
 
@@ -37,17 +37,14 @@ class AdminPostQuery(PageQuery):
 
 NEWEST_FIRST = Sort("-id", (col(Post.id),), is_descending=True)
 
-
 POST_PROBLEMS = (PostNotFound, ValidationFailed)
 
-
 COMMENT_PROBLEMS = (CommentNotFound, ValidationFailed)
-
 
 IS_NOT_TAKEN_DOWN = col(Post.taken_down_at).is_(None)
 
 
-# A post that was taken down is in no other state.
+# A post that was taken down is in that state only.
 STATE_CONDITIONS = {
     None: true(),
     PostState.draft: and_(IS_NOT_TAKEN_DOWN, col(Post.published_at).is_(None)),
@@ -56,10 +53,9 @@ STATE_CONDITIONS = {
     PostState.taken_down: col(Post.taken_down_at).is_not(None),
 }
 
-
 POSTS_BY_STATE = {
-    state: ListQuery(select(Post.id).where(is_in), select_rows=select_found_posts(OwnPostRead))
-    for state, is_in in STATE_CONDITIONS.items()
+    state: ListQuery(select(Post.id).where(condition), select_rows=select_found_posts(OwnPostRead))
+    for state, condition in STATE_CONDITIONS.items()
 }
 
 
@@ -68,12 +64,12 @@ def post_by_id(post_id: int) -> SelectOfScalar[Post]:
 
 
 async def get_any_post(post_id: PathId, session: SessionDep) -> Post:
-    """The post, whatever its state."""
+    """Return a post in any state. Raises PostNotFound."""
     return await find_post(session, post_by_id(post_id))
 
 
 async def get_locked_post(post_id: PathId, session: SessionDep) -> Post:
-    """The post, whatever its state, locked until the request ends."""
+    """Lock and return a post in any state. Raises PostNotFound."""
     return await find_post(session, post_by_id(post_id).with_for_update(of=Post))
 
 
@@ -87,7 +83,7 @@ LockedPost = Annotated[Post, Depends(get_locked_post)]
 async def list_all_posts(
     _: Admin, query: Annotated[AdminPostQuery, Query()], paginator: PaginatorDep
 ) -> Page[Any]:
-    """List posts of all states, or of one, the last begun first."""
+    """List the posts of one state, by default of all, newest first."""
     return await paginator.paginate(POSTS_BY_STATE[query.state], query, NEWEST_FIRST)
 
 
@@ -95,7 +91,7 @@ async def list_all_posts(
     "/posts/{post_id:int}", response_model=OwnPostRead, responses=problem_responses(*POST_PROBLEMS)
 )
 async def read_any_post(_: Admin, post: AnyPost) -> Post:
-    """Show a post, whatever its state."""
+    """Return a post in any state."""
     return post
 
 
@@ -103,7 +99,7 @@ async def read_any_post(_: Admin, post: AnyPost) -> Post:
     "/posts/{post_id:int}", status_code=204, responses=problem_responses(*POST_PROBLEMS, Conflict)
 )
 async def delete_any_post(admin: Admin, post: LockedPost, session: SessionDep) -> None:
-    """Delete anybody's post."""
+    """Delete a post of any author."""
     record_audit_entry(session, admin, AuditAction.delete_post, post_id=post.id)
     await session.delete(post)
 
@@ -114,7 +110,7 @@ async def delete_any_post(admin: Admin, post: LockedPost, session: SessionDep) -
     responses=problem_responses(*POST_PROBLEMS),
 )
 async def take_down_post(admin: Admin, post: LockedPost, session: SessionDep) -> Post:
-    """Hide a post from everybody but its author, who cannot undo that."""
+    """Take a post down: only its author still sees it, and cannot undo that. Idempotent."""
     if post.taken_down_at is None:
         post.taken_down_at = utc_now()
         preserve_updated_at(post)
@@ -128,7 +124,7 @@ async def take_down_post(admin: Admin, post: LockedPost, session: SessionDep) ->
     responses=problem_responses(*POST_PROBLEMS),
 )
 async def restore_post(admin: Admin, post: LockedPost, session: SessionDep) -> Post:
-    """Show a post again that was taken down, if its author has it published."""
+    """Undo a takedown. Idempotent."""
     if post.taken_down_at is not None:
         post.taken_down_at = None
         preserve_updated_at(post)
@@ -137,7 +133,7 @@ async def restore_post(admin: Admin, post: LockedPost, session: SessionDep) -> P
 
 
 async def get_any_comment(comment_id: PathId, session: SessionDep) -> Comment:
-    """The comment, whatever the state of its post."""
+    """Return a comment on a post in any state. Raises CommentNotFound."""
     return await find_comment(session, select(Comment).where(col(Comment.id) == comment_id))
 
 
@@ -150,7 +146,7 @@ AnyComment = Annotated[Comment, Depends(get_any_comment)]
     responses=problem_responses(*COMMENT_PROBLEMS),
 )
 async def read_any_comment(_: Admin, comment: AnyComment) -> Comment:
-    """Show a comment, whatever the state of its post."""
+    """Return a comment on a post in any state."""
     return comment
 
 
@@ -160,7 +156,7 @@ async def read_any_comment(_: Admin, comment: AnyComment) -> Comment:
     responses=problem_responses(*COMMENT_PROBLEMS, Conflict),
 )
 async def delete_any_comment(admin: Admin, comment: AnyComment, session: SessionDep) -> None:
-    """Delete anybody's comment."""
+    """Delete a comment of any user."""
     post = await lock_comment(session, comment)
     record_audit_entry(
         session,

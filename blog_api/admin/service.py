@@ -32,7 +32,7 @@ ACTIONS = {
 def update_flags(
     session: AsyncSession, admin: AuthenticatedUser | None, user: User, changes: Mapping[str, bool]
 ) -> None:
-    """Change an account; each change leaves a line, and what is so already none."""
+    """Change flags of an account; add an audit entry for each that differs."""
     for field, value in changes.items():
         if getattr(user, field) != value:
             setattr(user, field, value)
@@ -40,13 +40,13 @@ def update_flags(
 
 
 async def make_admin(session: AsyncSession, email: str) -> None:
-    """Let an account administrate, on the word of whoever runs the service."""
+    """Make an administrator of an account, from the command line."""
     user = (await session.exec(users_by_email(email).with_for_update())).one()
     update_flags(session, None, user, {"is_active": True, "is_admin": True})
 
 
 async def create_admin(session: AsyncSession, new: UserCreate, password_hash: str) -> User:
-    """A new account that administrates; raises EmailTaken."""
+    """Create an administrator. Raises EmailTaken."""
     user = build_user(new, password_hash)
     user.is_admin = True
     await insert_unique(session, user, or_raise=EmailTaken)
@@ -57,9 +57,9 @@ async def create_admin(session: AsyncSession, new: UserCreate, password_hash: st
 async def set_user_password(
     session: AsyncSession, user_id: int, email: str, password_hash: str
 ) -> None:
-    """Let a user log in, on the word of whoever runs the service; raises EmailTaken.
+    """Set the email address and the password of a user, and revoke all tokens.
 
-    Whatever the user, or somebody for them, has logged in to before is revoked.
+    Raises UserNotFound and EmailTaken.
     """
     user = await find_user(session, user_id)
     user.sqlmodel_update(

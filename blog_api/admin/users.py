@@ -1,4 +1,4 @@
-"""Administration: accounts and figures."""
+"""Accounts and numbers: `/admin/users`, `/admin/stats`."""
 
 from typing import Annotated
 
@@ -49,11 +49,13 @@ router = APIRouter(
 
 
 class AccountQuery(PageQuery):
-    q: SearchText | None = Field(default=None, description="Part of the address or the name.")
+    q: SearchText | None = Field(
+        default=None, description="Part of the email address or the name, case-insensitive."
+    )
 
 
 def search_accounts(q: str | None) -> SelectOfScalar[User]:
-    """Accounts whose address or name holds a text."""
+    """Select the accounts whose email address or name contains a text."""
     query = select(User)
     if q is None:
         return query
@@ -72,7 +74,7 @@ BY_ID = Sort("id", (col(User.id),))
 async def list_accounts(
     _: Admin, query: Annotated[AccountQuery, Query()], paginator: PaginatorDep
 ) -> Page[User]:
-    """List all accounts, or those whose address or name holds a text."""
+    """List all accounts, or those whose email address or name contains a text."""
     return await paginator.paginate(ListQuery(search_accounts(query.q)), query, BY_ID)
 
 
@@ -82,23 +84,23 @@ async def list_accounts(
     responses=problem_responses(UserNotFound, ValidationFailed),
 )
 async def read_account(_: Admin, user: UserFromPath) -> User:
-    """Show an account."""
+    """Return an account."""
     return user
 
 
 @router.patch(
     "/users/{user_id:int}",
     response_model=UserRead,
-    # Those of the router with them: a status that stands here replaces its own there.
+    # With the router's problems: a status listed here replaces that of the router.
     responses=problem_responses(*BODY_PROBLEMS, *SCOPE_PROBLEMS, UserNotFound, LastAdmin),
 )
 async def update_account(
     changes: AccountUpdate, admin: Admin, user_id: PathId, session: SessionDep
 ) -> User:
-    """Activate or deactivate an account, make its user an administrator or dismiss them."""
+    """Activate or deactivate an account; grant or withdraw administration."""
     values = changes.model_dump(exclude_unset=True)
     users = await lock_admins(session, and_user=user_id)
-    # Another administrator may have dismissed this one meanwhile.
+    # Another administrator may have changed this one meanwhile.
     if not any(user.id == admin.id and user.is_admin and user.is_active for user in users):
         raise InsufficientScope(Scope.admin)
     user = next((user for user in users if user.id == user_id), None)
@@ -113,7 +115,7 @@ async def update_account(
 
 @router.get("/stats")
 async def read_stats(_: Admin, session: SessionDep) -> Stats:
-    """Count users and posts."""
+    """Return the numbers of users and posts."""
     count = func.count()
     is_active = col(User.is_active)
     total, active, admins = (

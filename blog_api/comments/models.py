@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import AfterValidator, StrictInt
 from pydantic_core import PydanticCustomError
 from sqlalchemy import Index
-from sqlmodel import Field, Relationship
+from sqlmodel import Field, Relationship, SQLModel
 
 from blog_api.accounts.models import User
 from blog_api.core.fields import (
@@ -19,11 +19,8 @@ from blog_api.core.fields import (
 from blog_api.db.base import ReadModel, VersionedModel
 from blog_api.web.pagination import Page
 
-# How deep answers go below a comment on a post.
 MAX_THREAD_DEPTH = 8
-
-
-# A place in a thread is the ids from the top down, each of as many digits as the largest has.
+# A comment's path is the ids from the thread's first comment down, zero-padded to sort as text.
 ID_DIGITS = len(str(MAX_INT32))
 
 
@@ -44,26 +41,32 @@ CommentText = Annotated[
 ]
 
 
+class CommentBase(SQLModel):
+    content: str | None = Field(max_length=10_000, description="Null: the comment was deleted.")
+
+
 class CommentCreate(RequestBody):
-    """A new comment: plain text."""
+    """A new comment as plain text."""
 
     content: CommentText
     parent_id: StrictInt | None = Field(
         default=None,
         ge=1,
         le=MAX_INT32,
-        description="The comment that it answers.",
+        description="The comment to answer.",
         schema_extra=schema_example(None),
     )
 
 
 class CommentUpdate(RequestBody):
-    """Another text for a comment."""
+    """The new text of a comment."""
 
     content: CommentText
 
 
-class Comment(VersionedModel, table=True):
+class Comment(CommentBase, VersionedModel, table=True):
+    """A comment. A deleted one with answers stays without content and user."""
+
     __tablename__ = "comments"
     __table_args__ = (
         Index("ix_comments_post_id_parent_id_id", "post_id", "parent_id", "id"),
@@ -73,14 +76,12 @@ class Comment(VersionedModel, table=True):
 
     post_id: int = Field(foreign_key="posts.id", ondelete="CASCADE")
     parent_id: int | None = Field(default=None, foreign_key="comments.id", index=True)
-    # The comment on the post that all this goes back to, and the place below it.
+    # The first comment of the thread, and the place below it.
     thread_id: int | None = None
     path: str = Field(default="", max_length=ID_DIGITS * (MAX_THREAD_DEPTH + 1))
-    # Nobody's, without a text, once it was deleted while there were answers to it.
     user_id: int | None = Field(
         default=None, foreign_key="users.id", ondelete="SET NULL", index=True
     )
-    content: str | None = Field(default=None, max_length=10_000)
     deleted_at: datetime | None = None
     answer_count: int = 0
     user: User | None = Relationship(sa_relationship_kwargs={"lazy": "joined"})
@@ -98,35 +99,33 @@ class Comment(VersionedModel, table=True):
         return len(self.path) // ID_DIGITS - 1
 
 
-class CommentRead(ReadModel):
-    """A comment. One that was deleted keeps its place while there are answers to it."""
+class CommentRead(ReadModel, CommentBase):
+    """A comment. A deleted one with answers stays in its place."""
 
     post_id: int
     parent_id: int | None
-    depth: int = Field(description="0: it is on the post itself.")
+    depth: int = Field(description="Depth in the thread; 0 for a comment on the post itself.")
     user_id: int | None
     user_name: str | None
-    content: str | None = Field(description="Null: it was deleted.")
     is_deleted: bool
-    answer_count: int = Field(description="Of direct answers.")
+    answer_count: int = Field(description="Number of direct answers.")
 
 
-# How many answers a list shows below each comment on a post.
 MAX_NESTED_ANSWERS = 20
 
 
 class CommentThread(CommentRead):
-    """A comment on a post, with the first of all answers below it."""
+    """A comment on a post with the first answers below it."""
 
     answers: list[CommentRead] = Field(
         description=f"At most {MAX_NESTED_ANSWERS} answers in depth-first order. "
-        " `/comments/{comment_id}/answers` has all."
+        "`/comments/{comment_id}/answers` has all."
     )
 
 
 class ThreadPage(Page[CommentThread]):
-    """A page of comments on a post, and how many there are on all pages."""
+    """A page of the comments on a post."""
 
 
 class CommentPage(Page[CommentRead]):
-    """A page of comments, and how many there are on all pages."""
+    """A page of comments."""

@@ -1,4 +1,4 @@
-"""Comments: what readers say to a post, and to each other."""
+"""One comment: create, read, update, delete."""
 
 from typing import Annotated
 
@@ -84,7 +84,7 @@ async def create_comment(
     responses=problem_responses(*READ_PROBLEMS),
 )
 async def read_comment(comment: CommentFromPath, request: Request) -> Comment:
-    """Show a comment."""
+    """Return a comment."""
     set_etag_version(request, comment.version)
     return comment
 
@@ -123,7 +123,7 @@ async def update_comment(
 async def delete_comment(
     auth: CanWritePosts, comment_id: PathId, precondition: PreconditionDep, session: SessionDep
 ) -> None:
-    """Delete one's own comment, or one on one's own post."""
+    """Delete one's own comment, or a comment on one's own post."""
     comment = await find_comment(session, visible_comment(comment_id, auth.user.id))
     post = await lock_comment(session, comment)
     if auth.user.id not in (comment.user_id, post.user_id):

@@ -15,7 +15,7 @@ from blog_api.posts.queries import is_visible_to, lock_post_for_counters, update
 
 
 async def find_comment(session: AsyncSession, query: SelectOfScalar[Comment]) -> Comment:
-    """The one comment of a query; raises CommentNotFound."""
+    """Return the comment of a query. Raises CommentNotFound."""
     comment = (await session.exec(query)).first()
     if comment is None:
         raise CommentNotFound
@@ -23,7 +23,7 @@ async def find_comment(session: AsyncSession, query: SelectOfScalar[Comment]) ->
 
 
 def visible_comment(comment_id: int, reader_id: int | None) -> SelectOfScalar[Comment]:
-    """A comment of a post that this reader may see."""
+    """Select a comment on a post that this user may see."""
     return (
         select(Comment)
         .join(Post, col(Post.id) == col(Comment.post_id))
@@ -32,10 +32,7 @@ def visible_comment(comment_id: int, reader_id: int | None) -> SelectOfScalar[Co
 
 
 async def lock_comment(session: AsyncSession, comment: Comment) -> Post:
-    """Lock a comment and its post, which is returned, until the request ends.
-
-    The post first, as everybody does. Raises CommentNotFound for one that was deleted.
-    """
+    """Lock the post, then the comment; return the post. Raises CommentNotFound if deleted."""
     post = await lock_post_for_counters(session, col(Post.id) == comment.post_id)
     query = select(Comment).where(col(Comment.id) == comment.id).with_for_update(of=Comment)
     await find_comment(session, query.execution_options(populate_existing=True))
@@ -45,7 +42,7 @@ async def lock_comment(session: AsyncSession, comment: Comment) -> Post:
 
 
 async def remove_comment(session: AsyncSession, post: Post, comment: Comment) -> None:
-    """Remove a comment; one with answers keeps its place, with no text and no name."""
+    """Delete a comment; one with answers stays without content and user."""
     post.comment_count -= 1
     preserve_updated_at(post)
     if comment.answer_count:
@@ -60,14 +57,14 @@ async def remove_comment(session: AsyncSession, post: Post, comment: Comment) ->
         preserve_updated_at(parent)
         if not parent.is_deleted or parent.answer_count:
             break
-        # Nothing keeps its place any more.
+        # The deleted parent stayed for this answer only.
         await session.flush()
         await session.delete(parent)
         comment = parent
 
 
 async def anonymize_comments(session: AsyncSession, user: User) -> None:
-    """Take text and name off all comments of a user who leaves. They stay."""
+    """Delete the content and the user of all comments of a user."""
     own = (col(Comment.user_id) == user.id, col(Comment.deleted_at).is_(None))
     count = select(func.count()).where(col(Comment.post_id) == col(Post.id), *own)
     await update_counters(
@@ -75,5 +72,5 @@ async def anonymize_comments(session: AsyncSession, user: User) -> None:
         select(Comment.post_id).where(*own),
         comment_count=col(Post.comment_count) - count.scalar_subquery(),
     )
-    forgotten = {"content": None, "user_id": None, "deleted_at": utc_now()}
-    await session.exec(update(Comment).where(*own).values(forgotten))
+    values = {"content": None, "user_id": None, "deleted_at": utc_now()}
+    await session.exec(update(Comment).where(*own).values(values))

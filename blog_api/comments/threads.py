@@ -1,4 +1,4 @@
-"""Threads: comments as they are read, each followed by the answers to it."""
+"""Lists of comments: the threads of a post, the answers to a comment."""
 
 from collections import defaultdict
 
@@ -28,14 +28,12 @@ from blog_api.web.pagination import Page, PageParams, PaginatorDep
 
 router = APIRouter(tags=["comments"], responses=problem_responses(ServiceUnavailable))
 
-
 OLDEST_FIRST = Sort("id", (col(Comment.id),))
-
 
 THREAD_ORDER = Sort("path", (col(Comment.path),))
 
 
-# Those on a post that answer no other.
+# Comments on the post itself.
 COMMENTS = ListQuery(
     select(Comment).where(
         col(Comment.post_id) == bindparam("post", type_=Integer), col(Comment.parent_id).is_(None)
@@ -43,7 +41,7 @@ COMMENTS = ListQuery(
 )
 
 
-# Answers to a comment, and to these, and so on.
+# All answers below a comment, at any depth.
 ANSWERS = ListQuery(
     select(Comment).where(
         col(Comment.thread_id) == bindparam("thread", type_=Integer),
@@ -56,10 +54,12 @@ ANSWERS = ListQuery(
 async def find_first_answers(
     session: AsyncSession, comments: list[Comment]
 ) -> dict[int | None, list[Comment]]:
-    """The first answers below each of these comments on a post."""
-    place = func.row_number().over(partition_by=col(Comment.thread_id), order_by=col(Comment.path))
-    placed = (
-        select(Comment.id, place.label("place"))
+    """Return the first answers below each of these comments, by the id of the thread."""
+    position = func.row_number().over(
+        partition_by=col(Comment.thread_id), order_by=col(Comment.path)
+    )
+    numbered = (
+        select(Comment.id, position.label("position"))
         .where(
             col(Comment.thread_id).in_([comment.id for comment in comments]),
             col(Comment.parent_id).is_not(None),
@@ -68,8 +68,8 @@ async def find_first_answers(
     )
     query = (
         select(Comment)
-        .join(placed, col(Comment.id) == placed.c.id)
-        .where(placed.c.place <= MAX_NESTED_ANSWERS)
+        .join(numbered, col(Comment.id) == numbered.c.id)
+        .where(numbered.c.position <= MAX_NESTED_ANSWERS)
         .order_by(col(Comment.path))
     )
     answers = defaultdict(list)
@@ -84,11 +84,11 @@ async def find_first_answers(
     responses=problem_responses(*OPTIONAL_AUTH_PROBLEMS, PostNotFound, ValidationFailed),
 )
 async def list_comments(
-    post_id: PathId, auth: OptionalAuth, paging: PageParams, paginator: PaginatorDep
+    post_id: PathId, auth: OptionalAuth, params: PageParams, paginator: PaginatorDep
 ) -> Page[CommentThread]:
-    """List the comments on a post, in the order in which they came, each with first answers."""
+    """List the comments on a post, oldest first, each with its first answers."""
     post = await find_visible_post(paginator.session, auth, post_id)
-    page = await paginator.paginate(COMMENTS, paging, OLDEST_FIRST, post=post["id"])
+    page = await paginator.paginate(COMMENTS, params, OLDEST_FIRST, post=post["id"])
     answers = await find_first_answers(paginator.session, page.results)
     return page.map(
         lambda comment: CommentThread.model_validate(
@@ -103,12 +103,12 @@ async def list_comments(
     responses=problem_responses(*READ_PROBLEMS),
 )
 async def list_answers(
-    comment: CommentFromPath, paging: PageParams, paginator: PaginatorDep
+    comment: CommentFromPath, params: PageParams, paginator: PaginatorDep
 ) -> Page[Comment]:
-    """List all answers below a comment: each followed by the answers to it."""
+    """List all answers below a comment in depth-first order."""
     return await paginator.paginate(
         ANSWERS,
-        paging,
+        params,
         THREAD_ORDER,
         thread=comment.thread_id,
         above=comment.path,
