@@ -52,38 +52,46 @@ class ExportedAccount(UserRead):
     """The account."""
 
     type: Literal["account"] = "account"
+    """Always `account`."""
 
 
 class ExportedToken(PersonalTokenRead):
     """A personal token without its secret."""
 
     type: Literal["token"] = "token"
+    """Always `token`."""
 
 
 class ExportedPost(OwnPostRead):
     """A post of the user in any state."""
 
     type: Literal["post"] = "post"
+    """Always `post`."""
 
 
 class ExportedComment(CommentRead):
     """A comment of the user."""
 
     type: Literal["comment"] = "comment"
+    """Always `comment`."""
 
 
 class ExportedFollow(ReadModel):
     """A followed author."""
 
     type: Literal["follow"] = "follow"
+    """Always `follow`."""
     author_id: int
+    """Id of the followed author."""
 
 
 class ExportedBookmark(ReadModel):
     """A bookmarked post."""
 
     type: Literal["bookmark"] = "bookmark"
+    """Always `bookmark`."""
     post_id: int
+    """Id of the bookmarked post."""
 
 
 ExportLine = (

@@ -335,14 +335,14 @@ async def test_an_unexpected_error_is_answered_and_logged(
     async with running(settings) as app, client_of(app) as client:
         await sign_up(client, "Ann")
         await client.post("/posts", json={"title": "Hello", "content": "World"})
-        monkeypatch.delattr(listings, "show_posts")
+        monkeypatch.delattr(listings, "paginate_posts")
         with caplog.at_level(logging.ERROR):
             response = await client.get("/posts", headers={"Origin": "https://example.com"})
 
     assert_problem(response, 500)
     assert response.headers["Access-Control-Allow-Origin"] == "https://example.com"
     assert response.headers["X-Request-ID"] in caplog.text
-    assert "show_posts" in caplog.text
+    assert "paginate_posts" in caplog.text
 
 
 async def test_an_error_that_is_no_problem_of_ours_keeps_its_status_and_headers():

@@ -14,6 +14,7 @@ from blog_api.core.fields import (
     NewPassword,
     Password,
     RequestBody,
+    ResponseModel,
     Timestamp,
     schema_example,
 )
@@ -62,17 +63,23 @@ class User(UserBase, TableModel, table=True):
 class UserRead(UserBase, ReadModel):
     """An account as its owner and administrators see it."""
 
-    email: str | None = Field(description="Null for an imported author who cannot log in yet.")
+    email: str | None
+    """Email address. Null for an imported author who cannot log in yet."""
     is_active: bool
+    """False: deactivated by an administrator."""
     is_admin: bool
+    """Whether the user is an administrator."""
 
 
-class ProfileRead(SQLModel):
+class ProfileRead(ResponseModel):
     """The public profile of a user."""
 
     id: int
+    """Id."""
     name: str
+    """Name."""
     created_at: datetime
+    """Time of sign-up."""
 
 
 class PasswordUpdate(RequestBody):
@@ -88,8 +95,9 @@ class PasswordConfirmation(RequestBody):
     current_password: Password
 
 
-class TokenBase(SQLModel):
+class TokenBase(ResponseModel):
     expires_at: datetime
+    """Time of expiry."""
 
 
 class PersonalTokenCreate(RequestBody):
@@ -142,9 +150,13 @@ class PersonalTokenRead(TokenBase):
     """A personal token without its secret."""
 
     id: int
+    """Id."""
     name: str
+    """Name."""
     scopes: Annotated[list[Scope], BeforeValidator(sorted)]
+    """Scopes."""
     created_at: datetime
+    """Time of creation."""
 
 
 class PersonalTokenPage(Page[PersonalTokenRead]):
@@ -155,15 +167,20 @@ class NewPersonalTokenRead(PersonalTokenRead):
     """A new personal token. Its secret is shown only once."""
 
     access_token: str
+    """The secret, to send as `Authorization: Bearer`."""
     token_type: Literal["bearer"]
+    """Always `bearer`."""
 
 
-class TokenRead(SQLModel):
+class TokenRead(ResponseModel):
     """The opaque token of a new session. It is shown only once."""
 
     access_token: str
+    """The token, to send as `Authorization: Bearer`."""
     expires: datetime
+    """Time of expiry."""
     token_type: Literal["bearer"]
+    """Always `bearer`."""
 
 
 class SignUp(UserCreate):
@@ -176,3 +193,4 @@ class SignUpRead(UserRead):
     """A new account and its token."""
 
     token: TokenRead
+    """The token of the new session."""

@@ -5,7 +5,7 @@ from hmac import compare_digest
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Form, Response
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.accounts.auth import JWT_SESSION, SignerDep
@@ -33,6 +33,7 @@ from blog_api.core.fields import (
     MAX_ANONYMOUS_BODY_BYTES,
     Password,
     RequestModel,
+    ResponseModel,
     schema_example,
     utc_now,
 )
@@ -61,19 +62,27 @@ class Grant(RequestModel):
     username: Username | None = None
     password: Password | None = None
     refresh_token: str | None = Field(
-        default=None, max_length=200, schema_extra=schema_example("with grant_type refresh_token")
+        default=None,
+        max_length=200,
+        description="With `grant_type=refresh_token`.",
+        schema_extra=schema_example("with grant_type refresh_token"),
     )
     scope: ScopeText = ""
 
 
-class GrantRead(SQLModel):
+class GrantRead(ResponseModel):
     """Tokens (RFC 6749, 5.1). The access token is a JWT; the refresh token can be used once."""
 
     access_token: str
+    """The JWT, to send as `Authorization: Bearer`."""
     token_type: Literal["bearer"]
-    expires_in: int = Field(description="Lifetime of the access token in seconds.")
+    """Always `bearer`."""
+    expires_in: int
+    """Lifetime of the access token in seconds."""
     refresh_token: str
+    """The next refresh token."""
     scope: str
+    """Granted scopes separated by spaces."""
 
 
 def issue_jwt(signer: JWTSigner, token: Token, handle: str, scopes: frozenset[str]) -> GrantRead:

@@ -4,10 +4,10 @@ from datetime import datetime
 from enum import StrEnum
 
 from pydantic import MISSING, StrictBool
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
 from blog_api.accounts.models import UserRead
-from blog_api.core.fields import RequestBody
+from blog_api.core.fields import RequestBody, ResponseModel
 from blog_api.db.base import TableModel
 from blog_api.web.pagination import Page
 
@@ -39,16 +39,22 @@ class AuditEntry(TableModel, table=True):
     comment_id: int | None = None
 
 
-class AuditEntryRead(SQLModel):
+class AuditEntryRead(ResponseModel):
     """An action of an administrator."""
 
     id: int
+    """Id."""
     created_at: datetime
+    """Time of the action."""
     admin_id: int | None = Field(description="Null: done on the command line.")
     action: AuditAction
+    """The action."""
     user_id: int | None
+    """Id of the affected user."""
     post_id: int | None
+    """Id of the affected post."""
     comment_id: int | None
+    """Id of the affected comment."""
 
 
 class AuditEntryPage(Page[AuditEntryRead]):
@@ -67,33 +73,45 @@ class PostState(StrEnum):
 class AccountUpdate(RequestBody):
     """Fields to change; the others stay."""
 
-    is_active: StrictBool | MISSING = MISSING
-    is_admin: StrictBool | MISSING = MISSING
+    is_active: StrictBool | MISSING = Field(
+        default=MISSING, description="Whether the user may log in."
+    )
+    is_admin: StrictBool | MISSING = Field(
+        default=MISSING, description="Whether the user is an administrator."
+    )
 
 
 class AccountPage(Page[UserRead]):
     """A page of accounts."""
 
 
-class UserStats(SQLModel):
+class UserStats(ResponseModel):
     """Numbers of users."""
 
     total: int
+    """All users."""
     active: int
+    """Active users."""
     admins: int = Field(description="Active administrators.")
 
 
-class PostStats(SQLModel):
+class PostStats(ResponseModel):
     """Numbers of posts by state."""
 
     draft: int
+    """Drafts."""
     scheduled: int
+    """Scheduled posts."""
     published: int
+    """Published posts."""
     taken_down: int
+    """Posts that were taken down."""
 
 
-class Stats(SQLModel):
+class Stats(ResponseModel):
     """Numbers of users and posts."""
 
     users: UserStats
+    """Numbers of users."""
     posts: PostStats
+    """Numbers of posts."""

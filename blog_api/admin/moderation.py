@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
 from sqlalchemy import true
-from sqlmodel import and_, col, select
+from sqlmodel import Field, and_, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from blog_api.accounts.auth import Admin
@@ -32,7 +32,7 @@ router = APIRouter(
 
 
 class AdminPostQuery(PageQuery):
-    state: PostState | None = None
+    state: PostState | None = Field(default=None, description="Default: all states.")
 
 
 NEWEST_FIRST = Sort("-id", (col(Post.id),), is_descending=True)

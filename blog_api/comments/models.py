@@ -103,11 +103,16 @@ class CommentRead(ReadModel, CommentBase):
     """A comment. A deleted one with answers stays in its place."""
 
     post_id: int
+    """Id of the post."""
     parent_id: int | None
+    """Id of the answered comment. Null: a comment on the post itself."""
     depth: int = Field(description="Depth in the thread; 0 for a comment on the post itself.")
     user_id: int | None
+    """Id of the author. Null: the comment or the account was deleted."""
     user_name: str | None
+    """Name of the author."""
     is_deleted: bool
+    """Whether the comment was deleted."""
     answer_count: int = Field(description="Number of direct answers.")
 
 

@@ -79,6 +79,12 @@ class RequestBody(RequestModel):
         return value
 
 
+class ResponseModel(SQLModel):
+    """A response. The string below an attribute describes it in OpenAPI."""
+
+    model_config = {"use_attribute_docstrings": True}
+
+
 def utc_now() -> datetime:
     return datetime.now(UTC)
 

@@ -10,7 +10,7 @@ from sqlalchemy.orm.attributes import flag_modified
 from sqlmodel import Field, SQLModel, UTCDateTime
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from blog_api.core.fields import utc_now
+from blog_api.core.fields import ResponseModel, utc_now
 
 CONSTRAINT_NAMES = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -55,15 +55,18 @@ def preserve_updated_at(row: TableModel) -> None:
     flag_modified(row, "updated_at")
 
 
-class ReadModel(SQLModel):
+class ReadModel(ResponseModel):
     """What is shown of a `Row`."""
 
     # SQLModel's own is there for tables: Pydantic would leave its fast way for each row.
     __init__ = BaseModel.__init__
 
     id: int
+    """Id."""
     created_at: datetime
+    """Time of creation."""
     updated_at: datetime
+    """Time of the last change by the author."""
 
 
 class VersionedModel(TableModel):

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import MISSING
 from pydantic import Field as SchemaField
 from sqlalchemy import JSON, BigInteger, Index, Integer, UniqueConstraint
-from sqlmodel import Field, Relationship, SQLModel, col
+from sqlmodel import Field, Relationship, col
 
 from blog_api.accounts.models import User
 from blog_api.core.fields import (
@@ -14,6 +14,7 @@ from blog_api.core.fields import (
     MAX_TAG_LENGTH,
     Markdown,
     RequestBody,
+    ResponseModel,
     TagNames,
     Timestamp,
     Title,
@@ -24,10 +25,13 @@ from blog_api.db.base import ReadModel, TableBase, TableModel, VersionedModel
 from blog_api.web.pagination import Page
 
 
-class PostBase(SQLModel):
+class PostBase(ResponseModel):
     title: str = Field(max_length=255)
+    """Title."""
     content: str
+    """Markdown source."""
     published_at: datetime | None
+    """Time of publication. In the future: scheduled. Null: a draft."""
 
 
 class PostCreate(RequestBody, PostBase):
@@ -83,23 +87,31 @@ class PostRead(ReadModel, PostBase):
     """A post."""
 
     slug: str
+    """Current slug."""
     user_id: int
+    """Id of the author."""
     user_name: str
+    """Name of the author."""
     tags: list[str]
+    """Tags in the spelling of the author."""
     comment_count: int
+    """Number of comments that were not deleted."""
     bookmark_count: int
+    """Number of bookmarks."""
 
 
 class PostDetail(PostRead):
     """A post with its content as sanitized HTML."""
 
     content_html: str
+    """The content as sanitized HTML."""
 
 
 class OwnPostRead(PostRead):
     """A post as its author and administrators see it."""
 
     taken_down_at: datetime | None
+    """Time at which an administrator took the post down. Null: it was not."""
 
 
 class ListedPost(PostRead):
@@ -160,11 +172,13 @@ class Tag(TableModel, table=True):
     key: str = Field(max_length=MAX_TAG_LENGTH, unique=True)
 
 
-class TagRead(SQLModel):
+class TagRead(ResponseModel):
     """A tag."""
 
     name: str
-    post_count: int = Field(description="Number of published posts.")
+    """Name in its first spelling."""
+    post_count: int
+    """Number of published posts."""
 
 
 class TagPage(Page[TagRead]):
