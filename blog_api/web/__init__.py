@@ -1,0 +1,1 @@
+"""HTTP: middleware, cache, conditional requests, pagination, documentation and guide."""
