@@ -18,7 +18,7 @@ NOT_AUTHENTICATED = "#/components/schemas/NotAuthenticated"
 JSON_LINES = "application/jsonl"
 ANY_TOKEN = "Token"
 A_STRING = {"schema": {"type": "string"}}
-STATIC = Path(__file__).parent / "static"
+STATIC = Path(__file__).parent / "web" / "static"
 
 router = APIRouter(include_in_schema=False)
 

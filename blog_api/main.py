@@ -59,6 +59,7 @@ from blog_api.rendering import Renderer
 from blog_api.security import Passwords, Signer
 from blog_api.settings import Settings, load_settings
 from blog_api.telemetry import is_wanted, trace_sql
+from blog_api.web import guide
 
 VERSION = version("blog-api")
 MAX_BODY_BYTES = 8 * 1024 * 1024
@@ -131,6 +132,7 @@ MODULES = (
     audit,
     health,
     documentation,
+    guide,
 )
 
 router = APIRouter()
