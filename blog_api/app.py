@@ -32,7 +32,7 @@ from blog_api.posts import routes as posts
 from blog_api.profiles import follows, me
 from blog_api.profiles import users as profiles
 from blog_api.text.renderer import Renderer
-from blog_api.web import health, index, openapi
+from blog_api.web import guide, health, index, openapi
 from blog_api.web.access_log import AccessLogWriter
 from blog_api.web.cache import find_query_parameters
 from blog_api.web.middleware_stack import inner_middleware, outer_middleware
@@ -57,6 +57,7 @@ ROUTERS = (
     audit.router,
     health.router,
     openapi.router,
+    guide.router,
     index.router,
 )
 

@@ -7,5 +7,17 @@ from blog_api.db.base import TableBase
 from blog_api.posts.models import Bookmark, Post, PostCount, PostTag, Slug, Tag
 from blog_api.profiles.models import Follow
 
-TABLES = (User, Token, Follow, Post, Slug, Tag, PostTag, PostCount, Bookmark, Comment, AuditEntry)
+TABLES = (
+    User,
+    Token,
+    Follow,
+    Post,
+    Slug,
+    Tag,
+    PostTag,
+    PostCount,
+    Bookmark,
+    Comment,
+    AuditEntry,
+)
 metadata = TableBase.metadata

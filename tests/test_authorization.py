@@ -66,6 +66,8 @@ MATRIX = {
     "GET /health/ready": nobody_asked(200),
     "GET /docs": nobody_asked(200),
     "GET /redoc": nobody_asked(200),
+    "GET /guide": nobody_asked(200),
+    "GET /guide/{page}": nobody_asked(200),
     "POST /users": nobody_asked(422, json={"email": "carl@example.com", "password": "short"}),
     "POST /sign-up": nobody_asked(422, json={"email": "carl@example.com", "password": "short"}),
     "POST /auth": nobody_asked(400, form=FORM),
@@ -179,7 +181,8 @@ async def somebody(
 
 async def make_things(owner: AsyncClient, path: str) -> dict[str, object]:
     """New ones of the owner's for what a path names: whoever asked before may have had the last."""
-    things: dict[str, object] = {"user_id": (await owner.get("/users/me")).json()["id"]}
+    me = (await owner.get("/users/me")).json()
+    things: dict[str, object] = {"user_id": me["id"], "page": "deploy"}
     if "{token_id}" in path:
         token = await owner.post("/users/me/tokens", json={"name": "Script"})
         things["token_id"] = token.json()["id"]

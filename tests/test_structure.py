@@ -19,14 +19,12 @@ from sqlmodel import SQLModel
 import blog_api
 from blog_api.accounts.auth import get_auth, get_optional_auth
 from blog_api.app import create_app
-from blog_api.core.settings import Settings
 from blog_api.db.base import TableBase
 from blog_api.db.session import UNSEEN_TABLES, get_session
 from blog_api.models import TABLES
 from tests.conftest import CHEAP, make_settings
 
 PACKAGE = Path(blog_api.__file__).parent
-README = (PACKAGE.parent / "README.md").read_text()
 MAX_LINES = 400
 
 
@@ -109,11 +107,6 @@ def test_the_docstring_of_a_module_begins_with_a_summary_line():
 
         assert len(summary) > 10 and summary.endswith("."), path
         assert not rest or rest[0] == "", path
-
-
-def test_every_setting_stands_in_the_readme():
-    for field in Settings.model_fields:
-        assert f"| `BLOG_{field.upper()}`" in README, field
 
 
 def test_every_relationship_says_how_it_loads():
