@@ -42,7 +42,7 @@ async def url(empty_url: URL, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
 
 @asynccontextmanager
-async def serve(url: URL) -> AsyncGenerator[AsyncClient]:
+async def serve_database(url: URL) -> AsyncGenerator[AsyncClient]:
     """Serve the database; yields an anonymous client."""
     settings = make_settings(database_url=url, **FLOOR)
     async with running(settings) as app, client_of(app) as client:
@@ -80,7 +80,7 @@ async def test_exported_posts_equal_the_imported_ones(url: URL, tmp_path: Path):
     assert imported.stdout == "2 imported, 0 already present, 0 rejected.\n"
     assert exported.stdout == "2 posts exported.\n"
     assert read_lines(tmp_path / "out.jsonl") == [RECORD, draft]
-    async with serve(url) as client:
+    async with serve_database(url) as client:
         post = (await client.get("/posts/slug/hello")).json()
         assert post["content_html"] == "<p>My <em>first</em> post.</p>\n"
         assert post["user_name"] == "Ann"
@@ -92,13 +92,13 @@ async def test_exported_posts_equal_the_imported_ones(url: URL, tmp_path: Path):
 async def test_a_repeated_import_changes_nothing(url: URL, tmp_path: Path, out: str):
     await run_command("import", write_lines(tmp_path / "in.jsonl", RECORD))
     await run_command("export", out)
-    async with serve(url) as client:
+    async with serve_database(url) as client:
         before = (await client.get("/posts/slug/hello")).json()
 
     again = await run_command("import", out)
 
     assert again.stdout == "0 imported, 1 already present, 0 rejected.\n", again.output
-    async with serve(url) as client:
+    async with serve_database(url) as client:
         assert (await client.get("/posts/slug/hello")).json() == before
 
 
@@ -109,7 +109,7 @@ async def test_a_dry_run_writes_nothing(url: URL, tmp_path: Path):
 
     assert result.exit_code == 1
     assert "Dry run, nothing written: 1 imported, 0 already present, 1 rejected." in result.stdout
-    async with serve(url) as client:
+    async with serve_database(url) as client:
         assert (await client.get("/posts")).json()["total_count"] == 0
         assert (await client.get("/users")).json() == []
 
@@ -137,13 +137,13 @@ async def test_invalid_lines_are_reported_and_the_others_imported(url: URL, tmp_
 
 
 async def test_an_author_is_not_matched_to_an_account_by_name(url: URL, tmp_path: Path):
-    async with serve(url) as client:
+    async with serve_database(url) as client:
         await sign_up(client, "Ann")
 
     await run_command("import", write_lines(tmp_path / "one.jsonl", RECORD))
     await run_command("import", write_lines(tmp_path / "two.jsonl", RECORD | {"slug": "second"}))
 
-    async with serve(url) as client:
+    async with serve_database(url) as client:
         users = (await client.get("/users?q=ann")).json()
         assert [user["name"] for user in users] == ["Ann", "Ann"]
         imported = (await client.get(f"/users/{users[1]['id']}/posts")).json()
@@ -157,7 +157,7 @@ async def test_an_imported_author_can_log_in_after_set_password(url: URL, tmp_pa
     result = await run_command("set-password", "1", "ann@example.com", stdin=f"{PASSWORD}\n")
 
     assert result.stdout == "User 1, Ann, logs in as ann@example.com.\n", result.output
-    async with serve(url) as ann:
+    async with serve_database(url) as ann:
         form = {"username": "ann@example.com", "password": PASSWORD}
         token = (await ann.post("/auth", data=form)).json()["access_token"]
         ann.headers["Authorization"] = f"Bearer {token}"
@@ -184,20 +184,20 @@ async def test_a_failed_set_password_changes_nothing(
     url: URL, tmp_path: Path, args: tuple[str, str], stdin: str, exit_code: int, message: str
 ):
     await run_command("import", write_lines(tmp_path / "in.jsonl", RECORD))
-    async with serve(url) as client:
+    async with serve_database(url) as client:
         await sign_up(client, "Taken")
 
     result = await run_command("set-password", *args, stdin=f"{stdin}\n")
 
     assert result.exit_code == exit_code
     assert message in result.stderr
-    async with serve(url) as client:
+    async with serve_database(url) as client:
         form = {"username": "ann@example.com", "password": PASSWORD}
         assert (await client.post("/auth", data=form)).status_code == 400
 
 
 async def test_all_posts_can_be_imported_for_one_user(url: URL, tmp_path: Path):
-    async with serve(url) as client:
+    async with serve_database(url) as client:
         await sign_up(client, "Carl")
     file = write_lines(tmp_path / "in.jsonl", RECORD, RECORD | {"slug": "b", "author": "Bob"})
 
@@ -208,13 +208,13 @@ async def test_all_posts_can_be_imported_for_one_user(url: URL, tmp_path: Path):
     assert (missing.exit_code, "User not found" in missing.stderr) == (1, True)
     assert result.stdout == "2 imported, 0 already present, 0 rejected.\n"
     assert again.stdout == "0 imported, 2 already present, 0 rejected.\n"
-    async with serve(url) as client:
+    async with serve_database(url) as client:
         assert (await client.get("/users/1/posts")).json()["total_count"] == 2
         assert len((await client.get("/users")).json()) == 1
 
 
 async def test_a_slug_of_another_author_is_rejected(url: URL, tmp_path: Path):
-    async with serve(url) as bob:
+    async with serve_database(url) as bob:
         await sign_up(bob, "Bob")
         await bob.post("/posts", json={"title": "Hello", "content": "Bob's"})
         deleted = (await bob.post("/posts", json={"title": "Bye", "content": "x"})).json()
@@ -226,14 +226,14 @@ async def test_a_slug_of_another_author_is_rejected(url: URL, tmp_path: Path):
     assert result.stdout == "0 imported, 0 already present, 2 rejected.\n"
     assert "hello belongs to another author's post" in result.stderr
     assert "bye belonged to a deleted post" in result.stderr
-    async with serve(url) as client:
+    async with serve_database(url) as client:
         assert (await client.get("/posts/slug/hello")).json()["content"] == "Bob's"
 
 
 async def test_authors_with_the_same_name_stay_distinct_on_another_instance(
     url: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    async with serve(url) as ann:
+    async with serve_database(url) as ann:
         for address in ("ann@example.com", "other@example.com"):
             body = {"email": address, "name": "Ann", "password": PASSWORD}
             token = (await ann.post("/sign-up", json=body)).json()["token"]["access_token"]
@@ -260,7 +260,7 @@ async def test_a_post_that_was_taken_down_stays_so(url: URL, tmp_path: Path):
     await run_command("export", "out.jsonl")
 
     assert read_lines(tmp_path / "out.jsonl") == [hidden]
-    async with serve(url) as client:
+    async with serve_database(url) as client:
         assert (await client.get("/posts")).json()["total_count"] == 0
 
 

@@ -24,14 +24,14 @@ def import_archive(
     ],
     author: Annotated[
         int | None,
-        typer.Option(min=1, max=MAX_INT32, help="Id of the user who becomes the author of all."),
+        typer.Option(min=1, max=MAX_INT32, help="Id of a user: the author of all posts."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing.")] = False,
 ) -> None:
     """Import posts; those already present stay unchanged.
 
-    Authors become users, who cannot log in until set-password. Rejected posts are reported with
-    file and line, the others are imported; the exit status is then 1.
+    Authors become users, who cannot log in before set-password. Rejected posts
+    are reported with file and line, and the exit status is then 1.
     """
     # Imported here, and below: serving does without the libraries of the formats.
     from blog_api.archive.formats import open_archive
@@ -65,12 +65,12 @@ def export_archive(
         Path,
         typer.Argument(
             help="JSON Lines (.jsonl), WordPress' format with HTML (.xml), or, without a suffix, "
-            "a new folder of Markdown."
+            "a new folder of Markdown files."
         ),
     ],
     yes: YesOption = False,
 ) -> None:
-    """Export the posts of all authors, drafts and posts taken down included."""
+    """Export all posts, including drafts and posts that were taken down."""
     from blog_api.archive.exporter import ArchiveWriteError, export_posts
     from blog_api.archive.formats import WriteRecord, create_archive
 
