@@ -1,4 +1,4 @@
-"""The command `blog-api` and the settings that it reads."""
+"""The command `blog-api`: settings, serving, migrations and accounts."""
 
 import asyncio
 import logging
@@ -36,7 +36,7 @@ POSTGRES = "postgresql://ann:hunter2@db.example/blog"
 
 @pytest.fixture(autouse=True)
 def quiet_loggers() -> Iterator[None]:
-    """Take back how a command sets up logging: what it prints to is closed with it."""
+    """Remove the log handlers of a command: their stream is closed after it."""
     yield
     for name in LOGGING["loggers"]:
         logger = logging.getLogger(name)
@@ -46,12 +46,12 @@ def quiet_loggers() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to work in, with no `.env`."""
+    """An empty working directory, without `.env`."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def test_the_settings_in_force_are_printed(monkeypatch: pytest.MonkeyPatch):
+def test_settings_are_printed(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("BLOG_POOL_SIZE", "7")
 
     result = runner.invoke(cli, ["settings"])
@@ -76,9 +76,7 @@ def test_secrets_are_not_printed(monkeypatch: pytest.MonkeyPatch):
     assert "hunter2" not in result.output
 
 
-def test_settings_are_read_from_a_file_and_the_environment_goes_first(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_the_environment_overrides_the_env_file(folder: Path, monkeypatch: pytest.MonkeyPatch):
     (folder / ".env").write_text("BLOG_POOL_SIZE=7\nBLOG_CACHE_BYTES=1\nPOSTGRES_PASSWORD=x\n")
     monkeypatch.setenv("BLOG_POOL_SIZE", "8")
 
@@ -145,7 +143,7 @@ def test_settings_are_read_from_a_file_and_the_environment_goes_first(
     ],
 )
 @pytest.mark.parametrize("command", ["settings", "serve", "migrate"])
-def test_a_wrong_setting_is_one_line_and_status_two(
+def test_an_invalid_setting_is_one_line_and_exit_status_2(
     folder: Path, monkeypatch: pytest.MonkeyPatch, command: str, name: str, value: str
 ):
     monkeypatch.setenv(name, value)
@@ -159,7 +157,7 @@ def test_a_wrong_setting_is_one_line_and_status_two(
     assert list(folder.iterdir()) == []
 
 
-def test_postgres_needs_a_secret_key(monkeypatch: pytest.MonkeyPatch):
+def test_postgres_requires_a_secret_key(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("BLOG_DATABASE_URL", POSTGRES)
 
     result = runner.invoke(cli, ["settings"])
@@ -168,7 +166,7 @@ def test_postgres_needs_a_secret_key(monkeypatch: pytest.MonkeyPatch):
     assert result.stderr.startswith("blog-api: BLOG_SECRET_KEY: is required on Postgres")
 
 
-def test_what_kubernetes_sets_for_a_service_named_blog_is_no_setting(
+def test_variables_that_kubernetes_sets_for_a_service_named_blog_are_ignored(
     monkeypatch: pytest.MonkeyPatch,
 ):
     for name in ("BLOG_PORT", "BLOG_PORT_8000_TCP_ADDR", "BLOG_SERVICE_HOST"):
@@ -188,11 +186,11 @@ def test_what_kubernetes_sets_for_a_service_named_blog_is_no_setting(
         ("sqlite://", "sqlite+aiosqlite://"),
     ],
 )
-def test_the_usual_names_of_databases_are_taken(given: str, used: str):
+def test_common_forms_of_database_urls_are_accepted(given: str, used: str):
     assert parse_database_url(given).render_as_string(hide_password=False) == used
 
 
-def test_migrating_makes_the_tables(folder: Path):
+def test_migrate_creates_the_database_and_can_be_repeated(folder: Path):
     first = runner.invoke(cli, ["migrate"])
     again = runner.invoke(cli, ["migrate"])
 
@@ -201,7 +199,15 @@ def test_migrating_makes_the_tables(folder: Path):
     assert (folder / "blog.db").exists()
 
 
-def test_a_database_that_cannot_be_reached_is_one_line_and_status_one(
+def test_an_export_does_not_create_a_database(folder: Path):
+    result = runner.invoke(cli, ["export", "out.jsonl"])
+
+    assert result.exit_code == 2
+    assert result.stderr == "blog-api: BLOG_DATABASE_URL: blog.db does not exist\n"
+    assert list(folder.iterdir()) == []
+
+
+def test_an_unreachable_database_is_one_line_and_exit_status_1(
     monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.setenv("BLOG_DATABASE_URL", "sqlite:///no/such/folder/blog.db")
@@ -213,7 +219,7 @@ def test_a_database_that_cannot_be_reached_is_one_line_and_status_one(
         assert re.fullmatch(r"blog-api: BLOG_DATABASE_URL: .+\n", result.stderr)
 
 
-def test_a_key_file_without_a_key_is_refused(folder: Path):
+def test_an_invalid_key_file_is_an_error(folder: Path):
     (folder / "blog.db.key").write_text("short")
 
     result = runner.invoke(cli, ["serve"])
@@ -222,7 +228,7 @@ def test_a_key_file_without_a_key_is_refused(folder: Path):
     assert "holds no key of 32 bytes" in result.stderr
 
 
-def test_an_env_file_that_cannot_be_read_is_one_line(folder: Path):
+def test_an_env_file_that_is_not_utf8_is_one_line(folder: Path):
     (folder / ".env").write_bytes(b"BLOG_POOL_SIZE=\xff")
 
     result = runner.invoke(cli, ["settings"])
@@ -231,7 +237,7 @@ def test_an_env_file_that_cannot_be_read_is_one_line(folder: Path):
     assert re.fullmatch(r"blog-api: \.env: .+\n", result.stderr)
 
 
-def test_a_database_of_a_newer_version_is_one_line(folder: Path):
+def test_a_database_of_a_newer_version_is_an_error(folder: Path):
     runner.invoke(cli, ["migrate"])
     with closing(sqlite3.connect(folder / "blog.db")) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = 'newer'")
@@ -239,7 +245,7 @@ def test_a_database_of_a_newer_version_is_one_line(folder: Path):
     result = runner.invoke(cli, ["migrate"])
 
     assert result.exit_code == 1
-    assert "is this version older than the database?" in result.stderr
+    assert "a newer version may have migrated the database" in result.stderr
 
 
 def test_workers_cannot_share_a_database_in_memory(monkeypatch: pytest.MonkeyPatch):
@@ -261,7 +267,7 @@ def test_workers_cannot_share_a_database_in_memory(monkeypatch: pytest.MonkeyPat
         "rediss://:hunter2@[::1]:7000/1",
     ],
 )
-def test_every_form_of_a_redis_is_taken(monkeypatch: pytest.MonkeyPatch, storage: str):
+def test_all_forms_of_redis_urls_are_accepted(monkeypatch: pytest.MonkeyPatch, storage: str):
     monkeypatch.setenv("BLOG_RATE_LIMIT_STORAGE", storage)
 
     result = runner.invoke(cli, ["settings"])
@@ -274,7 +280,7 @@ def test_every_form_of_a_redis_is_taken(monkeypatch: pytest.MonkeyPatch, storage
     assert "hunter2" not in result.output
 
 
-def test_limits_are_printed_as_they_can_be_set(monkeypatch: pytest.MonkeyPatch):
+def test_rate_limits_are_printed_in_the_form_in_which_they_are_set(monkeypatch: pytest.MonkeyPatch):
     given = {"GUESSES": "3/5 minutes", "SIGN_UPS": "7/day"}
     for name, limit in given.items():
         monkeypatch.setenv(f"BLOG_RATE_LIMIT_{name}", limit)
@@ -286,8 +292,8 @@ def test_limits_are_printed_as_they_can_be_set(monkeypatch: pytest.MonkeyPatch):
     assert "BLOG_RATE_LIMIT_GUESSES_AT_ACCOUNT=100/hour\n" in result.output
 
 
-async def test_an_administrator_is_created_and_administrates(folder: Path):
-    # `run` needs a loop of its own.
+async def test_create_admin_creates_an_administrator(folder: Path):
+    # In a thread: the command starts an event loop.
     created = await asyncio.to_thread(
         runner.invoke, cli, ["create-admin", "ann@example.com", "--name", "Ann"], "correct horse\n"
     )
@@ -295,8 +301,8 @@ async def test_an_administrator_is_created_and_administrates(folder: Path):
     settings = make_settings(database_url=f"sqlite:///{folder}/blog.db", **FLOOR)
     async with running(settings) as app, client_of(app) as client:
         form = {"username": "ann@example.com", "password": "correct horse"}
-        answer = await client.post("/auth", data=form | {"scope": "admin users:read"})
-        client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+        response = await client.post("/auth", data=form | {"scope": "admin users:read"})
+        client.headers["Authorization"] = f"Bearer {response.json()['access_token']}"
         me = (await client.get("/users/me")).json()
         audit = (await client.get("/admin/audit")).json()["results"]
 
@@ -310,7 +316,7 @@ async def test_an_administrator_is_created_and_administrates(folder: Path):
 
 
 @pytest.mark.parametrize(("options", "is_admin"), [(["--yes"], True), ([], False)])
-async def test_who_has_an_account_is_made_an_administrator_if_that_is_meant(
+async def test_create_admin_promotes_an_existing_user_only_if_confirmed(
     folder: Path, options: list[str], is_admin: bool
 ):
     settings = make_settings(database_url=f"sqlite:///{folder}/blog.db", **FLOOR)
@@ -325,26 +331,26 @@ async def test_who_has_an_account_is_made_an_administrator_if_that_is_meant(
     assert me["is_admin"] is is_admin
     if not is_admin:
         assert made.stderr == (
-            f"blog-api: say --yes: Make an administrator of user {me['id']}, Ann, who has this "
-            "address?\n"
+            f"blog-api: confirm with --yes: User {me['id']}, Ann, has this address. "
+            "Make them an administrator?\n"
         )
 
 
-async def test_who_is_an_administrator_already_stays_one(folder: Path):
+async def test_create_admin_can_be_repeated(folder: Path):
     command = ["create-admin", "ann@example.com"]
-    answers = [
+    results = [
         await asyncio.to_thread(runner.invoke, cli, command, "correct horse\n") for _ in range(2)
     ]
 
-    assert [answer.exit_code for answer in answers] == [0, 0]
-    assert answers[0].stdout == answers[1].stdout == "User 1 is an administrator.\n"
+    assert [result.exit_code for result in results] == [0, 0]
+    assert results[0].stdout == results[1].stdout == "User 1 is an administrator.\n"
 
 
-def test_a_terminal_is_asked(folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_prompts_at_a_terminal(folder: Path, monkeypatch: pytest.MonkeyPatch):
     runner.invoke(cli, ["create-admin", "ann@example.com"], "correct horse\n")
     with closing(sqlite3.connect(folder / "blog.db")) as connection, connection:
         connection.execute("UPDATE users SET is_admin = 0")
-    # The runner is no terminal, but it takes answers as one would.
+    # The runner's input is not a terminal, but prompts read it.
     monkeypatch.setattr("blog_api.cli.console.is_at_terminal", lambda: True)
 
     refused = runner.invoke(cli, ["create-admin", "ann@example.com"], "n\n")
@@ -353,13 +359,13 @@ def test_a_terminal_is_asked(folder: Path, monkeypatch: pytest.MonkeyPatch):
     equal = runner.invoke(cli, ["create-admin", "bob@example.com"], "correct horse\n" * 2)
 
     assert [refused.exit_code, granted.exit_code] == [1, 0]
-    assert "Make an administrator of user 1" in refused.output
+    assert "User 1, Administrator, has this address." in refused.output
     assert [unequal.exit_code, equal.exit_code] == [1, 0]
     assert "User 2 is an administrator.\n" in equal.output
     assert "correct horse" not in equal.output
 
 
-async def test_a_database_that_is_not_migrated_is_one_or_says_so(
+async def test_create_admin_migrates_sqlite_and_requires_a_migrated_postgres(
     empty_url: URL, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("BLOG_DATABASE_URL", empty_url.render_as_string(hide_password=False))
@@ -386,7 +392,9 @@ async def test_a_database_that_is_not_migrated_is_one_or_says_so(
         (["ann@example.com"], "", "password"),
     ],
 )
-def test_what_is_no_administrator_is_refused(arguments: list[str], password: str, message: str):
+def test_create_admin_rejects_invalid_arguments_and_passwords(
+    arguments: list[str], password: str, message: str
+):
     result = runner.invoke(cli, ["create-admin", *arguments], f"{password}\n")
 
     assert result.exit_code == 2
@@ -395,14 +403,14 @@ def test_what_is_no_administrator_is_refused(arguments: list[str], password: str
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["serve", "--help"]])
-def test_help_is_there(arguments: list[str]):
+def test_help_is_printed(arguments: list[str]):
     result = runner.invoke(cli, arguments)
 
     assert result.exit_code == 0
     assert "serve" in result.output.lower()
 
 
-async def test_the_first_start_makes_a_database_and_a_private_key(folder: Path):
+async def test_the_first_start_creates_a_database_and_a_private_key(folder: Path):
     url = make_url(f"sqlite:///{folder}/blog.db")
 
     with Server(folder, url, settings={"SECRET_KEY": None}) as server:
@@ -421,7 +429,7 @@ async def test_the_first_start_makes_a_database_and_a_private_key(folder: Path):
 
 
 @pytest.mark.parametrize("name", ["blog", "production", ""])
-def test_the_tests_wipe_no_database_but_one_for_tests(monkeypatch: pytest.MonkeyPatch, name: str):
+def test_tests_wipe_only_databases_named_test(monkeypatch: pytest.MonkeyPatch, name: str):
     monkeypatch.setenv("TEST_DATABASE_URL", f"postgresql://ann@db.example/{name}")
 
     with pytest.raises(pytest.exit.Exception, match="must contain 'test'"):

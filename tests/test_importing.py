@@ -1,4 +1,4 @@
-"""Taking a blog in and out by the commands, and one's own data by the API."""
+"""The commands `import`, `export`, `set-password` and `render`, and the export of an account."""
 
 import json
 import re
@@ -31,7 +31,7 @@ RECORD = {
 
 @pytest.fixture
 async def url(empty_url: URL, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> URL:
-    """A migrated database, which the commands work on too."""
+    """A migrated database that the commands use."""
     await migrate(make_settings(database_url=empty_url, **FLOOR))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BLOG_DATABASE_URL", empty_url.render_as_string(hide_password=False))
@@ -42,15 +42,15 @@ async def url(empty_url: URL, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
 
 @asynccontextmanager
-async def reading(url: URL) -> AsyncGenerator[AsyncClient]:
-    """A reader of what the commands have written."""
+async def serve_database(url: URL) -> AsyncGenerator[AsyncClient]:
+    """Serve the database; yields an anonymous client."""
     settings = make_settings(database_url=url, **FLOOR)
     async with running(settings) as app, client_of(app) as client:
         yield client
 
 
-async def command(*args: str, stdin: str = "") -> Result:
-    """Run a command, in a thread: it has a loop of its own."""
+async def run_command(*args: str, stdin: str = "") -> Result:
+    """Run a command in a thread: it starts an event loop."""
     return await anyio.to_thread.run_sync(lambda: runner.invoke(cli, args, input=stdin))
 
 
@@ -64,7 +64,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-async def test_posts_come_in_and_go_out_as_they_were(url: URL, tmp_path: Path):
+async def test_exported_posts_equal_the_imported_ones(url: URL, tmp_path: Path):
     draft: dict[str, object] = RECORD | {
         "slug": "Черновик_1.0",
         "published_at": None,
@@ -73,48 +73,48 @@ async def test_posts_come_in_and_go_out_as_they_were(url: URL, tmp_path: Path):
     }
     file = write_lines(tmp_path / "in.jsonl", RECORD, draft)
 
-    imported = await command("import", file)
-    exported = await command("export", "out.jsonl")
+    imported = await run_command("import", file)
+    exported = await run_command("export", "out.jsonl")
 
     assert (imported.exit_code, exported.exit_code) == (0, 0), imported.output + exported.output
-    assert imported.stdout == "2 imported, 0 there already, 0 bad.\n"
+    assert imported.stdout == "2 imported, 0 already present, 0 rejected.\n"
     assert exported.stdout == "2 posts exported.\n"
     assert read_lines(tmp_path / "out.jsonl") == [RECORD, draft]
-    async with reading(url) as reader:
-        post = (await reader.get("/posts/slug/hello")).json()
+    async with serve_database(url) as client:
+        post = (await client.get("/posts/slug/hello")).json()
         assert post["content_html"] == "<p>My <em>first</em> post.</p>\n"
         assert post["user_name"] == "Ann"
-        assert (await reader.get("/posts?q=first&tag=python")).json()["total_count"] == 1
-        assert (await reader.get("/posts")).json()["total_count"] == 1
+        assert (await client.get("/posts?q=first&tag=python")).json()["total_count"] == 1
+        assert (await client.get("/posts")).json()["total_count"] == 1
 
 
 @pytest.mark.parametrize("out", ["folder", "out.jsonl"])
-async def test_what_was_exported_comes_in_again(url: URL, tmp_path: Path, out: str):
-    await command("import", write_lines(tmp_path / "in.jsonl", RECORD))
-    await command("export", out)
-    async with reading(url) as reader:
-        before = (await reader.get("/posts/slug/hello")).json()
+async def test_a_repeated_import_changes_nothing(url: URL, tmp_path: Path, out: str):
+    await run_command("import", write_lines(tmp_path / "in.jsonl", RECORD))
+    await run_command("export", out)
+    async with serve_database(url) as client:
+        before = (await client.get("/posts/slug/hello")).json()
 
-    again = await command("import", out)
+    again = await run_command("import", out)
 
-    assert again.stdout == "0 imported, 1 there already, 0 bad.\n", again.output
-    async with reading(url) as reader:
-        assert (await reader.get("/posts/slug/hello")).json() == before
+    assert again.stdout == "0 imported, 1 already present, 0 rejected.\n", again.output
+    async with serve_database(url) as client:
+        assert (await client.get("/posts/slug/hello")).json() == before
 
 
 async def test_a_dry_run_writes_nothing(url: URL, tmp_path: Path):
     file = write_lines(tmp_path / "in.jsonl", RECORD, {"title": "No content"})
 
-    result = await command("import", "--dry-run", file)
+    result = await run_command("import", "--dry-run", file)
 
     assert result.exit_code == 1
-    assert "Nothing is written; otherwise: 1 imported, 0 there already, 1 bad." in result.stdout
-    async with reading(url) as reader:
-        assert (await reader.get("/posts")).json()["total_count"] == 0
-        assert (await reader.get("/users")).json() == []
+    assert "Dry run, nothing written: 1 imported, 0 already present, 1 rejected." in result.stdout
+    async with serve_database(url) as client:
+        assert (await client.get("/posts")).json()["total_count"] == 0
+        assert (await client.get("/users")).json() == []
 
 
-async def test_a_bad_line_is_told_and_the_rest_goes_on(url: URL, tmp_path: Path):
+async def test_invalid_lines_are_reported_and_the_others_imported(url: URL, tmp_path: Path):
     file = write_lines(
         tmp_path / "in.jsonl",
         RECORD | {"slug": "a b"},
@@ -124,53 +124,55 @@ async def test_a_bad_line_is_told_and_the_rest_goes_on(url: URL, tmp_path: Path)
         {key: value for key, value in RECORD.items() if key != "author"} | {"slug": "x"},
     )
 
-    result = await command("import", file)
+    result = await run_command("import", file)
 
     assert result.exit_code == 1
-    assert result.stdout == "1 imported, 0 there already, 4 bad.\n"
-    told = re.findall(r"in\.jsonl:(\d+): (.*)", result.stderr)
-    assert [line for line, _ in told] == ["1", "2", "4", "5"]
-    assert "slug" in told[0][1]
-    assert "JSON" in told[1][1]
-    assert told[2][1].endswith("in.jsonl:3 too")
-    assert "--author" in told[3][1]
+    assert result.stdout == "1 imported, 0 already present, 4 rejected.\n"
+    errors = re.findall(r"in\.jsonl:(\d+): (.*)", result.stderr)
+    assert [line for line, _ in errors] == ["1", "2", "4", "5"]
+    assert "slug" in errors[0][1]
+    assert "JSON" in errors[1][1]
+    assert errors[2][1].endswith("in.jsonl:3")
+    assert "--author" in errors[3][1]
 
 
-async def test_an_author_is_nobodys_namesake(url: URL, tmp_path: Path):
-    async with reading(url) as reader:
-        await sign_up(reader, "Ann")
+async def test_an_author_is_not_matched_to_an_account_by_name(url: URL, tmp_path: Path):
+    async with serve_database(url) as client:
+        await sign_up(client, "Ann")
 
-    await command("import", write_lines(tmp_path / "one.jsonl", RECORD))
-    await command("import", write_lines(tmp_path / "two.jsonl", RECORD | {"slug": "second"}))
+    await run_command("import", write_lines(tmp_path / "one.jsonl", RECORD))
+    await run_command("import", write_lines(tmp_path / "two.jsonl", RECORD | {"slug": "second"}))
 
-    async with reading(url) as reader:
-        users = (await reader.get("/users?q=ann")).json()
+    async with serve_database(url) as client:
+        users = (await client.get("/users?q=ann")).json()
         assert [user["name"] for user in users] == ["Ann", "Ann"]
-        imported = (await reader.get(f"/users/{users[1]['id']}/posts")).json()
+        imported = (await client.get(f"/users/{users[1]['id']}/posts")).json()
         assert imported["total_count"] == 2
-        assert (await reader.get(f"/users/{users[0]['id']}/posts")).json()["total_count"] == 0
+        assert (await client.get(f"/users/{users[0]['id']}/posts")).json()["total_count"] == 0
 
 
-async def test_an_author_logs_in_once_they_have_a_password(url: URL, tmp_path: Path):
-    await command("import", write_lines(tmp_path / "in.jsonl", RECORD))
+async def test_an_imported_author_can_log_in_after_set_password(url: URL, tmp_path: Path):
+    await run_command("import", write_lines(tmp_path / "in.jsonl", RECORD))
 
-    result = await command("set-password", "1", "ann@example.com", stdin=f"{PASSWORD}\n")
+    result = await run_command("set-password", "1", "ann@example.com", stdin=f"{PASSWORD}\n")
 
     assert result.stdout == "User 1, Ann, logs in as ann@example.com.\n", result.output
-    async with reading(url) as ann:
+    async with serve_database(url) as ann:
         form = {"username": "ann@example.com", "password": PASSWORD}
         token = (await ann.post("/auth", data=form)).json()["access_token"]
         ann.headers["Authorization"] = f"Bearer {token}"
         assert (await ann.get("/users/me/posts")).json()["total_count"] == 1
-        refused = await command("set-password", "1", "eve@example.com", stdin=f"{PASSWORD}\n")
+        refused = await run_command("set-password", "1", "eve@example.com", stdin=f"{PASSWORD}\n")
         assert refused.exit_code == 2
         assert (await ann.get("/users/me")).json()["email"] == "ann@example.com"
-        await command("set-password", "1", "anna@example.com", "--yes", stdin="battery staple\n")
+        await run_command(
+            "set-password", "1", "anna@example.com", "--yes", stdin="battery staple\n"
+        )
         assert (await ann.get("/users/me")).status_code == 401
 
 
 @pytest.mark.parametrize(
-    ("args", "stdin", "exit_code", "said"),
+    ("args", "stdin", "exit_code", "message"),
     [
         (("9", "ann@example.com"), PASSWORD, 1, "User not found"),
         (("1", "no address"), PASSWORD, 2, "email: This is not a valid email address"),
@@ -178,152 +180,170 @@ async def test_an_author_logs_in_once_they_have_a_password(url: URL, tmp_path: P
         (("1", "taken@example.com"), PASSWORD, 1, "Email already registered"),
     ],
 )
-async def test_a_wrong_password_command_changes_nothing(
-    url: URL, tmp_path: Path, args: tuple[str, str], stdin: str, exit_code: int, said: str
+async def test_a_failed_set_password_changes_nothing(
+    url: URL, tmp_path: Path, args: tuple[str, str], stdin: str, exit_code: int, message: str
 ):
-    await command("import", write_lines(tmp_path / "in.jsonl", RECORD))
-    async with reading(url) as reader:
-        await sign_up(reader, "Taken")
+    await run_command("import", write_lines(tmp_path / "in.jsonl", RECORD))
+    async with serve_database(url) as client:
+        await sign_up(client, "Taken")
 
-    result = await command("set-password", *args, stdin=f"{stdin}\n")
+    result = await run_command("set-password", *args, stdin=f"{stdin}\n")
 
     assert result.exit_code == exit_code
-    assert said in result.stderr
-    async with reading(url) as reader:
+    assert message in result.stderr
+    async with serve_database(url) as client:
         form = {"username": "ann@example.com", "password": PASSWORD}
-        assert (await reader.post("/auth", data=form)).status_code == 400
+        assert (await client.post("/auth", data=form)).status_code == 400
 
 
-async def test_all_posts_can_become_those_of_one_user(url: URL, tmp_path: Path):
-    async with reading(url) as reader:
-        await sign_up(reader, "Carl")
+async def test_all_posts_can_be_imported_for_one_user(url: URL, tmp_path: Path):
+    async with serve_database(url) as client:
+        await sign_up(client, "Carl")
     file = write_lines(tmp_path / "in.jsonl", RECORD, RECORD | {"slug": "b", "author": "Bob"})
 
-    missing = await command("import", "--author", "99", file)
-    result = await command("import", "--author", "1", file)
-    again = await command("import", "--author", "1", file)
+    missing = await run_command("import", "--author", "99", file)
+    result = await run_command("import", "--author", "1", file)
+    again = await run_command("import", "--author", "1", file)
 
     assert (missing.exit_code, "User not found" in missing.stderr) == (1, True)
-    assert result.stdout == "2 imported, 0 there already, 0 bad.\n"
-    assert again.stdout == "0 imported, 2 there already, 0 bad.\n"
-    async with reading(url) as reader:
-        assert (await reader.get("/users/1/posts")).json()["total_count"] == 2
-        assert len((await reader.get("/users")).json()) == 1
+    assert result.stdout == "2 imported, 0 already present, 0 rejected.\n"
+    assert again.stdout == "0 imported, 2 already present, 0 rejected.\n"
+    async with serve_database(url) as client:
+        assert (await client.get("/users/1/posts")).json()["total_count"] == 2
+        assert len((await client.get("/users")).json()) == 1
 
 
-async def test_a_slug_that_is_anothers_is_bad(url: URL, tmp_path: Path):
-    async with reading(url) as bob:
+async def test_a_slug_of_another_author_is_rejected(url: URL, tmp_path: Path):
+    async with serve_database(url) as bob:
         await sign_up(bob, "Bob")
         await bob.post("/posts", json={"title": "Hello", "content": "Bob's"})
         deleted = (await bob.post("/posts", json={"title": "Bye", "content": "x"})).json()
         await bob.delete(f"/posts/{deleted['id']}")
     file = write_lines(tmp_path / "in.jsonl", RECORD, RECORD | {"slug": "bye"})
 
-    result = await command("import", file)
+    result = await run_command("import", file)
 
-    assert result.stdout == "0 imported, 0 there already, 2 bad.\n"
-    assert "hello is that of another's post" in result.stderr
-    assert "bye was that of a deleted post" in result.stderr
-    async with reading(url) as reader:
-        assert (await reader.get("/posts/slug/hello")).json()["content"] == "Bob's"
+    assert result.stdout == "0 imported, 0 already present, 2 rejected.\n"
+    assert "hello belongs to another author's post" in result.stderr
+    assert "bye belonged to a deleted post" in result.stderr
+    async with serve_database(url) as client:
+        assert (await client.get("/posts/slug/hello")).json()["content"] == "Bob's"
 
 
-async def test_posts_of_users_go_out_and_in_elsewhere_without_mixing_namesakes(
+async def test_authors_with_the_same_name_stay_distinct_on_another_instance(
     url: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    async with reading(url) as ann:
+    async with serve_database(url) as ann:
         for address in ("ann@example.com", "other@example.com"):
             body = {"email": address, "name": "Ann", "password": PASSWORD}
             token = (await ann.post("/sign-up", json=body)).json()["token"]["access_token"]
             headers = {"Authorization": f"Bearer {token}"}
             post = {"title": address, "content": "x"}
             await ann.post("/posts", json=post, headers=headers)
-    await command("export", "out.jsonl")
+    await run_command("export", "out.jsonl")
 
-    same = await command("import", "out.jsonl")
+    same = await run_command("import", "out.jsonl")
     monkeypatch.setenv("BLOG_DATABASE_URL", f"sqlite:///{tmp_path}/elsewhere.db")
-    elsewhere = await command("import", "out.jsonl")
-    await command("export", "again.jsonl")
+    elsewhere = await run_command("import", "out.jsonl")
+    await run_command("export", "again.jsonl")
 
-    assert same.stdout == "0 imported, 2 there already, 0 bad.\n"
-    assert elsewhere.stdout == "2 imported, 0 there already, 0 bad.\n"
+    assert same.stdout == "0 imported, 2 already present, 0 rejected.\n"
+    assert elsewhere.stdout == "2 imported, 0 already present, 0 rejected.\n"
     assert read_lines(tmp_path / "again.jsonl") == read_lines(tmp_path / "out.jsonl")
     assert len({record["author_key"] for record in read_lines(tmp_path / "out.jsonl")}) == 2
 
 
-async def test_what_was_taken_down_stays_so(url: URL, tmp_path: Path):
+async def test_a_post_that_was_taken_down_stays_so(url: URL, tmp_path: Path):
     hidden = RECORD | {"taken_down_at": "2021-01-01T00:00:00Z"}
-    await command("import", write_lines(tmp_path / "in.jsonl", hidden))
+    await run_command("import", write_lines(tmp_path / "in.jsonl", hidden))
 
-    await command("export", "out.jsonl")
+    await run_command("export", "out.jsonl")
 
     assert read_lines(tmp_path / "out.jsonl") == [hidden]
-    async with reading(url) as reader:
-        assert (await reader.get("/posts")).json()["total_count"] == 0
+    async with serve_database(url) as client:
+        assert (await client.get("/posts")).json()["total_count"] == 0
 
 
-async def test_an_export_asks_before_it_overwrites(url: URL, tmp_path: Path):
+async def test_an_export_overwrites_a_file_only_if_confirmed(url: URL, tmp_path: Path):
     (tmp_path / "out.jsonl").write_text("precious")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "precious.md").write_text("precious")
 
-    refused = await command("export", "out.jsonl")
-    to_folder = await command("export", "folder")
+    refused = await run_command("export", "out.jsonl")
+    to_folder = await run_command("export", "folder")
 
     assert (refused.exit_code, to_folder.exit_code) == (2, 1)
     assert (tmp_path / "out.jsonl").read_text() == "precious"
     assert [one.name for one in (tmp_path / "folder").iterdir()] == ["precious.md"]
-    assert (await command("export", "--yes", "out.jsonl")).exit_code == 0
+    assert (await run_command("export", "--yes", "out.jsonl")).exit_code == 0
     assert (tmp_path / "out.jsonl").read_text() == ""
 
 
-async def test_an_export_for_wordpress_holds_html(url: URL, tmp_path: Path):
-    await command("import", write_lines(tmp_path / "in.jsonl", RECORD))
+async def test_an_export_for_wordpress_contains_html(url: URL, tmp_path: Path):
+    await run_command("import", write_lines(tmp_path / "in.jsonl", RECORD))
 
-    result = await command("export", "out.xml")
+    result = await run_command("export", "out.xml")
 
     assert result.exit_code == 0, result.output
     assert "<p>My <em>first</em> post.</p>" in (tmp_path / "out.xml").read_text()
 
 
 @pytest.mark.parametrize("path", ["nothing.jsonl", "/dev/null/x"])
-async def test_a_file_that_cannot_be_read_or_written_is_told(url: URL, path: str):
+async def test_a_file_that_cannot_be_opened_is_an_error(url: URL, path: str):
     for name in ("import", "export"):
-        result = await command(name, path if name == "import" else f"{path}/out.jsonl")
+        result = await run_command(name, path if name == "import" else f"{path}/out.jsonl")
 
         assert result.exit_code == 1
         assert "BLOG_DATABASE_URL" not in result.output
         assert path in result.stderr
 
 
-async def test_progress_is_told_in_plain_lines(url: URL, tmp_path: Path):
+async def test_an_export_that_fails_leaves_the_old_file_unchanged(
+    url: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    await run_command("import", write_lines(tmp_path / "in.jsonl", RECORD))
+    (tmp_path / "out.jsonl").write_text("precious")
+
+    def fail(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("blog_api.archive.formats.write_jsonl", fail)
+    result = await run_command("export", "--yes", "out.jsonl")
+
+    assert result.exit_code == 1
+    assert result.stderr == "blog-api: No space left on device\n"
+    assert (tmp_path / "out.jsonl").read_text() == "precious"
+    assert list(tmp_path.glob("tmp*")) == []
+
+
+async def test_progress_in_a_pipe_is_plain_lines(url: URL, tmp_path: Path):
     records = (RECORD | {"slug": f"post-{number}"} for number in range(150))
 
-    result = await command("import", write_lines(tmp_path / "in.jsonl", *records))
+    result = await run_command("import", write_lines(tmp_path / "in.jsonl", *records))
 
     assert result.stderr == "in.jsonl: 100 of 150\nin.jsonl: 150 of 150\n"
 
 
-async def test_rendering_anew_is_no_change_of_a_post(url: URL, tmp_path: Path):
-    await command("import", write_lines(tmp_path / "in.jsonl", RECORD))
+async def test_rendering_again_does_not_change_etags(url: URL, tmp_path: Path):
+    await run_command("import", write_lines(tmp_path / "in.jsonl", RECORD))
     settings = make_settings(database_url=url, **FLOOR)
-    async with running(settings) as app, client_of(app) as reader:
-        before = await reader.get("/posts/1")
+    async with running(settings) as app, client_of(app) as client:
+        before = await client.get("/posts/1")
         async with app.state.database.session(writes=True) as session:
             connection = await session.connection()
             await connection.exec_driver_sql("UPDATE posts SET content_html = 'old'")
 
-        result = await command("render", "--all")
+        result = await run_command("render", "--all")
 
-        assert result.stdout == "1 posts rendered, of which 1 look different now.\n"
-        after = await reader.get("/posts/1")
+        assert result.stdout == "1 posts rendered, 1 changed.\n"
+        after = await client.get("/posts/1")
         assert (after.json(), after.headers["ETag"]) == (before.json(), before.headers["ETag"])
-    assert (await command("render", "1")).stdout.endswith("of which 0 look different now.\n")
+    assert (await run_command("render", "1")).stdout == "1 posts rendered, 0 changed.\n"
     for args in ((), ("1", "--all")):
-        assert (await command("render", *args)).exit_code == 2
+        assert (await run_command("render", *args)).exit_code == 2
 
 
-async def test_all_that_is_ones_own_is_streamed(ann: AsyncClient, bob: AsyncClient):
+async def test_the_export_of_an_account_has_all_its_data(ann: AsyncClient, bob: AsyncClient):
     by_bob = (await bob.post("/posts", json={"title": "Bob's", "content": "x"})).json()
     for number in range(120):
         draft = {"title": f"Post {number}", "content": "x", "published_at": None}

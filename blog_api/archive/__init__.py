@@ -1,1 +1,1 @@
-"""Import and export of posts."""
+"""Import and export of posts as JSON Lines, Markdown files and WordPress exports."""

@@ -1,43 +1,35 @@
-"""Archives: posts as JSON Lines, a folder of Markdown, or WordPress' WXR."""
+"""The format of an archive, chosen by its name: JSON Lines, a folder of Markdown, or WXR."""
 
-import codecs
 import errno
-import json
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from tempfile import NamedTemporaryFile
 
-from blog_api.archive.markdown_files import SUFFIXES, find_markdown, read_markdown
-from blog_api.archive.record import (
-    MAX_RECORD_BYTES,
-    TOO_LARGE,
-    ArchiveEntry,
-    InvalidRecord,
-    PostRecord,
-    decode_utf8,
-    format_location,
-    make_entry,
-)
-from blog_api.archive.wordpress import read_wxr
+from blog_api.archive.jsonl import read_jsonl, read_lines, write_jsonl
+from blog_api.archive.markdown_files import SUFFIXES, find_markdown, read_markdown, write_markdown
+from blog_api.archive.record import ArchiveEntry, PostRecord
+from blog_api.archive.wordpress import WXRWriter, read_wxr
 
 
 @dataclass(frozen=True)
 class Archive:
-    """How many entries there are, and the entries, which are read one by one."""
+    """The number of entries, and an iterator that reads them one by one."""
 
     total: int
     entries: Iterator[ArchiveEntry]
 
 
 def open_archive(path: Path) -> Archive:
-    """A folder of Markdown, a file of it, `.xml` as WXR, or else JSON Lines.
+    """Open a folder of Markdown, a Markdown file, WXR (`.xml`), or else JSON Lines.
 
-    Raises OSError where it cannot be read, on opening and, should it go away, later.
+    Raises OSError, also later while the entries are read.
     """
     if not path.is_dir() and not path.is_file():
-        path.stat()
-        # A pipe cannot be read twice.
+        path.stat()  # raises FileNotFoundError
+        # The first pass counts, the second reads: impossible with a pipe.
         raise OSError(errno.EINVAL, "Neither a file nor a folder", str(path))
     if path.is_dir() or path.suffix.lower() in SUFFIXES:
         files = find_markdown(path) if path.is_dir() else [path]
@@ -49,54 +41,33 @@ def open_archive(path: Path) -> Archive:
     return Archive(sum(1 for _ in read_lines(path)), read_jsonl(path))
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The lines that are not blank, by number; of one that is too long, more than MAX_BYTES."""
-    with path.open("rb") as file:
-        number = 0
-        while line := file.readline(MAX_RECORD_BYTES + 1):
-            number += 1
-            rest = line if len(line) > MAX_RECORD_BYTES else b"\n"
-            while rest and not rest.endswith(b"\n"):
-                rest = file.readline(MAX_RECORD_BYTES)
-            if number == 1:
-                line = line.removeprefix(codecs.BOM_UTF8)
-            if line and not line.isspace():
-                yield number, line
+# Adds a post with its HTML to an archive.
+WriteRecord = Callable[[PostRecord, str], object]
 
 
-def read_jsonl(path: Path) -> Iterator[ArchiveEntry]:
-    for number, line in read_lines(path):
+@contextmanager
+def create_archive(path: Path, *, title: str, link: str) -> Iterator[WriteRecord]:
+    """Create a folder of Markdown if the path has no suffix, WXR (`.xml`), or else JSON Lines.
+
+    A file appears at its path once it is complete. Raises OSError.
+    """
+    if not path.suffix or path.is_dir():
+        path.mkdir(exist_ok=True)
+        if any(path.iterdir()):
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(path))
+        yield lambda record, _: write_markdown(path, record)
+        return
+    with NamedTemporaryFile(
+        "w", encoding="utf-8", newline="", dir=path.parent, delete=False
+    ) as file:
+        temporary = Path(file.name)
         try:
-            yield make_entry(path, number, parse_line(line))
-        except InvalidRecord as error:
-            yield ArchiveEntry(format_location(path, number), problem=str(error))
-
-
-def parse_line(line: bytes) -> dict[str, Any]:
-    if len(line) > MAX_RECORD_BYTES:
-        raise InvalidRecord(TOO_LARGE)
-    try:
-        values = json.loads(decode_utf8(line), parse_constant=refuse_constant)
-    except json.JSONDecodeError as error:
-        problem = f"This is not JSON: {error.msg}, at character {error.pos + 1}"
-        raise InvalidRecord(problem) from None
-    except RecursionError:
-        raise InvalidRecord("Its values are nested too deeply") from None
-    except ValueError:
-        raise InvalidRecord("A number is too long") from None
-    if not isinstance(values, dict):
-        raise InvalidRecord("A post must be a JSON object, in braces")
-    return values
-
-
-def refuse_constant(name: str) -> NoReturn:
-    raise InvalidRecord(f"This is not JSON: {name} is no number there")
-
-
-def write_jsonl(file: IO[str], record: PostRecord) -> None:
-    """Write the post in one line."""
-    values = record.model_dump(mode="json")
-    for key in ("author_key", "taken_down_at"):
-        if values[key] is None:
-            del values[key]
-    file.write(json.dumps(values, ensure_ascii=False) + "\n")
+            if path.suffix.lower() == ".xml":
+                with WXRWriter(file, title=title, link=link) as wxr:
+                    yield wxr.write_post
+            else:
+                yield lambda record, _: write_jsonl(file, record)
+            file.close()
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)

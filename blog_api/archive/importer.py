@@ -1,4 +1,4 @@
-"""Importing: posts of an archive, each once however often it is imported."""
+"""Import of posts from an archive. A repeated import changes nothing."""
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,8 +10,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.accounts.models import User
 from blog_api.accounts.service import find_user
-from blog_api.archive.exporter import make_author_key
-from blog_api.archive.record import ArchiveEntry, PostRecord
+from blog_api.archive.record import ArchiveEntry, PostRecord, make_author_key
 from blog_api.core.errors import Conflict
 from blog_api.db.queries import insert_if_missing
 from blog_api.db.session import Database
@@ -21,32 +20,30 @@ from blog_api.posts.slugs import slugify_title
 from blog_api.posts.tags import insert_missing_tags
 from blog_api.text.renderer import Renderer
 
-# How many posts are written in one transaction.
+# Posts per transaction.
 BATCH_SIZE = 100
 
 
 class Outcome(StrEnum):
-    """What became of an entry."""
-
     imported = "imported"
-    present = "there already"
-    bad = "bad"
+    present = "already present"
+    rejected = "rejected"
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of an entry, and why it is bad if it is."""
+    """Outcome for one entry, with an error message if it is rejected."""
 
-    place: str
+    location: str
     outcome: Outcome
-    problem: str | None = None
+    error: str | None = None
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A post that may be imported, under the slug by which it will be known again."""
+    """A valid entry, with the slug by which later imports recognize its post."""
 
-    place: str
+    location: str
     record: PostRecord
     slug: str
 
@@ -54,18 +51,18 @@ class Candidate:
     def author_key(self) -> str | None:
         return self.record.author_key or self.record.author
 
-    def imported(self) -> Result:
-        return Result(self.place, Outcome.imported)
+    def accept(self) -> Result:
+        return Result(self.location, Outcome.imported)
 
-    def bad(self, problem: str) -> Result:
-        return Result(self.place, Outcome.bad, problem)
+    def reject(self, error: str) -> Result:
+        return Result(self.location, Outcome.rejected, error)
 
 
 class Importer:
-    """Imports entries in batches; one that is bad does not keep the others out.
+    """Import entries in batches; rejected ones do not stop the others.
 
-    All posts become those of `author_id` where it is given, and otherwise of the authors that
-    they name, who become users. Nothing is written in a dry run.
+    The posts get the author `author_id`, or else the authors that they name, who become users.
+    A dry run writes nothing.
     """
 
     def __init__(
@@ -75,97 +72,94 @@ class Importer:
         self.renderer = renderer
         self.author_id = author_id
         self.dry_run = dry_run
-        self._seen: dict[str, str] = {}
+        # Location of the first entry with a slug.
+        self._locations: dict[str, str] = {}
 
-    async def run(self, entries: Iterator[ArchiveEntry]) -> AsyncIterator[Result]:
-        """What becomes of each entry. Raises UserNotFound for an author who is not there."""
+    async def import_entries(self, entries: Iterator[ArchiveEntry]) -> AsyncIterator[Result]:
+        """Yield the result of each entry. Raises UserNotFound if `author_id` does not exist."""
         if self.author_id is not None:
             async with self.database.session(writes=False) as session:
                 await find_user(session, self.author_id)
-        # What reads a file waits for it, and nothing else waits here.
+        # Reading a file blocks the event loop: nothing else runs in it.
         while batch := list(islice(entries, BATCH_SIZE)):
-            for result in await self.take(batch):
+            for result in await self.import_batch(batch):
                 yield result
 
-    async def take(self, entries: Iterable[ArchiveEntry]) -> list[Result]:
-        """What becomes of a batch."""
-        results: list[Result] = []
-        candidates: list[Candidate] = []
-        for entry in entries:
-            if entry.record is None:
-                results.append(Result(entry.place, Outcome.bad, entry.problem))
-                continue
-            record = entry.record
-            candidate = Candidate(entry.place, record, record.slug or slugify_title(record.title))
-            problem = self.check(candidate)
-            if problem is not None:
-                results.append(candidate.bad(problem))
-            else:
-                candidates.append(candidate)
+    async def import_batch(self, entries: Iterable[ArchiveEntry]) -> list[Result]:
+        checked = [self.check_entry(entry) for entry in entries]
+        results = [one for one in checked if isinstance(one, Result)]
+        candidates = [one for one in checked if isinstance(one, Candidate)]
         async with self.database.session(writes=False) as session:
-            known = await self.find_known(session, candidates)
-        results += known.values()
-        new = [candidate for candidate in candidates if candidate.slug not in known]
+            existing = await self.find_existing(session, candidates)
+        results += existing.values()
+        new = [candidate for candidate in candidates if candidate.slug not in existing]
         if self.dry_run:
-            return results + [candidate.imported() for candidate in new]
+            return results + [candidate.accept() for candidate in new]
         html = await self.renderer.render_all([candidate.record.content for candidate in new])
         async with self.database.session(writes=True) as session:
-            authors = await self.find_authors(session, new)
-            # All of them in one order, so that no two imports wait for each other's.
+            authors = await self.get_or_create_authors(session, new)
+            # Sorted like authors and posts, so that concurrent imports cannot deadlock.
             await insert_missing_tags(session, (tag for one in new for tag in one.record.tags))
-            in_order = sorted(zip(new, html, strict=True), key=lambda pair: pair[0].slug)
-            for candidate, content_html in in_order:
-                results.append(await self.insert(session, candidate, authors, content_html))
+            by_slug = sorted(zip(new, html, strict=True), key=lambda pair: pair[0].slug)
+            for candidate, content_html in by_slug:
+                results.append(
+                    await self.insert_candidate(session, candidate, authors, content_html)
+                )
         return results
 
-    def check(self, candidate: Candidate) -> str | None:
-        """What is wrong with it, before anything is asked of the database."""
+    def check_entry(self, entry: ArchiveEntry) -> Candidate | Result:
+        """Reject what can be rejected without the database."""
+        if entry.record is None:
+            return Result(entry.location, Outcome.rejected, entry.error)
+        slug = entry.record.slug or slugify_title(entry.record.title)
+        candidate = Candidate(entry.location, entry.record, slug)
         if self.author_id is None and candidate.author_key is None:
-            return "author: is missing; --author names a user for all"
-        earlier = self._seen.setdefault(candidate.slug, candidate.place)
-        if earlier != candidate.place:
-            return f"slug: {candidate.slug} is that of {earlier} too"
-        return None
+            return candidate.reject("author: missing; --author sets one for all posts")
+        first = self._locations.setdefault(slug, entry.location)
+        if first != entry.location:
+            return candidate.reject(f"slug: {slug} is also the slug of {first}")
+        return candidate
 
-    async def find_known(
+    async def find_existing(
         self, session: AsyncSession, candidates: Sequence[Candidate]
     ) -> dict[str, Result]:
-        """Those whose slug is in use here: by the very post, or by another."""
+        """Return results by slug for the slugs in use: by the same post or by another."""
         slugs = [candidate.slug for candidate in candidates]
         query = (
-            select(Slug.slug, Post.user_id, User)
+            select(Slug.slug, User)
             .join(Post, col(Slug.post_id) == col(Post.id), isouter=True)
             .join(User, col(Post.user_id) == col(User.id), isouter=True)
             .where(col(Slug.slug).in_(slugs))
         )
-        owners = {slug: user for slug, _, user in await session.exec(query)}
-        known = {}
+        owners = dict((await session.exec(query)).all())
+        existing = {}
         for candidate in candidates:
             if candidate.slug not in owners:
                 continue
             owner: User | None = owners[candidate.slug]
             if owner is None:
-                result = candidate.bad(f"slug: {candidate.slug} was that of a deleted post")
+                result = candidate.reject(f"slug: {candidate.slug} belonged to a deleted post")
             elif self.is_author(owner, candidate):
-                result = Result(candidate.place, Outcome.present)
+                result = Result(candidate.location, Outcome.present)
             else:
-                result = candidate.bad(f"slug: {candidate.slug} is that of another's post")
-            known[candidate.slug] = result
-        return known
+                result = candidate.reject(
+                    f"slug: {candidate.slug} belongs to another author's post"
+                )
+            existing[candidate.slug] = result
+        return existing
 
     def is_author(self, user: User, candidate: Candidate) -> bool:
         if self.author_id is not None:
             return user.id == self.author_id
         return make_author_key(user) == candidate.author_key
 
-    async def find_authors(
+    async def get_or_create_authors(
         self, session: AsyncSession, candidates: Sequence[Candidate]
     ) -> dict[str | None, int]:
-        """The ids of the users whom the posts name, by their keys; who is not there is made."""
+        """Return the ids of the authors by their keys."""
         if self.author_id is not None:
             return {candidate.author_key: self.author_id for candidate in candidates}
         names = {candidate.author_key: candidate.record.author for candidate in candidates}
-        # In one order, so that no two imports wait for each other's.
         rows = [
             {"import_key": key, "name": name or key}
             for key, name in sorted(names.items(), key=lambda item: item[0] or "")
@@ -175,7 +169,7 @@ class Importer:
         query = select(User.import_key, User.id).where(col(User.import_key).in_(list(names)))
         return dict((await session.exec(query)).all())
 
-    async def insert(
+    async def insert_candidate(
         self,
         session: AsyncSession,
         candidate: Candidate,
@@ -196,6 +190,6 @@ class Importer:
         try:
             await insert_post(session, post, [candidate.slug])
         except Conflict:
-            # Somebody has taken it since: perhaps another import of the same post.
-            return (await self.find_known(session, [candidate]))[candidate.slug]
-        return candidate.imported()
+            # Another transaction has taken the slug, perhaps an import of the same post.
+            return (await self.find_existing(session, [candidate]))[candidate.slug]
+        return candidate.accept()

@@ -1,136 +1,133 @@
-"""Records: posts as archives hold them, and words for what is none."""
+"""A post in an archive, and the error messages for invalid ones."""
 
 import re
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, ValidationError
+from pydantic import AfterValidator, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 from sqlmodel import Field
 
+from blog_api.accounts.models import User
 from blog_api.core.fields import (
     MAX_SLUG_LENGTH,
     Markdown,
     Name,
     RequestModel,
     TagNames,
+    Timestamp,
     Title,
-    check_rfc_3339,
-    to_utc,
     utc_now,
 )
+from blog_api.posts.models import Post
 
-# The longest text written in escapes, \ud83d\ude00 and the like, with room for the rest.
+# A post of maximum size fits even if JSON escapes each of its characters (`\ud83d\ude00`).
 MAX_RECORD_BYTES = 8 * 1024 * 1024
-
-
-TOO_LARGE = f"It is larger than {MAX_RECORD_BYTES // 1024**2} MiB"
-
-
+TOO_LARGE = f"larger than {MAX_RECORD_BYTES // 1024**2} MiB"
 SLUG_PATTERN = re.compile(rf"(?!\.+\Z)[\w.-]{{1,{MAX_SLUG_LENGTH}}}")
-
-
-MAX_PROBLEMS = 3
-
-
-# Pydantic's own words are for programmers.
+# Errors reported for one post.
+MAX_ERRORS = 3
+# Pydantic's own messages are written for programmers.
 ERROR_MESSAGES = {
-    "missing": "it is missing",
-    "string_type": "it must be text, in quotes",
-    "string_unicode": "it is not valid Unicode",
-    "string_too_short": "it is empty",
-    "list_type": "it must be a list",
+    "missing": "missing",
+    "string_type": "must be text in quotes",
+    "string_unicode": "not valid Unicode",
+    "string_too_short": "must not be empty",
+    "list_type": "must be a list",
 }
 
 
 def check_slug(value: str) -> str:
     if not SLUG_PATTERN.fullmatch(value):
         raise PydanticCustomError(
-            "slug", "Use letters, digits, hyphens, underscores and dots, not dots alone"
+            "slug",
+            f"Use up to {MAX_SLUG_LENGTH} letters, digits, hyphens, underscores and dots, "
+            "and not only dots",
         )
     return value
 
 
-def check_time(value: object) -> object:
-    """The time of a file, which is text, or one of our own."""
-    return value if isinstance(value, datetime) else check_rfc_3339(value)
-
-
-SlugText = Annotated[
-    str, Field(min_length=1, max_length=MAX_SLUG_LENGTH), AfterValidator(check_slug)
-]
-
-
-RecordTime = Annotated[AwareDatetime, BeforeValidator(check_time), AfterValidator(to_utc)]
-
-
 class PostRecord(RequestModel):
-    """A post outside of the database. What else a record tells is ignored."""
+    """A post outside of the database. Unknown fields are ignored."""
 
-    slug: SlugText | None = None
+    slug: Annotated[str, AfterValidator(check_slug)] | None = None
     title: Title
     author: Name | None = None
-    # Who the author is, where the name alone would not tell.
+    # Identifies the author if the name does not: see `make_author_key()`.
     author_key: Title | None = None
-    # Left out: now. Null: a draft.
-    published_at: RecordTime | None = Field(default_factory=utc_now)
-    taken_down_at: RecordTime | None = None
+    # Missing: now. Null: a draft.
+    published_at: Timestamp | None = Field(default_factory=utc_now)
+    taken_down_at: Timestamp | None = None
     tags: TagNames = Field(default_factory=list)
     content: Markdown
 
 
+def make_author_key(user: User) -> str:
+    """Return the key by which an import recognizes an author, here or on another instance."""
+    return user.import_key or f"user:{user.id}:{user.created_at:%Y%m%d%H%M%S%f}"
+
+
+def make_record(post: Post) -> PostRecord:
+    key = make_author_key(post.user)
+    return PostRecord.model_construct(
+        slug=post.slug,
+        title=post.title,
+        author=post.user_name,
+        author_key=None if key == post.user_name else key,
+        published_at=post.published_at,
+        taken_down_at=post.taken_down_at,
+        tags=post.tags,
+        content=post.content,
+    )
+
+
 @dataclass(frozen=True)
 class ArchiveEntry:
-    """One post of an archive, or what is wrong with it, and where it stands."""
+    """One post of an archive with its location, or the error that makes it invalid."""
 
-    place: str
+    location: str
     record: PostRecord | None = None
-    problem: str | None = None
+    error: str | None = None
 
 
 class InvalidRecord(Exception):
-    """What is wrong, in a line for people, and the line of the file that it is about."""
+    """A post that cannot be read: a message of one line, and the line of the file."""
 
-    def __init__(self, problem: str, line: int = 1) -> None:
-        super().__init__(problem)
+    def __init__(self, message: str, line: int = 1) -> None:
+        super().__init__(message)
         self.line = line
 
 
 def format_location(path: Path, line: int) -> str:
-    """`posts.jsonl:12`, in characters that every terminal and log can show."""
+    """Return a location such as `posts.jsonl:12`, with unprintable characters escaped."""
     shown = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in str(path))
     return f"{shown}:{line}"
 
 
 def make_entry(path: Path, line: int, values: dict[str, Any]) -> ArchiveEntry:
-    """The record that these values make, or what keeps them from it."""
+    """Validate the values of a post."""
+    location = format_location(path, line)
     try:
-        return ArchiveEntry(format_location(path, line), PostRecord.model_validate(values))
+        return ArchiveEntry(location, PostRecord.model_validate(values))
     except ValidationError as error:
-        return ArchiveEntry(format_location(path, line), problem=describe_validation_error(error))
+        details = error.errors(include_url=False, include_input=False)[:MAX_ERRORS]
+        return ArchiveEntry(location, error="; ".join(map(describe_field_error, details)))
 
 
-def describe_validation_error(error: ValidationError) -> str:
-    details = error.errors(include_url=False, include_input=False)
-    return "; ".join(describe_field(one) for one in details[:MAX_PROBLEMS])
-
-
-def describe_field(detail: ErrorDetails) -> str:
-    """`title: it is missing`"""
-    field = str(detail["loc"][0])
-    if len(detail["loc"]) > 1:
-        field += f", number {int(detail['loc'][1]) + 1}"
-    # "Input should be …", "String should have …", "List should have … after validation, not 11"
-    words = re.sub(r"^\w+ (?=should )", "it ", detail["msg"]).partition(" after validation")[0]
-    return f"{field}: {ERROR_MESSAGES.get(detail['type'], words)}"
+def describe_field_error(detail: ErrorDetails) -> str:
+    """Return a message such as `tags, item 2: must be text in quotes`."""
+    field, *index = detail["loc"]
+    item = f", item {int(index[0]) + 1}" if index else ""
+    # "String should have …" and "List should have … after validation, not 11".
+    message = re.sub(r"^\w+ (?=should )", "", detail["msg"]).partition(" after validation")[0]
+    message = ERROR_MESSAGES.get(detail["type"], message)
+    return f"{field}{item}: {message[0].lower()}{message[1:]}"
 
 
 def decode_utf8(raw: bytes) -> str:
-    """The text; raises NotARecord with the line where it is not UTF-8."""
+    """Decode a text; raises InvalidRecord with the line of the first invalid byte."""
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise InvalidRecord("The text is not valid UTF-8", line) from None
+        raise InvalidRecord("not valid UTF-8", raw.count(b"\n", 0, error.start) + 1) from None

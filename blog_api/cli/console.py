@@ -1,10 +1,10 @@
-"""The console: what the commands share of asking, telling and reaching the database."""
+"""Console helpers: running on the database, prompts, errors and progress."""
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from typing import Any, NoReturn, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 from pydantic import ValidationError
@@ -22,109 +22,96 @@ from blog_api.db.migrate import UnknownRevision, prepare_sqlite_file
 from blog_api.db.session import Database
 from blog_api.web.health import require_migrated
 
-# How often a pipe is told how far it is: after so many steps.
-STEPS_A_LINE = 100
-
+# Progress in a pipe or a log: a line after so many steps.
+STEPS_PER_LINE = 100
 
 T = TypeVar("T")
-
-
 M = TypeVar("M", bound=SQLModel)
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 
 
 def run_async(work: Coroutine[Any, Any, T]) -> T:
-    """Run it; what is wrong with the database is a line and exit status 1."""
+    """Run a coroutine; a database error or a problem is one line and exit status 1."""
     try:
         return asyncio.run(work)
     except InvalidKeyFile as error:
-        print(f"blog-api: {error}", file=sys.stderr)
+        exit_with_error(str(error))
     except UnknownRevision as error:
-        print(f"blog-api: {error}: is this version older than the database?", file=sys.stderr)
+        exit_with_error(f"{error}: a newer version may have migrated the database")
     except (OSError, SQLAlchemyError) as error:
-        print(f"blog-api: BLOG_DATABASE_URL: {describe_error(error)}", file=sys.stderr)
+        exit_with_error(f"BLOG_DATABASE_URL: {describe_error(error)}")
     except Problem as problem:
-        print(f"blog-api: {problem.detail}", file=sys.stderr)
-    raise typer.Exit(1)
-
-
-@asynccontextmanager
-async def migrated_database(settings: Settings, *, makes: bool) -> AsyncIterator[Database]:
-    """The database at this version's revision; a file is brought there, and made if `makes`.
-
-    Raises NotReady where Postgres is not migrated.
-    """
-    file = get_sqlite_path(settings.database_url)
-    if file is not None:
-        if not makes and not file.exists():
-            exit_with_errors(f"{file}: there is no such database; BLOG_DATABASE_URL names it")
-        await prepare_sqlite_file(settings, file)
-    database = Database(settings)
-    try:
-        async with database.session(writes=False) as session:
-            await require_migrated(session)
-        yield database
-    finally:
-        await database.close()
+        exit_with_error(problem.detail)
 
 
 def run_with_database(
-    settings: Settings, work: Callable[[Database], Awaitable[T]], *, makes: bool = False
+    settings: Settings, work: Callable[[Database], Awaitable[T]], *, create: bool = False
 ) -> T:
-    """Run it on a database that is migrated. One that is not there is an error unless `makes`."""
+    """Run on a migrated database. A SQLite file is migrated first, and created if `create`."""
 
-    async def connected() -> T:
-        async with migrated_database(settings, makes=makes) as database:
+    async def run() -> T:
+        file = get_sqlite_path(settings.database_url)
+        if file is not None:
+            if not create and not file.exists():
+                exit_with_errors(f"BLOG_DATABASE_URL: {file} does not exist")
+            await prepare_sqlite_file(settings, file)
+        database = Database(settings)
+        try:
+            async with database.session(writes=False) as session:
+                await require_migrated(session)
             return await work(database)
+        finally:
+            await database.close()
 
-    return run_async(connected())
+    return run_async(run())
 
 
 def run_in_session(
-    settings: Settings, work: Callable[[AsyncSession], Awaitable[T]], *, makes: bool = False
+    settings: Settings, work: Callable[[AsyncSession], Awaitable[T]], *, create: bool = False
 ) -> T:
-    """The same in one transaction."""
+    """Run in one transaction of a migrated database."""
 
-    async def in_session(database: Database) -> T:
+    async def run(database: Database) -> T:
         async with database.session(writes=True) as session:
             return await work(session)
 
-    return run_with_database(settings, in_session, makes=makes)
+    return run_with_database(settings, run, create=create)
 
 
 def is_at_terminal() -> bool:
     return sys.stdin is not None and sys.stdin.isatty()
 
 
-def ask_password() -> str:
-    """Twice at a terminal, where it is not shown; otherwise it is the first line that comes in."""
+def read_password() -> str:
+    """Prompt twice, without echo; from a pipe, read the first line."""
     if is_at_terminal():
         password: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
         return password
     return sys.stdin.readline().rstrip("\r\n") if sys.stdin is not None else ""
 
 
-def choose_password(settings: Settings) -> tuple[str, str]:
-    """A password that may be chosen, asked for, and its hash. Another ends the process."""
-    password = ask_password()
-    passwords = PasswordHasher(settings)
+def read_new_password(settings: Settings) -> tuple[str, str]:
+    """Return a password and its hash; one that may not be chosen is exit status 2."""
+    password = read_password()
+    hasher = PasswordHasher(settings)
     try:
-        passwords.check_choice(password)
-    except PasswordRejected as refusal:
-        exit_with_errors(f"password: {refusal}")
-    return password, run_async(passwords.hash(password))
+        hasher.check_choice(password)
+    except PasswordRejected as error:
+        exit_with_errors(f"password: {error}")
+    return password, run_async(hasher.hash(password))
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask at a terminal; elsewhere `--yes` has to be said. Who says no ends the command."""
+    """Ask at a terminal; elsewhere require `--yes`. "No" is exit status 1."""
     if yes:
         return
     if not is_at_terminal():
-        exit_with_errors(f"say --yes: {question}")
+        exit_with_errors(f"confirm with --yes: {question}")
     typer.confirm(question, abort=True)
 
 
 def validate_or_exit(model: type[M], **values: str) -> M:
-    """The model with these values; a wrong one ends the process, a line each, exit status 2."""
+    """Return the validated model; errors are a line each and exit status 2."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -132,34 +119,33 @@ def validate_or_exit(model: type[M], **values: str) -> M:
 
 
 def exit_with_error(message: str) -> NoReturn:
-    """Say what is wrong, and end with exit status 1."""
+    """Print an error and exit with status 1."""
     print(f"blog-api: {message}", file=sys.stderr)
     raise typer.Exit(1)
 
 
 @contextmanager
-def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """A function to call at each step: a bar on a terminal, and plain lines in a pipe."""
-    if sys.stderr is not None and sys.stderr.isatty():
-        # Only here: who serves does without.
-        from rich import console, progress
+def progress(label: str, total: int) -> Iterator[Callable[[], None]]:
+    """Show progress on standard error: a bar at a terminal, lines elsewhere.
 
-        columns = (
-            progress.TextColumn("{task.description}"),
-            progress.BarColumn(),
-            progress.MofNCompleteColumn(),
-            progress.TimeRemainingColumn(),
-        )
-        with progress.Progress(*columns, console=console.Console(stderr=True)) as bar:
-            task = bar.add_task(what, total=total)
+    Yields a function to call after each step.
+    """
+    if sys.stderr is not None and sys.stderr.isatty():
+        # Serving does without `rich`. Typer's own bar would mix with other lines on the terminal.
+        from rich.console import Console
+        from rich.progress import MofNCompleteColumn, Progress
+
+        columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+        with Progress(*columns, console=Console(stderr=True)) as bar:
+            task = bar.add_task(label, total=total)
             yield lambda: bar.advance(task)
         return
     done = 0
 
-    def tell() -> None:
+    def advance() -> None:
         nonlocal done
         done += 1
-        if done % STEPS_A_LINE == 0 or done == total:
-            print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)
+        if done % STEPS_PER_LINE == 0 or done == total:
+            print(f"{label}: {done} of {total}", file=sys.stderr, flush=True)
 
-    yield tell
+    yield advance

@@ -1,0 +1,76 @@
+"""JSON Lines: a post per line."""
+
+import codecs
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, NoReturn
+
+from blog_api.archive.record import (
+    MAX_RECORD_BYTES,
+    TOO_LARGE,
+    ArchiveEntry,
+    InvalidRecord,
+    PostRecord,
+    decode_utf8,
+    format_location,
+    make_entry,
+)
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield the number and the bytes of each line that is not blank.
+
+    A line over MAX_RECORD_BYTES is truncated to one byte more.
+    """
+    with path.open("rb") as file:
+        number = 0
+        while line := file.readline(MAX_RECORD_BYTES + 1):
+            number += 1
+            rest = line if len(line) > MAX_RECORD_BYTES else b"\n"
+            while rest and not rest.endswith(b"\n"):
+                rest = file.readline(MAX_RECORD_BYTES)
+            if number == 1:
+                line = line.removeprefix(codecs.BOM_UTF8)
+            if line and not line.isspace():
+                yield number, line
+
+
+def read_jsonl(path: Path) -> Iterator[ArchiveEntry]:
+    for number, line in read_lines(path):
+        try:
+            yield make_entry(path, number, parse_line(line))
+        except InvalidRecord as error:
+            yield ArchiveEntry(format_location(path, number), error=str(error))
+
+
+def parse_line(line: bytes) -> dict[str, Any]:
+    """Parse a JSON object; raises InvalidRecord."""
+    if len(line) > MAX_RECORD_BYTES:
+        raise InvalidRecord(TOO_LARGE)
+    try:
+        values = json.loads(decode_utf8(line), parse_constant=reject_constant)
+    except json.JSONDecodeError as error:
+        message = f"invalid JSON: {error.msg}, at character {error.pos + 1}"
+        raise InvalidRecord(message) from None
+    except RecursionError:
+        raise InvalidRecord("nested too deeply") from None
+    except ValueError:
+        raise InvalidRecord("a number is too long") from None
+    if not isinstance(values, dict):
+        raise InvalidRecord("must be a JSON object, in braces")
+    return values
+
+
+def reject_constant(name: str) -> NoReturn:
+    """Reject NaN and the infinities, which Python reads but JSON does not have."""
+    raise InvalidRecord(f"invalid JSON: {name} is not allowed")
+
+
+def write_jsonl(file: IO[str], record: PostRecord) -> None:
+    """Append a line."""
+    values = record.model_dump(mode="json")
+    for key in ("author_key", "taken_down_at"):
+        if values[key] is None:
+            del values[key]
+    file.write(json.dumps(values, ensure_ascii=False) + "\n")

@@ -1,0 +1,121 @@
+"""Commands for posts: `import`, `export` and `render`."""
+
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from sqlmodel import col, select
+
+from blog_api.cli.console import YesOption, confirm, exit_with_error, progress, run_with_database
+from blog_api.core.fields import MAX_INT32
+from blog_api.core.settings import exit_with_errors, load_settings
+from blog_api.db.queries import count_rows
+from blog_api.db.session import Database
+from blog_api.posts.models import Post
+from blog_api.posts.service import rerender_posts
+from blog_api.text.renderer import Renderer
+
+
+def import_archive(
+    file: Annotated[
+        Path, typer.Argument(help="JSON Lines, a folder of Markdown, or a WordPress export (.xml).")
+    ],
+    author: Annotated[
+        int | None,
+        typer.Option(min=1, max=MAX_INT32, help="Id of a user: the author of all posts."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing.")] = False,
+) -> None:
+    """Import posts; those already present stay unchanged.
+
+    Authors become users, who cannot log in before set-password. Rejected posts
+    are reported with file and line, and the exit status is then 1.
+    """
+    # Imported here, and below: serving does without the libraries of the formats.
+    from blog_api.archive.formats import open_archive
+    from blog_api.archive.importer import Importer, Outcome
+
+    settings = load_settings()
+    try:
+        archive = open_archive(file)
+    except OSError as error:
+        exit_with_error(str(error))
+    counts: Counter[Outcome] = Counter()
+
+    async def run_import(database: Database) -> None:
+        importer = Importer(database, Renderer(), author_id=author, dry_run=dry_run)
+        with progress(file.name, archive.total) as advance:
+            async for result in importer.import_entries(archive.entries):
+                counts[result.outcome] += 1
+                if result.error is not None:
+                    print(f"{result.location}: {result.error}", file=sys.stderr)
+                advance()
+
+    run_with_database(settings, run_import, create=not dry_run)
+    summary = ", ".join(f"{counts[outcome]} {outcome}" for outcome in Outcome)
+    print(f"{'Dry run, nothing written: ' if dry_run else ''}{summary}.")
+    if counts[Outcome.rejected]:
+        raise typer.Exit(1)
+
+
+def export_archive(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="JSON Lines (.jsonl), WordPress' format with HTML (.xml), or, without a suffix, "
+            "a new folder of Markdown files."
+        ),
+    ],
+    yes: YesOption = False,
+) -> None:
+    """Export all posts, including drafts and posts that were taken down."""
+    from blog_api.archive.exporter import ArchiveWriteError, export_posts
+    from blog_api.archive.formats import WriteRecord, create_archive
+
+    settings = load_settings()
+    if file.is_file():
+        confirm(f"{file} already exists. Overwrite it?", yes=yes)
+
+    async def run_export(database: Database, write: WriteRecord) -> int:
+        total = await count_rows(database, Post)
+        with progress(file.name, total) as advance:
+            async for _ in export_posts(database, write):
+                advance()
+        return total
+
+    try:
+        with create_archive(file, title=settings.title, link=settings.public_url or "/") as write:
+            total = run_with_database(settings, lambda database: run_export(database, write))
+    except (OSError, ArchiveWriteError) as error:
+        exit_with_error(str(error))
+    print(f"{total} posts exported.")
+
+
+def render_posts(
+    post_ids: Annotated[
+        list[int] | None,
+        typer.Argument(metavar="[ID]...", min=1, max=MAX_INT32, help="Ids of posts."),
+    ] = None,
+    all_posts: Annotated[bool, typer.Option("--all", help="All posts.")] = False,
+) -> None:
+    """Render the Markdown of posts again, after an upgrade that changes the HTML."""
+    settings = load_settings()
+    if bool(post_ids) == all_posts:
+        exit_with_errors("render takes the ids of posts, or --all")
+    query = select(Post)
+    if post_ids:
+        query = query.where(col(Post.id).in_(post_ids))
+
+    async def run_render(database: Database) -> Counter[bool]:
+        counts: Counter[bool] = Counter()
+        total = len(post_ids) if post_ids else await count_rows(database, Post)
+        with progress("render", total) as advance:
+            async for is_changed in rerender_posts(database, Renderer(), query):
+                counts[is_changed] += 1
+                advance()
+        return counts
+
+    counts = run_with_database(settings, run_render)
+    print(f"{counts.total()} posts rendered, {counts[True]} changed.")

@@ -1,0 +1,72 @@
+"""Commands of the service itself: `serve`, `migrate` and `settings`."""
+
+import logging.config
+from typing import Annotated
+
+import typer
+import uvicorn
+
+from blog_api.cli.console import run_async
+from blog_api.core.settings import exit_with_errors, load_settings
+from blog_api.core.urls import get_sqlite_path
+from blog_api.db.migrate import HEAD_REVISION, migrate, prepare_sqlite_file
+from blog_api.web.access_log import LOGGING
+
+GRACEFUL_SHUTDOWN_SECONDS = 10
+# A worker responds once Python has started and imported the application. Uvicorn's default of five
+# seconds would kill and restart workers forever on a busy machine.
+WORKER_START_SECONDS = 60
+
+log = logging.getLogger("blog_api")
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 picks a free one.")] = 8000,
+    workers: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 1,
+    reload: Annotated[bool, typer.Option(help="Restart when the code changes.")] = False,
+) -> None:
+    """Serve the API. A SQLite file is created and migrated first."""
+    settings = load_settings()
+    logging.config.dictConfig(LOGGING)
+    if workers > 1 and settings.is_in_memory:
+        exit_with_errors("--workers: processes cannot share a database in memory")
+    if workers > 1 and settings.rate_limit_enabled and settings.uses_memory_rate_limits:
+        log.warning(
+            "Each worker counts rate limits by itself: "
+            "set BLOG_RATE_LIMIT_STORAGE to a Redis URL to share them"
+        )
+    file = get_sqlite_path(settings.database_url)
+    if file is not None:
+        # Before the workers start: an error is reported once.
+        run_async(prepare_sqlite_file(settings, file))
+    uvicorn.run(
+        "blog_api.main:app",
+        host=host,
+        port=port,
+        workers=workers,
+        reload=reload,
+        log_config=LOGGING,
+        access_log=False,
+        # There are no WebSockets, and an upgrade request would wait forever.
+        ws="none",
+        server_header=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
+        timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_SECONDS,
+        timeout_worker_healthcheck=WORKER_START_SECONDS,
+    )
+
+
+def migrate_database() -> None:
+    """Migrate the database to the newest revision, completely or not at all."""
+    settings = load_settings()
+    logging.config.dictConfig(LOGGING)
+    run_async(migrate(settings))
+    print(f"The database is at revision {HEAD_REVISION}.")
+
+
+def show_settings() -> None:
+    """Print the settings in force, without secrets."""
+    for name, value in load_settings().describe():
+        print(f"{name}={value}")
