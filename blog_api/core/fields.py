@@ -79,26 +79,6 @@ class RequestBody(RequestModel):
         return value
 
 
-class SchemaDefaults:
-    """JSON Schema keywords of a shared type; those of a field take precedence.
-
-    SQLModel's `Field()` without a description deletes one that the `Field()` of the type has.
-    """
-
-    def __init__(self, description: str, example: object = None, **keywords: object) -> None:
-        self.keywords = {"description": description, "examples": [example], **keywords}
-
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        return self.keywords | handler(schema)
-
-
-def schema_example(example: str | None, **keywords: object) -> dict[str, object]:
-    """Return `schema_extra` of a field: an example and other JSON Schema keywords."""
-    return {"json_schema_extra": {"examples": [example], **keywords}}
-
-
 def utc_now() -> datetime:
     return datetime.now(UTC)
 
@@ -188,6 +168,26 @@ def check_password(value: SecretStr) -> SecretStr:
     if len(password) > MAX_PASSWORD_LENGTH:
         raise PydanticCustomError("too_long", f"Use at most {MAX_PASSWORD_LENGTH} characters")
     return value
+
+
+class SchemaDefaults:
+    """JSON Schema keywords of a shared type; those of a field take precedence.
+
+    SQLModel's `Field()` without a description deletes one that the `Field()` of the type has.
+    """
+
+    def __init__(self, description: str, example: object = None, **keywords: object) -> None:
+        self.keywords = {"description": description, "examples": [example], **keywords}
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return self.keywords | handler(schema)
+
+
+def schema_example(example: str | None, **keywords: object) -> dict[str, object]:
+    """Return `schema_extra` of a field: an example and other JSON Schema keywords."""
+    return {"json_schema_extra": {"examples": [example], **keywords}}
 
 
 Name = Annotated[
