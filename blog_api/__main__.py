@@ -1,8 +1,8 @@
-"""The command `blog-api`."""
+"""Entry point of the command `blog-api`."""
 
 
 def cli() -> None:
-    # Not before: every process that renders runs this module again, to know what it is part of.
+    # Worker processes of the renderer import this module: the commands would slow down their start.
     from blog_api.cli.commands import cli
 
     cli()

@@ -356,7 +356,7 @@ RENDER_IN_LITTLE = r"""
 import re, sys
 from blog_api.text import markdown
 markdown.MEMORY_BYTES //= 8
-print(markdown.render_in_worker(sys.stdin.read()))
+print(markdown.render_in_process(sys.stdin.read()))
 print(re.search(r"VmHWM:\s*(\d+) kB", open("/proc/self/status").read())[1])
 """
 

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from blog_api.core.errors import (
     FieldError,
-    TooBusy,
+    ServiceUnavailable,
     ValidationFailed,
 )
 from blog_api.core.security import count_available_cores
@@ -70,12 +70,12 @@ class PasswordHasher:
 
     @asynccontextmanager
     async def slot(self, client: str) -> AsyncIterator[None]:
-        """A core to work on. Raises TooBusy where too many wait for one, of this client or of all.
+        """Wait for a core and occupy it. Raises ServiceUnavailable if too many wait already.
 
         Half of the places are enough for one: the others' log-ins do not depend on it.
         """
         if self.waiting >= MAX_QUEUED or self._waiting[client] >= MAX_QUEUED // 2:
-            raise TooBusy
+            raise ServiceUnavailable
         self._waiting[client] += 1
         try:
             await self._cores.acquire()

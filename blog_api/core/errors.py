@@ -1,9 +1,13 @@
-"""One shape for every error: `application/problem+json` (RFC 9457)."""
+"""Problem documents: every error response is `application/problem+json` (RFC 9457).
+
+A problem is an exception class, raised anywhere and listed in the `responses` of a route. Its type
+and title are made of its name: `PostNotFound` is `urn:blog-api:post-not-found`, `Post not found`.
+"""
 
 import re
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from functools import reduce
+from functools import cache, reduce
 from http import HTTPStatus
 from operator import or_
 from types import MappingProxyType
@@ -18,65 +22,67 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match, Mount
 from starlette.types import Scope
 
-
-class TooBusy(Exception):
-    """So many passwords wait to be hashed that one more would wait for too long."""
-
-
 PROBLEM_MEDIA_TYPE = "application/problem+json"
-
-
-# A body can hold a hundred thousand mistakes; an answer that lists them all helps nobody.
+# Of one response: a body has room for a hundred thousand invalid fields.
 MAX_ERRORS = 20
-
-
 ROUTE_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+
+HEADER_DESCRIPTIONS = {
+    "RateLimit": "Remaining requests, and seconds until the limit is reset.",
+    "RateLimit-Policy": "Allowed requests, and the length of the time window in seconds.",
+    "Retry-After": "Seconds to wait before the next request.",
+    "WWW-Authenticate": "Challenge of the scheme `Bearer` (RFC 6750, 3).",
+}
 
 
 class Problem(Exception):
-    """What a client is told. Its type and title are the words of the class's name."""
+    """An error response; the docstring of a subclass is the description of its schema."""
 
+    title: ClassVar[str]
+    urn: ClassVar[str]
     status: ClassVar[int]
     detail: str
-    # A class's own, or, where an answer has headers of its own, the exception's.
+    # An instance may have headers of its own.
     headers: Mapping[str, str] = MappingProxyType({})
     documented_headers: ClassVar[tuple[str, ...]] = ()
 
-    @classmethod
-    def title(cls) -> str:
-        return re.sub(r"(?<=.)(?=[A-Z])", " ", cls.__name__).capitalize()
+    def __init_subclass__(cls) -> None:
+        cls.title = re.sub(r"(?<=.)(?=[A-Z])", " ", cls.__name__).capitalize()
+        cls.urn = f"urn:blog-api:{cls.title.lower().replace(' ', '-')}"
 
     @classmethod
-    def urn(cls) -> str:
-        return f"urn:blog-api:{cls.title().lower().replace(' ', '-')}"
-
-    @classmethod
-    def model(cls) -> type[BaseModel]:
-        """The answer's shape for OpenAPI."""
-        if cls not in PROBLEM_MODELS:
-            PROBLEM_MODELS[cls] = create_model(
-                cls.__name__,
-                __doc__=cls.__doc__ or cls.title(),
-                type=(str, Field(json_schema_extra={"const": cls.urn()})),
-                title=(str, Field(json_schema_extra={"const": cls.title()})),
-                status=(int, Field(json_schema_extra={"const": cls.status})),
-                detail=(str, Field(examples=[cls.detail])),
-                instance=(str, Field(description="`urn:uuid:` and the answer's `X-Request-ID`")),
-                **cls.extension_schema(),
-            )
-        return PROBLEM_MODELS[cls]
+    @cache
+    def make_model(cls) -> type[BaseModel]:
+        """Return the schema of the problem document for OpenAPI."""
+        return create_model(
+            cls.__name__,
+            __doc__=cls.__doc__ or f"{cls.detail}.",
+            type=(str, const_field(cls.urn, "Identifies the type of problem; never changes.")),
+            title=(str, const_field(cls.title, "Short name of the type of problem.")),
+            status=(int, const_field(cls.status, "HTTP status code.")),
+            detail=(str, Field(examples=[cls.detail], description="Human-readable explanation.")),
+            instance=(
+                str,
+                Field(
+                    examples=["urn:uuid:5f3c2d8e-9d0b-4c53-8a55-0c1c1d8e4a10"],
+                    description="`urn:uuid:` and the `X-Request-ID` of the response.",
+                ),
+            ),
+            **cls.extension_schema(),
+        )
 
     @classmethod
     def extension_schema(cls) -> dict[str, Any]:
-        """Further members of the answer, as fields of its model."""
+        """Return the fields of `extensions()` for `create_model()`."""
         return {}
 
     def extensions(self) -> dict[str, Any]:
-        """Further members of this answer."""
+        """Return additional members of the problem document (RFC 9457, 3.2)."""
         return {}
 
 
-PROBLEM_MODELS: dict[type[Problem], type[BaseModel]] = {}
+def const_field(value: str | int, description: str) -> Any:
+    return Field(description=description, json_schema_extra={"const": value})
 
 
 class BadRequest(Problem):
@@ -105,7 +111,7 @@ class MethodNotAllowed(Problem):
 
 
 class Conflict(Problem):
-    """Another request changed the same thing at the same time; ask again."""
+    """A concurrent request changed the same resource; retry."""
 
     status = codes.HTTP_409_CONFLICT
     detail = "Another request changed the same thing at the same time"
@@ -130,11 +136,14 @@ class UriTooLong(Problem):
 
 
 class FieldError(BaseModel):
-    """One mistake: where, which, and in words. What was sent is not repeated."""
+    """An invalid field. The submitted value is not repeated."""
 
-    loc: list[str | int]
-    type: str
-    msg: str
+    loc: list[str | int] = Field(
+        examples=[["body", "title"]],
+        description="Path of the field, from `body`, `query` or `path` on.",
+    )
+    type: str = Field(examples=["missing"], description="Identifies the violated rule.")
+    msg: str = Field(examples=["Field required"], description="Human-readable explanation.")
 
 
 def missing_field(*loc: str) -> FieldError:
@@ -142,15 +151,18 @@ def missing_field(*loc: str) -> FieldError:
 
 
 class OAuth2Problem(Problem):
-    """With the `error` of RFC 6749, 5.2, by which its clients tell."""
+    """A problem with the error code that OAuth2 clients read (RFC 6749, 5.2)."""
 
     error: ClassVar[str]
 
     @classmethod
     def extension_schema(cls) -> dict[str, Any]:
         return {
-            "error": (str, Field(json_schema_extra={"const": cls.error})),
-            "error_description": (str, Field(description="The same as `detail`.")),
+            "error": (str, const_field(cls.error, "Error code of RFC 6749, 5.2.")),
+            "error_description": (
+                str,
+                Field(examples=[cls.detail], description="Equal to `detail`."),
+            ),
         }
 
     def extensions(self) -> dict[str, Any]:
@@ -158,7 +170,7 @@ class OAuth2Problem(Problem):
 
 
 class ValidationFailed(Problem):
-    """The request breaks a rule; each mistake is listed."""
+    """The request has invalid fields."""
 
     status = codes.HTTP_422_UNPROCESSABLE_CONTENT
     detail = "The request is not valid"
@@ -168,14 +180,15 @@ class ValidationFailed(Problem):
 
     @classmethod
     def extension_schema(cls) -> dict[str, Any]:
-        return {"errors": (list[FieldError], ...)}
+        description = f"The first {MAX_ERRORS} invalid fields."
+        return {"errors": (list[FieldError], Field(description=description))}
 
     def extensions(self) -> dict[str, Any]:
         return {"errors": [error.model_dump() for error in self.errors]}
 
 
 class TooManyRequests(Problem):
-    """A limit is used up; `Retry-After` says for how many seconds."""
+    """The rate limit is exceeded."""
 
     status = codes.HTTP_429_TOO_MANY_REQUESTS
     detail = "Too many attempts; try again later"
@@ -187,7 +200,7 @@ class TooManyRequests(Problem):
 
 class InternalServerError(Problem):
     status = codes.HTTP_500_INTERNAL_SERVER_ERROR
-    detail = "Something went wrong here; the log knows this answer by its instance"
+    detail = "Internal error; the server logged it under this instance"
 
 
 class ServiceUnavailable(Problem):
@@ -197,43 +210,42 @@ class ServiceUnavailable(Problem):
     documented_headers = ("Retry-After",)
 
 
-# What any route that takes a body and writes can answer.
+# Of every route that takes a body and writes.
 BODY_PROBLEMS = (BadRequest, Conflict, ContentTooLarge, ValidationFailed)
 
-
-# What FastAPI and Starlette raise by themselves.
+# Replace the HTTPExceptions of FastAPI and Starlette.
 PROBLEMS_BY_STATUS = {
     problem.status: problem for problem in (BadRequest, NotFound, MethodNotAllowed, ContentTooLarge)
 }
 
 
 def problem_responses(*problems: type[Problem]) -> dict[int | str, dict[str, Any]]:
-    """A route's `responses=`: the problems it can raise, those of one status as `anyOf`."""
-    by_status = defaultdict(list)
+    """Return the `responses` of a route; problems with one status become `anyOf`."""
+    models = defaultdict(list)
     headers: dict[int, dict[str, object]] = defaultdict(dict)
     for problem in problems:
-        by_status[problem.status].append(problem.model())
+        models[problem.status].append(problem.make_model())
         headers[problem.status] |= {
-            name: {"schema": {"type": "string"}} for name in problem.documented_headers
+            name: {"description": HEADER_DESCRIPTIONS[name], "schema": {"type": "string"}}
+            for name in problem.documented_headers
         }
         if issubclass(problem, NotFound) and problem is not NotFound:
-            # Where an id is no number, no route is found to tell what is missing.
-            by_status[problem.status].append(NotFound.model())
+            # An id that is not a number matches no route.
+            models[problem.status].append(NotFound.make_model())
     return {
         code: {
-            "model": reduce(or_, models),
+            "model": reduce(or_, models[code]),
             "description": HTTPStatus(code).phrase,
             **({"headers": headers[code]} if headers[code] else {}),
         }
-        for code, models in sorted(by_status.items())
+        for code in sorted(models)
     }
 
 
 def problem_response(problem: Problem, scope: Scope) -> JSONResponse:
-    """The answer for a problem; `scope` knows the request's id."""
     document = {
-        "type": problem.urn(),
-        "title": problem.title(),
+        "type": problem.urn,
+        "title": problem.title,
         "status": problem.status,
         "detail": problem.detail,
         **problem.extensions(),
@@ -257,27 +269,27 @@ async def handle_problem(request: Request, problem: Problem) -> JSONResponse:
 
 
 async def handle_http_exception(request: Request, error: HTTPException) -> JSONResponse:
-    """An error that is no `Problem`: of routing, of an unreadable body, or a route's own."""
+    """Handle errors of routing and of unreadable bodies, and exceptions raised by routes."""
     code = error.status_code
     if code == codes.HTTP_405_METHOD_NOT_ALLOWED:
         response = problem_response(MethodNotAllowed(), request.scope)
-        response.headers["Allow"] = ", ".join(allowed_methods(request))
+        response.headers["Allow"] = ", ".join(find_allowed_methods(request))
         return response
     if code in PROBLEMS_BY_STATUS:
         return problem_response(PROBLEMS_BY_STATUS[code](), request.scope)
-    # RFC 9457, 4.2.1: a type that says no more than the status does.
+    # RFC 9457, 4.2.1: the type of a problem without a type of its own.
     phrase = HTTPStatus(code).phrase
     document = {"type": "about:blank", "title": phrase, "status": code, "detail": phrase}
     return problem_document_response(document, request.scope, error.headers)
 
 
 async def handle_validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
-    problem = ValidationFailed([to_field_error(found) for found in error.errors()[:MAX_ERRORS]])
-    return problem_response(problem, request.scope)
+    errors = [to_field_error(found) for found in error.errors()[:MAX_ERRORS]]
+    return problem_response(ValidationFailed(errors), request.scope)
 
 
 def to_field_error(found: Mapping[str, Any]) -> FieldError:
-    """A mistake without the input; an unknown field's name is input too."""
+    """Return a Pydantic error without its input; the name of an unknown field is input too."""
     loc = list(found["loc"])
     if found["type"] == "extra_forbidden":
         return FieldError(loc=loc[:-1], type="extra_forbidden", msg="There is an unknown field")
@@ -287,9 +299,9 @@ def to_field_error(found: Mapping[str, Any]) -> FieldError:
     return FieldError(loc=loc, type=found["type"], msg=found["msg"])
 
 
-def allowed_methods(request: Request) -> list[str]:
-    """What this address does take (RFC 9110, 10.2.1); Starlette tells of its first route alone."""
-    # A mount has moved the root to itself.
+def find_allowed_methods(request: Request) -> list[str]:
+    """Return the methods of all routes with this path; Starlette lists those of one route."""
+    # A mount has added its path to `root_path`.
     root = request.scope.get("app_root_path", request.scope.get("root_path", ""))
     scope = {**request.scope, "root_path": root}
     allowed = [
@@ -297,7 +309,7 @@ def allowed_methods(request: Request) -> list[str]:
         for method in ROUTE_METHODS
         if any(
             route.matches({**scope, "method": method})[0] is Match.FULL
-            # A mount takes any method, and its files answer GET alone.
+            # A mount matches every method, but static files support GET only.
             and (method == "GET" or not isinstance(route, Mount))
             for route in request.app.routes
         )
@@ -305,15 +317,10 @@ def allowed_methods(request: Request) -> list[str]:
     return ["HEAD", *allowed] if "GET" in allowed else allowed
 
 
-async def handle_too_busy(request: Request, _: TooBusy) -> JSONResponse:
-    return problem_response(ServiceUnavailable(), request.scope)
-
-
 EXCEPTION_HANDLERS: dict[
     int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]
 ] = {
     Problem: handle_problem,
-    TooBusy: handle_too_busy,
     HTTPException: handle_http_exception,
     RequestValidationError: handle_validation_error,
 }

@@ -1,4 +1,9 @@
-"""What every noun shares of what clients send: safe text, addresses, times, ids, bodies."""
+"""Shared types of request fields: text, email addresses, passwords, tags, times and ids.
+
+A field is described once, on its type: `Title` has the length of the column, the validator, and the
+description, example and pattern that OpenAPI shows. A field with a meaning of its own overrides the
+description: `until: Timestamp = Field(description="Published before this time.")`.
+"""
 
 import re
 import unicodedata
@@ -12,68 +17,63 @@ from pydantic import (
     AwareDatetime,
     BaseModel,
     BeforeValidator,
+    GetJsonSchemaHandler,
     SecretStr,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
 from sqlmodel import Field, SQLModel
 
-# The characters of XML 1.0 (2.2 Char), so that no feed can be broken by what is stored.
-# Lone surrogates, which it leaves out too, are refused by Pydantic before.
+# Characters outside of XML 1.0 (2.2 Char) would break feeds. Pydantic rejects lone surrogates.
 NON_XML_CHARACTERS = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-
-
-# The Unicode category Cc, line breaks and tabs among it.
+# Category Cc of Unicode, which has line breaks and tabs, and noncharacters.
 CONTROL_CHARACTERS = re.compile("[\x00-\x1f\x7f-\x9f\ufffe\uffff]")
 
-
-# The same for OpenAPI, in the words that all dialects of regular expressions share.
+# The rules of `check_text`, `check_line` and `check_identifier` for OpenAPI (ECMA-262).
 TEXT_PATTERN = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]*$"
-
-
 LINE_PATTERN, IDENTIFIER_PATTERN = (
-    rf"^[^{refused}]*[^\s{refused}][^{refused}]*$"
-    for refused in (
+    rf"^[^{excluded}]*[^\s{excluded}][^{excluded}]*$"
+    for excluded in (
         r"\u0000-\u001f\u007f-\u009f\ufffe\uffff",
         r"\u0000-\u001f\u007f-\u009f\ufffd-\uffff",
     )
 )
 
-
-# A 32-bit column holds no more, and Postgres answers a larger parameter with an error.
-MAX_INT32 = 2**31 - 1
-
-
-MAX_FIELDS = 100
-
-
-# Accounts and log-ins: no field of theirs is long.
-MAX_ANONYMOUS_BODY_BYTES = 64 * 1024
-
-
-# RFC 3339, 5.6. Pydantic alone would take numbers and dates without a time as well.
+# RFC 3339, 5.6. Pydantic accepts numbers and dates without a time too.
 RFC_3339 = re.compile(
     r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})", re.ASCII
 )
 
+# Postgres rejects larger parameters for an INTEGER column.
+MAX_INT32 = 2**31 - 1
+MAX_FIELDS = 100
+# No field of an account or a login is long.
+MAX_ANONYMOUS_BODY_BYTES = 64 * 1024
+MAX_PASSWORD_LENGTH = 128
+MAX_SLUG_LENGTH = 100
+MAX_TAG_LENGTH = 50
+MAX_TAGS = 10
+MAX_EMAIL_LENGTH = 254  # RFC 5321, 4.5.3.1.3: a path of 256 with its brackets
+
 
 class RequestModel(SQLModel):
-    """What a client sends."""
+    """Base of everything that clients send."""
 
-    # SQLModel's own makes Pydantic call the class with what was sent as keywords, where fields
-    # named `cls` or `__pydantic_self__` are a TypeError.
+    # That of SQLModel passes the fields as keyword arguments, so that fields named `cls` or
+    # `__pydantic_self__` raise TypeError.
     __init__ = BaseModel.__init__
 
 
 class RequestBody(RequestModel):
-    """A JSON body: it has no fields but those that are declared."""
+    """Base of JSON bodies, which reject unknown fields."""
 
     model_config = {"extra": "forbid"}
 
     @model_validator(mode="before")
     @classmethod
-    def check_size(cls, value: object) -> object:
-        """A body of 8 MiB has room for a million fields, and each would become an error."""
+    def check_field_count(cls, value: object) -> object:
+        """Reject bodies with thousands of unknown fields: each would become an error."""
         if isinstance(value, dict) and len(value) > MAX_FIELDS:
             raise PydanticCustomError("too_many_fields", "There are too many fields")
         return value
@@ -89,15 +89,39 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def to_utc(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise PydanticCustomError("time_range", "The time is out of range") from None
+
+
+def check_rfc_3339(value: object) -> object:
+    if not isinstance(value, str) or not RFC_3339.fullmatch(value):
+        raise PydanticCustomError(
+            "rfc3339", "Use RFC 3339 with an offset, for example 2030-01-31T09:00:00Z"
+        )
+    return value
+
+
+def casefold_key(text: str) -> str:
+    """Return the key of an email address or tag: NFKC, casefolded.
+
+    Spellings with equal keys are the same address or tag.
+    """
+    # Casefolding can undo the normalization.
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+
+
 def check_text(value: str) -> str:
-    """Text of several lines."""
+    """Validate text of several lines."""
     if NON_XML_CHARACTERS.search(value):
         raise PydanticCustomError("control_character", "Control characters are not allowed")
     return value
 
 
 def check_line(value: str) -> str:
-    """Text of one line that shows something."""
+    """Validate text of one line that is not blank."""
     if CONTROL_CHARACTERS.search(value):
         raise PydanticCustomError(
             "control_character", "Control characters and line breaks are not allowed"
@@ -107,28 +131,17 @@ def check_line(value: str) -> str:
     return value
 
 
-def check_password(value: SecretStr) -> SecretStr:
-    """A bound on what gets hashed; `PasswordHasher` judges what may be chosen."""
-    password = check_text(value.get_secret_value())
-    if len(password) > MAX_PASSWORD_LENGTH:
-        raise PydanticCustomError("too_long", f"Use at most {MAX_PASSWORD_LENGTH} characters")
-    return value
-
-
 def check_identifier(value: str) -> str:
-    """A line that names a row; what was no UTF-8 on its way here names none."""
+    """Validate a line that identifies a row.
+
+    U+FFFD is rejected: it stands for bytes of a URL or form that were not valid UTF-8.
+    """
     if "\ufffd" in value:
         raise PydanticCustomError("not_utf8", "The text is not valid UTF-8")
     return check_line(value)
 
 
-def casefold_key(text: str) -> str:
-    """What two spellings of one address or tag have in common: NFKC, casefolded."""
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-
-
 def check_email(value: str) -> str:
-    """An address, kept as it was given."""
     check_identifier(value)
     try:
         validate_email(value, check_deliverability=False, test_environment=True)
@@ -140,7 +153,7 @@ def check_email(value: str) -> str:
 
 
 def check_tag(value: str) -> str:
-    """A line that names something, without the spaces around it."""
+    """Validate a tag and strip its whitespace."""
     name = check_identifier(value).strip()
     if len(casefold_key(name)) > MAX_TAG_LENGTH:
         raise PydanticCustomError("too_long", "This tag is too long")
@@ -148,149 +161,136 @@ def check_tag(value: str) -> str:
 
 
 def unique_tags(names: list[str]) -> list[str]:
-    """Each tag once, as it is written first: case makes no difference."""
+    """Return the tags without duplicates; the first spelling of each stays."""
     unique: dict[str, str] = {}
     for name in names:
         unique.setdefault(casefold_key(name), name)
     return list(unique.values())
 
 
-def check_rfc_3339(value: object) -> object:
-    if not isinstance(value, str) or not RFC_3339.fullmatch(value):
-        raise PydanticCustomError(
-            "rfc3339", "Use RFC 3339 with an offset, for example 2030-01-31T09:00:00Z"
-        )
+def check_password(value: SecretStr) -> SecretStr:
+    """Limit the input of the hash function; `PasswordHasher` has the rules for new passwords."""
+    password = check_text(value.get_secret_value())
+    if len(password) > MAX_PASSWORD_LENGTH:
+        raise PydanticCustomError("too_long", f"Use at most {MAX_PASSWORD_LENGTH} characters")
     return value
 
 
-def to_utc(value: datetime) -> datetime:
-    try:
-        return value.astimezone(UTC)
-    except OverflowError:
-        raise PydanticCustomError("time_range", "The time is out of range") from None
+class SchemaDefaults:
+    """JSON Schema keywords of a shared type; those of a field take precedence.
+
+    SQLModel's `Field()` without a description deletes one that the `Field()` of the type has.
+    """
+
+    def __init__(self, description: str, example: object = None, **keywords: object) -> None:
+        self.keywords = {"description": description, "examples": [example], **keywords}
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return self.keywords | handler(schema)
 
 
-MAX_PASSWORD_LENGTH = 128
-
-
-MAX_SLUG_LENGTH = 100
-
-
-MAX_TAG_LENGTH = 50
-
-
-MAX_TAGS = 10
-
-
-MAX_EMAIL_LENGTH = 254  # RFC 5321, 4.5.3.1.3: a path of 256 with its brackets
-
-
-def schema_example(example: str | None, **schema: object) -> dict[str, object]:
-    """What OpenAPI tells of a field beside its type: an example, and what else."""
-    return {"json_schema_extra": {"examples": [example], **schema}}
+def schema_example(example: str | None, **keywords: object) -> dict[str, object]:
+    """Return `schema_extra` of a field: an example and other JSON Schema keywords."""
+    return {"json_schema_extra": {"examples": [example], **keywords}}
 
 
 Name = Annotated[
     str,
-    Field(min_length=1, max_length=100, schema_extra=schema_example("Ann", pattern=LINE_PATTERN)),
+    Field(min_length=1, max_length=100),
+    SchemaDefaults("Name for display, one line.", "Ann", pattern=LINE_PATTERN),
     AfterValidator(check_line),
 ]
-
 
 SearchText = Annotated[
     str,
-    Field(
-        min_length=1, max_length=100, schema_extra=schema_example("ann", pattern=IDENTIFIER_PATTERN)
-    ),
+    Field(min_length=1, max_length=100),
+    SchemaDefaults("Text to search for, one line.", "ann", pattern=IDENTIFIER_PATTERN),
     AfterValidator(check_identifier),
 ]
 
-
 Title = Annotated[
     str,
-    Field(
-        min_length=1,
-        max_length=255,
-        schema_extra=schema_example("Hello, World", pattern=LINE_PATTERN),
-    ),
+    Field(min_length=1, max_length=255),
+    SchemaDefaults("Title, one line.", "Hello, World", pattern=LINE_PATTERN),
     AfterValidator(check_line),
 ]
 
-
 Markdown = Annotated[
     str,
-    Field(
-        min_length=1,
-        max_length=500_000,
-        schema_extra=schema_example("My *first* post.", pattern=TEXT_PATTERN),
+    Field(min_length=1, max_length=500_000),
+    SchemaDefaults(
+        "Markdown: CommonMark with tables and strikethrough.",
+        "My *first* post.",
+        pattern=TEXT_PATTERN,
     ),
     AfterValidator(check_text),
 ]
 
-
 TagName = Annotated[
     str,
-    Field(
-        min_length=1,
-        max_length=MAX_TAG_LENGTH,
-        schema_extra=schema_example("Python", pattern=IDENTIFIER_PATTERN),
-    ),
+    Field(min_length=1, max_length=MAX_TAG_LENGTH),
+    SchemaDefaults("Tag, case-insensitive.", "Python", pattern=IDENTIFIER_PATTERN),
     AfterValidator(check_tag),
 ]
-
 
 TagNames = Annotated[
     list[TagName],
     Field(max_length=MAX_TAGS),
+    SchemaDefaults("Tags; duplicates are removed.", ["Python", "FastAPI"]),
     AfterValidator(unique_tags),
 ]
 
-
 Email = Annotated[
     str,
-    Field(
-        max_length=MAX_EMAIL_LENGTH, schema_extra=schema_example("ann@example.com", format="email")
-    ),
+    Field(max_length=MAX_EMAIL_LENGTH),
+    SchemaDefaults("Email address, case-insensitive.", "ann@example.com", format="email"),
     AfterValidator(check_email),
 ]
 
-
-# A password to compare, and one to choose: how short that may be, `PasswordHasher` judges.
 Password = Annotated[
     SecretStr,
-    Field(
-        min_length=1,
-        schema_extra=schema_example(
-            "correct horse", maxLength=MAX_PASSWORD_LENGTH, pattern=TEXT_PATTERN
-        ),
+    Field(min_length=1),
+    SchemaDefaults(
+        "Password of the account.",
+        "correct horse",
+        maxLength=MAX_PASSWORD_LENGTH,
+        pattern=TEXT_PATTERN,
     ),
     AfterValidator(check_password),
 ]
-
 
 NewPassword = Annotated[
     SecretStr,
-    Field(
-        schema_extra=schema_example(
-            "correct horse", minLength=8, maxLength=MAX_PASSWORD_LENGTH, pattern=TEXT_PATTERN
-        )
+    SchemaDefaults(
+        "New password. The service may require more characters and reject common passwords.",
+        "correct horse",
+        minLength=8,
+        maxLength=MAX_PASSWORD_LENGTH,
+        pattern=TEXT_PATTERN,
     ),
     AfterValidator(check_password),
 ]
 
-
 Timestamp = Annotated[
     AwareDatetime,
+    SchemaDefaults("Time in RFC 3339 with an offset.", "2026-01-31T09:00:00Z"),
     BeforeValidator(check_rfc_3339),
     AfterValidator(to_utc),
 ]
 
-
-PathId = Annotated[int, Path(ge=1, le=MAX_INT32)]
-
+PathId = Annotated[
+    int, Path(ge=1, le=MAX_INT32, description="Numeric id of the resource.", examples=[1])
+]
 
 PathSlug = Annotated[
     str,
-    Path(max_length=MAX_SLUG_LENGTH, json_schema_extra={"pattern": IDENTIFIER_PATTERN}),
+    Path(
+        max_length=MAX_SLUG_LENGTH,
+        description="Slug, current or former.",
+        examples=["hello-world"],
+        json_schema_extra={"pattern": IDENTIFIER_PATTERN},
+    ),
     AfterValidator(check_identifier),
 ]

@@ -1,4 +1,4 @@
-"""Passwords, tokens, their signature and the secret key: no database and no HTTP."""
+"""Random tokens, their digests, and the file with the secret key."""
 
 import hashlib
 import os
@@ -9,34 +9,33 @@ from blog_api.core.settings import MIN_SECRET_KEY_BYTES
 
 
 class InvalidKeyFile(ValueError):
-    """A file that should hold the secret key, and does not."""
+    """The key file holds no secret key that is long enough."""
 
 
 def count_available_cores() -> int:
-    """The cores that this process may run on; all of them where the system does not tell."""
+    """Return the number of cores this process may run on, or of the machine if unknown."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def generate_token() -> str:
-    """256 random bits that fit a header."""
+    """Return 256 random bits in URL-safe base64."""
     return secrets.token_urlsafe(32)
 
 
 def hash_token(token: str) -> str:
-    """What the database keeps of a token: SHA-256 in hexadecimal."""
+    """Return the SHA-256 digest of a token in hexadecimal; only digests are stored."""
     return hashlib.sha256(token.encode()).hexdigest()
 
 
 def read_or_create_key(path: Path) -> str:
-    """The secret key in a file that its owner alone may read; made if there is none.
+    """Return the secret key in a file, which is created with mode 0600 if it is missing.
 
-    The caller holds a lock, so that two processes never make two keys. Raises BadKeyFile for
-    a file that holds no key.
+    Raises InvalidKeyFile. The caller holds a lock, so that two processes never create two keys.
     """
     if not path.exists():
-        # Written aside and renamed: a crash leaves either no key or a whole one.
+        # Written to another file and renamed: a crash never leaves half a key.
         new = path.with_name(f"{path.name}.new")
         new.unlink(missing_ok=True)
         with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -45,6 +44,6 @@ def read_or_create_key(path: Path) -> str:
     key = path.read_text().strip()
     if len(key.encode()) < MIN_SECRET_KEY_BYTES:
         raise InvalidKeyFile(
-            f"{path} holds no key of {MIN_SECRET_KEY_BYTES} bytes; without it a new one is made"
+            f"{path} holds no key of {MIN_SECRET_KEY_BYTES} bytes; delete it to create a new one"
         )
     return key

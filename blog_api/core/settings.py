@@ -1,4 +1,4 @@
-"""The settings: `BLOG_*` in the environment or in `.env`, read once, checked and frozen."""
+"""Settings: `BLOG_*` in the environment or in `.env`, read once, validated and frozen."""
 
 import json
 import os
@@ -35,81 +35,71 @@ from blog_api.core.urls import (
 )
 
 ENV_PREFIX = "BLOG_"
-
-
-MIN_SECRET_KEY_BYTES = 32
-
-
 ENV_FILE = ".env"
-
+MIN_SECRET_KEY_BYTES = 32
 
 RATE_PATTERN = re.compile(r"[1-9]\d{0,5}/([1-9]\d{0,3} ?)?(second|minute|hour|day)s?", re.ASCII)
 
-
-# Kubernetes sets these in every pod that stands beside a Service named `blog`.
+# Set by Kubernetes in every pod that has a Service named `blog` in its namespace.
 KUBERNETES_PREFIXES = ("BLOG_PORT", "BLOG_SERVICE_")
 
-
-# Memory in KiB and passes, each pair of the same strength.
-# OWASP Password Storage Cheat Sheet, Argon2id.
+# Minimum memory in KiB for a number of passes: OWASP Password Storage Cheat Sheet, Argon2id.
 ARGON2_FLOORS = ((47_104, 1), (19_456, 2), (12_288, 3), (9_216, 4), (7_168, 5))
 
 
 def check_origin(origin: str) -> str:
-    """An origin as browsers send it: scheme, host and port, or `*` for all."""
+    """Validate an origin as browsers send it (scheme, host and port), or `*`."""
     if origin != "*" and str(TypeAdapter(HttpUrl).validate_python(origin)) != f"{origin}/":
-        raise ValueError("takes origins such as https://example.com, or *")
+        raise ValueError("must be origins such as https://example.com, or *")
     return origin
 
 
 def check_post_url(value: str) -> str:
-    """An address with a place for the slug or the id of a post."""
+    """Validate a URL template with `{slug}` or `{id}`."""
     for name in ("slug", "id"):
         if f"{{{name}}}" in value:
             TypeAdapter(HttpUrl).validate_python(value.replace(f"{{{name}}}", "1"))
             return value
-    raise ValueError("takes an address with {slug} or {id}, such as https://example.com/{slug}")
+    raise ValueError("must be a URL with {slug} or {id}, such as https://example.com/{slug}")
 
 
 def check_host(host: str) -> str:
-    """A name as it stands in a request, with no scheme and no port; `*.` stands for subdomains."""
+    """Validate a host name without a port; `*.` matches subdomains, `*` every host."""
     if not re.fullmatch(r"\*|(\*\.)?[A-Za-z0-9._-]+", host):
-        raise ValueError("takes names such as example.com or *.example.com, or *")
+        raise ValueError("must be host names such as example.com or *.example.com, or *")
     return host
 
 
 def check_network(network: str) -> str:
-    """The address of one proxy, or a network of them."""
+    """Validate an IP address or network."""
     try:
         return str(ip_network(network)) if "/" in network else str(ip_address(network))
     except ValueError:
-        raise ValueError("takes addresses and networks such as 10.0.0.1 or 10.0.0.0/8") from None
+        raise ValueError("must be addresses or networks such as 10.0.0.1 or 10.0.0.0/8") from None
 
 
 def check_secret_key(value: SecretStr) -> SecretStr:
-    """As long as the HMAC-SHA256 that it keys (RFC 7518, 3.2)."""
+    """Validate the length: HMAC-SHA256 needs a key as long as its output (RFC 7518, 3.2)."""
     if len(value.get_secret_value().encode()) < MIN_SECRET_KEY_BYTES:
-        raise ValueError(f"takes at least {MIN_SECRET_KEY_BYTES} bytes")
+        raise ValueError(f"must have at least {MIN_SECRET_KEY_BYTES} bytes")
     return value
 
 
 def parse_rate_limit(value: object) -> RateLimitItem:
-    """So many in such a time, in the words of the package `limits`."""
+    """Parse the notation of the package `limits`, such as `10/minute`."""
     if isinstance(value, RateLimitItem):
         return value
     if not RATE_PATTERN.fullmatch(str(value)):
-        raise ValueError("takes a number and a time, such as 10/minute or 100/12 hours")
+        raise ValueError("must be a number per time, such as 10/minute or 100/12 hours")
     return parse_limit(str(value))
 
 
 def format_rate_limit(limit: RateLimitItem) -> str:
-    """As it can be read again."""
     times = "" if limit.multiples == 1 else f"{limit.multiples} "
     return f"{limit.amount}/{times}{limit.GRANULARITY.name}"
 
 
 def check_pattern(value: str) -> str:
-    """A regular expression that a whole origin has to match."""
     try:
         re.compile(value)
     except re.error:
@@ -121,7 +111,7 @@ RateLimit = Annotated[RateLimitItem, NoDecode, PlainValidator(parse_rate_limit)]
 
 
 class Settings(BaseSettings):
-    """Everything that a deployment may choose. A field `name` is `BLOG_NAME` outside."""
+    """Settings of a deployment; the field `name` is set by `BLOG_NAME`."""
 
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX, env_file=ENV_FILE, env_ignore_empty=True, extra="ignore", frozen=True
@@ -137,7 +127,7 @@ class Settings(BaseSettings):
     password_refuse_common: bool = True
     argon2_memory_kib: int = Field(default=65_536, ge=8, le=4_194_304)
     argon2_passes: int = Field(default=3, ge=1, le=100)
-    # Many log in at once, rather than one fast: with more, other requests would wait for threads.
+    # Each lane is a thread: more lanes speed up one login, and slow down concurrent requests.
     argon2_lanes: int = Field(default=1, ge=1, le=64)
 
     title: Annotated[str, AfterValidator(check_line)] = Field(
@@ -170,7 +160,7 @@ class Settings(BaseSettings):
 
     @property
     def public_path(self) -> str:
-        """The path of the public address, without the slash at its end."""
+        """Path of the public URL, without a trailing slash."""
         return urlsplit(self.public_url or "").path
 
     @property
@@ -186,8 +176,7 @@ class Settings(BaseSettings):
         return self.is_sqlite and get_sqlite_path(self.database_url) is None
 
     @model_validator(mode="after")
-    def check_together(self) -> Self:
-        """What only two settings together make wrong."""
+    def check_combinations(self) -> Self:
         if not self.is_sqlite and self.secret_key is None:
             raise ValueError(
                 "BLOG_SECRET_KEY: is required on Postgres; make one with "
@@ -198,24 +187,22 @@ class Settings(BaseSettings):
             for memory, passes in ARGON2_FLOORS
         ):
             raise ValueError(
-                "BLOG_ARGON2_MEMORY_KIB: with BLOG_ARGON2_PASSES it is weaker than OWASP's floor, "
+                "BLOG_ARGON2_MEMORY_KIB: is weaker with BLOG_ARGON2_PASSES than OWASP's minimum, "
                 "such as 19456 KiB with 2 passes"
             )
         if self.cors_credentials and self.allows_any_origin:
-            raise ValueError(
-                "BLOG_CORS_CREDENTIALS: goes with origins that are named, not with all of them"
-            )
+            raise ValueError("BLOG_CORS_CREDENTIALS: requires a list of origins, not all origins")
         return self
 
     @property
     def allows_any_origin(self) -> bool:
-        """Whether even an origin that nobody can have named may call from a browser."""
-        nobody = f"https://{secrets.token_hex(16)}.invalid"
+        """Whether CORS allows an arbitrary origin, tried with a random one."""
+        origin = f"https://{secrets.token_hex(16)}.invalid"
         pattern = self.cors_origin_pattern
-        return "*" in self.cors_origins or bool(pattern and re.fullmatch(pattern, nobody))
+        return "*" in self.cors_origins or bool(pattern and re.fullmatch(pattern, origin))
 
     def describe(self) -> Iterator[tuple[str, str]]:
-        """Each setting's outside name and value, with what is secret hidden."""
+        """Yield the environment variable and the value of each setting; secrets are masked."""
         for field in type(self).model_fields:
             value = getattr(self, field)
             if isinstance(value, URL):
@@ -230,7 +217,7 @@ class Settings(BaseSettings):
 
 
 def find_unknown_settings(env_file: str = ENV_FILE) -> list[str]:
-    """`BLOG_*` names in the environment or `.env` that no setting has: most likely misspelt."""
+    """Return the `BLOG_*` variables that are no setting, most likely misspelled."""
     known = {f"{ENV_PREFIX}{field}".upper() for field in Settings.model_fields}
     given = {name.upper() for name in (*os.environ, *dotenv_values(env_file))}
     return sorted(
@@ -241,20 +228,22 @@ def find_unknown_settings(env_file: str = ENV_FILE) -> list[str]:
 
 
 def load_settings() -> Settings:
-    """The settings in force. A wrong one ends the process: a line each, exit status 2."""
+    """Return the settings, or exit with status 2 and a line for each invalid one."""
     try:
         if unknown := find_unknown_settings():
-            exit_with_errors(*(f"{name}: there is no such setting" for name in unknown))
+            exit_with_errors(*(f"{name}: unknown setting" for name in unknown))
         return Settings()
     except ValidationError as error:
-        # The first mistake of each setting; a list can have one an item, and more.
+        # The first error of each setting: a list can have several per item.
         found = {one["loc"][:1]: one["msg"] for one in reversed(error.errors())}
         exit_with_errors(*(format_error(loc, message) for loc, message in found.items()))
     except SettingsError as error:
-        # A list that is no JSON; the message names the field, not the value.
+        # A list that is not JSON; the message has the name of the field, and not its value.
         field = str(error).partition('"')[2].partition('"')[0]
         exit_with_errors(
-            format_error((field,), f"takes a JSON list, such as {json.dumps(get_examples(field))}")
+            format_error(
+                (field,), f"must be a JSON list, such as {json.dumps(get_examples(field))}"
+            )
         )
     except (OSError, UnicodeDecodeError) as error:
         exit_with_errors(f"{ENV_FILE}: {error}")

@@ -1,4 +1,13 @@
-"""Rendering: Markdown in processes of its own, which can be stopped."""
+"""Render Markdown without blocking the event loop: in threads, or in processes that can be killed.
+
+Markdown has no worst case that is fast: 500,000 brackets take minutes, and Python cannot stop a
+thread. Short texts with few brackets are rendered in a thread, in milliseconds. All others go to
+worker processes with limited memory and CPU time (`blog_api.text.markdown`), which are killed after
+a timeout; the text is then shown as preformatted text. There are two lanes, each with a slot per
+core: one for texts of up to `MAX_SHORT_LENGTH` characters, one for longer texts, so that long texts
+do not delay short ones. One owner has one slot at a time. A text that waits too long for its slot
+is rejected with ServiceUnavailable.
+"""
 
 import logging
 from collections.abc import Sequence
@@ -18,35 +27,20 @@ from blog_api.text.markdown import render_in_process, render_plain_text, render_
 
 log = logging.getLogger(__name__)
 
-
-# How long one text may take, beside `CPU_SECONDS`, on a machine that has other things to do; and
-# how long it may wait for its turn, in seconds.
+# Longer than `CPU_SECONDS`: the machine may be busy.
 RENDER_TIMEOUT_SECONDS = 15.0
-
-
 QUEUE_TIMEOUT_SECONDS = 10.0
 
-
-# In characters. The worst that is known takes half a second.
+# In characters; the slowest known text of this length takes half a second.
 MAX_SHORT_LENGTH = 20_000
 
-
-# A text that is no longer and has no more brackets is done in milliseconds: the worst that is
-# known takes twenty.
+# Rendered in a thread; the slowest known text within both limits takes 20 ms.
 MAX_INLINE_LENGTH = 2_000
-
-
 MAX_INLINE_BRACKETS = 10
 
 
 class Renderer:
-    """Renders in processes that are killed when a text takes too long, one for each core.
-
-    A thread cannot be stopped, and while it renders all others wait for it: one is enough for
-    what is tiny. Texts that are short enough to be done soon have processes of their own, and of
-    an owner's texts one at a time is rendered, so that nobody's texts keep those of others
-    waiting.
-    """
+    """Renders texts, each in at most `seconds` after it has its slot."""
 
     def __init__(self, seconds: float = RENDER_TIMEOUT_SECONDS) -> None:
         self.seconds = seconds
@@ -57,35 +51,35 @@ class Renderer:
         self._owners: WeakValueDictionary[int, CapacityLimiter] = WeakValueDictionary()
 
     async def render(self, text: str, *, owner: int | None = None) -> str:
-        """The text as HTML: rendered, or as it is where that takes too long.
+        """Return the text as HTML, preformatted if it is too expensive to render.
 
-        Raises ServiceUnavailable where too many others wait. The caller holds no transaction.
+        Raises ServiceUnavailable if too many texts wait. The caller holds no transaction.
         """
         lane = self._short if len(text) <= MAX_SHORT_LENGTH else self._long
-        async with AsyncExitStack() as turns:
+        async with AsyncExitStack() as slots:
             try:
                 with anyio.fail_after(QUEUE_TIMEOUT_SECONDS):
                     if owner is not None:
-                        mine = self._owners.setdefault(owner, CapacityLimiter(1))
-                        await turns.enter_async_context(mine)
-                    await turns.enter_async_context(lane)
+                        of_owner = self._owners.setdefault(owner, CapacityLimiter(1))
+                        await slots.enter_async_context(of_owner)
+                    await slots.enter_async_context(lane)
             except TimeoutError:
                 raise ServiceUnavailable from None
             html = await self._render(text)
         return render_plain_text(text) if html is None else html
 
     async def render_all(self, texts: Sequence[str]) -> list[str]:
-        """Each of these texts as HTML: as many at a time as there are cores."""
+        """Return the texts as HTML, in their order; one per core is rendered at a time."""
         html = [""] * len(texts)
-        places = iter(range(len(texts)))
+        indexes = iter(range(len(texts)))
 
-        async def take_turns() -> None:
-            for place in places:
-                html[place] = await self.render(texts[place])
+        async def render_remaining() -> None:
+            for index in indexes:
+                html[index] = await self.render(texts[index])
 
         async with anyio.create_task_group() as tasks:
             for _ in range(self._cores):
-                tasks.start_soon(take_turns)
+                tasks.start_soon(render_remaining)
         return html
 
     async def _render(self, text: str) -> str | None:
@@ -96,9 +90,11 @@ class Renderer:
                 return await anyio.to_process.run_sync(
                     render_in_process, text, cancellable=True, limiter=self._processes
                 )
-            log.warning("A text of %d characters takes too long to render", len(text))
+            log.warning("Rendering a text of %d characters timed out", len(text))
         except BrokenWorkerProcess as error:
-            log.warning("A text of %d characters ends its renderer: %s", len(text), error)
+            log.warning(
+                "Rendering a text of %d characters killed its process: %s", len(text), error
+            )
         return None
 
 

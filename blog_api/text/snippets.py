@@ -1,4 +1,4 @@
-"""Snippets: of a text, the part where the words of a search stand."""
+"""Search snippets: the passage of a text with most of the search terms, which are highlighted."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,56 +7,50 @@ from itertools import islice
 
 from blog_api.text.tokenizer import Term
 
-# How much of a text is shown, and how much before what was found, in characters.
+# In characters, before `…` and HTML are added.
 SNIPPET_LENGTH = 240
-
-
+# Context before the first match.
 LEADING_LENGTH = 60
-
-
-# Of a text that is full of them, the first places are enough to choose from.
+# Further matches do not make the snippet better, only slower.
 MAX_MATCHES = 200
-
 
 SPACE = re.compile(r"\s+")
 
 
 class Highlighter:
-    """Finds where most of the terms stand together, and marks them."""
+    """Makes the snippets of one search."""
 
     def __init__(self, terms: Sequence[Term], stems: Mapping[str, str]) -> None:
-        alternatives = "|".join(f"({term.pattern(stems)})" for term in terms)
+        alternatives = "|".join(f"({term.make_pattern(stems)})" for term in terms)
         self._pattern = re.compile(rf"(?<![^\W_])(?:{alternatives})", re.IGNORECASE)
 
     def snippet(self, text: str) -> str:
-        """The part of a text, as HTML with `<mark>` and nothing else; its beginning, where the
-        terms do not stand in it."""
-        places = list(islice(self._pattern.finditer(text), MAX_MATCHES))
+        """Return the passage as HTML with `<mark>` only; without a match, the start of the text."""
+        matches = list(islice(self._pattern.finditer(text), MAX_MATCHES))
         first = max(
-            range(len(places)), key=lambda place: self.count_near(places, place), default=None
+            range(len(matches)), key=lambda index: self._count_terms(matches, index), default=None
         )
-        begin = 0 if first is None else max(0, places[first].start() - LEADING_LENGTH)
-        end = min(len(text), begin + SNIPPET_LENGTH)
-        if begin > 0:
-            # Not in the middle of a word, if words are as long as words are.
-            space = SPACE.search(text, begin, begin + LEADING_LENGTH)
-            begin = space.end() if space else begin
-        parts = "".join(self.parts(text, places, begin, end))
-        return f"{'…' if begin else ''}{SPACE.sub(' ', parts)}{'…' if end < len(text) else ''}"
+        start = 0 if first is None else max(0, matches[first].start() - LEADING_LENGTH)
+        end = min(len(text), start + SNIPPET_LENGTH)
+        if start > 0:
+            # Start at a word, unless it is longer than the context.
+            space = SPACE.search(text, start, start + LEADING_LENGTH)
+            start = space.end() if space else start
+        passage = SPACE.sub(" ", "".join(self._highlight(text, matches, start, end)))
+        return f"{'…' if start else ''}{passage}{'…' if end < len(text) else ''}"
 
-    def count_near(self, places: Sequence[re.Match[str]], first: int) -> int:
-        """How many different terms there are in the snippet that begins with a place."""
-        end = places[first].start() + SNIPPET_LENGTH - LEADING_LENGTH
-        near = {place.lastindex for place in places[first:] if place.end() <= end}
-        return len(near)
+    def _count_terms(self, matches: Sequence[re.Match[str]], first: int) -> int:
+        """Return the number of different terms in the snippet for this first match."""
+        end = matches[first].start() + SNIPPET_LENGTH - LEADING_LENGTH
+        return len({match.lastindex for match in matches[first:] if match.end() <= end})
 
-    def parts(
-        self, text: str, places: Sequence[re.Match[str]], begin: int, end: int
+    def _highlight(
+        self, text: str, matches: Sequence[re.Match[str]], start: int, end: int
     ) -> Iterator[str]:
-        at = begin
-        for place in places:
-            if begin <= place.start() < end:
-                yield escape(text[at : place.start()])
-                at = min(place.end(), end)
-                yield f"<mark>{escape(text[place.start() : at])}</mark>"
-        yield escape(text[at:end])
+        position = start
+        for match in matches:
+            if start <= match.start() < end:
+                yield escape(text[position : match.start()])
+                position = min(match.end(), end)
+                yield f"<mark>{escape(text[match.start() : position])}</mark>"
+        yield escape(text[position:end])

@@ -1,52 +1,52 @@
-"""Split a search query into terms."""
+"""Split a search query into terms: words, and phrases in quotation marks.
+
+`parse_terms('Fast API "async session"', max_words=20)` returns the prefixes `fast` and `api`, and
+the phrase `async session`. The databases tokenize stored text in their own way; `Term.make_pattern`
+finds the same matches in a text in Python.
+"""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 QUOTED_OR_WORD_PATTERN = re.compile(r'"([^"]*)"|([^\s"]+)')
-
-
-# Letters and digits: where punctuation begins, a word ends.
+# Letters and digits; everything else separates tokens.
 TOKEN_PATTERN = re.compile(r"[^\W_]+")
 
-
-# Between two words, of a word that has begun, and where a word must end.
-GAP_PATTERN = r"[\W_]+"
-
-
-REST_PATTERN = r"[^\W_]*"
-
-
-END_PATTERN = r"(?![^\W_])"
+SEPARATOR = r"[\W_]+"
+WORD_REST = r"[^\W_]*"
+WORD_END = r"(?![^\W_])"
 
 
 @dataclass(frozen=True)
 class Term:
-    """What is looked for: tokens side by side; of the last, the beginning is enough."""
+    """Adjacent tokens; the last one may be a prefix."""
 
     tokens: tuple[str, ...]
     is_prefix: bool
 
-    def pattern(self, stems: Mapping[str, str]) -> str:
-        """A regular expression for it, and for other forms of its words where those are known."""
+    def make_pattern(self, stems: Mapping[str, str]) -> str:
+        """Return a regular expression for the term and for words with the stems of its tokens.
+
+        `stems` has the stem of each token that is not a stop word; it is empty without stemming.
+        """
         *heads, last = map(re.escape, self.tokens)
-        # Where forms are known, a word without one says so little that its beginning says nothing.
-        is_begun = self.is_prefix and not (stems and self.tokens[-1] not in stems)
-        last += REST_PATTERN if is_begun else END_PATTERN
-        exact = GAP_PATTERN.join([*heads, last])
-        forms = GAP_PATTERN.join(
-            re.escape(stems.get(token, token)) + REST_PATTERN for token in self.tokens
+        # With stemming, the database matches a stop word as a whole word only.
+        is_prefix = self.is_prefix and not (stems and self.tokens[-1] not in stems)
+        last += WORD_REST if is_prefix else WORD_END
+        exact = SEPARATOR.join([*heads, last])
+        stemmed = SEPARATOR.join(
+            re.escape(stems.get(token, token)) + WORD_REST for token in self.tokens
         )
-        return f"{exact}|{forms}" if stems else exact
+        return f"{exact}|{stemmed}" if stems else exact
 
 
 def parse_terms(q: str, *, max_words: int) -> list[Term]:
-    """What to look for: words, and phrases in quotation marks."""
+    """Return the distinct terms of a query, at most `max_words`."""
     terms: dict[Term, None] = {}
     for quoted, word in QUOTED_OR_WORD_PATTERN.findall(q):
         tokens = tuple(TOKEN_PATTERN.findall((quoted or word).lower())[:max_words])
         if tokens:
-            # One letter begins too many words. What is said twice is looked for once.
+            # Too many words start with a given letter for a prefix search.
             terms[Term(tokens, is_prefix=not quoted and len(tokens[-1]) > 1)] = None
     return list(terms)[:max_words]
