@@ -1,7 +1,7 @@
 """Model families of users and tokens."""
 
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator
 from sqlalchemy import Row as RowOfColumns
@@ -18,7 +18,7 @@ from blog_api.core.fields import (
     Timestamp,
     schema_example,
 )
-from blog_api.db.base import ReadModel, TableModel
+from blog_api.db.base import Invalidates, ReadModel, TableModel
 from blog_api.web.pagination import Page
 
 
@@ -79,6 +79,7 @@ class Token(TableModel, table=True):
     """
 
     __tablename__ = "tokens"
+    invalidates: ClassVar = Invalidates.NOTHING
 
     user_id: int = Field(foreign_key="users.id", ondelete="CASCADE", index=True)
     # Of the token itself, or of the handle.

@@ -2,13 +2,14 @@
 
 from datetime import datetime
 from enum import StrEnum
+from typing import ClassVar
 
 from pydantic import StrictBool
 from sqlmodel import Field, SQLModel
 
 from blog_api.accounts.models import UserRead
 from blog_api.core.fields import RequestBody
-from blog_api.db.base import TableModel
+from blog_api.db.base import Invalidates, TableModel
 from blog_api.web.pagination import Page
 
 
@@ -30,6 +31,7 @@ class AuditEntry(TableModel, table=True):
     """One change. Its ids refer to no row, since it outlives them all; no id is used twice."""
 
     __tablename__ = "audit_entries"
+    invalidates: ClassVar = Invalidates.NOTHING
 
     # Nobody's where it was done on the command line.
     admin_id: int | None = None

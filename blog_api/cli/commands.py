@@ -28,7 +28,7 @@ from blog_api.cli.console import (
 from blog_api.core.fields import MAX_INT32, Email
 from blog_api.core.settings import exit_with_errors, load_settings
 from blog_api.core.urls import get_sqlite_path
-from blog_api.db.migrate import HEAD_REVISION, migrate, prepare_sqlite_file
+from blog_api.db.migrate import get_head_revision, migrate, prepare_sqlite_file
 from blog_api.db.queries import count_rows, iterate_rows
 from blog_api.db.session import Database
 from blog_api.posts.models import Post
@@ -109,7 +109,7 @@ def migrate_database() -> None:
     settings = load_settings()
     logging.config.dictConfig(LOGGING)
     run_async(migrate(settings))
-    print(f"The database is at revision {HEAD_REVISION}.")
+    print(f"The database is at revision {get_head_revision()}.")
 
 
 class NamedAddress(UserBase):

@@ -1,7 +1,7 @@
 """Model families of posts, tags, slugs, counters and bookmarks."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field as SchemaField
 from sqlalchemy import (
@@ -25,7 +25,7 @@ from blog_api.core.fields import (
     schema_example,
     utc_now,
 )
-from blog_api.db.base import ReadModel, TableBase, TableModel, VersionedModel
+from blog_api.db.base import Invalidates, ReadModel, TableBase, TableModel, VersionedModel
 from blog_api.web.pagination import Page
 
 
@@ -33,6 +33,7 @@ class Tag(TableModel, table=True):
     """A tag, named as it was written first; case makes no difference."""
 
     __tablename__ = "tags"
+    invalidates: ClassVar = Invalidates.NOTHING  # The rows of `post_tags` do.
 
     name: str = Field(max_length=MAX_TAG_LENGTH)
     key: str = Field(max_length=MAX_TAG_LENGTH, unique=True)
@@ -46,6 +47,7 @@ class PostTag(TableBase, table=True):
     """
 
     __tablename__ = "post_tags"
+    invalidates: ClassVar = Invalidates.LISTS
 
     tag_id: int = Field(foreign_key="tags.id", ondelete="CASCADE", primary_key=True)
     post_id: int = Field(foreign_key="posts.id", ondelete="CASCADE", primary_key=True, index=True)
@@ -66,6 +68,7 @@ class Slug(TableModel, table=True):
     """A slug that a post has or had. It goes to no other post, not even after that one's end."""
 
     __tablename__ = "slugs"
+    invalidates: ClassVar = Invalidates.NOTHING  # Their posts do.
 
     slug: str = Field(max_length=MAX_SLUG_LENGTH, unique=True)
     post_id: int | None = Field(
@@ -177,6 +180,7 @@ class PostCount(TableBase, table=True):
     """
 
     __tablename__ = "post_counts"
+    invalidates: ClassVar = Invalidates.NOTHING  # The posts that are counted do.
     __table_args__ = (
         Index("ix_post_counts_user_id_tag_id", "user_id", "tag_id"),
         {"sqlite_autoincrement": True},
@@ -226,6 +230,7 @@ class Bookmark(TableModel, table=True):
     """That a user has bookmarked a post."""
 
     __tablename__ = "bookmarks"
+    invalidates: ClassVar = Invalidates.NOTHING
     __table_args__ = (UniqueConstraint("user_id", "post_id"), {"sqlite_autoincrement": True})
 
     user_id: int = Field(foreign_key="users.id", ondelete="CASCADE")

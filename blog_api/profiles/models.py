@@ -1,10 +1,12 @@
 """Follows and their schemas."""
 
+from typing import ClassVar
+
 from sqlalchemy import UniqueConstraint
 from sqlmodel import Field
 
 from blog_api.accounts.models import ProfileRead
-from blog_api.db.base import TableModel
+from blog_api.db.base import Invalidates, TableModel
 from blog_api.web.pagination import Page, SliceQuery
 
 
@@ -22,6 +24,7 @@ class Follow(TableModel, table=True):
     """That a user follows an author."""
 
     __tablename__ = "follows"
+    invalidates: ClassVar = Invalidates.NOTHING
     __table_args__ = (UniqueConstraint("user_id", "author_id"), {"sqlite_autoincrement": True})
 
     user_id: int = Field(foreign_key="users.id", ondelete="CASCADE")
