@@ -25,7 +25,7 @@ from blog_api.core.errors import ServiceUnavailable
 from blog_api.core.settings import Settings
 from blog_api.core.urls import get_sqlite_path
 from blog_api.db.base import Invalidates, get_invalidates
-from blog_api.db.engine import create_engine
+from blog_api.db.engine import create_engine, get_driver_errors
 from blog_api.db.errors import describe_error
 from blog_api.db.session import CacheVersion, Database
 
@@ -129,20 +129,11 @@ class PostgresInvalidation:
             yield
 
     async def _keep_listening(self) -> None:
-        # Imported here: SQLite does without its memory.
-        from asyncpg import InterfaceError, PostgresError
-
+        errors = (ServiceUnavailable, DBAPIError, OSError, *get_driver_errors("postgresql"))
         while True:
             try:
                 await self._listen()
-            # Errors of SQLAlchemy, and of the driver, which alone can listen.
-            except (
-                ServiceUnavailable,
-                DBAPIError,
-                OSError,
-                PostgresError,
-                InterfaceError,
-            ) as error:
+            except errors as error:
                 log.warning("The response cache is off: %s", describe_error(error))
             await anyio.sleep(RETRY_SECONDS)
 
