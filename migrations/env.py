@@ -1,4 +1,4 @@
-"""How Alembic reaches the database: by the connection it is handed, or by one of its own."""
+"""Alembic's environment: run migrations on the given connection, or on one of the settings."""
 
 import asyncio
 from logging.config import fileConfig
@@ -15,7 +15,7 @@ from blog_api.models import metadata
 
 
 def render_item(kind: str, item: Any, autogen: AutogenContext) -> str | Literal[False]:
-    """Write SQLAlchemy's own types, so that a migration outlives SQLModel's names."""
+    """Render SQLAlchemy's types: a migration must not depend on the names of SQLModel."""
     if kind == "type" and isinstance(item, AutoString):
         return f"sa.String(length={item.length})" if item.length else "sa.String()"
     if kind == "type" and isinstance(item, UTCDateTime):
@@ -24,7 +24,7 @@ def render_item(kind: str, item: Any, autogen: AutogenContext) -> str | Literal[
 
 
 def is_declared(name: str | None, kind: str, _parents: object) -> bool:
-    """Whether the code declares such a thing; the tables of search are SQL of their own."""
+    """Exclude the tables of the search, which only the SQL of migrations declares."""
     return not (kind == "table" and name is not None and name.startswith("post_search"))
 
 
@@ -33,7 +33,7 @@ def run(connection: Connection) -> None:
         connection=connection,
         target_metadata=metadata,
         include_name=is_declared,
-        # SQLite cannot alter a column: batch mode copies the table.
+        # SQLite cannot alter a column; batch mode copies the table.
         render_as_batch=connection.dialect.name == "sqlite",
         render_item=render_item,
     )
@@ -47,7 +47,7 @@ async def run_on_own_connection() -> None:
 
 
 def print_sql() -> None:
-    """`alembic upgrade head --sql`, for those who let a person run it."""
+    """Print the SQL instead of executing it: `alembic upgrade head --sql`."""
     context.configure(
         url=load_settings().database_url,
         target_metadata=metadata,

@@ -1,31 +1,52 @@
-"""The statements of SQL that the application executes."""
+"""Record the SQL statements that the application executes, by SQLAlchemy or by the driver alone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import aiosqlite
+import asyncpg
+import pytest
 from fastapi import FastAPI
 from sqlalchemy import event
 
 
 class Execution(NamedTuple):
-    """A statement, and the values that are bound in it."""
+    """A statement with the values bound in it."""
 
     statement: str
-    values: Any
+    values: tuple[Any, ...]
+    is_by_driver: bool
 
 
 @contextmanager
 def executions(app: FastAPI) -> Iterator[list[Execution]]:
-    """Those of the time within, all of which go by SQLAlchemy then: it tells of each."""
-    found: list[Execution] = []
-    database = app.state.database
+    """Record each statement within the block.
 
-    def note(_connection: object, _cursor: object, statement: str, values: Any, *_: object) -> None:
-        found.append(Execution(statement, values))
+    SQLAlchemy has an event for its own statements. It does not call the methods of the drivers
+    that are wrapped here; `fetch_records()` does.
+    """
+    executed: list[Execution] = []
+    fetch_on_sqlite = aiosqlite.Connection.execute_fetchall
+    fetch_on_postgres = asyncpg.Connection.fetch
 
-    event.listen(database.engine.sync_engine, "before_cursor_execute", note)
-    database.uses_driver_queries = False
-    yield found
-    database.uses_driver_queries = True
-    event.remove(database.engine.sync_engine, "before_cursor_execute", note)
+    def record(_connection: object, _cursor: object, sql: str, values: Any, *_: object) -> None:
+        executed.append(Execution(sql, values, is_by_driver=False))
+
+    def record_on_sqlite(driver: aiosqlite.Connection, sql: str, values: Sequence[Any] = ()) -> Any:
+        executed.append(Execution(sql, tuple(values), is_by_driver=True))
+        return fetch_on_sqlite(driver, sql, values)
+
+    def record_on_postgres(driver: Any, sql: str, *values: Any) -> Any:
+        executed.append(Execution(sql, values, is_by_driver=True))
+        return fetch_on_postgres(driver, sql, *values)
+
+    engine = app.state.database.engine.sync_engine
+    event.listen(engine, "before_cursor_execute", record)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(aiosqlite.Connection, "execute_fetchall", record_on_sqlite)
+            patch.setattr(asyncpg.Connection, "fetch", record_on_postgres)
+            yield executed
+    finally:
+        event.remove(engine, "before_cursor_execute", record)

@@ -1,4 +1,4 @@
-"""Connections to the database: no more than places, and none that is lost for good."""
+"""Connections to the database: at most as many as slots, and lost ones are replaced."""
 
 import asyncio
 
@@ -19,83 +19,83 @@ from tests.conftest import (
 
 HELLO = {"title": "Hello", "content": "World"}
 
-PLACES = 2
-# In seconds: who waits for a connection that nobody gives back is told to come again for ever.
-LONGEST = 30
+POOL_SIZE = 2
+# `ask()` repeats a request as long as its response is 503, so a leaked connection would hang it.
+TIMEOUT_SECONDS = 30
 
 
-async def at_others(url: URL, what: str) -> list[int]:
-    """What Postgres says of each connection to a database but the one that asks."""
+async def query_connections(url: URL, expression: str) -> list[int]:
+    """Return the value of an expression for each other connection to a database on Postgres."""
     return await at_server(
         url,
-        f"SELECT {what} FROM pg_stat_activity "
+        f"SELECT {expression} FROM pg_stat_activity "
         "WHERE datname = current_database() AND pid <> pg_backend_pid() "
         "AND backend_type = 'client backend'",
     )
 
 
-async def test_readers_and_writers_at_once_share_the_connections(empty_url: URL):
-    settings = make_settings(database_url=empty_url, pool_size=PLACES, cache_bytes=0, **FLOOR)
+async def test_concurrent_readers_and_writers_share_the_connections(empty_url: URL):
+    settings = make_settings(database_url=empty_url, pool_size=POOL_SIZE, cache_bytes=0, **FLOOR)
     await migrate(settings)
     async with running(settings) as app, client_of(app) as ann:
         await sign_up(ann, "Ann")
         for _ in range(3):
             reads = [ask(ann, "GET", path) for path in ("/posts", "/users/me", "/users") * 2]
-            refusals = [ask(ann, "GET", "/posts/999") for _ in range(2)]
+            missing = [ask(ann, "GET", "/posts/999") for _ in range(2)]
             writes = [ask(ann, "POST", "/posts", json=HELLO) for _ in range(3)]
-            with fail_after(LONGEST):
-                answers = await asyncio.gather(*reads, *refusals, *writes)
+            with fail_after(TIMEOUT_SECONDS):
+                responses = await asyncio.gather(*reads, *missing, *writes)
 
-            found = [answer.status_code for answer in answers]
-            assert found == [200] * 6 + [404] * 2 + [201] * 3
+            statuses = [response.status_code for response in responses]
+            assert statuses == [200] * 6 + [404] * 2 + [201] * 3
         if not settings.is_sqlite:
-            assert len(await at_others(empty_url, "pid")) <= PLACES
+            assert len(await query_connections(empty_url, "pid")) <= POOL_SIZE
 
         assert (await ann.get("/posts")).json()["total_count"] == 9
 
 
 async def test_a_connection_that_the_database_closes_is_replaced(empty_url: URL):
-    settings = make_settings(database_url=empty_url, pool_size=PLACES, **FLOOR)
+    settings = make_settings(database_url=empty_url, pool_size=POOL_SIZE, **FLOOR)
     await migrate(settings)
     async with running(settings) as app, client_of(app) as ann:
         await sign_up(ann, "Ann")
-        await asyncio.gather(*(ask(ann, "GET", "/users/me") for _ in range(PLACES)))
+        await asyncio.gather(*(ask(ann, "GET", "/users/me") for _ in range(POOL_SIZE)))
         if not settings.is_sqlite:
-            assert len(await at_others(empty_url, "pg_terminate_backend(pid)")) >= PLACES
+            assert len(await query_connections(empty_url, "pg_terminate_backend(pid)")) >= POOL_SIZE
 
-        for _ in range(PLACES + 1):
+        for _ in range(POOL_SIZE + 1):
             assert (await ask(ann, "GET", "/users/me")).status_code == 200
         assert (await publish(ann))["title"] == "Hello"
 
 
-async def test_connections_that_are_cut_amid_requests_are_told_and_replaced(empty_url: URL):
+async def test_connections_that_are_cut_during_requests_become_503_and_are_replaced(empty_url: URL):
     settings = make_settings(database_url=empty_url, cache_bytes=0, **FLOOR)
     await migrate(settings)
     async with running(settings) as app, client_of(app) as ann:
         await sign_up(ann, "Ann")
         await publish(ann)
 
-        async def read_on() -> set[int]:
+        async def read_repeatedly() -> set[int]:
             paths = ("/posts", "/posts/1", "/users/me") * 20
             return {(await ask(ann, "GET", path)).status_code for path in paths}
 
-        async def write_on() -> set[int]:
+        async def write_repeatedly() -> set[int]:
             return {(await ask(ann, "POST", "/posts", json=HELLO)).status_code for _ in range(20)}
 
-        async def cut() -> None:
+        async def cut_connections() -> None:
             if not settings.is_sqlite:
                 for _ in range(20):
-                    await at_others(empty_url, "pg_terminate_backend(pid)")
+                    await query_connections(empty_url, "pg_terminate_backend(pid)")
 
-        with fail_after(LONGEST):
+        with fail_after(TIMEOUT_SECONDS):
             reads, writes, _ = await asyncio.gather(
-                asyncio.gather(*(read_on() for _ in range(8))),
-                asyncio.gather(*(write_on() for _ in range(2))),
-                cut(),
+                asyncio.gather(*(read_repeatedly() for _ in range(8))),
+                asyncio.gather(*(write_repeatedly() for _ in range(2))),
+                cut_connections(),
             )
 
-        refused = set() if settings.is_sqlite else {503}
-        assert {200} <= set().union(*reads) <= {200} | refused
-        assert {201} <= set().union(*writes) <= {201} | refused
+        unavailable = set() if settings.is_sqlite else {503}
+        assert {200} <= set().union(*reads) <= {200} | unavailable
+        assert {201} <= set().union(*writes) <= {201} | unavailable
         for _ in range(settings.pool_size + 1):
             assert (await ask(ann, "GET", "/users/me")).status_code == 200

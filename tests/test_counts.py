@@ -1,4 +1,4 @@
-"""How many posts there are: kept by triggers, and always what counting them would give."""
+"""Counters of posts, which triggers update, are equal to a count of the posts."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -11,26 +11,26 @@ from blog_api.posts.models import PostCount, PostTag, Tag
 from tests.conftest import PASSWORD, publish
 from tests.statements import executions
 
-# With a filter by time, and no filter at all: the posts are counted.
+# With a filter by time, even one that excludes nothing, the posts themselves are counted.
 EVER = "since=1970-01-01T00:00:00Z"
 
 
-async def total(client: AsyncClient, query: str) -> int:
+async def get_total(client: AsyncClient, query: str) -> int:
     response = await client.get(f"/posts?{query}")
     assert response.status_code == 200, response.text
     count: int = response.json()["total_count"]
     return count
 
 
-async def assert_right(client: AsyncClient, *queries: str) -> list[int]:
-    """The numbers of all posts and of those of these queries, each as counted."""
-    known = [await total(client, query) for query in ("", *queries)]
-    counted = [await total(client, f"{query}&{EVER}") for query in ("", *queries)]
-    assert known == counted
-    return known
+async def check_totals(client: AsyncClient, *queries: str) -> list[int]:
+    """Return the totals of all posts and of these queries; each must be equal to a count."""
+    totals = [await get_total(client, query) for query in ("", *queries)]
+    counted = [await get_total(client, f"{query}&{EVER}") for query in ("", *queries)]
+    assert totals == counted
+    return totals
 
 
-async def test_every_change_of_a_post_is_counted(
+async def test_every_change_of_a_post_updates_the_counters(
     ann: AsyncClient, bob: AsyncClient, admin: AsyncClient, anonymous: AsyncClient
 ):
     tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
@@ -39,7 +39,7 @@ async def test_every_change_of_a_post_is_counted(
     post = await publish(ann, tags=["Python", "Go"])
     path = f"/posts/{post['id']}"
     await publish(bob, tags=["python"])
-    numbers = [await assert_right(anonymous, *queries)]
+    totals = [await check_totals(anonymous, *queries)]
 
     for change in (
         {"published_at": None},
@@ -49,14 +49,14 @@ async def test_every_change_of_a_post_is_counted(
         {"title": "Another", "tags": ["Python"]},
     ):
         assert (await ann.patch(path, json=change)).status_code == 200
-        numbers.append(await assert_right(anonymous, *queries))
+        totals.append(await check_totals(anonymous, *queries))
     for method in ("PUT", "DELETE"):
         assert (await admin.request(method, f"/admin{path}/takedown")).status_code == 200
-        numbers.append(await assert_right(anonymous, *queries))
+        totals.append(await check_totals(anonymous, *queries))
     await ann.delete(path)
-    numbers.append(await assert_right(anonymous, *queries))
+    totals.append(await check_totals(anonymous, *queries))
 
-    assert numbers == [
+    assert totals == [
         [2, 1, 2, 1],
         [1, 0, 1, 0],
         [1, 0, 1, 0],
@@ -69,15 +69,17 @@ async def test_every_change_of_a_post_is_counted(
     ]
 
 
-async def test_a_scheduled_post_counts_when_it_comes_out(ann: AsyncClient, anonymous: AsyncClient):
+async def test_a_scheduled_post_counts_from_its_publication(
+    ann: AsyncClient, anonymous: AsyncClient
+):
     me = (await ann.get("/users/me")).json()["id"]
     soon = datetime.now(UTC) + timedelta(hours=1)
     await publish(ann, published_at=soon.isoformat(), tags=["Python"])
-    before = await assert_right(anonymous, f"author={me}", "tag=python")
+    before = await check_totals(anonymous, f"author={me}", "tag=python")
     tags_before = (await anonymous.get("/tags")).json()
 
     with time_machine.travel(soon + timedelta(seconds=1)):
-        after = await assert_right(anonymous, f"author={me}", "tag=python")
+        after = await check_totals(anonymous, f"author={me}", "tag=python")
         tags_after = (await anonymous.get("/tags")).json()
 
     assert (before, after) == ([0, 0, 0], [1, 1, 1])
@@ -85,17 +87,17 @@ async def test_a_scheduled_post_counts_when_it_comes_out(ann: AsyncClient, anony
     assert tags_after["results"] == [{"name": "Python", "post_count": 1}]
 
 
-async def test_whoever_leaves_takes_their_posts_off(ann: AsyncClient, anonymous: AsyncClient):
+async def test_deleting_an_account_subtracts_its_posts(ann: AsyncClient, anonymous: AsyncClient):
     for _ in range(3):
         await publish(ann, tags=["Python"])
 
     await ann.request("DELETE", "/users/me", json={"current_password": PASSWORD})
 
-    assert await assert_right(anonymous, "tag=python") == [0, 0]
+    assert await check_totals(anonymous, "tag=python") == [0, 0]
     assert (await anonymous.get("/tags")).json()["total_count"] == 0
 
 
-async def test_a_number_stays_in_few_rows(
+async def test_the_rows_of_a_counter_are_merged(
     empty_app: FastAPI, ann: AsyncClient, anonymous: AsyncClient
 ):
     post = await publish(ann, tags=["Python"])
@@ -106,12 +108,12 @@ async def test_a_number_stays_in_few_rows(
     async with empty_app.state.database.session(writes=False) as session:
         rows = (await session.exec(select(func.count()).select_from(PostCount))).one()
 
-    assert await assert_right(anonymous, "tag=python") == [1, 1]
-    # A number is in some sixty rows until it becomes one.
+    assert await check_totals(anonymous, "tag=python") == [1, 1]
+    # On average after 64 inserts.
     assert rows < 400
 
 
-async def test_nothing_is_counted_for_all_posts_of_an_author_and_a_tag(
+async def test_totals_without_a_filter_by_time_come_from_the_counters(
     empty_app: FastAPI, ann: AsyncClient, anonymous: AsyncClient
 ):
     await publish(ann, tags=["Python"])
@@ -120,14 +122,14 @@ async def test_nothing_is_counted_for_all_posts_of_an_author_and_a_tag(
     for query in ("", f"author={me}", "tag=python"):
         with executions(empty_app) as executed:
             await anonymous.get(f"/posts?{query}")
-        ((statement, _),) = executed
+        ((statement, _, _),) = executed
         counted = statement.partition("total_count")[0].count("count(*)")
-        # Those that will come out.
+        # Of the scheduled posts.
         assert counted == 1, statement
         assert "post_counts" in statement
 
 
-async def test_a_tag_that_is_made_another_by_hand_takes_its_number_along(
+async def test_moving_posts_to_another_tag_by_sql_moves_their_count(
     empty_app: FastAPI, ann: AsyncClient, anonymous: AsyncClient
 ):
     for tag in ("Python", "Python", "Snake"):
@@ -137,4 +139,4 @@ async def test_a_tag_that_is_made_another_by_hand_takes_its_number_along(
         moved = update(PostTag).where(col(PostTag.tag_id) == ids["python"])
         await session.exec(moved.values(tag_id=ids["snake"]))
 
-    assert await assert_right(anonymous, "tag=python", "tag=snake") == [3, 0, 3]
+    assert await check_totals(anonymous, "tag=python", "tag=snake") == [3, 0, 3]

@@ -1,4 +1,4 @@
-"""What is kept is never old: two processes at one database, many writers, and cut connections."""
+"""Cached responses are never stale: two processes, many writers, and cut connections."""
 
 import asyncio
 import os
@@ -13,18 +13,18 @@ from sqlalchemy import URL
 from tests.conftest import at_server, publish, sign_up
 from tests.processes import Server
 
-# How many writes there are; more take longer.
+# A larger number finds rarer races.
 WRITES = int(os.environ.get("FRESHNESS_WRITES", "240"))
 WRITERS = 8
 CUTS = 10
-# Nothing that is shown is older, in seconds; beside it, a request takes its time.
-OLDEST = 1.0
-REQUEST = 2.0
+# The maximum age of a cached response, and a margin for a request.
+MAX_AGE_SECONDS = 1.0
+REQUEST_SECONDS = 2.0
 
 
 @asynccontextmanager
 async def two_servers(folder: Path, url: URL) -> AsyncIterator[tuple[AsyncClient, AsyncClient]]:
-    """Two processes at one database, each with a client of its own."""
+    """Run two servers on one database; yield a client of each."""
     async with AsyncExitStack() as stack:
         clients = []
         for name in ("one", "other"):
@@ -34,22 +34,23 @@ async def two_servers(folder: Path, url: URL) -> AsyncIterator[tuple[AsyncClient
         yield clients[0], clients[1]
 
 
-async def until_shown(client: AsyncClient, path: str, content: str | None) -> float:
-    """For how many seconds it still shows what was; None stands for a post that is not found."""
+async def wait_until_shown(client: AsyncClient, path: str, content: str | None) -> float:
+    """Wait for the new content of a post, None for a 404; return the seconds until then."""
     start = time.monotonic()
     while True:
-        asked_at = time.monotonic() - start
+        requested_at = time.monotonic() - start
         response = await client.get(path)
         shown = response.json()["content"] if response.status_code == 200 else None
         assert response.status_code in (200, 404), response.text
         if shown == content:
-            return asked_at
-        assert asked_at < OLDEST + REQUEST, f"{path} still shows {shown}, not {content}"
+            return requested_at
+        assert requested_at < MAX_AGE_SECONDS + REQUEST_SECONDS, (
+            f"{path} still shows {shown}, not {content}"
+        )
         await asyncio.sleep(0)
 
 
-async def cut(url: URL) -> None:
-    """End the connections that listen."""
+async def cut_listening_connections(url: URL) -> None:
     await at_server(
         url,
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
@@ -57,7 +58,9 @@ async def cut(url: URL) -> None:
     )
 
 
-async def test_a_write_is_seen_at_once_here_and_soon_elsewhere(tmp_path: Path, shared_url: URL):
+async def test_a_write_is_shown_at_once_by_its_process_and_soon_by_the_other(
+    tmp_path: Path, shared_url: URL
+):
     delays: list[float] = []
     written = 0
     is_postgres = shared_url.get_backend_name() == "postgresql"
@@ -75,15 +78,15 @@ async def test_a_write_is_seen_at_once_here_and_soon_elsewhere(tmp_path: Path, s
             assert response.status_code == 200, response.text
             written += 1
             if is_postgres and written % (WRITES // (CUTS + 1)) == 0:
-                await cut(shared_url)
+                await cut_listening_connections(shared_url)
             expected = None if is_hidden else content
             shown = await one.get(path)
             assert (shown.json()["content"] if shown.status_code == 200 else None) == expected
             if is_hidden:
-                # Its author sees it, and nobody else does because of that.
+                # The author's response must not be cached for others.
                 assert (await one.get(path, headers=headers)).status_code == 200
                 assert (await one.get(path)).status_code == 404
-            delays.append(await until_shown(other, path, expected))
+            delays.append(await wait_until_shown(other, path, expected))
 
     async with two_servers(tmp_path, shared_url) as (one, other):
         writers = []
@@ -97,7 +100,7 @@ async def test_a_write_is_seen_at_once_here_and_soon_elsewhere(tmp_path: Path, s
 
     delays.sort()
     print(
-        f"{written} writes; seen by the other process after {delays[len(delays) // 2] * 1000:.1f} "
+        f"{written} writes; shown by the other process after {delays[len(delays) // 2] * 1000:.1f} "
         f"ms (median), {delays[len(delays) * 99 // 100] * 1000:.1f} ms (99th percentile), "
         f"{delays[-1] * 1000:.1f} ms (at most)"
     )

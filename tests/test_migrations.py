@@ -1,4 +1,4 @@
-"""Migrations build what the code declares, there and back."""
+"""Migrations build the tables that the code declares, and can be reversed."""
 
 import sqlite3
 from contextlib import closing
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from alembic import command
+from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, make_url, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -16,8 +17,9 @@ from blog_api.core.fields import utc_now
 from blog_api.core.settings import Settings
 from blog_api.db.base import TableBase
 from blog_api.db.migrate import (
-    HEAD_REVISION,
+    find_migrations,
     get_current_revision,
+    get_head_revision,
     make_alembic_config,
     migrate,
     migration_connection,
@@ -25,51 +27,67 @@ from blog_api.db.migrate import (
 from blog_api.posts.models import Post
 from tests.conftest import FLOOR, PASSWORD, client_of, log_in, make_settings, running, sign_up
 
-# Before there were tags, comments and a search; and at first.
-BEFORE_SEARCH = "7d0c5e1f9a24"
 FIRST = "53fe22308b68"
+# The revision before tags, comments and the search.
+BEFORE_SEARCH = "7d0c5e1f9a24"
 
 
 async def execute(settings: Settings, *statements: str, **values: object) -> None:
-    """Change rows behind the service's back; each statement takes what it names."""
+    """Execute SQL on the database, each statement with the values that it names."""
     async with migration_connection(settings) as connection:
         for statement in statements:
             clause = text(statement)
-            taken = clause.compile().params.keys()
-            await connection.execute(clause, {name: values[name] for name in taken})
+            names = clause.compile().params.keys()
+            await connection.execute(clause, {name: values[name] for name in names})
 
 
-async def go_down(settings: Settings, revision: str) -> None:
+async def downgrade(settings: Settings, revision: str) -> None:
     async with migration_connection(settings) as connection:
         await connection.run_sync(
             lambda connection: command.downgrade(make_alembic_config(connection), revision)
         )
 
 
-async def go_up(settings: Settings, revision: str) -> None:
+async def upgrade(settings: Settings, revision: str) -> None:
     async with migration_connection(settings) as connection:
         await connection.run_sync(
             lambda connection: command.upgrade(make_alembic_config(connection), revision)
         )
 
 
-async def go_down_and_up(settings: Settings) -> None:
-    await go_down(settings, BEFORE_SEARCH)
+async def downgrade_and_upgrade(settings: Settings) -> None:
+    await downgrade(settings, BEFORE_SEARCH)
     await migrate(settings)
 
 
-async def test_migrations_go_up_and_down_and_build_what_the_code_declares(empty_url: URL):
+def test_the_head_revision_is_the_one_that_alembic_finds():
+    scripts = ScriptDirectory(str(find_migrations()))
+
+    assert get_head_revision() == scripts.get_current_head()
+
+
+def test_a_merge_of_branches_is_the_head_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "versions").mkdir()
+    for revision, parents in {"a": None, "b": "a", "c": "a", "d": ("b", "c")}.items():
+        source = f"revision: str = {revision!r}\ndown_revision = {parents!r}\n"
+        (tmp_path / "versions" / f"{revision}.py").write_text(source)
+    monkeypatch.setattr("blog_api.db.migrate.find_migrations", lambda: tmp_path)
+
+    assert get_head_revision.__wrapped__() == "d"
+
+
+async def test_migrations_build_what_the_code_declares_and_can_be_reversed(empty_url: URL):
     settings = make_settings(database_url=empty_url, **FLOOR)
 
-    def check_and_go_down(connection: Connection) -> None:
+    def check_and_downgrade(connection: Connection) -> None:
         command.check(make_alembic_config(connection))
         command.downgrade(make_alembic_config(connection), "base")
 
     for _ in range(2):
         await migrate(settings)
         async with migration_connection(settings) as connection:
-            assert await connection.run_sync(get_current_revision) == HEAD_REVISION
-            await connection.run_sync(check_and_go_down)
+            assert await connection.run_sync(get_current_revision) == get_head_revision()
+            await connection.run_sync(check_and_downgrade)
             assert await connection.run_sync(get_current_revision) is None
 
 
@@ -88,7 +106,7 @@ async def test_the_service_is_ready_when_the_database_is_at_the_head(empty_url: 
     settings = make_settings(database_url=empty_url, **FLOOR)
     async with running(settings) as app, client_of(app) as client:
         if not settings.is_sqlite:
-            # Postgres waits for somebody to say `blog-api migrate`.
+            # On Postgres, `blog-api migrate` has to be run.
             for path in ("/health/ready", "/posts"):
                 unmigrated = await client.get(path)
                 assert unmigrated.status_code == 503
@@ -106,7 +124,7 @@ async def test_the_service_is_ready_when_the_database_is_at_the_head(empty_url: 
         assert outdated.json()["type"] == "urn:blog-api:not-ready"
 
 
-async def test_going_down_and_up_again_gives_nobody_more(empty_url: URL):
+async def test_a_downgrade_and_upgrade_gives_no_token_more_scopes(empty_url: URL):
     settings = make_settings(database_url=empty_url, **FLOOR)
     await migrate(settings)
     hello = {"title": "Hello", "content": "World"}
@@ -114,7 +132,7 @@ async def test_going_down_and_up_again_gives_nobody_more(empty_url: URL):
     async with running(settings) as app, client_of(app) as ann:
         await sign_up(ann, "Ann")
         post = (await ann.post("/posts", json=hello)).json()
-        secrets = [
+        tokens = [
             (await ann.post("/users/me/tokens", json={"name": "Script"})).json(),
             (await ann.post("/token", data=form | {"grant_type": "password"})).json(),
             (await ann.post("/auth", data=form | {"scope": "posts:read"})).json(),
@@ -122,12 +140,12 @@ async def test_going_down_and_up_again_gives_nobody_more(empty_url: URL):
         async with app.state.database.session(writes=True) as session:
             (await session.exec(select(Post))).one().taken_down_at = utc_now()
 
-    await go_down(settings, FIRST)
+    await downgrade(settings, FIRST)
     await migrate(settings)
 
     async with running(settings) as app, client_of(app) as other:
-        for secret in secrets:
-            headers = {"Authorization": f"Bearer {secret['access_token']}"}
+        for token in tokens:
+            headers = {"Authorization": f"Bearer {token['access_token']}"}
             assert (await other.get("/users/me", headers=headers)).status_code == 401
         other.headers["Authorization"] = ann.headers["Authorization"]
         assert (await other.get("/users/me")).status_code == 200
@@ -135,7 +153,7 @@ async def test_going_down_and_up_again_gives_nobody_more(empty_url: URL):
     assert shown["published_at"] is None
 
 
-async def test_a_migration_that_fails_leaves_nothing_behind(empty_url: URL):
+async def test_a_failed_migration_is_rolled_back(empty_url: URL):
     settings = make_settings(database_url=empty_url, **FLOOR)
     engine = create_async_engine(empty_url)
     async with engine.begin() as connection:
@@ -149,10 +167,10 @@ async def test_a_migration_that_fails_leaves_nothing_behind(empty_url: URL):
 
     await migrate(settings)
     async with migration_connection(settings) as connection:
-        assert await connection.run_sync(get_current_revision) == HEAD_REVISION
+        assert await connection.run_sync(get_current_revision) == get_head_revision()
 
 
-async def test_a_worker_starts_anew_while_somebody_else_locks_the_file(tmp_path: Path):
+async def test_a_worker_restarts_while_the_file_is_locked(tmp_path: Path):
     file = tmp_path / "blog.db"
     settings = make_settings(database_url=make_url(f"sqlite+aiosqlite:///{file}"), **FLOOR)
     await migrate(settings)
@@ -165,7 +183,7 @@ async def test_a_worker_starts_anew_while_somebody_else_locks_the_file(tmp_path:
     assert response.status_code == 200
 
 
-async def test_no_table_of_sqlite_gives_an_id_twice(tmp_path: Path):
+async def test_sqlite_does_not_reuse_ids(tmp_path: Path):
     settings = make_settings(
         database_url=make_url(f"sqlite+aiosqlite:///{tmp_path}/blog.db"), **FLOOR
     )
@@ -181,9 +199,9 @@ async def test_no_table_of_sqlite_gives_an_id_twice(tmp_path: Path):
         assert "AUTOINCREMENT" in sql[name], name
 
 
-async def test_posts_of_before_are_shown_and_found(empty_url: URL):
+async def test_existing_posts_are_shown_and_found_after_the_migration(empty_url: URL):
     settings = make_settings(database_url=empty_url, **FLOOR)
-    await go_up(settings, BEFORE_SEARCH)
+    await upgrade(settings, BEFORE_SEARCH)
     await execute(
         settings,
         """
@@ -228,14 +246,14 @@ async def test_posts_of_before_are_shown_and_found(empty_url: URL):
         assert [await found(q) for q in ("привет", "moon", "sky")] == [0, 0, 0]
 
 
-async def test_the_search_goes_on_after_going_down_and_up_again(empty_url: URL):
+async def test_the_search_works_after_a_downgrade_and_upgrade(empty_url: URL):
     settings = make_settings(database_url=empty_url, **FLOOR)
     await migrate(settings)
     async with running(settings) as app, client_of(app) as ann:
         await sign_up(ann, "Ann")
         old = (await ann.post("/posts", json={"title": "Old", "content": "Moon"})).json()["id"]
 
-    await go_down_and_up(settings)
+    await downgrade_and_upgrade(settings)
 
     async with running(settings) as app, client_of(app) as client:
         client.headers = ann.headers
@@ -248,34 +266,34 @@ async def test_the_search_goes_on_after_going_down_and_up_again(empty_url: URL):
         await client.delete(f"/posts/{old}")
     assert found == {"moon": [old], "sun": [], "star": [post["id"]]}
     if settings.is_sqlite:
-        # Fails where the index does not hold what the posts have.
+        # Fails if the index differs from the posts.
         await execute(
             settings, "INSERT INTO post_search (post_search, rank) VALUES ('integrity-check', 1)"
         )
 
 
-async def test_the_triggers_of_sqlite_come_and_go_with_the_search(tmp_path: Path):
+async def test_a_downgrade_drops_the_triggers_of_the_search_on_sqlite(tmp_path: Path):
     file = tmp_path / "blog.db"
     settings = make_settings(database_url=make_url(f"sqlite+aiosqlite:///{file}"), **FLOOR)
 
-    def of_search() -> list[str]:
+    def list_search_tables_and_triggers() -> list[str]:
         query = "SELECT name FROM sqlite_master WHERE type IN ('table', 'trigger')"
         with closing(sqlite3.connect(file)) as connection:
             names = [name for (name,) in connection.execute(query)]
         return sorted(name for name in names if name.startswith("post_search"))
 
     await migrate(settings)
-    first = of_search()
-    await go_down(settings, BEFORE_SEARCH)
-    without = of_search()
+    first = list_search_tables_and_triggers()
+    await downgrade(settings, BEFORE_SEARCH)
+    without = list_search_tables_and_triggers()
     await migrate(settings)
 
     assert {"post_search_insert", "post_search_update", "post_search_delete"} < set(first)
     assert without == []
-    assert of_search() == first
+    assert list_search_tables_and_triggers() == first
 
 
-async def test_no_id_of_a_user_is_given_again_after_going_down_and_up(empty_url: URL):
+async def test_ids_of_users_are_not_reused_after_a_downgrade_and_upgrade(empty_url: URL):
     settings = make_settings(database_url=empty_url, **FLOOR)
     await migrate(settings)
     ids = []
@@ -286,12 +304,12 @@ async def test_no_id_of_a_user_is_given_again_after_going_down_and_up(empty_url:
             ids.append((await client.get("/users/me")).json()["id"])
             await client.request("DELETE", "/users/me", json={"current_password": PASSWORD})
             assert (await client.get("/users")).status_code == 401
-        await go_down_and_up(settings)
+        await downgrade_and_upgrade(settings)
 
     assert ids[0] < ids[1] < ids[2]
 
 
-async def test_who_stays_keeps_their_id_and_everything_of_theirs(empty_url: URL):
+async def test_a_downgrade_and_upgrade_preserves_users_and_their_posts(empty_url: URL):
     settings = make_settings(database_url=empty_url, **FLOOR)
     await migrate(settings)
     paths = ("/users/me", "/users/me/posts", "/users")
@@ -300,14 +318,14 @@ async def test_who_stays_keeps_their_id_and_everything_of_theirs(empty_url: URL)
         await ann.post("/posts", json={"title": "Hello", "content": "World"})
         before = [(await ann.get(path)).json() for path in paths]
 
-    await go_down_and_up(settings)
+    await downgrade_and_upgrade(settings)
 
     async with running(settings) as app, client_of(app) as client:
         client.headers = ann.headers
         assert [(await client.get(path)).json() for path in paths] == before
 
 
-async def test_imported_users_go_down_and_up(empty_url: URL):
+async def test_imported_users_have_no_password_after_a_downgrade_and_upgrade(empty_url: URL):
     settings = make_settings(database_url=empty_url, **FLOOR)
     await migrate(settings)
     insert = """
@@ -318,7 +336,7 @@ async def test_imported_users_go_down_and_up(empty_url: URL):
     for name in ("Ann", "Bob"):
         await execute(settings, insert, name=name, key=f"{name}'s key")
 
-    await go_down_and_up(settings)
+    await downgrade_and_upgrade(settings)
 
     async with running(settings) as app, client_of(app) as client:
         users = (await client.get("/users")).json()

@@ -1,4 +1,4 @@
-"""How the database finds the posts of a list: along an index, however many there are."""
+"""Query plans: the database finds the posts of a list by a range of an index."""
 
 import json
 from collections.abc import Iterator
@@ -10,9 +10,9 @@ from httpx import AsyncClient
 from sqlalchemy import text
 
 from tests.conftest import publish
-from tests.statements import executions
+from tests.statements import Execution, executions
 
-# The index for each filter and order.
+# The index that serves a filter and an order.
 INDEXES = {
     "": "ix_posts_published_at_id",
     "sort=published_at": "ix_posts_published_at_id",
@@ -28,39 +28,42 @@ INDEXES = {
 }
 
 
-# With which a cursor is compared, together with a time.
+# Columns that a cursor is compared with, together with a time.
 KEYS = (("posts", "id"), ("post_tags", "post_id"))
 
 
-def nodes_of(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """All nodes of a plan of Postgres, from the top down."""
+def iterate_nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the nodes of a plan of Postgres, from the top down."""
     yield plan
     for part in plan.get("Plans", ()):
-        yield from nodes_of(part)
+        yield from iterate_nodes(part)
 
 
-async def plan_on_postgres(app: FastAPI, statement: str, values: Any, index: str) -> list[str]:
-    """What is done to find the rows of the page, a line a node."""
+async def plan_on_postgres(app: FastAPI, execution: Execution, index: str) -> list[str]:
+    """Return the nodes that find the rows of the page, one per line."""
     async with app.state.database.engine.connect() as connection:
-        # Of so few posts any order is as good; nothing of this is committed.
+        # With few posts the planner may choose any index. Nothing of this is committed.
         for other in set(INDEXES.values()) - {index}:
             await connection.execute(text(f"DROP INDEX {other}"))
-        # With so few rows it would rather read all of them.
+        # With few rows the planner prefers to read them all.
         for setting in ("enable_seqscan", "enable_sort", "enable_bitmapscan"):
             await connection.execute(text(f"SET LOCAL {setting} = off"))
-        explained = await connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", values)
+        statement = f"EXPLAIN (FORMAT JSON) {execution.statement}"
+        explained = await connection.exec_driver_sql(statement, execution.values)
         plan = explained.scalar_one()
     plan = json.loads(plan) if isinstance(plan, str) else plan
-    limits = [node for node in nodes_of(plan[0]["Plan"]) if node["Node Type"] == "Limit"]
+    limits = [node for node in iterate_nodes(plan[0]["Plan"]) if node["Node Type"] == "Limit"]
     return [
         " ".join(str(node.get(key, "")) for key in ("Node Type", "Index Name", "Index Cond"))
-        for node in nodes_of(limits[0])
+        for node in iterate_nodes(limits[0])
     ]
 
 
-async def plan_on_sqlite(app: FastAPI, statement: str, values: Any, _index: str) -> list[str]:
+async def plan_on_sqlite(app: FastAPI, execution: Execution, _index: str) -> list[str]:
+    """Return the steps that find the rows of the page."""
     async with app.state.database.engine.connect() as connection:
-        explained = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
+        statement = f"EXPLAIN QUERY PLAN {execution.statement}"
+        explained = await connection.exec_driver_sql(statement, execution.values)
         rows = explained.all()
     (found,) = [row.id for row in rows if row.detail in ("CO-ROUTINE found", "MATERIALIZE found")]
     within = {found}
@@ -70,13 +73,13 @@ async def plan_on_sqlite(app: FastAPI, statement: str, values: Any, _index: str)
     return [row.detail for row in rows if row.id in within]
 
 
-# How many of three posts are on a page: of the usual size, and of another.
+# The number of three posts on a page of the default size or of another.
 @pytest.mark.parametrize(
     ("place", "expected"),
     [("page=1", 3), ("size=1&page=3", 1), ("cursor={cursor}", 2), ("size=1&cursor={cursor}", 1)],
 )
 @pytest.mark.parametrize("query", INDEXES)
-async def test_a_page_is_a_range_of_an_index(
+async def test_a_page_is_found_by_a_range_of_an_index(
     empty_app: FastAPI,
     ann: AsyncClient,
     anonymous: AsyncClient,
@@ -96,23 +99,24 @@ async def test_a_page_is_a_range_of_an_index(
     assert len(response.json()["results"]) == expected
     index = INDEXES[query.replace(f"author={post['user_id']}", "author={author}")]
     is_sqlite = empty_app.state.settings.is_sqlite
-    (explained,) = executed
-    # What Postgres has to know to plan a usual page once: how many rows it is about, and how few
-    # posts are later than a day that is written out; but not how far down they are.
-    assert ("LIMIT 11" in explained[0]) == ("size" not in place)
-    assert ("OFFSET (SELECT" in explained[0]) == ("page" in place)
+    (execution,) = executed
+    assert execution.is_by_driver
+    # Postgres may plan a prepared statement once. Literals tell it the number of rows of a page of
+    # the default size, and that few posts are scheduled; it must not depend on the offset.
+    assert ("LIMIT 11" in execution.statement) == ("size" not in place)
+    assert ("OFFSET (SELECT" in execution.statement) == ("page" in place)
     has_counter = "since" not in query and "until" not in query
-    assert ("published_at > '2" in explained[0]) == has_counter
+    assert ("published_at > '2" in execution.statement) == has_counter
     if "cursor" in place:
-        # SQLite does not tell which of several bounds it begins at: it is the first.
-        _, _, found = explained[0].partition("total_count")
+        # SQLite starts at the first of several bounds; its plan does not show which.
+        _, _, found = execution.statement.partition("total_count")
         bounds = [found.find(f", {table}.{name})") for table, name in KEYS]
         assert 0 < max(bounds) < found.find(" <= "), found
     explain = plan_on_sqlite if is_sqlite else plan_on_postgres
-    plan = await explain(empty_app, *explained, index)
-    told = "\n".join(plan)
+    plan = await explain(empty_app, execution, index)
+    text_of_plan = "\n".join(plan)
     (scan,) = [line for line in plan if index in line]
-    # A range of it, from one place to another.
-    assert "SEARCH" in scan if is_sqlite else "Index" in scan, told
-    assert any(sign in scan for sign in "<>"), told
-    assert not any(word in told for word in ("B-TREE", "Sort", "Seq Scan", "SCAN p")), told
+    assert "SEARCH" in scan if is_sqlite else "Index" in scan, text_of_plan
+    assert any(sign in scan for sign in "<>"), text_of_plan
+    for word in ("B-TREE", "Sort", "Seq Scan", "SCAN p"):
+        assert word not in text_of_plan

@@ -1,4 +1,4 @@
-"""How many statements of SQL a list takes: as many for thirty rows as for one."""
+"""Lists execute a fixed number of SQL statements, however many rows they show."""
 
 from fastapi import FastAPI
 from httpx import AsyncClient
@@ -16,7 +16,7 @@ LISTS = (
 
 
 async def add_rows(admin: AsyncClient, ann: AsyncClient, number: int) -> dict[str, int]:
-    """One more row for every list of the administrator's; returns ids for their paths."""
+    """Add a row to every list that the administrator reads; return the ids in their paths."""
     hello = await publish(ann, tags=["Python", f"tag {number}"])
     own = await publish(admin, tags=["Python"])
     body = {"email": f"{number}@example.com", "name": f"User {number}", "password": PASSWORD}
@@ -30,26 +30,25 @@ async def add_rows(admin: AsyncClient, ann: AsyncClient, number: int) -> dict[st
     return {"user_id": hello["user_id"], "id": hello["id"], "comment_id": comment["id"]}
 
 
-async def counts(app: FastAPI, admin: AsyncClient, ids: dict[str, int]) -> dict[str, int]:
-    """How many statements each list takes."""
-    found = {}
+async def count_statements(app: FastAPI, admin: AsyncClient, ids: dict[str, int]) -> dict[str, int]:
+    counts = {}
     for path in LISTS:
         name = "limit" if path == "/users" else "size"
         address = f"{path}{'&' if '?' in path else '?'}{name}=100".format(**ids)
         with executions(app) as executed:
             response = await admin.get(address)
         assert response.status_code == 200, path
-        found[path] = len(executed)
-    return found
+        counts[path] = len(executed)
+    return counts
 
 
-async def test_a_long_list_takes_no_more_statements_than_a_short_one(
+async def test_a_long_list_executes_no_more_statements_than_a_short_one(
     empty_app: FastAPI, admin: AsyncClient, ann: AsyncClient
 ):
     ids = await add_rows(admin, ann, 0)
     first = {"id": ids["comment_id"]}
     await remark(admin, ids, to=first)
-    few = await counts(empty_app, admin, ids)
+    few = await count_statements(empty_app, admin, ids)
 
     for number in range(1, 30):
         await add_rows(admin, ann, number)
@@ -57,10 +56,10 @@ async def test_a_long_list_takes_no_more_statements_than_a_short_one(
         comment = await remark(author, ids)
         await remark(author, ids, to=comment)
         await remark(author, ids, to=first)
-    many = await counts(empty_app, admin, ids)
+    many = await count_statements(empty_app, admin, ids)
 
     assert many == few
-    # Who asks, how many there are, and which; no list needs many more.
+    # The user, the total and the rows; no list needs many more.
     assert max(few.values()) <= 8, few
     for path in LISTS:
         if "feed." not in path:

@@ -13,14 +13,14 @@ from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.params import Form
 from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
-from sqlalchemy import inspect, text
+from sqlalchemy import inspect
 from sqlmodel import SQLModel
 
 import blog_api
 from blog_api.accounts.auth import get_auth, get_optional_auth
 from blog_api.app import create_app
 from blog_api.db.base import TableBase
-from blog_api.db.session import UNSEEN_TABLES, get_session
+from blog_api.db.session import get_session
 from blog_api.models import TABLES
 from tests.conftest import CHEAP, make_settings
 
@@ -237,22 +237,6 @@ def test_nothing_that_comes_in_is_without_a_bound(openapi: dict[str, Any]):
                 assert "maxItems" in one, name
             else:
                 assert one["type"] in ("null", "boolean"), name
-
-
-async def test_every_table_that_readers_see_tells_of_its_changes(app: FastAPI):
-    """Other workers keep answers; a table that they do not hear of would be shown as it was."""
-    if app.state.settings.is_sqlite:
-        # The file tells of every change.
-        return
-    async with app.state.database.engine.connect() as connection:
-        found = await connection.execute(
-            text("SELECT tgrelid::regclass::text FROM pg_trigger WHERE tgname = 'notify_of_change'")
-        )
-        telling = set(found.scalars())
-
-    seen = {table.name for table in TableBase.metadata.sorted_tables} - UNSEEN_TABLES
-    # These change with the posts that they belong to.
-    assert telling == seen - {"post_counts", "slugs", "tags"}
 
 
 def test_serving_imports_nothing_that_it_does_not_use():

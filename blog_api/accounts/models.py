@@ -1,7 +1,7 @@
 """Model families of users and tokens."""
 
 from datetime import datetime, timedelta
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import MISSING, BeforeValidator
 from sqlmodel import Field, Relationship, SQLModel
@@ -18,7 +18,7 @@ from blog_api.core.fields import (
     Timestamp,
     schema_example,
 )
-from blog_api.db.base import ReadModel, TableModel
+from blog_api.db.base import Invalidates, ReadModel, TableModel
 from blog_api.web.pagination import Page
 
 SESSION_LIFETIME = timedelta(weeks=2)
@@ -131,6 +131,7 @@ class Token(TokenBase, TableModel, table=True):
     """
 
     __tablename__ = "tokens"
+    invalidates: ClassVar = Invalidates.NOTHING
 
     user_id: int = Field(foreign_key="users.id", ondelete="CASCADE", index=True)
     # Digest of the opaque token or of the handle.

@@ -2,13 +2,14 @@
 
 from datetime import datetime
 from enum import StrEnum
+from typing import ClassVar
 
 from pydantic import MISSING, StrictBool
 from sqlmodel import Field
 
 from blog_api.accounts.models import UserRead
 from blog_api.core.fields import RequestBody, ResponseModel
-from blog_api.db.base import TableModel
+from blog_api.db.base import Invalidates, TableModel
 from blog_api.web.pagination import Page
 
 
@@ -30,6 +31,7 @@ class AuditEntry(TableModel, table=True):
     """An action. Its ids are no foreign keys, since it outlives the rows; ids are never reused."""
 
     __tablename__ = "audit_entries"
+    invalidates: ClassVar = Invalidates.NOTHING
 
     # Null: done on the command line.
     admin_id: int | None = None

@@ -9,7 +9,7 @@ import uvicorn
 from blog_api.cli.console import run_async
 from blog_api.core.settings import exit_with_errors, load_settings
 from blog_api.core.urls import get_sqlite_path
-from blog_api.db.migrate import HEAD_REVISION, migrate, prepare_sqlite_file
+from blog_api.db.migrate import get_head_revision, migrate, prepare_sqlite_file
 from blog_api.web.access_log import LOGGING
 
 GRACEFUL_SHUTDOWN_SECONDS = 10
@@ -63,7 +63,7 @@ def migrate_database() -> None:
     settings = load_settings()
     logging.config.dictConfig(LOGGING)
     run_async(migrate(settings))
-    print(f"The database is at revision {HEAD_REVISION}.")
+    print(f"The database is at revision {get_head_revision()}.")
 
 
 def show_settings() -> None:

@@ -1,6 +1,8 @@
-"""Tables: what every one of them has."""
+"""Base classes of tables and of the models that show a row."""
 
 from datetime import datetime
+from enum import IntEnum
+from functools import lru_cache
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel
@@ -18,16 +20,46 @@ CONSTRAINT_NAMES = {
     "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
     "pk": "pk_%(table_name)s",
 }
+TABLE_REGISTRY = registry(metadata=MetaData(naming_convention=CONSTRAINT_NAMES))
 
 
-class TableBase(SQLModel, registry=registry(metadata=MetaData(naming_convention=CONSTRAINT_NAMES))):
-    """The parent of every table."""
+class Invalidates(IntEnum):
+    """Cached responses that a commit to a table invalidates.
+
+    An INSERT invalidates lists at most: a response that shows one row never shows a new one.
+    """
+
+    NOTHING = 0
+    LISTS = 1
+    EVERYTHING = 2
+
+
+class TableBase(SQLModel, registry=TABLE_REGISTRY):
+    """The parent of every table.
+
+    A table that invalidates cached responses needs the trigger `notify_of_change` on Postgres.
+    """
+
+    invalidates: ClassVar[Invalidates] = Invalidates.EVERYTHING
+
+
+@lru_cache
+def get_invalidates(operation: str, table: str) -> Invalidates:
+    """Return the responses that an operation invalidates, by the names of SQL.
+
+    An unknown table, such as one of a newer version, invalidates everything.
+    """
+    for mapper in TABLE_REGISTRY.mappers:
+        if str(mapper.local_table) == table:
+            declared: Invalidates = mapper.class_.invalidates
+            return min(declared, Invalidates.LISTS) if operation == "INSERT" else declared
+    return Invalidates.EVERYTHING
 
 
 class TableModel(TableBase):
     """The columns of every table that has an id."""
 
-    # SQLite gives a deleted row's id to the next one otherwise.
+    # Otherwise SQLite reuses the id of a deleted row.
     __table_args__: ClassVar[Any] = {"sqlite_autoincrement": True}
 
     id: int = Field(default=None, primary_key=True)
@@ -38,12 +70,12 @@ class TableModel(TableBase):
 TableModelT = TypeVar("TableModelT", bound=TableModel)
 
 
-# The time at which a statement is executed, for those that are built once.
+# The time of execution, for statements that are built once.
 NOW = bindparam("now", callable_=utc_now, type_=UTCDateTime())
 
 
 def set_updated_at(_mapper: object, _connection: Connection, row: TableModel) -> None:
-    """A new row was last changed when it was made, to the microsecond."""
+    """Give a new row one time for both columns: the default factories differ by microseconds."""
     row.updated_at = row.created_at
 
 
@@ -51,14 +83,14 @@ event.listen(TableModel, "before_insert", set_updated_at, propagate=True)
 
 
 def preserve_updated_at(row: TableModel) -> None:
-    """Let the change that is about to be written not be one of what the row's author wrote."""
+    """Leave `updated_at` unchanged in the next UPDATE."""
     flag_modified(row, "updated_at")
 
 
 class ReadModel(ResponseModel):
-    """What is shown of a `Row`."""
+    """The columns of `TableModel` in a response."""
 
-    # SQLModel's own is there for tables: Pydantic would leave its fast way for each row.
+    # SQLModel's own is for tables; with any but its own, Pydantic leaves its fast path.
     __init__ = BaseModel.__init__
 
     id: int
@@ -70,18 +102,19 @@ class ReadModel(ResponseModel):
 
 
 class VersionedModel(TableModel):
-    """A row with a version, which `If-Match` judges: it counts the changes of what was written.
+    """A table whose rows are edited under `If-Match`, which compares the version.
 
-    What others add to a row, such as a count, changes neither it nor `updated_at`.
+    The version counts the author's edits. Other updates, such as of a counter, leave it and
+    `updated_at` unchanged.
     """
 
     version: int = Field(default=1)
 
 
 async def save_changes(session: AsyncSession, row: VersionedModel, values: dict[str, Any]) -> None:
-    """Give a row the values of a change, and a new version if that makes a difference.
+    """Set the values, and increment the version if one differs.
 
-    The answer is made before the commit, and it shows the new `updated_at`: this flushes.
+    Flushes: the response, made before the commit, shows the new `updated_at`.
     """
     row.sqlmodel_update(values)
     if session.is_modified(row):

@@ -1,4 +1,4 @@
-"""Engines: how connections to SQLite and to Postgres are made."""
+"""Engines for SQLite and Postgres, and the statements that go directly to their drivers."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -14,22 +14,18 @@ from sqlalchemy.pool import StaticPool
 from blog_api.core.urls import get_sqlite_path
 from blog_api.db.errors import to_service_unavailable, translate_os_error
 
-# How long a statement may take on Postgres, where it may wait for somebody's lock; and how long
-# a writer waits on SQLite for the other writers.
+# A statement on Postgres, with its wait for locks; on SQLite, a writer's wait for other writers.
 STATEMENT_TIMEOUT_SECONDS = 5.0
-
-
-# How long it may take to connect to Postgres.
 CONNECT_TIMEOUT_SECONDS = 1.0
 
 
 def create_engine(url: URL, *, pool_size: int = 1, for_migrations: bool = False) -> AsyncEngine:
-    """An engine that has not connected yet.
+    """Return an engine that has not connected yet.
 
-    Migrations take as long as they take, and do without foreign keys on SQLite: its batch mode
-    drops tables and makes them anew, which would delete their children's rows.
+    For migrations it has no statement timeout, and no foreign keys on SQLite: Alembic's batch mode
+    drops and recreates tables, which would delete the rows that refer to theirs.
     """
-    # Python's own takes five times as long to read the tags of a post.
+    # Five times as fast as `json` for the tags of a post.
     options: dict[str, Any] = {"hide_parameters": True, "json_deserializer": from_json}
     if url.get_backend_name() == "sqlite":
         if get_sqlite_path(url) is None:
@@ -54,39 +50,38 @@ def create_engine(url: URL, *, pool_size: int = 1, for_migrations: bool = False)
 
 
 def caches_prepared_statements(url: URL) -> bool:
-    """Whether connections keep the statements that they have prepared, which some poolers in front
-    of Postgres cannot bear."""
+    """Return whether connections cache prepared statements, which some poolers do not support."""
     return url.query.get("prepared_statement_cache_size") != "0"
 
 
 def is_connection_open(connection: AsyncConnection) -> bool:
-    """Whether a connection can be used, as far as the driver knows.
+    """Return whether the driver has not noticed that the connection was closed.
 
-    A ping would take three round trips a request.
+    A ping would cost three round trips per request.
     """
     return connection.dialect.name == "sqlite" or not get_driver_connection(connection).is_closed()
 
 
 def get_driver_connection(connection: AsyncConnection) -> Any:
-    """The driver's own connection, of aiosqlite or of asyncpg."""
+    """Return the connection of aiosqlite or asyncpg."""
     assert connection.sync_connection is not None
     return connection.sync_connection.connection.driver_connection
 
 
 @cache
 def get_driver_errors(dialect: str) -> tuple[type[Exception], ...]:
-    """What the driver raises where the database refuses something, or is gone."""
+    """Return the errors that the driver raises for a failed statement or connection."""
     if dialect == "sqlite":
         return (sqlite3.Error,)
-    # It takes memory where it is not needed.
+    # Imported here: SQLite does without its memory.
     from asyncpg import InterfaceError, InternalClientError, PostgresError
 
     return (PostgresError, InterfaceError, InternalClientError)
 
 
 def is_connection_lost(driver: Any, error: Exception) -> bool:
-    """Whether asyncpg can use its connection no more: it is closed, or the server has said that it
-    closes it, and asyncpg, which still waits for its end, can begin nothing."""
+    """Return whether asyncpg's connection is unusable: closed, or being closed by the server, in
+    which case asyncpg raises InternalClientError for every statement."""
     from asyncpg import InternalClientError
 
     return driver.is_closed() or isinstance(error, InternalClientError)
@@ -95,9 +90,9 @@ def is_connection_lost(driver: Any, error: Exception) -> bool:
 async def fetch_records(
     connection: AsyncConnection, sql: str, parameters: Sequence[Any]
 ) -> Sequence[Sequence[Any]]:
-    """The rows of a statement as the driver gives them, which keeps the statement prepared.
+    """Return the rows of a statement by the driver alone, which caches the prepared statement.
 
-    Raises DBAPIError, as SQLAlchemy would, and ServiceUnavailable where there is no answer.
+    Raises DBAPIError, as SQLAlchemy does, and ServiceUnavailable on a timeout.
     """
     driver = get_driver_connection(connection)
     dialect = connection.dialect.name
@@ -107,34 +102,34 @@ async def fetch_records(
         else:
             records = await driver.fetch(sql, *parameters)
     except get_driver_errors(dialect) as error:
-        is_gone = dialect != "sqlite" and is_connection_lost(driver, error)
-        if is_gone:
+        is_lost = dialect != "sqlite" and is_connection_lost(driver, error)
+        if is_lost:
             await connection.invalidate(error)
-        raise DBAPIError(sql, None, error, connection_invalidated=is_gone) from error
+        raise DBAPIError(sql, None, error, connection_invalidated=is_lost) from error
     except OSError as error:
         raise to_service_unavailable(error) from error
     return records
 
 
 def reject_closed_connection(dbapi_connection: Any, *_: object) -> None:
-    """Let the pool replace a connection that the server has closed meanwhile."""
+    """Make the pool replace a connection that the server has closed."""
     if dbapi_connection.driver_connection.is_closed():
         raise DisconnectionError
 
 
 def configure_sqlite(engine: AsyncEngine, *, foreign_keys: bool) -> None:
-    """Write-ahead log, and transactions that begin when we say so.
+    """Use a write-ahead log, and BEGIN only as the execution option `sqlite_begin` says.
 
-    The driver's own BEGIN lets two transactions read before either writes, and one of them
-    fails. Those that will write say IMMEDIATE and wait for each other.
+    After the driver's own BEGIN two transactions may read before either writes, and then one
+    fails. Transactions that write begin with IMMEDIATE, and wait for each other.
     """
 
     def connect(dbapi_connection: Any, _record: object) -> None:
         dbapi_connection.isolation_level = None
-        # SQLite's own knows the letters of ASCII alone.
+        # SQLite's own `lower` changes ASCII letters alone.
         dbapi_connection.create_function("lower", 1, lambda text: text and text.lower())
         cursor = dbapi_connection.cursor()
-        # A little less than `enter()` waits: a thread that still waits cannot be cancelled.
+        # Less than `Database.acquire()` waits: the driver's thread cannot be cancelled.
         cursor.execute(f"PRAGMA busy_timeout = {int(STATEMENT_TIMEOUT_SECONDS * 900)}")
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA synchronous = NORMAL")

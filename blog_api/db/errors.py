@@ -1,4 +1,4 @@
-"""Trouble with the database: what it says of itself and of lost races, made problems."""
+"""Translate database errors to problems: ServiceUnavailable and Conflict."""
 
 import logging
 import sqlite3
@@ -13,18 +13,13 @@ from blog_api.core.errors import Conflict, ServiceUnavailable
 
 log = logging.getLogger(__name__)
 
-
-# What Postgres says of its own state, not of our statement: unreachable, closed to us, full,
-# starting or stopping, read-only, deadlock, time-out, tables that are not migrated yet, a plan
-# from before a migration. https://www.postgresql.org/docs/current/errcodes-appendix.html
+# Errors of Postgres that are not caused by the statement: unreachable, access denied, disk full,
+# starting or stopping, read-only, deadlock, timeout, tables not migrated yet, a cached plan that a
+# migration changed. https://www.postgresql.org/docs/current/errcodes-appendix.html
 UNAVAILABLE_SQLSTATES = {
     "0A000", "25006", "40001", "40P01", "42703", "42P01", "55000", "55P03", "57014",
 }  # fmt: skip
-
-
 UNAVAILABLE_SQLSTATE_CLASSES = ("08", "28", "3D", "53", "57P", "58")
-
-
 UNAVAILABLE_SQLITE_CODES = {
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
@@ -35,24 +30,21 @@ UNAVAILABLE_SQLITE_CODES = {
     sqlite3.SQLITE_CORRUPT,
     sqlite3.SQLITE_NOTADB,
 }
-
-
 UNIQUE_VIOLATIONS = {"23505", sqlite3.SQLITE_CONSTRAINT_UNIQUE}
-
-
 FOREIGN_KEY_VIOLATIONS = {"23503", sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY}
 
 
 @contextmanager
 def translate_errors() -> Iterator[None]:
-    """Make problems of what a database in trouble and a lost race raise."""
+    """Raise ServiceUnavailable for an unavailable database, and Conflict for a change that another
+    transaction made impossible."""
     try:
         yield
     except StaleDataError as error:
         raise Conflict from error
     except DBAPIError as error:
         if is_unique_violation(error) or is_foreign_key_violation(error):
-            log.warning("A lost race: %s", describe_error(error))
+            log.warning("Conflict with another transaction: %s", describe_error(error))
             raise Conflict from error
         if not is_unavailable(error):
             raise
@@ -60,9 +52,9 @@ def translate_errors() -> Iterator[None]:
 
 
 def translate_os_error(context: ExceptionContext) -> None:
-    """The drivers' own time-outs and broken connections, which SQLAlchemy passes on as they are.
+    """Raise ServiceUnavailable for timeouts and broken connections, which SQLAlchemy does not wrap.
 
-    Caught where they arise: a route's own OSError is not the database's.
+    A hook of the engine, since an OSError of a route has another cause.
     """
     if isinstance(context.original_exception, OSError):
         raise to_service_unavailable(context.original_exception) from context.original_exception
@@ -82,27 +74,27 @@ def is_foreign_key_violation(error: DBAPIError) -> bool:
 
 
 def get_error_code(error: DBAPIError) -> str | int | None:
-    """Postgres' SQLSTATE, or SQLite's extended result code."""
+    """Return the SQLSTATE of Postgres, or the extended result code of SQLite."""
     sqlstate: str | None = getattr(error.orig, "sqlstate", None)
     code: int | None = getattr(error.orig, "sqlite_errorcode", None)
     return sqlstate or code
 
 
 def is_unavailable(error: DBAPIError) -> bool:
-    """Whether the database is in trouble, rather than our statement wrong."""
+    """Return whether the database is unavailable, rather than the statement wrong."""
     if error.connection_invalidated:
         return True
     code = get_error_code(error)
     if isinstance(code, str):
         return code in UNAVAILABLE_SQLSTATES or code.startswith(UNAVAILABLE_SQLSTATE_CLASSES)
     if "no such table" in str(error.orig):
-        # The file was taken away, and SQLite made an empty one.
+        # The file was removed, and SQLite created an empty one.
         return True
     # The low byte of an extended result code is the primary one.
     return code is not None and code & 0xFF in UNAVAILABLE_SQLITE_CODES
 
 
 def describe_error(error: Exception) -> str:
-    """The driver's own words, without the statement."""
+    """Return the driver's message, without the statement."""
     cause = getattr(error, "orig", None) or error
-    return f"{type(cause).__name__}: {str(cause) or 'no answer in time'}"
+    return f"{type(cause).__name__}: {cause}".removesuffix(": ")

@@ -1,4 +1,12 @@
-"""Changes: whether anything was committed that readers may see, by this process or another."""
+"""Invalidation of the response cache by commits of this process and of others.
+
+A process counts its own commits in `Database.cache_version`, and learns of others from the
+database. Example with two workers on Postgres: worker A inserts a post, a trigger sends the
+notification `INSERT posts` with the commit, and worker B, which listens, changes
+`CacheVersion.lists`: its cached lists are no longer valid. A SQLite file has a counter of commits
+instead, which is polled; a database in memory has no other process. While commits may be missed,
+`current_version()` is None, and nothing is cached.
+"""
 
 import logging
 import sqlite3
@@ -16,40 +24,34 @@ from blog_api.core.background import in_background
 from blog_api.core.errors import ServiceUnavailable
 from blog_api.core.settings import Settings
 from blog_api.core.urls import get_sqlite_path
-from blog_api.db.engine import create_engine
+from blog_api.db.base import Invalidates, get_invalidates
+from blog_api.db.engine import create_engine, get_driver_errors
 from blog_api.db.errors import describe_error
 from blog_api.db.session import CacheVersion, Database
 
 log = logging.getLogger(__name__)
 
-
-# Triggers send a notice on it, from within each transaction that changes what readers see.
+# The trigger `notify_of_change` notifies it.
 CHANNEL = "blog_changes"
-
-
-# How long a SQLite file may have been changed by others before that is noticed.
+# A cached response may be older by this than the SQLite file, after a commit of another process.
 POLL_SECONDS = 0.005
-
-
-# How long a notice of our own may take to come back, and until a lost connection is tried anew.
+# Until the notification that tests the connection arrives.
 PROBE_TIMEOUT_SECONDS = 5.0
-
-
+# Between two attempts to connect.
 RETRY_SECONDS = 0.2
 
 
 class Invalidation(Protocol):
-    """Knows a change of the database from none."""
+    """Source of the version that cached responses are compared with."""
 
     def current_version(self) -> CacheVersion | None:
-        """Since the last change; None while changes might be missed."""
+        """Return the version after the latest commit, or None if commits may be missed."""
 
     def watch(self) -> AbstractAsyncContextManager[None]:
-        """Within, changes are noticed."""
+        """Observe the commits of other processes within the block."""
 
 
 def create_invalidation(settings: Settings, database: Database) -> Invalidation:
-    """What notices the changes of this database."""
     if not settings.is_sqlite:
         return PostgresInvalidation(settings, database)
     file = get_sqlite_path(settings.database_url)
@@ -57,7 +59,7 @@ def create_invalidation(settings: Settings, database: Database) -> Invalidation:
 
 
 class MemoryInvalidation:
-    """Of a database in memory, which nobody else writes to."""
+    """Count the commits of this process: a database in memory has no other."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -71,33 +73,32 @@ class MemoryInvalidation:
 
 
 class SqliteFileInvalidation:
-    """Of a SQLite file: it tells of every commit by another connection than the one that asks,
-    but not of what."""
+    """Poll SQLite's counter of commits by other connections. It does not name the table."""
 
     def __init__(self, file: Path, database: Database) -> None:
         self._file = file
         self._database = database
         self._connection: sqlite3.Connection | None = None
         self._version: CacheVersion | None = None
-        self._own = database.cache_version
-        self._looked_at = 0.0
+        self._own_version = database.cache_version
+        self._polled_at = 0.0
 
     def current_version(self) -> CacheVersion | None:
-        # To look takes as long as all else that an answer which is kept takes.
-        now, own = time.monotonic(), self._database.cache_version
-        if own is not self._own or now - self._looked_at > POLL_SECONDS:
-            self._own, self._looked_at = own, now
-            self._version = self._look()
+        # Polling takes as long as all the rest of sending a cached response.
+        now, own_version = time.monotonic(), self._database.cache_version
+        if own_version is not self._own_version or now - self._polled_at > POLL_SECONDS:
+            self._own_version, self._polled_at = own_version, now
+            self._version = self._poll()
         return self._version
 
-    def _look(self) -> CacheVersion | None:
+    def _poll(self) -> CacheVersion | None:
         if self._connection is None:
             return None
         try:
-            # Microseconds: not worth a thread.
+            # Takes microseconds, less than a thread.
             (version,) = self._connection.execute("PRAGMA data_version").fetchone()
         except sqlite3.Error as error:
-            log.warning("No answer is kept: %s", error)
+            log.warning("The response cache is off: %s", error)
             return None
         return CacheVersion(int(version), int(version))
 
@@ -109,9 +110,9 @@ class SqliteFileInvalidation:
 
 
 class PostgresInvalidation:
-    """Of Postgres: each commit sends a notice to those who listen.
+    """Listen for the notifications that triggers send with each commit of another process.
 
-    This process knows its own commits before any notice comes.
+    A commit of this process counts at once; its notification is ignored.
     """
 
     def __init__(self, settings: Settings, database: Database) -> None:
@@ -128,55 +129,46 @@ class PostgresInvalidation:
             yield
 
     async def _keep_listening(self) -> None:
-        # Only here: SQLite does without.
-        from asyncpg import InterfaceError, PostgresError
-
+        driver_errors = get_driver_errors("postgresql")
         while True:
             try:
                 await self._listen()
-            # What SQLAlchemy makes of trouble, and the driver itself, which alone can listen.
-            except (
-                ServiceUnavailable,
-                DBAPIError,
-                OSError,
-                PostgresError,
-                InterfaceError,
-            ) as error:
-                log.warning("No answer is kept: %s", describe_error(error))
+            except (ServiceUnavailable, DBAPIError, OSError, *driver_errors) as error:
+                log.warning("The response cache is off: %s", describe_error(error))
             await anyio.sleep(RETRY_SECONDS)
 
     async def _listen(self) -> None:
-        """Listen on a connection of its own until that is lost."""
+        """Listen on a connection outside the pool until it is lost."""
         engine = create_engine(self._settings.database_url)
-        is_lost, is_heard = anyio.Event(), anyio.Event()
+        is_lost, is_probed = anyio.Event(), anyio.Event()
         probe = str(uuid4())
 
-        def lose(_connection: object) -> None:
+        def stop(_connection: object) -> None:
             self._is_listening = False
             is_lost.set()
 
-        def hear(_connection: object, pid: int, _channel: str, payload: str) -> None:
+        def receive(_connection: object, pid: int, _channel: str, payload: str) -> None:
             if payload == probe:
-                is_heard.set()
+                is_probed.set()
             elif pid not in self._database.backend_pids:
                 operation, _, table = payload.partition(" ")
-                self._database.invalidate([(operation, table)])
+                self._database.invalidate(get_invalidates(operation, table))
 
         try:
             async with engine.connect() as connection:
                 driver: Any = (await connection.get_raw_connection()).driver_connection
-                driver.add_termination_listener(lose)
-                await driver.add_listener(CHANNEL, hear)
-                # Behind a pooler notices may go to somebody else.
+                driver.add_termination_listener(stop)
+                await driver.add_listener(CHANNEL, receive)
+                # Behind a pooler another client may receive the notifications.
                 await driver.execute("SELECT pg_notify($1, $2)", CHANNEL, probe)
                 with anyio.fail_after(PROBE_TIMEOUT_SECONDS):
-                    await is_heard.wait()
-                # What came while nobody listened.
-                self._database.invalidate([("UPDATE", "any")])
+                    await is_probed.wait()
+                # Commits before the connection listened were missed.
+                self._database.invalidate(Invalidates.EVERYTHING)
                 self._is_listening = True
-                log.info("Answers are kept: the connection listens")
+                log.info("The response cache is on: listening for notifications")
                 await is_lost.wait()
-                log.warning("No answer is kept: the connection that listens was lost")
+                log.warning("The response cache is off: the listening connection was lost")
         finally:
             self._is_listening = False
             with anyio.CancelScope(shield=True):

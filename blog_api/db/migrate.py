@@ -1,9 +1,11 @@
-"""Migrations: the only thing that makes or changes tables."""
+"""Run migrations, which alone create and change tables, and prepare the database at the start."""
 
+import re
 import sqlite3
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,24 +22,35 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 
-# Any number will do, as long as nobody else in the database takes it for another lock.
+# An arbitrary number, which no other lock in the database uses.
 ADVISORY_LOCK = 6_274_103
-
-
-# The revision that this code works with: the newest in `migrations`. Alembic could find it, but
-# is large: it is imported where it is used, so that a worker need not hold it.
-HEAD_REVISION = "7d2e90b1c4a3"
+REVISION = re.compile(r"^(down_)?revision\b[^=]*=(.*)$", re.MULTILINE)
 
 
 def find_migrations() -> Path:
-    """`migrations`: within the package in a wheel, beside it in a checkout."""
+    """Return the folder of migrations: inside the package in a wheel, beside it in a checkout."""
     package = Path(__file__).parent.parent
     packed = package / "migrations"
     return packed if packed.is_dir() else package.parent / "migrations"
 
 
+@cache
+def get_head_revision() -> str:
+    """Return the newest revision in `migrations`, which no other revision names as its parent.
+
+    Alembic would find it too, but take 9 MiB in every process that serves.
+    """
+    revisions: set[str] = set()
+    parents: set[str] = set()
+    for file in (find_migrations() / "versions").glob("*.py"):
+        for is_parent, names in REVISION.findall(file.read_text(encoding="utf-8")):
+            (parents if is_parent else revisions).update(re.findall(r"\w+", names))
+    (head,) = revisions - parents
+    return head
+
+
 def get_current_revision(connection: Connection) -> str | None:
-    """The revision that the database is at; None before the first migration."""
+    """Return the revision of the database, or None before the first migration."""
     if not inspect(connection).has_table("alembic_version"):
         return None
     revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
@@ -46,7 +59,7 @@ def get_current_revision(connection: Connection) -> str | None:
 
 @asynccontextmanager
 async def migration_connection(settings: Settings) -> AsyncGenerator[AsyncConnection]:
-    """A transaction that no other migration runs beside, without foreign keys on SQLite."""
+    """Begin a transaction that excludes other migrations, without foreign keys on SQLite."""
     file = get_sqlite_path(settings.database_url)
     if file is not None:
         check_sqlite_file(file)
@@ -63,10 +76,10 @@ async def migration_connection(settings: Settings) -> AsyncGenerator[AsyncConnec
 
 
 def check_sqlite_file(file: Path) -> None:
-    """Raise OSError where SQLite cannot open the file.
+    """Raise OSError if SQLite cannot open the file.
 
-    Before anything else does: aiosqlite would leave a thread behind, and the lock would make
-    a missing folder without a word.
+    Called first: otherwise aiosqlite leaves a thread behind, and the file lock creates a missing
+    folder.
     """
     try:
         sqlite3.connect(file).close()
@@ -75,17 +88,17 @@ def check_sqlite_file(file: Path) -> None:
 
 
 def make_alembic_config(connection: Connection) -> "Config":
-    """For Alembic's commands on this connection, within its transaction."""
+    """Configure Alembic's commands to use this connection and its transaction."""
     from alembic.config import Config
 
-    # Otherwise it prints to what standard output was when it was imported.
+    # The default is the standard output at the time of Alembic's import.
     config = Config(stdout=sys.stdout, attributes={"connection": connection})
     config.set_main_option("script_location", str(find_migrations()).replace("%", "%%"))
     return config
 
 
 class UnknownRevision(Exception):
-    """The database is at a revision that this version does not have; the message says which."""
+    """The database is at a revision that this version does not have; the message names it."""
 
 
 def upgrade_to_head(connection: Connection) -> None:
@@ -99,13 +112,12 @@ def upgrade_to_head(connection: Connection) -> None:
 
 
 async def migrate(settings: Settings) -> None:
-    """Bring a database on disk or on a server to the head: as a whole, or not at all."""
+    """Upgrade a SQLite file or a Postgres database to the head, in one transaction."""
     async with migration_connection(settings) as connection:
         await connection.run_sync(upgrade_to_head)
 
 
 async def get_file_revision(settings: Settings) -> str | None:
-    """The revision that a SQLite file is at."""
     engine = create_engine(settings.database_url)
     try:
         async with engine.connect() as connection:
@@ -115,12 +127,11 @@ async def get_file_revision(settings: Settings) -> str | None:
 
 
 async def migrate_in_memory(database: Database) -> None:
-    """The same for a database that only its one connection sees."""
+    """Upgrade a database in memory, which exists on its one connection only."""
     async with database.engine.connect() as connection:
         driver = (await connection.get_raw_connection()).driver_connection
         assert driver is not None
-        # SQLite ignores the pragma within a transaction: it goes around SQLAlchemy, which
-        # would begin one.
+        # By the driver: SQLite ignores the pragma in a transaction, which SQLAlchemy would begin.
         await driver.execute("PRAGMA foreign_keys = OFF")
         async with connection.begin():
             await connection.run_sync(upgrade_to_head)
@@ -128,18 +139,18 @@ async def migrate_in_memory(database: Database) -> None:
 
 
 async def prepare_sqlite_file(settings: Settings, file: Path) -> str:
-    """Migrate a SQLite file; returns the secret key, which gets a file beside it if not set.
+    """Migrate a SQLite file and return the secret key, by default from a file beside it.
 
-    Under a lock, since several workers start at once. Raises OSError where the file cannot
-    be opened.
+    Holds a file lock, since several workers start at once. Raises OSError if the file cannot be
+    opened.
     """
-    # As Alembic it is imported where it is used: Postgres needs neither.
+    # Imported here: Postgres does without it.
     from filelock import AsyncFileLock
 
     check_sqlite_file(file)
     async with AsyncFileLock(f"{file}.lock"):
-        # A worker that starts anew writes nothing, so it starts while others write.
-        if await get_file_revision(settings) != HEAD_REVISION:
+        # A worker that restarts does not wait for writers.
+        if await get_file_revision(settings) != get_head_revision():
             await migrate(settings)
         if settings.secret_key is not None:
             return settings.secret_key.get_secret_value()
@@ -147,10 +158,7 @@ async def prepare_sqlite_file(settings: Settings, file: Path) -> str:
 
 
 async def prepare_database(settings: Settings, database: Database) -> str:
-    """What has to be there before the first request; returns the secret key.
-
-    SQLite is migrated here; Postgres is left to `blog-api migrate`.
-    """
+    """Migrate SQLite (Postgres is left to `blog-api migrate`) and return the secret key."""
     file = get_sqlite_path(settings.database_url)
     if file is not None:
         return await prepare_sqlite_file(settings, file)

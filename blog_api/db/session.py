@@ -1,19 +1,29 @@
-"""The database: one transaction a request, as many at a time as there are connections."""
+"""Database sessions: one transaction per request, at most as many at once as connections.
+
+`SessionDep` gives a route a session whose transaction commits before the response is sent.
+Example, with a pool of one connection: a first request acquires the only slot and the connection;
+a second waits for the slot, first in, first out, and becomes a 503 after a second. When the first
+is done it releases the slot, and the second takes the connection. Safe methods read in autocommit
+mode, on connections that stay open between readers, so no round trip is spent on BEGIN, COMMIT or
+a reset by the pool. A commit changes `Database.cache_version` as the classes of the written tables
+declare (`TableBase.invalidates`).
+"""
 
 from asyncio import Semaphore, timeout
-from collections.abc import AsyncGenerator, AsyncIterator, Collection
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from typing import Annotated, Any, NamedTuple
 
 from anyio import CancelScope
 from fastapi import Depends, Request
-from sqlalchemy import Connection, Executable, UpdateBase, event
+from sqlalchemy import Connection, Executable, Insert, UpdateBase, event
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.core.errors import Problem, ServiceUnavailable
 from blog_api.core.settings import Settings
+from blog_api.db.base import Invalidates, get_invalidates
 from blog_api.db.engine import (
     STATEMENT_TIMEOUT_SECONDS,
     caches_prepared_statements,
@@ -22,94 +32,73 @@ from blog_api.db.engine import (
 )
 from blog_api.db.errors import to_service_unavailable, translate_errors
 
-# What no public answer shows. Whatever else is written may be a change that readers see.
-UNSEEN_TABLES = {"audit_entries", "bookmarks", "follows", "tokens"}
-
-
-# What no answer shows that is of one row: a post knows its tags and its slug by itself.
-TABLES_OF_LISTS = {"post_counts", "post_tags", "slugs", "tags"}
-
-
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
-
-
-# How long a request waits for its turn, in seconds.
 SLOT_TIMEOUT_SECONDS = 1.0
 
 
-def changes_existing_rows(operation: str, table: str) -> bool:
-    """Whether a row that readers may see by itself can be another one after a statement."""
-    return operation != "INSERT" and table not in TABLES_OF_LISTS
-
-
-def record_changed_table(connection: Connection, statement: Executable, *_: object) -> None:
-    """Let a session know that it writes what readers may see."""
-    if isinstance(statement, UpdateBase) and str(statement.table) not in UNSEEN_TABLES:
-        operation = "INSERT" if statement.is_insert else "UPDATE"
-        info = connection.get_execution_options()["session_info"]
-        info.setdefault("changed", set()).add((operation, str(statement.table)))
-
-
 class CacheVersion(NamedTuple):
-    """What is another value after each commit that readers may see."""
+    """Counters of commits: a cached response is valid until its counter changes.
+
+    A response that shows one row depends on `rows`, every other on `lists`.
+    """
 
     lists: int
-    # Also stays the same while rows are only added: one that was there shows none of those.
     rows: int
 
 
-class Database:
-    """The engine and the places at it: as many sessions at a time as there are connections.
+def record_invalidation(connection: Connection, statement: Executable, *_: object) -> None:
+    """Note in the session what the commit of a statement will invalidate."""
+    if isinstance(statement, UpdateBase):
+        operation = "INSERT" if isinstance(statement, Insert) else "UPDATE"
+        info = connection.get_execution_options()["session_info"]
+        found = get_invalidates(operation, str(statement.table))
+        info["invalidates"] = max(found, info.get("invalidates", found))
 
-    SQLAlchemy's own queue lets newcomers overtake; a semaphore is first in, first out.
+
+class Database:
+    """The engine, and a slot per connection for the sessions that use it.
+
+    SQLAlchemy's pool lets newcomers overtake those that wait; a semaphore is first in, first out.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._is_in_memory = settings.is_in_memory
-        # A driver that must not keep statements is better known to SQLAlchemy, and whoever has
-        # to hear of each statement hears it from there.
+        # Without them, and when statements are traced, SQLAlchemy executes every statement.
         self.uses_driver_queries = caches_prepared_statements(settings.database_url)
         pool_size = 1 if settings.is_in_memory else settings.pool_size
         self.engine = create_engine(settings.database_url, pool_size=pool_size)
-        # What only reads does without a transaction, whose beginning and end would be two more
-        # round trips: each statement sees what is committed, as it would within one.
-        self._reading = (
+        # On SQLite a transaction begins only with the option `sqlite_begin`.
+        self._read_engine = (
             self.engine
             if settings.is_sqlite
             else self.engine.execution_options(isolation_level="AUTOCOMMIT")
         )
-        writing = self.engine.execution_options(sqlite_begin="IMMEDIATE")
-        event.listen(writing.sync_engine, "before_execute", record_changed_table)
+        self._write_engine = self.engine.execution_options(sqlite_begin="IMMEDIATE")
+        event.listen(self._write_engine.sync_engine, "before_execute", record_invalidation)
         self.cache_version = CacheVersion(0, 0)
-        # Of its connections to Postgres, by which it knows its own notices.
+        # Server processes of the connections to Postgres: they send this process' notifications.
         self.backend_pids: set[int] = set()
         if not settings.is_sqlite:
             event.listen(self.engine.sync_engine, "connect", self._add_backend)
             event.listen(self.engine.sync_engine, "close", self._remove_backend)
-        self._read = async_sessionmaker(
-            class_=AsyncSession, expire_on_commit=False, info={"database": self}
-        )
-        self._write = async_sessionmaker(
-            writing,
-            class_=AsyncSession,
-            expire_on_commit=False,
-            info={"database": self, "writes": True},
-        )
         self._slots = Semaphore(pool_size)
-        # Connections that are read from, between two readers.
-        self._idle: list[AsyncConnection] = []
-        # SQLite has one writer at a time: the others wait here, where they are in order and
-        # keep no connection from readers.
+        # Open connections for the next readers.
+        self._reading_connections: list[AsyncConnection] = []
+        # SQLite has one writer at a time: the others wait here, in order and without a slot.
         self._write_lock = Semaphore(1) if settings.is_sqlite else None
 
     @asynccontextmanager
     async def session(self, *, writes: bool) -> AsyncGenerator[AsyncSession]:
-        """One transaction: committed at the end, rolled back by whatever is raised.
+        """Open a session with one transaction: committed at the end, rolled back on an exception.
 
-        Raises ServiceUnavailable where the database does not answer, and Conflict where it
-        refuses what another request made impossible meanwhile.
+        Raises ServiceUnavailable if the database does not respond, and Conflict if another
+        transaction made the changes impossible.
         """
-        session = self._write() if writes else self._read()
+        # A reader is bound when it has a connection.
+        engine = self._write_engine if writes else None
+        info = {"database": self, "writes": writes}
+        session = AsyncSession(engine, expire_on_commit=False, info=info)
+        is_broken = False
         with translate_errors():
             try:
                 await self.acquire(session)
@@ -117,93 +106,88 @@ class Database:
                 if writes:
                     await self.commit(session)
             except BaseException as error:
-                # What a route refuses has nothing to do with the connection.
-                session.info["is_broken"] = not is_client_error(error)
+                is_broken = not is_client_error(error)
                 raise
             finally:
                 try:
                     if writes or session.in_transaction():
-                        # `close()` alone would be left half done by who is cancelled.
+                        # Unlike `close()` alone, this completes even if the task is cancelled.
                         await session.__aexit__(None, None, None)
                 finally:
-                    await self.release(session)
+                    await self.release(session, is_broken=is_broken)
 
     async def commit(self, session: AsyncSession) -> None:
-        """Commit. Even if that fails, it may have been done."""
+        """Commit and invalidate, even on an error: the server may have committed before it."""
         try:
             await session.commit()
         finally:
-            self.invalidate(session.info.pop("changed", ()))
+            self.invalidate(session.info.pop("invalidates", Invalidates.NOTHING))
 
-    def invalidate(self, changed: Collection[tuple[str, str]]) -> None:
-        """What readers may see was written, here or by others: what was done to which tables."""
-        if changed:
+    def invalidate(self, responses: Invalidates) -> None:
+        """Change the cache version for a commit of this process or of another."""
+        if responses is not Invalidates.NOTHING:
             lists, rows = self.cache_version
-            rows += any(changes_existing_rows(*one) for one in changed)
+            rows += responses is Invalidates.EVERYTHING
             self.cache_version = CacheVersion(lists + 1, rows)
 
     async def acquire(self, session: AsyncSession) -> None:
-        """Wait for a place, take a connection and begin."""
-        needed, seconds = [self._slots], SLOT_TIMEOUT_SECONDS
-        if self._write_lock is not None and "writes" in session.info:
-            needed, seconds = [self._write_lock, self._slots], STATEMENT_TIMEOUT_SECONDS
-        must_wait = any(one.locked() for one in needed)
-        held: list[Semaphore] = session.info.setdefault("held", [])
+        """Wait for a slot, take a connection, and begin the transaction of a writer."""
+        semaphores, seconds = [self._slots], SLOT_TIMEOUT_SECONDS
+        if self._write_lock is not None and session.info["writes"]:
+            semaphores, seconds = [self._write_lock, self._slots], STATEMENT_TIMEOUT_SECONDS
+        must_wait = any(semaphore.locked() for semaphore in semaphores)
+        acquired: list[Semaphore] = session.info.setdefault("acquired", [])
         try:
             async with timeout(seconds) if must_wait else nullcontext():
-                for one in needed:
-                    await one.acquire()
-                    held.append(one)
-            # The connection of a database in memory is the database: what is cancelled on it
-            # takes it along.
+                for semaphore in semaphores:
+                    await semaphore.acquire()
+                    acquired.append(semaphore)
+            # A cancelled statement would close the connection, and with it a database in memory.
             with CancelScope(shield=True) if self._is_in_memory else nullcontext():
-                # The driver itself does not try for longer than that.
+                # The driver has a timeout of its own.
                 await self._connect(session)
         except (PoolTimeout, OSError) as error:
             raise to_service_unavailable(error) from error
 
     async def _connect(self, session: AsyncSession) -> None:
-        if "writes" in session.info:
-            if self._idle:
-                # There are no more connections than places.
-                await self._idle.pop().close()
+        if session.info["writes"]:
+            if self._reading_connections:
+                # A slot is a connection: all others may be in use.
+                await self._reading_connections.pop().close()
             options = {"session_info": session.info}
             connection = await session.connection(execution_options=options)
         else:
-            connection = await self._reading_connection()
-            # To begin and to commit would take the session longer than it takes to read.
+            connection = await self._get_reading_connection()
+            # Faster than `session.connection()`, with which the session would begin.
             session.sync_session.bind = connection.sync_connection
         session.info["connection"] = connection
 
-    async def _reading_connection(self) -> AsyncConnection:
-        """One that was read from before, as it was left, or else one of the pool, which takes
-        longer than to read."""
-        while self._idle:
-            connection = self._idle.pop()
+    async def _get_reading_connection(self) -> AsyncConnection:
+        while self._reading_connections:
+            connection = self._reading_connections.pop()
             if is_connection_open(connection):
                 return connection
             await connection.close()
-        return await self._reading.connect()
+        return await self._read_engine.connect()
 
-    async def release(self, session: AsyncSession) -> None:
-        """Give the connection and the places back."""
+    async def release(self, session: AsyncSession, *, is_broken: bool = False) -> None:
+        """Release the slot, and leave the connection to the next reader unless it is broken."""
         connection: AsyncConnection | None = session.info.pop("connection", None)
-        is_broken = session.info.pop("is_broken", False)
         try:
-            if connection is not None and "writes" not in session.info:
+            if connection is not None and not session.info["writes"]:
                 if is_broken:
                     await connection.close()
                 else:
-                    self._idle.append(connection)
+                    self._reading_connections.append(connection)
         finally:
-            held: list[Semaphore] = session.info.get("held", [])
-            while held:
-                held.pop().release()
+            acquired: list[Semaphore] = session.info.get("acquired", [])
+            while acquired:
+                acquired.pop().release()
 
     async def close(self) -> None:
         """Close all connections."""
-        while self._idle:
-            await self._idle.pop().close()
+        while self._reading_connections:
+            await self._reading_connections.pop().close()
         await self.engine.dispose()
 
     def _add_backend(self, dbapi_connection: Any, _record: object) -> None:
@@ -214,15 +198,15 @@ class Database:
 
 
 def is_client_error(error: BaseException) -> bool:
-    """Whether a route says no, rather than the database."""
+    """Return whether a route raised a problem that has nothing to do with the connection."""
     return isinstance(error, Problem) and not isinstance(error, ServiceUnavailable)
 
 
 @asynccontextmanager
 async def connection_released(session: AsyncSession) -> AsyncIterator[None]:
-    """Commit, and hold neither transaction nor connection nor place while something slow is done.
+    """Commit, and hold no connection and no slot within the block, which does something slow.
 
-    What was read before may have changed after: check it again in the WHERE.
+    Others may change what was read before: check it again in the WHERE.
     """
     database: Database = session.info["database"]
     if session.in_transaction():
@@ -233,12 +217,12 @@ async def connection_released(session: AsyncSession) -> AsyncIterator[None]:
 
 
 async def get_session(request: Request) -> AsyncGenerator[AsyncSession]:
-    """One request is one transaction: it commits as a whole, or not at all."""
+    """Open the session of a request; safe methods only read."""
     database: Database = request.app.state.database
     async with database.session(writes=request.method not in SAFE_METHODS) as session:
         yield session
 
 
-# scope="function" commits before the answer leaves. With the default scope a client could
-# hold a 201 for a row whose commit then failed.
+# scope="function" commits before the response is sent. With the default scope a client could
+# receive a 201 for a row whose commit then fails.
 SessionDep = Annotated[AsyncSession, Depends(get_session, scope="function")]

@@ -1,7 +1,7 @@
 """Model families of posts, tags, slugs, counters and bookmarks."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import MISSING
 from pydantic import Field as SchemaField
@@ -21,7 +21,7 @@ from blog_api.core.fields import (
     schema_example,
     utc_now,
 )
-from blog_api.db.base import ReadModel, TableBase, TableModel, VersionedModel
+from blog_api.db.base import Invalidates, ReadModel, TableBase, TableModel, VersionedModel
 from blog_api.web.pagination import Page
 
 
@@ -155,6 +155,7 @@ class Slug(TableModel, table=True):
     """A current or former slug of a post. It is never given to another post."""
 
     __tablename__ = "slugs"
+    invalidates: ClassVar = Invalidates.NOTHING  # The post does.
 
     slug: str = Field(max_length=MAX_SLUG_LENGTH, unique=True)
     # Null: the post was deleted.
@@ -167,6 +168,7 @@ class Tag(TableModel, table=True):
     """A tag in its first spelling; `key` is casefolded."""
 
     __tablename__ = "tags"
+    invalidates: ClassVar = Invalidates.NOTHING  # The rows of `post_tags` do.
 
     name: str = Field(max_length=MAX_TAG_LENGTH)
     key: str = Field(max_length=MAX_TAG_LENGTH, unique=True)
@@ -193,6 +195,7 @@ class PostTag(TableBase, table=True):
     """
 
     __tablename__ = "post_tags"
+    invalidates: ClassVar = Invalidates.LISTS
 
     tag_id: int = Field(foreign_key="tags.id", ondelete="CASCADE", primary_key=True)
     post_id: int = Field(foreign_key="posts.id", ondelete="CASCADE", primary_key=True, index=True)
@@ -217,6 +220,7 @@ class PostCount(TableBase, table=True):
     """
 
     __tablename__ = "post_counts"
+    invalidates: ClassVar = Invalidates.NOTHING  # The counted posts do.
     __table_args__ = (
         Index("ix_post_counts_user_id_tag_id", "user_id", "tag_id"),
         {"sqlite_autoincrement": True},
@@ -234,6 +238,7 @@ class PostCount(TableBase, table=True):
 
 class Bookmark(TableModel, table=True):
     __tablename__ = "bookmarks"
+    invalidates: ClassVar = Invalidates.NOTHING
     __table_args__ = (UniqueConstraint("user_id", "post_id"), {"sqlite_autoincrement": True})
 
     user_id: int = Field(foreign_key="users.id", ondelete="CASCADE")

@@ -1,10 +1,12 @@
 """Model family of follows; queries and pages of profiles."""
 
+from typing import ClassVar
+
 from sqlalchemy import UniqueConstraint
 from sqlmodel import Field
 
 from blog_api.accounts.models import ProfileRead
-from blog_api.db.base import TableModel
+from blog_api.db.base import Invalidates, TableModel
 from blog_api.web.pagination import Page, SliceQuery
 
 
@@ -20,6 +22,7 @@ class UserQuery(SliceQuery):
 
 class Follow(TableModel, table=True):
     __tablename__ = "follows"
+    invalidates: ClassVar = Invalidates.NOTHING
     __table_args__ = (UniqueConstraint("user_id", "author_id"), {"sqlite_autoincrement": True})
 
     user_id: int = Field(foreign_key="users.id", ondelete="CASCADE")

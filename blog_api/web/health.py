@@ -9,7 +9,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from starlette import status as codes
 
 from blog_api.core.errors import Problem, ServiceUnavailable, problem_responses
-from blog_api.db.migrate import HEAD_REVISION, get_current_revision
+from blog_api.db.migrate import get_current_revision, get_head_revision
 from blog_api.db.session import SessionDep
 
 router = APIRouter(prefix="/health", tags=["health"])
@@ -33,7 +33,7 @@ class NotReady(Problem):
 async def require_migrated(session: AsyncSession) -> None:
     """Raise NotReady unless the database is at this version's revision."""
     connection = await session.connection()
-    if await connection.run_sync(get_current_revision) != HEAD_REVISION:
+    if await connection.run_sync(get_current_revision) != get_head_revision():
         raise NotReady
 
 

@@ -1,4 +1,4 @@
-"""Scopes and names of tokens, log-ins with JWT, posts taken down, and the audit.
+"""Scopes and names of tokens, sessions with JWT, takedowns of posts, and the audit log.
 
 Revision 7d0c5e1f9a24, 2026-11-22.
 """
@@ -11,14 +11,15 @@ down_revision = "53fe22308b68"
 branch_labels = None
 depends_on = None
 
-USUAL = "posts:read posts:write users:read users:write"
+DEFAULT_SCOPE = "posts:read posts:write users:read users:write"
 
 
 def upgrade() -> None:
-    # The log-ins of before are good for what they were good for, and so are those that a worker
-    # of the version before adds until it is replaced.
+    # Existing sessions keep their scopes, as do those that a worker of the previous version adds
+    # until it is replaced.
     op.add_column(
-        "tokens", sa.Column("scope", sa.String(length=100), nullable=False, server_default=USUAL)
+        "tokens",
+        sa.Column("scope", sa.String(length=100), nullable=False, server_default=DEFAULT_SCOPE),
     )
     op.add_column("tokens", sa.Column("name", sa.String(length=100), nullable=True))
     op.add_column("tokens", sa.Column("refresh_digest", sa.String(length=64), nullable=True))
@@ -39,13 +40,13 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("audit_entries")
-    # What was taken down stays hidden, as a draft.
+    # A post that was taken down stays hidden, as a draft.
     op.execute("UPDATE posts SET published_at = NULL WHERE taken_down_at IS NOT NULL")
     op.drop_column("posts", "taken_down_at")
-    # A personal token, a log-in's handle, or a log-in for less would become one for everything.
+    # Without a scope, a personal token, a JWT session or a restricted one would grant everything.
     op.execute(
         "DELETE FROM tokens WHERE name IS NOT NULL OR refresh_digest IS NOT NULL "
-        f"OR scope NOT IN ('{USUAL}', 'admin {USUAL}')"
+        f"OR scope NOT IN ('{DEFAULT_SCOPE}', 'admin {DEFAULT_SCOPE}')"
     )
     op.drop_column("tokens", "refresh_digest")
     op.drop_column("tokens", "name")

@@ -1,4 +1,4 @@
-"""How many posts there are, indexes for every order and filter, and a notice of every change.
+"""Counters of posts, indexes for every order and filter, and notifications of every change.
 
 Revision c81f02d7ab46, 2026-11-24.
 """
@@ -11,10 +11,10 @@ down_revision = "b4e1a8d20c57"
 branch_labels = None
 depends_on = None
 
-# Each row says by how much one number has changed, so nobody waits for anybody else's row. One
-# row in 64 makes one of all those of its number. Which these are is scattered by the golden
-# ratio, since a post adds as many rows each time.
-FOLDS = "(new.id * 40503) % 65536 < 1024"
+# Each row changes one counter by its delta, so writers do not wait for each other's row. One insert
+# in 64 merges the rows of its counter. A multiplicative hash of the id chooses it: since a post
+# adds a fixed number of rows, every 64th id would always belong to the same counters.
+IS_MERGING = "(new.id * 40503) % 65536 < 1024"
 
 COUNTS_ON_SQLITE = (
     """
@@ -76,7 +76,7 @@ COUNTS_ON_SQLITE = (
     """,
     f"""
     CREATE TRIGGER post_counts_fold AFTER INSERT ON post_counts
-    WHEN {FOLDS} BEGIN
+    WHEN {IS_MERGING} BEGIN
         INSERT INTO post_counts (user_id, tag_id, delta)
         SELECT user_id, tag_id, sum(delta) FROM post_counts
         WHERE user_id = new.user_id AND tag_id = new.tag_id AND id <= new.id
@@ -150,7 +150,7 @@ COUNTS_ON_POSTGRES = (
     )
     EXECUTE FUNCTION post_counts_keep_tag()
     """,
-    # One at a time, and nobody waits for it: whoever comes meanwhile leaves it to the next.
+    # One transaction at a time merges; a concurrent one skips it instead of waiting.
     """
     CREATE FUNCTION post_counts_fold() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
@@ -169,12 +169,11 @@ COUNTS_ON_POSTGRES = (
     """,
     f"""
     CREATE TRIGGER post_counts_fold AFTER INSERT ON post_counts FOR EACH ROW
-    WHEN ({FOLDS}) EXECUTE FUNCTION post_counts_fold()
+    WHEN ({IS_MERGING}) EXECUTE FUNCTION post_counts_fold()
     """,
 )
 
-# What is there already.
-COUNT = (
+COUNT_EXISTING_POSTS = (
     """
     INSERT INTO post_counts (user_id, tag_id, delta)
     SELECT 0, 0, count(*) FROM posts WHERE published_at IS NOT NULL AND taken_down_at IS NULL
@@ -190,22 +189,23 @@ COUNT = (
     """,
 )
 
-NO_COUNTS_ON_SQLITE = (
+DROP_COUNTS_ON_SQLITE = (
     *(
         f"DROP TRIGGER post_counts_{name}"
         for name in ("insert", "delete", "update", "tag_insert", "tag_delete", "tag_update", "fold")
     ),
     "DROP TRIGGER post_tags_update",
 )
-NO_COUNTS_ON_POSTGRES = (
+DROP_COUNTS_ON_POSTGRES = (
     "DROP FUNCTION post_counts_keep CASCADE",
     "DROP FUNCTION post_counts_keep_tag CASCADE",
     "DROP FUNCTION post_counts_fold CASCADE",
 )
 
-# The tables that readers see. Whoever keeps answers listens: SQLite tells by itself.
-SHOWN_TABLES = ("users", "posts", "post_tags", "comments")
-NOTICES = (
+# Tables whose changes invalidate cached responses. SQLite needs no notifications: the file has a
+# counter of commits.
+NOTIFYING_TABLES = ("users", "posts", "post_tags", "comments")
+NOTIFICATIONS = (
     """
     CREATE FUNCTION notify_of_change() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
@@ -219,10 +219,10 @@ NOTICES = (
         CREATE TRIGGER notify_of_change AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON {table}
         FOR EACH STATEMENT EXECUTE FUNCTION notify_of_change()
         """
-        for table in SHOWN_TABLES
+        for table in NOTIFYING_TABLES
     ),
 )
-NO_NOTICES = ("DROP FUNCTION notify_of_change CASCADE",)
+DROP_NOTIFICATIONS = ("DROP FUNCTION notify_of_change CASCADE",)
 
 FILL_POST_TAGS = """
     UPDATE post_tags SET (published_at, updated_at) = (
@@ -237,15 +237,15 @@ def is_sqlite() -> bool:
 
 
 def create_index(table: str, *columns: str, where: str | None = None) -> None:
-    """An index in which the latest come first."""
+    """Create an index of columns, some of them in descending order."""
     name = "_".join(["ix", table, *(column.removesuffix(" DESC") for column in columns)])
-    shown = None if where is None else sa.text(where)
+    condition = None if where is None else sa.text(where)
     op.create_index(
         name,
         table,
         [sa.text(column) for column in columns],
-        postgresql_where=shown,
-        sqlite_where=shown,
+        postgresql_where=condition,
+        sqlite_where=condition,
     )
 
 
@@ -282,14 +282,16 @@ def upgrade() -> None:
     )
     op.create_index("ix_post_counts_user_id_tag_id", "post_counts", ["user_id", "tag_id"])
     for statement in (
-        *COUNT,
-        *(COUNTS_ON_SQLITE if is_sqlite() else (*COUNTS_ON_POSTGRES, *NOTICES)),
+        *COUNT_EXISTING_POSTS,
+        *(COUNTS_ON_SQLITE if is_sqlite() else (*COUNTS_ON_POSTGRES, *NOTIFICATIONS)),
     ):
         op.execute(statement)
 
 
 def downgrade() -> None:
-    for statement in NO_COUNTS_ON_SQLITE if is_sqlite() else (*NO_COUNTS_ON_POSTGRES, *NO_NOTICES):
+    for statement in (
+        DROP_COUNTS_ON_SQLITE if is_sqlite() else (*DROP_COUNTS_ON_POSTGRES, *DROP_NOTIFICATIONS)
+    ):
         op.execute(statement)
     op.drop_table("post_counts")
     for name in (

@@ -16,7 +16,7 @@ from sqlalchemy import URL
 
 from blog_api.accounts.passwords import PasswordHasher
 from blog_api.cli.console import progress
-from blog_api.db.migrate import HEAD_REVISION, find_migrations, migrate
+from blog_api.db.migrate import find_migrations, get_head_revision, migrate
 from tests.conftest import make_settings
 from tests.load import data
 from tests.load.data import Row, Size
@@ -60,7 +60,7 @@ def key_of(size: Size) -> str:
     scripts = sorted((find_migrations() / "versions").glob("*.py"))
     # A migration that is not released yet can change without another revision.
     schema = zlib.crc32(b"".join(script.read_bytes() for script in scripts))
-    revision = f"{HEAD_REVISION} ({schema:08x})"
+    revision = f"{get_head_revision()} ({schema:08x})"
     return f"{MADE_HERE}: {size.posts} posts, layout {data.LAYOUT}, revision {revision}"
 
 

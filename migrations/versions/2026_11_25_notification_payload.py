@@ -1,4 +1,4 @@
-"""A notice tells what was done, and to which table.
+"""Notifications name the operation and the table.
 
 Revision 7d2e90b1c4a3, 2026-11-25.
 """

@@ -1,4 +1,4 @@
-"""Tags, rendered contents, versions, comments, follows, bookmarks, search, imported authors.
+"""Tags, rendered content, versions, comments, follows, bookmarks, search, imported authors.
 
 Revision b4e1a8d20c57, 2026-11-24.
 """
@@ -11,7 +11,7 @@ down_revision = "7d0c5e1f9a24"
 branch_labels = None
 depends_on = None
 
-# What a post is found by, on SQLite: an index over the table itself, which triggers keep.
+# An FTS5 index whose content is the table itself; triggers update it.
 SEARCH_ON_SQLITE = (
     """
     CREATE VIRTUAL TABLE post_search USING fts5(
@@ -42,10 +42,9 @@ SEARCH_ON_SQLITE = (
     "INSERT INTO post_search (post_search) VALUES ('rebuild')",
 )
 
-# And on Postgres. The parser would take `docs.rs/serde` for one word, so words end where
-# punctuation begins, as on SQLite. Each word is there as it is and as what it comes from: the
-# configuration `russian` stems Latin words as English ones. A tsvector holds a mebibyte: of a
-# longer text there is as much as fits.
+# Postgres' parser takes `docs.rs/serde` as one word, so punctuation is replaced by spaces, as FTS5
+# separates words. Each word is indexed unchanged and stemmed; the configuration `russian` stems
+# Latin words as English. A tsvector holds a mebibyte: a longer text is cut until it fits.
 SEARCH_ON_POSTGRES = (
     """
     CREATE TABLE post_search (
@@ -103,13 +102,13 @@ SEARCH_ON_POSTGRES = (
     """,
 )
 
-NO_SEARCH_ON_SQLITE = (
+DROP_SEARCH_ON_SQLITE = (
     "DROP TRIGGER post_search_insert",
     "DROP TRIGGER post_search_delete",
     "DROP TRIGGER post_search_update",
     "DROP TABLE post_search",
 )
-NO_SEARCH_ON_POSTGRES = (
+DROP_SEARCH_ON_POSTGRES = (
     "DROP TRIGGER post_search_keep ON posts",
     "DROP FUNCTION post_search_keep",
     "DROP FUNCTION post_search_vector",
@@ -117,8 +116,8 @@ NO_SEARCH_ON_POSTGRES = (
     "DROP TABLE post_search",
 )
 
-# As the renderer shows what takes too long, until `blog-api render --all` shows it as it is meant.
-AS_WRITTEN = """
+# Like the renderer's fallback for a text that takes too long; `blog-api render --all` renders it.
+ESCAPE_CONTENT = """
     UPDATE posts SET content_html = '<pre>' || replace(replace(replace(
         content, '&', '&amp;'), '<', '&lt;'), '>', '&gt;') || '</pre>'
 """
@@ -128,7 +127,7 @@ def is_sqlite() -> bool:
     return op.get_context().dialect.name == "sqlite"
 
 
-def times() -> list[sa.Column[object]]:
+def timestamps() -> list[sa.Column[object]]:
     return [
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
@@ -136,7 +135,7 @@ def times() -> list[sa.Column[object]]:
 
 
 def upgrade() -> None:
-    # Imported authors have neither an address nor a password.
+    # Imported authors have neither an email address nor a password.
     change_users(nullable=True)
     for column in (
         sa.Column("version", sa.Integer(), nullable=False, server_default="1"),
@@ -146,7 +145,7 @@ def upgrade() -> None:
         sa.Column("bookmark_count", sa.Integer(), nullable=False, server_default="0"),
     ):
         op.add_column("posts", column)
-    op.execute(AS_WRITTEN)
+    op.execute(ESCAPE_CONTENT)
     op.create_index(
         "ix_posts_updated_at_id",
         "posts",
@@ -155,7 +154,7 @@ def upgrade() -> None:
     op.create_table(
         "tags",
         sa.Column("id", sa.Integer(), nullable=False),
-        *times(),
+        *timestamps(),
         sa.Column("name", sa.String(length=50), nullable=False),
         sa.Column("key", sa.String(length=50), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_tags"),
@@ -178,7 +177,7 @@ def upgrade() -> None:
     op.create_table(
         "comments",
         sa.Column("id", sa.Integer(), nullable=False),
-        *times(),
+        *timestamps(),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("post_id", sa.Integer(), nullable=False),
         sa.Column("parent_id", sa.Integer(), nullable=True),
@@ -211,7 +210,7 @@ def upgrade() -> None:
         op.create_table(
             table,
             sa.Column("id", sa.Integer(), nullable=False),
-            *times(),
+            *timestamps(),
             sa.Column("user_id", sa.Integer(), nullable=False),
             sa.Column(column, sa.Integer(), nullable=False),
             sa.ForeignKeyConstraint(
@@ -234,7 +233,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for statement in NO_SEARCH_ON_SQLITE if is_sqlite() else NO_SEARCH_ON_POSTGRES:
+    for statement in DROP_SEARCH_ON_SQLITE if is_sqlite() else DROP_SEARCH_ON_POSTGRES:
         op.execute(statement)
     op.drop_column("audit_entries", "comment_id")
     for table in ("bookmarks", "follows", "comments", "post_tags", "tags"):
@@ -242,7 +241,7 @@ def downgrade() -> None:
     op.drop_index("ix_posts_updated_at_id", "posts")
     for name in ("bookmark_count", "comment_count", "tags", "content_html", "version"):
         op.drop_column("posts", name)
-    # Who never had an address gets one at which nobody is, and what is no hash of any password.
+    # An imported author gets an unreachable address and a hash that matches no password.
     op.execute("UPDATE users SET email = 'imported-' || id || '@invalid' WHERE email IS NULL")
     op.execute("UPDATE users SET email_key = email WHERE email_key IS NULL")
     op.execute("UPDATE users SET password_hash = '!' WHERE password_hash IS NULL")
@@ -250,7 +249,7 @@ def downgrade() -> None:
 
 
 def change_users(*, nullable: bool) -> None:
-    """SQLite copies the table for that; it must not forget which ids there were."""
+    """Alter columns. SQLite copies the table for that, which must not lose the last id."""
     if is_sqlite():
         op.execute(
             "CREATE TEMPORARY TABLE last_ids AS SELECT seq FROM sqlite_sequence "
