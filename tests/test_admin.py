@@ -9,8 +9,8 @@ from sqlmodel import col, update
 
 from blog_api.accounts.models import User
 from blog_api.db.session import Database
-from tests.conftest import PASSWORD, ChangeUser, log_in, make_settings, sign_up
-from tests.processes import Server
+from tests.support.clients import PASSWORD, ChangeUser, log_in, make_settings, sign_up
+from tests.support.processes import Server
 
 HELLO = {"title": "Hello", "content": "World"}
 WORLD = {"content_html": "<p>World</p>\n"}

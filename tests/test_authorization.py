@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute, iter_route_contexts
 from httpx import AsyncClient
 
 from blog_api.accounts.scopes import Scope
-from tests.conftest import ChangeUser, client_of, log_in, sign_up
+from tests.support.clients import ChangeUser, client_of, log_in, sign_up
 
 WRONG = "wrong horse"
 HELLO = {"title": "Hello", "content": "World"}

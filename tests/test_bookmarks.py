@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from httpx import AsyncClient
 
-from tests.conftest import PASSWORD, publish
+from tests.support.clients import PASSWORD, publish
 
 
 async def titles(client: AsyncClient) -> list[str]:

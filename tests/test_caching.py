@@ -19,8 +19,16 @@ from blog_api.db.migrate import migrate
 from blog_api.db.session import CacheVersion
 from blog_api.web.cache import ResponseCache, find_query_parameters
 from blog_api.web.middleware import send_unavailable
-from tests.conftest import FLOOR, client_of, make_settings, publish, remark, running, sign_up
-from tests.statements import executions
+from tests.support.clients import (
+    MINIMUM_HASHING,
+    add_comment,
+    client_of,
+    make_settings,
+    publish,
+    running,
+    sign_up,
+)
+from tests.support.statements import executions
 
 ORIGIN = "https://example.com"
 
@@ -34,7 +42,7 @@ async def until_kept(app: FastAPI) -> None:
 @asynccontextmanager
 async def blog(url: URL, **values: object) -> AsyncIterator[tuple[FastAPI, AsyncClient]]:
     """An application of one's own with these settings, and a client who is logged in."""
-    settings = make_settings(database_url=url, **FLOOR, **values)
+    settings = make_settings(database_url=url, **MINIMUM_HASHING, **values)
     await migrate(settings)
     async with running(settings) as app, client_of(app) as ann:
         await sign_up(ann, "Ann")
@@ -51,7 +59,7 @@ async def asked(app: FastAPI, client: AsyncClient, path: str, **headers: str) ->
 
 async def public_paths(ann: AsyncClient) -> list[str]:
     post = await publish(ann, tags=["Python"])
-    comment = await remark(ann, post)
+    comment = await add_comment(ann, post)
     return [
         "/posts", "/posts?q=hello&tag=python", f"/posts/{post['id']}",
         f"/posts/slug/{post['slug']}", f"/posts/{post['id']}/comments",
@@ -138,7 +146,7 @@ async def test_every_change_is_seen_at_once(
     assert await read("title") == "Hello"
     await ann.patch(path, json={"title": "Bye"})
     assert await read("title") == "Bye"
-    await remark(bob, post)
+    await add_comment(bob, post)
     assert await read("comment_count") == 1
     await bob.put(f"/users/me/bookmarks/{post['id']}")
     assert await read("bookmark_count") == 1
@@ -169,7 +177,7 @@ async def test_a_new_post_leaves_what_is_kept_of_others(
 ):
     await until_kept(app)
     post = await publish(ann)
-    comment = await remark(ann, post)
+    comment = await add_comment(ann, post)
     rows = [f"/posts/{post['id']}", f"/posts/slug/{post['slug']}", f"/comments/{comment['id']}"]
     lists = [
         "/posts",

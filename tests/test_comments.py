@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from httpx import AsyncClient
 
-from tests.conftest import PASSWORD, publish, remark, sign_up
+from tests.support.clients import PASSWORD, add_comment, publish, sign_up
 
 MAX_DEPTH = 8
 SHOWN_ANSWERS = 20
@@ -67,7 +67,7 @@ async def test_a_post_tells_how_many_comments_it_has_and_is_not_changed_by_them(
     ann: AsyncClient, bob: AsyncClient, anonymous: AsyncClient
 ):
     post = await publish(ann)
-    await remark(bob, post, to=await remark(bob, post))
+    await add_comment(bob, post, to=await add_comment(bob, post))
 
     counted = {"comment_count": 2}
     assert (await anonymous.get("/posts")).json()["results"] == [post | counted]
@@ -80,12 +80,12 @@ async def test_comments_are_read_each_followed_by_the_answers_to_it(
     ann: AsyncClient, bob: AsyncClient
 ):
     post = await publish(ann)
-    one = await remark(bob, post, "1")
-    two = await remark(bob, post, "2")
-    one_one = await remark(ann, post, "1.1", one)
-    await remark(ann, post, "2.1", two)
-    await remark(bob, post, "1.2", one)
-    await remark(bob, post, "1.1.1", one_one)
+    one = await add_comment(bob, post, "1")
+    two = await add_comment(bob, post, "2")
+    one_one = await add_comment(ann, post, "1.1", one)
+    await add_comment(ann, post, "2.1", two)
+    await add_comment(bob, post, "1.2", one)
+    await add_comment(bob, post, "1.1.1", one_one)
 
     assert await thread(ann, post) == [
         (0, "1"), (1, "1.1"), (2, "1.1.1"), (1, "1.2"), (0, "2"), (1, "2.1"),
@@ -101,10 +101,10 @@ async def test_a_list_shows_the_first_answers_and_their_own_list_all(
     ann: AsyncClient, bob: AsyncClient
 ):
     post = await publish(ann)
-    talked, quiet = await remark(bob, post, "talked"), await remark(bob, post, "quiet")
+    talked, quiet = await add_comment(bob, post, "talked"), await add_comment(bob, post, "quiet")
     for number in range(SHOWN_ANSWERS + 1):
-        await remark(bob, post, str(number), talked)
-    await remark(bob, post, "one", quiet)
+        await add_comment(bob, post, str(number), talked)
+    await add_comment(bob, post, "one", quiet)
 
     shown = (await ann.get(f"/posts/{post['id']}/comments")).json()["results"]
     all_of_them = (await ann.get(f"/comments/{talked['id']}/answers?size=100")).json()
@@ -118,9 +118,9 @@ async def test_a_list_shows_the_first_answers_and_their_own_list_all(
 
 async def test_answers_go_eight_deep(ann: AsyncClient):
     post = await publish(ann)
-    comment = await remark(ann, post)
+    comment = await add_comment(ann, post)
     for depth in range(1, MAX_DEPTH + 1):
-        comment = await remark(ann, post, to=comment)
+        comment = await add_comment(ann, post, to=comment)
         assert comment["depth"] == depth
 
     body = {"content": "Hi", "parent_id": comment["id"]}
@@ -135,8 +135,8 @@ async def test_answers_go_eight_deep(ann: AsyncClient):
 
 async def test_only_a_comment_on_the_same_post_is_answered(ann: AsyncClient):
     post, other = await publish(ann), await publish(ann)
-    elsewhere = await remark(ann, other)
-    deleted = await remark(ann, post)
+    elsewhere = await add_comment(ann, other)
+    deleted = await add_comment(ann, post)
     await ann.delete(f"/comments/{deleted['id']}")
 
     for parent_id in (elsewhere["id"], deleted["id"], 2**31 - 1):
@@ -155,7 +155,7 @@ async def test_only_a_comment_on_the_same_post_is_answered(ann: AsyncClient):
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
 async def test_what_is_no_comment_is_refused(ann: AsyncClient, method: str):
     post = await publish(ann)
-    comment = await remark(ann, post)
+    comment = await add_comment(ann, post)
     path = f"/posts/{post['id']}/comments" if method == "POST" else f"/comments/{comment['id']}"
 
     for content in NO_TEXTS:
@@ -179,7 +179,7 @@ async def test_any_other_text_is_taken(ann: AsyncClient):
         "'; DROP",
         "\u2028a",
     ):
-        comment = await remark(ann, post, content)
+        comment = await add_comment(ann, post, content)
         assert (await ann.get(f"/comments/{comment['id']}")).json()["content"] == content
 
 
@@ -187,7 +187,7 @@ async def test_a_comment_is_changed_by_its_writer_alone(
     ann: AsyncClient, bob: AsyncClient, admin: AsyncClient, anonymous: AsyncClient
 ):
     post = await publish(ann)
-    comment = await remark(bob, post)
+    comment = await add_comment(bob, post)
     path = f"/comments/{comment['id']}"
 
     for other in (ann, admin):
@@ -208,11 +208,11 @@ async def test_a_comment_is_changed_by_its_writer_alone(
 
 async def test_an_answer_is_no_change_of_what_it_answers(ann: AsyncClient):
     post = await publish(ann)
-    comment = await remark(ann, post)
+    comment = await add_comment(ann, post)
 
-    answer = await remark(ann, post, to=comment)
+    answer = await add_comment(ann, post, to=comment)
     await ann.delete(f"/comments/{answer['id']}")
-    await remark(ann, post, to=comment)
+    await add_comment(ann, post, to=comment)
 
     shown = (await ann.get(f"/comments/{comment['id']}")).json()
     assert shown == comment | {"answer_count": 1}
@@ -223,7 +223,7 @@ async def test_a_comment_without_answers_is_deleted_whole(
     ann: AsyncClient, bob: AsyncClient, admin: AsyncClient, who: str
 ):
     post = await publish(ann)
-    comment = await remark(bob, post)
+    comment = await add_comment(bob, post)
     path = f"/comments/{comment['id']}"
 
     if who == "an administrator":
@@ -246,11 +246,11 @@ async def test_nobody_else_deletes_a_comment(
     ann: AsyncClient, bob: AsyncClient, admin: AsyncClient, anonymous: AsyncClient
 ):
     post = await publish(ann)
-    comment = await remark(ann, post)
+    comment = await add_comment(ann, post)
     path = f"/comments/{comment['id']}"
     # Whoever has a post of their own, or an answer, is still nobody here.
     await publish(bob)
-    answer = await remark(bob, post, to=comment)
+    answer = await add_comment(bob, post, to=comment)
 
     for other in (bob, admin):
         assert (await other.delete(path)).status_code == 403
@@ -264,8 +264,8 @@ async def test_a_comment_with_answers_keeps_its_place(
     ann: AsyncClient, bob: AsyncClient, admin: AsyncClient
 ):
     post = await publish(ann)
-    comment = await remark(bob, post, "Oops")
-    answer = await remark(ann, post, "Why?", comment)
+    comment = await add_comment(bob, post, "Oops")
+    answer = await add_comment(ann, post, "Why?", comment)
     path = f"/comments/{comment['id']}"
 
     assert (await bob.delete(path)).status_code == 204
@@ -293,10 +293,10 @@ async def test_a_comment_with_answers_keeps_its_place(
 
 async def test_nothing_keeps_its_place_without_answers(ann: AsyncClient):
     post = await publish(ann)
-    comments = [await remark(ann, post, "0")]
+    comments = [await add_comment(ann, post, "0")]
     for depth in (1, 2, 3):
-        comments.append(await remark(ann, post, str(depth), comments[-1]))
-    aside = await remark(ann, post, "aside", comments[0])
+        comments.append(await add_comment(ann, post, str(depth), comments[-1]))
+    aside = await add_comment(ann, post, "aside", comments[0])
 
     for comment in comments[:3]:
         await ann.delete(f"/comments/{comment['id']}")
@@ -314,8 +314,8 @@ async def test_nothing_keeps_its_place_without_answers(ann: AsyncClient):
 
 async def test_a_comment_that_is_still_there_stays_when_its_answer_goes(ann: AsyncClient):
     post = await publish(ann)
-    comment = await remark(ann, post)
-    answer = await remark(ann, post, to=comment)
+    comment = await add_comment(ann, post)
+    answer = await add_comment(ann, post, to=comment)
 
     await ann.delete(f"/comments/{answer['id']}")
 
@@ -327,7 +327,7 @@ async def test_comments_on_a_hidden_post_are_its_author_s_alone(
     ann: AsyncClient, bob: AsyncClient, anonymous: AsyncClient, admin: AsyncClient, way: str
 ):
     post = await publish(ann)
-    comment = await remark(bob, post)
+    comment = await add_comment(bob, post)
     path = f"/comments/{comment['id']}"
     if way == "unpublished":
         await ann.patch(f"/posts/{post['id']}", json={"published_at": None})
@@ -344,14 +344,14 @@ async def test_comments_on_a_hidden_post_are_its_author_s_alone(
         assert commented.status_code == 404
     assert (await admin.get(f"/admin{path}")).json() == comment
     assert (await ann.get(path)).json() == comment
-    await remark(ann, post, "Me", comment)
+    await add_comment(ann, post, "Me", comment)
     assert await thread(ann, post) == [(0, "Hi"), (1, "Me")]
     assert (await ann.delete(path)).status_code == 204
 
 
 async def test_comments_go_with_their_post(ann: AsyncClient, bob: AsyncClient):
     post = await publish(ann)
-    comment = await remark(bob, post, to=await remark(ann, post))
+    comment = await add_comment(bob, post, to=await add_comment(ann, post))
 
     assert (await ann.delete(f"/posts/{post['id']}")).status_code == 204
 
@@ -366,10 +366,10 @@ async def test_whoever_leaves_leaves_comments_with_no_text_and_no_name(
     ann: AsyncClient, bob: AsyncClient, anonymous: AsyncClient
 ):
     post, other = await publish(ann), await publish(ann)
-    alone = await remark(bob, post, "alone")
-    asked = await remark(bob, post, "asked")
-    await remark(ann, post, "answered", asked)
-    deleted = await remark(bob, other)
+    alone = await add_comment(bob, post, "alone")
+    asked = await add_comment(bob, post, "asked")
+    await add_comment(ann, post, "answered", asked)
+    deleted = await add_comment(bob, other)
     await ann.delete(f"/comments/{deleted['id']}")
 
     left = await bob.request("DELETE", "/users/me", json={"current_password": PASSWORD})
@@ -387,7 +387,7 @@ async def test_whoever_leaves_leaves_comments_with_no_text_and_no_name(
 
 
 async def test_a_comment_shows_the_name_of_today(ann: AsyncClient, bob: AsyncClient):
-    comment = await remark(bob, await publish(ann))
+    comment = await add_comment(bob, await publish(ann))
 
     await bob.patch("/users/me", json={"name": "Robert"})
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from httpx import AsyncClient, Response
 
-from tests.conftest import publish, remark
+from tests.support.clients import add_comment, publish
 
 MOON = {"title": "Hello", "content": "Moon"}
 
@@ -21,8 +21,8 @@ def etag(response: Response) -> str:
 async def paths_of(ann: AsyncClient) -> tuple[str, ...]:
     """All kinds of what is read."""
     post = await publish(ann, tags=["Python"])
-    comment = await remark(ann, post)
-    await remark(ann, post, to=comment)
+    comment = await add_comment(ann, post)
+    await add_comment(ann, post, to=comment)
     return (
         f"/posts/{post['id']}", f"/posts/slug/{post['slug']}", "/posts", "/posts?q=hello", "/tags",
         f"/posts/{post['id']}/comments", f"/comments/{comment['id']}",
@@ -60,7 +60,7 @@ async def test_head_knows_the_same(ann: AsyncClient):
 
 async def test_whatever_changes_an_answer_changes_its_etag(ann: AsyncClient, bob: AsyncClient):
     post = await publish(ann)
-    comment = await remark(ann, post)
+    comment = await add_comment(ann, post)
     paths = (f"/posts/{post['id']}", "/posts", f"/posts/{post['id']}/comments")
     single = f"/comments/{comment['id']}"
 
@@ -76,7 +76,7 @@ async def test_whatever_changes_an_answer_changes_its_etag(ann: AsyncClient, bob
     assert await changed() == [False, False, False, False]
     await bob.put(f"/users/me/bookmarks/{post['id']}")
     assert await changed() == [True, True, False, False]
-    await remark(bob, post, to=comment)
+    await add_comment(bob, post, to=comment)
     assert await changed() == [True, True, True, True]
     await ann.patch(single, json={"content": "Bye"})
     assert await changed() == [False, False, True, True]
@@ -167,7 +167,7 @@ async def thing(request: pytest.FixtureRequest, ann: AsyncClient) -> Thing:
     post = await publish(ann)
     if request.param == "post":
         return Thing(f"/posts/{post['id']}", MOON)
-    return Thing(f"/comments/{(await remark(ann, post))['id']}", {"content": "Moon"})
+    return Thing(f"/comments/{(await add_comment(ann, post))['id']}", {"content": "Moon"})
 
 
 def methods(thing: Thing) -> list[tuple[str, dict[str, str] | None]]:
@@ -257,11 +257,11 @@ async def test_what_others_add_is_no_change_of_what_was_read(
     ann: AsyncClient, bob: AsyncClient, admin: AsyncClient
 ):
     post = await publish(ann)
-    comment = await remark(ann, post)
+    comment = await add_comment(ann, post)
     paths = (f"/posts/{post['id']}", f"/comments/{comment['id']}")
     before = [etag(await ann.get(path)) for path in paths]
 
-    await remark(bob, post, to=comment)
+    await add_comment(bob, post, to=comment)
     await bob.put(f"/users/me/bookmarks/{post['id']}")
     await admin.put(f"/admin/posts/{post['id']}/takedown")
     await admin.delete(f"/admin/posts/{post['id']}/takedown")

@@ -10,8 +10,8 @@ from fastapi import FastAPI, HTTPException
 from httpx import AsyncClient, Response
 
 from blog_api.posts import lists as listings
-from tests.conftest import (
-    CHEAP,
+from tests.support.clients import (
+    CHEAP_HASHING,
     PASSWORD,
     ChangeUser,
     client_of,
@@ -330,7 +330,7 @@ async def test_an_unexpected_error_is_answered_and_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     settings = make_settings(
-        database_url="sqlite://", cors_origins=["https://example.com"], **CHEAP
+        database_url="sqlite://", cors_origins=["https://example.com"], **CHEAP_HASHING
     )
     async with running(settings) as app, client_of(app) as client:
         await sign_up(client, "Ann")
@@ -349,7 +349,7 @@ async def test_an_error_that_is_no_problem_of_ours_keeps_its_status_and_headers(
     async def refuse() -> None:
         raise HTTPException(429, "hunter2", headers={"Retry-After": "30"})
 
-    settings = make_settings(database_url="sqlite://", **CHEAP)
+    settings = make_settings(database_url="sqlite://", **CHEAP_HASHING)
     async with running(settings) as app, client_of(app) as client:
         app.add_api_route("/refuse", refuse)
         response = await client.get("/refuse")

@@ -14,7 +14,15 @@ from httpx import AsyncClient
 from pwdlib import PasswordHash
 from sqlalchemy import text
 
-from tests.conftest import CHEAP, PASSWORD, SECRET_KEY, client_of, make_settings, publish, running
+from tests.support.clients import (
+    CHEAP_HASHING,
+    PASSWORD,
+    SECRET_KEY,
+    client_of,
+    make_settings,
+    publish,
+    running,
+)
 
 FORM = {"grant_type": "password", "username": "ann@example.com", "password": PASSWORD}
 CARL = {"email": "carl@example.com", "name": "Carl", "password": PASSWORD}
@@ -136,7 +144,9 @@ async def test_every_response_has_a_process_time_in_seconds(anonymous: AsyncClie
 
 
 async def test_only_pages_of_a_configured_origin_may_call_the_api():
-    settings = make_settings(database_url="sqlite://", cors_origins=["https://a.example"], **CHEAP)
+    settings = make_settings(
+        database_url="sqlite://", cors_origins=["https://a.example"], **CHEAP_HASHING
+    )
     preflight = {"Access-Control-Request-Method": "POST"}
 
     async with running(settings) as app, client_of(app) as client:
@@ -236,7 +246,7 @@ async def test_static_files_are_served_with_an_etag(anonymous: AsyncClient):
 
 
 async def test_each_application_has_settings_and_a_database_of_its_own(anonymous: AsyncClient):
-    settings = make_settings(database_url="sqlite://", title="My blog", **CHEAP)
+    settings = make_settings(database_url="sqlite://", title="My blog", **CHEAP_HASHING)
 
     async with running(settings) as app, client_of(app) as client:
         await client.post("/users/", json=CARL)

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from httpx import AsyncClient
 
-from tests.conftest import PASSWORD, ChangeUser, publish, sign_up
+from tests.support.clients import PASSWORD, ChangeUser, publish, sign_up
 
 
 async def id_of(client: AsyncClient) -> int:

@@ -9,7 +9,14 @@ from httpx import AsyncClient
 from sqlalchemy import make_url
 
 from blog_api.db.session import Database
-from tests.conftest import CHEAP, FLOOR, client_of, make_settings, running, sign_up
+from tests.support.clients import (
+    CHEAP_HASHING,
+    MINIMUM_HASHING,
+    client_of,
+    make_settings,
+    running,
+    sign_up,
+)
 
 HELLO = {"title": "Hello", "content": "World"}
 
@@ -33,7 +40,7 @@ def closed_port() -> int:
 
 async def test_a_database_that_is_not_there_makes_the_service_unavailable(closed_port: int):
     url = f"postgresql://nobody:hunter2@127.0.0.1:{closed_port}/test"
-    settings = make_settings(database_url=url, **FLOOR)
+    settings = make_settings(database_url=url, **MINIMUM_HASHING)
     async with running(settings) as app, client_of(app) as client:
         live = await client.get("/health/live")
         others = [
@@ -52,7 +59,7 @@ async def test_a_database_that_is_not_there_makes_the_service_unavailable(closed
 
 
 async def test_whoever_gets_no_place_in_time_is_told_to_come_again():
-    settings = make_settings(database_url="sqlite://", **CHEAP)
+    settings = make_settings(database_url="sqlite://", **CHEAP_HASHING)
     async with running(settings) as app, client_of(app) as client:
         database: Database = app.state.database
         async with database.session(writes=False):
@@ -67,7 +74,10 @@ async def test_whoever_gets_no_place_in_time_is_told_to_come_again():
 async def test_readers_go_on_while_somebody_else_locks_the_file(tmp_path: Path):
     file = tmp_path / "blog.db"
     url = make_url(f"sqlite+aiosqlite:///{file}")
-    async with running(make_settings(database_url=url, **FLOOR)) as app, client_of(app) as client:
+    async with (
+        running(make_settings(database_url=url, **MINIMUM_HASHING)) as app,
+        client_of(app) as client,
+    ):
         await sign_up(client, "Ann")
         with sqlite3.connect(file, isolation_level=None) as other:
             other.execute("BEGIN IMMEDIATE")

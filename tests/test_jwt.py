@@ -13,7 +13,7 @@ import jwt
 import pytest
 from httpx import AsyncClient
 
-from tests.conftest import PASSWORD, SECRET_KEY
+from tests.support.clients import PASSWORD, SECRET_KEY
 
 FORM = {"grant_type": "password", "username": "ann@example.com", "password": PASSWORD}
 MUTATIONS = 300

@@ -17,9 +17,8 @@ from httpx import AsyncClient, Response
 
 from blog_api.text.markdown import MEMORY_BYTES
 from blog_api.text.renderer import Renderer
-from tests.attacks import ATTACKS
-from tests.conftest import CHEAP, client_of, make_settings, running, sign_up
-from tests.test_browser import chromium as chromium
+from tests.support.attacks import ATTACKS
+from tests.support.clients import CHEAP_HASHING, client_of, make_settings, running, sign_up
 
 # What may be in a text, written down once more: the service's own list is what is tested.
 ELEMENTS = set(
@@ -140,7 +139,7 @@ async def publish(client: AsyncClient, content: str) -> str:
 @pytest.fixture(scope="module")
 async def own_app() -> AsyncGenerator[FastAPI]:
     """An application with a renderer that a test may replace, and one connection."""
-    async with running(make_settings(database_url="sqlite://", **CHEAP)) as app:
+    async with running(make_settings(database_url="sqlite://", **CHEAP_HASHING)) as app:
         async with client_of(app) as client:
             await sign_up(client, "Ann")
             app.state.authorization = client.headers["Authorization"]

@@ -3,7 +3,7 @@
 import pytest
 from httpx import AsyncClient
 
-from tests.conftest import PASSWORD, ChangeUser, sign_up
+from tests.support.clients import PASSWORD, ChangeUser, sign_up
 
 NEW_PASSWORD = "battery staple"
 LOG_IN = {"username": "ann@example.com", "password": PASSWORD}

@@ -9,7 +9,14 @@ import anyio.lowlevel
 import pytest
 from httpx import AsyncClient
 
-from tests.conftest import CHEAP, PASSWORD, client_of, make_settings, running, sign_up
+from tests.support.clients import (
+    CHEAP_HASHING,
+    PASSWORD,
+    client_of,
+    make_settings,
+    running,
+    sign_up,
+)
 
 HELLO = {"title": "Hello", "content": "World"}
 
@@ -113,7 +120,7 @@ async def test_no_header_of_cors_without_an_origin_that_is_named(anonymous: Asyn
 
 async def test_an_origin_that_is_named_may_read_answers_and_errors():
     settings = make_settings(
-        database_url="sqlite://", cors_origins=["https://example.com"], **CHEAP
+        database_url="sqlite://", cors_origins=["https://example.com"], **CHEAP_HASHING
     )
     async with running(settings) as app, client_of(app) as client:
         for path in ("/posts", "/nowhere", "/users/me", "/posts?page=0"):
@@ -136,7 +143,7 @@ async def test_a_preflight_is_answered_or_refused_with_a_problem():
         database_url="sqlite://",
         cors_origins=["https://example.com"],
         cors_max_age=60,
-        **CHEAP,
+        **CHEAP_HASHING,
     )
     async with running(settings) as app, client_of(app) as client:
         named = await client.options(
@@ -162,7 +169,7 @@ async def test_origins_can_be_named_by_a_pattern():
         database_url="sqlite://",
         cors_origin_pattern=r"https://[a-z]+\.example\.com",
         cors_credentials=True,
-        **CHEAP,
+        **CHEAP_HASHING,
     )
     async with running(settings) as app, client_of(app) as client:
         named = await client.get("/posts", headers={"Origin": "https://app.example.com"})
@@ -187,11 +194,13 @@ async def test_origins_can_be_named_by_a_pattern():
 )
 def test_credentials_are_not_for_everybody(values: dict[str, object]):
     with pytest.raises(ValueError, match="BLOG_CORS_CREDENTIALS"):
-        make_settings(database_url="sqlite://", cors_credentials=True, **CHEAP, **values)
+        make_settings(database_url="sqlite://", cors_credentials=True, **CHEAP_HASHING, **values)
 
 
 async def test_a_host_that_is_not_trusted_is_refused():
-    settings = make_settings(database_url="sqlite://", trusted_hosts=["blog.example"], **CHEAP)
+    settings = make_settings(
+        database_url="sqlite://", trusted_hosts=["blog.example"], **CHEAP_HASHING
+    )
     async with running(settings) as app, client_of(app) as client:
         trusted = await client.get("/", headers={"Host": "blog.example"})
         other = await client.get("/", headers={"Host": "evil.example"})
@@ -216,7 +225,7 @@ async def test_no_link_depends_on_the_host(anonymous: AsyncClient):
 
 async def test_links_start_with_the_public_address():
     settings = make_settings(
-        database_url="sqlite://", public_url="https://example.com/blog/", **CHEAP
+        database_url="sqlite://", public_url="https://example.com/blog/", **CHEAP_HASHING
     )
     async with running(settings) as app, client_of(app) as client:
         response = await client.get("/")
@@ -234,7 +243,7 @@ async def test_the_documentation_is_there(anonymous: AsyncClient):
 
 
 async def test_two_applications_share_nothing():
-    settings = make_settings(database_url="sqlite://", **CHEAP)
+    settings = make_settings(database_url="sqlite://", **CHEAP_HASHING)
     async with (
         running(settings) as one,
         running(settings) as other,

@@ -23,7 +23,8 @@ from blog_api.db.migrate import (
     migration_connection,
 )
 from blog_api.posts.models import Post
-from tests.conftest import FLOOR, PASSWORD, client_of, log_in, make_settings, running, sign_up
+from tests.support.clients import MINIMUM_HASHING as FLOOR
+from tests.support.clients import PASSWORD, client_of, log_in, make_settings, running, sign_up
 
 # Before there were tags, comments and a search; and at first.
 BEFORE_SEARCH = "7d0c5e1f9a24"

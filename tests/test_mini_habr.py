@@ -18,7 +18,7 @@ from pwdlib import PasswordHash
 from sqlalchemy import URL, Connection, inspect, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from tests.conftest import PASSWORD, publish
+from tests.support.clients import PASSWORD, publish
 
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
 SIGN_UP = {"email": "carl@example.com", "name": "Carl", "password": PASSWORD}

@@ -30,7 +30,7 @@ from hypothesis.stateful import (
 from sqlmodel import delete
 
 from blog_api.db.base import TableBase
-from tests.conftest import PASSWORD, client_of
+from tests.support.clients import PASSWORD, client_of
 
 # The same few runs each time, or as many others as are asked for, which look at much more.
 RUNS = int(os.environ.get("MODEL_RUNS", "0"))

@@ -13,8 +13,8 @@ from httpx import AsyncClient, Response
 from oauthlib.oauth2 import LegacyApplicationClient
 from requests_oauthlib import OAuth2Session
 
-from tests.conftest import PASSWORD, SECRET_KEY, ChangeUser, client_of, sign_up
-from tests.processes import Server
+from tests.support.clients import PASSWORD, SECRET_KEY, ChangeUser, client_of, sign_up
+from tests.support.processes import Server
 
 FORM = {"grant_type": "password", "username": "ann@example.com", "password": PASSWORD}
 USUAL = "posts:read posts:write users:read users:write"

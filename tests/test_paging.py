@@ -10,7 +10,15 @@ from typing import Any
 import pytest
 from httpx import AsyncClient, Response
 
-from tests.conftest import CHEAP, client_of, make_settings, publish, remark, running, sign_up
+from tests.support.clients import (
+    CHEAP_HASHING,
+    add_comment,
+    client_of,
+    make_settings,
+    publish,
+    running,
+    sign_up,
+)
 
 SORTS = ("-published_at", "published_at", "-updated_at", "updated_at")
 ROUND = 25
@@ -183,7 +191,7 @@ async def test_links_stand_under_the_prefix_of_the_request(ann: AsyncClient):
 
 async def test_links_start_with_the_public_address_and_with_no_other():
     settings = make_settings(
-        database_url="sqlite://", public_url="https://example.com/blog", **CHEAP
+        database_url="sqlite://", public_url="https://example.com/blog", **CHEAP_HASHING
     )
     async with running(settings) as app, client_of(app) as client:
         await sign_up(client, "Ann")
@@ -328,7 +336,7 @@ async def test_what_is_no_cursor_is_refused(ann: AsyncClient, query: dict[str, s
 
 async def test_no_list_takes_what_is_no_cursor_of_its_own(admin: AsyncClient):
     post = await publish(admin)
-    comment = await remark(admin, post)
+    comment = await add_comment(admin, post)
     paths = (
         "/posts", f"/users/{post['user_id']}/posts", "/users/me/posts", "/users/me/feed",
         "/users/me/bookmarks", "/users/me/following", "/users/me/tokens", "/tags",
@@ -393,14 +401,14 @@ async def test_every_list_is_walked_both_ways(
     admin: AsyncClient, ann: AsyncClient, path: str, is_newest_first: bool | None
 ):
     post = await publish(ann)
-    comment = await remark(admin, post)
+    comment = await add_comment(admin, post)
     await admin.put(f"/users/me/following/{post['user_id']}")
     for number in range(5):
         other = await publish(ann if "feed" in path or "user_id" in path else admin)
         await admin.put(f"/users/me/bookmarks/{other['id']}")
         await admin.put(f"/admin/posts/{other['id']}/takedown") if "audit" in path else None
-        await remark(admin, post, to=comment)
-        await remark(admin, post)
+        await add_comment(admin, post, to=comment)
+        await add_comment(admin, post)
         await admin.post("/users/me/tokens", json={"name": "Script"})
         new = {"email": f"{number}@example.com", "password": "correct horse"}
         user = (await admin.post("/users", json=new)).json()

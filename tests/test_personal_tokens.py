@@ -7,7 +7,7 @@ import pytest
 import time_machine
 from httpx import AsyncClient
 
-from tests.conftest import PASSWORD, ChangeUser
+from tests.support.clients import PASSWORD, ChangeUser
 
 USUAL = ["posts:read", "posts:write", "users:read", "users:write"]
 

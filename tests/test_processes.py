@@ -10,8 +10,8 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from blog_api.db.base import TableBase
-from tests.conftest import PASSWORD, ask, sign_up
-from tests.processes import Server
+from tests.support.clients import PASSWORD, request_with_retry, sign_up
+from tests.support.processes import Server
 
 ENOUGH = 200
 
@@ -32,7 +32,7 @@ async def test_of_fifty_simultaneous_sign_ups_one_succeeds(server: Server):
 
     async with server.client() as client:
         answers = await asyncio.gather(
-            *(ask(client, "POST", "/sign-up", json=body) for _ in range(50))
+            *(request_with_retry(client, "POST", "/sign-up", json=body) for _ in range(50))
         )
         users = (await client.get("/users?q=one of fifty")).json()
 
@@ -50,12 +50,14 @@ async def test_two_workers_write_at_once_and_lose_nothing(server: Server):
 
         def patch(post: dict[str, str]) -> asyncio.Future[Response]:
             body = {"content": f"new {post['id']}"}
-            return asyncio.ensure_future(ask(ann, "PATCH", f"/posts/{post['id']}", json=body))
+            return asyncio.ensure_future(
+                request_with_retry(ann, "PATCH", f"/posts/{post['id']}", json=body)
+            )
 
         def create(n: int) -> asyncio.Future[Response]:
             # One title for all, so that they compete for its slug too.
             body = {"title": "New", "content": f"new {n}"}
-            return asyncio.ensure_future(ask(ann, "POST", "/posts", json=body))
+            return asyncio.ensure_future(request_with_retry(ann, "POST", "/posts", json=body))
 
         patched = [patch(post) for post in old]
         created = [create(n) for n in range(50)]

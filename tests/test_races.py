@@ -16,7 +16,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from blog_api.accounts.models import Token, User
 from blog_api.accounts.passwords import PasswordHasher
 from blog_api.core.security import count_available_cores
-from tests.conftest import PASSWORD, ChangeUser, ask, client_of
+from tests.support.clients import PASSWORD, ChangeUser, client_of, request_with_retry
 
 LOG_IN = {"username": "ann@example.com", "password": PASSWORD}
 NEW_PASSWORD = "battery staple"
@@ -144,7 +144,8 @@ async def test_others_are_served_while_a_password_is_verified(
     ann: AsyncClient, anonymous: AsyncClient, pausing: PausingPasswords
 ):
     logins = [
-        asyncio.ensure_future(ask(anonymous, "POST", "/auth", data=LOG_IN)) for _ in range(20)
+        asyncio.ensure_future(request_with_retry(anonymous, "POST", "/auth", data=LOG_IN))
+        for _ in range(20)
     ]
     await pausing.is_reached.wait()
 

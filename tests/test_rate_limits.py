@@ -18,8 +18,15 @@ from sqlalchemy import URL
 from blog_api.accounts.rate_limits import Limit, RateLimiter
 from blog_api.core.errors import TooManyRequests
 from blog_api.core.settings import Settings
-from tests.conftest import CHEAP, PASSWORD, client_of, make_settings, running, sign_up
-from tests.processes import Server
+from tests.support.clients import (
+    CHEAP_HASHING,
+    PASSWORD,
+    client_of,
+    make_settings,
+    running,
+    sign_up,
+)
+from tests.support.processes import Server
 
 LOG_IN = {"username": "ann@example.com", "password": PASSWORD}
 WRONG = {"username": "ann@example.com", "password": "wrong horse"}
@@ -33,7 +40,9 @@ def noon() -> Iterator[None]:
 
 
 def limited(**values: object) -> Settings:
-    return make_settings(database_url="sqlite://", rate_limit_enabled=True, **CHEAP, **values)
+    return make_settings(
+        database_url="sqlite://", rate_limit_enabled=True, **CHEAP_HASHING, **values
+    )
 
 
 @pytest.fixture

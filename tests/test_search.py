@@ -11,7 +11,8 @@ import pytest
 from anyio import fail_after
 from httpx import AsyncClient
 
-from tests.conftest import PASSWORD, TEST_DATABASE_URL, publish
+from tests.support.clients import PASSWORD, publish
+from tests.support.databases import TEST_DATABASE_URL
 
 # Of SQLite's index: it knows beginnings of words, and Postgres knows their forms too.
 

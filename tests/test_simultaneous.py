@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from httpx import AsyncClient, Response
 
-from tests.conftest import PASSWORD, ask
-from tests.processes import Server
+from tests.support.clients import PASSWORD, request_with_retry
+from tests.support.processes import Server
 
 MANY = 20
 ROUNDS = 5
@@ -26,7 +26,7 @@ async def people(server: Server) -> AsyncGenerator[list[AsyncClient]]:
 
 async def make(client: AsyncClient, path: str, **values: object) -> dict[str, Any]:
     """What there is now that was not there before."""
-    response = await ask(client, "POST", path, json=values)
+    response = await request_with_retry(client, "POST", path, json=values)
     assert response.status_code in (200, 201), response.text
     made: dict[str, Any] = response.json()
     return made
@@ -53,7 +53,9 @@ async def remark(
 async def all_at_once(
     clients: Iterable[AsyncClient], method: str, path: str, **values: Any
 ) -> list[Response]:
-    return await asyncio.gather(*(ask(client, method, path, **values) for client in clients))
+    return await asyncio.gather(
+        *(request_with_retry(client, method, path, **values) for client in clients)
+    )
 
 
 def statuses(responses: Iterable[Response]) -> list[int]:
@@ -61,7 +63,7 @@ def statuses(responses: Iterable[Response]) -> list[int]:
 
 
 async def read(client: AsyncClient, path: str) -> dict[str, Any]:
-    response = await ask(client, "GET", path)
+    response = await request_with_retry(client, "GET", path)
     assert response.status_code == 200, response.text
     found: dict[str, Any] = response.json()
     return found
@@ -139,7 +141,7 @@ async def test_every_follow_counts_once(people: list[AsyncClient]):
 
     by_all = await all_at_once([*others, *others], "PUT", f"/users/me/following/{ids[0]}")
     of_all = await asyncio.gather(
-        *(ask(one, "PUT", f"/users/me/following/{id}") for id in ids[1:] * 2)
+        *(request_with_retry(one, "PUT", f"/users/me/following/{id}") for id in ids[1:] * 2)
     )
 
     assert set(statuses([*by_all, *of_all])) == {204}
@@ -154,8 +156,8 @@ async def test_a_new_tag_is_made_once(people: list[AsyncClient]):
         tags = [f"one {number}", f"other {number}"]
         body = {"title": "Hello", "content": "World"}
         created = await asyncio.gather(
-            ask(people[0], "POST", "/posts", json=body | {"tags": tags}),
-            ask(people[1], "POST", "/posts", json=body | {"tags": tags[::-1]}),
+            request_with_retry(people[0], "POST", "/posts", json=body | {"tags": tags}),
+            request_with_retry(people[1], "POST", "/posts", json=body | {"tags": tags[::-1]}),
         )
 
         assert statuses(created) == [201, 201]
@@ -171,7 +173,7 @@ async def test_two_posts_that_get_one_title_get_two_slugs(people: list[AsyncClie
         posts = [await publish(client, title=f"Other {number}") for client in people[:2]]
         renamed = await asyncio.gather(
             *(
-                ask(client, "PATCH", f"/posts/{post['id']}", json={"title": title})
+                request_with_retry(client, "PATCH", f"/posts/{post['id']}", json={"title": title})
                 for client, post in zip(people, posts, strict=False)
             )
         )
@@ -193,8 +195,8 @@ async def test_a_comment_is_deleted_while_it_is_answered(people: list[AsyncClien
         comment = await remark(one, post)
         body = {"content": "Why?", "parent_id": comment["id"]}
         deleted, answered = await asyncio.gather(
-            ask(one, "DELETE", f"/comments/{comment['id']}"),
-            ask(other, "POST", f"/posts/{post['id']}/comments", json=body),
+            request_with_retry(one, "DELETE", f"/comments/{comment['id']}"),
+            request_with_retry(other, "POST", f"/posts/{post['id']}/comments", json=body),
         )
 
         assert deleted.status_code == 204
@@ -205,7 +207,7 @@ async def test_a_comment_is_deleted_while_it_is_answered(people: list[AsyncClien
             continue
         assert [row["id"] for row in found] == [comment["id"], answered.json()["id"]]
         assert found[0]["is_deleted"]
-        await ask(other, "DELETE", f"/comments/{answered.json()['id']}")
+        await request_with_retry(other, "DELETE", f"/comments/{answered.json()['id']}")
         assert await comments_of(one, post) == []
 
 
@@ -220,7 +222,7 @@ async def test_a_thread_is_deleted_by_all_at_once(people: list[AsyncClient]):
 
         deleted = await asyncio.gather(
             *(
-                ask(client, "DELETE", f"/comments/{comment['id']}")
+                request_with_retry(client, "DELETE", f"/comments/{comment['id']}")
                 for client, comment in zip(people, comments, strict=False)
             )
         )
@@ -234,7 +236,7 @@ async def test_a_post_is_deleted_while_others_add_to_it(people: list[AsyncClient
         post = await publish(people[0])
         path = f"/posts/{post['id']}"
         deleted, commented, marked = await asyncio.gather(
-            ask(people[0], "DELETE", path),
+            request_with_retry(people[0], "DELETE", path),
             all_at_once(people[1:6], "POST", f"{path}/comments", json={"content": "Hi"}),
             all_at_once(people[6:11], "PUT", f"/users/me/bookmarks/{post['id']}"),
         )
@@ -242,7 +244,7 @@ async def test_a_post_is_deleted_while_others_add_to_it(people: list[AsyncClient
         assert deleted.status_code == 204
         assert set(statuses(commented)) <= {201, 404}
         assert set(statuses(marked)) <= {204, 404}
-        assert (await ask(people[0], "GET", path)).status_code == 404
+        assert (await request_with_retry(people[0], "GET", path)).status_code == 404
         for client in people[6:11]:
             assert await bookmarks_of(client, post) == 0
 
@@ -258,12 +260,17 @@ async def test_somebody_leaves_while_they_comment_and_bookmark(
             await sign_up(client, f"Leaving{number}")
             await remark(client, post)
             left, *others = await asyncio.gather(
-                ask(client, "DELETE", "/users/me", json={"current_password": PASSWORD}),
+                request_with_retry(
+                    client, "DELETE", "/users/me", json={"current_password": PASSWORD}
+                ),
                 *(
-                    ask(client, "POST", f"{path}/comments", json={"content": "Bye"})
+                    request_with_retry(client, "POST", f"{path}/comments", json={"content": "Bye"})
                     for _ in range(5)
                 ),
-                *(ask(client, "PUT", f"/users/me/bookmarks/{post['id']}") for _ in range(5)),
+                *(
+                    request_with_retry(client, "PUT", f"/users/me/bookmarks/{post['id']}")
+                    for _ in range(5)
+                ),
             )
 
         assert left.status_code == 204
@@ -279,10 +286,13 @@ async def test_of_two_editors_at_once_one_succeeds(people: list[AsyncClient]):
     path = f"/posts/{post['id']}"
 
     for number in range(ROUNDS):
-        headers = {"If-Match": (await ask(people[0], "GET", path)).headers["ETag"]}
+        headers = {"If-Match": (await request_with_retry(people[0], "GET", path)).headers["ETag"]}
         bodies = [{"title": "Hello", "content": f"{number}.{one}"} for one in range(4)]
         changed = await asyncio.gather(
-            *(ask(people[0], "PUT", path, json=body, headers=headers) for body in bodies)
+            *(
+                request_with_retry(people[0], "PUT", path, json=body, headers=headers)
+                for body in bodies
+            )
         )
 
         assert statuses(changed) == [200, 412, 412, 412]

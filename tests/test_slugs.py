@@ -5,7 +5,15 @@ import re
 import pytest
 from httpx import AsyncClient
 
-from tests.conftest import CHEAP, PASSWORD, client_of, make_settings, publish, running, sign_up
+from tests.support.clients import (
+    CHEAP_HASHING,
+    PASSWORD,
+    client_of,
+    make_settings,
+    publish,
+    running,
+    sign_up,
+)
 
 
 async def rename(client: AsyncClient, post: dict[str, object], title: str) -> str:
@@ -59,7 +67,7 @@ async def test_a_redirection_keeps_the_prefix_and_the_query(ann: AsyncClient):
 
 async def test_a_redirection_goes_to_the_public_address_and_no_other():
     settings = make_settings(
-        database_url="sqlite://", public_url="https://example.com/blog", **CHEAP
+        database_url="sqlite://", public_url="https://example.com/blog", **CHEAP_HASHING
     )
     async with running(settings) as app, client_of(app) as client:
         await sign_up(client, "Ann")

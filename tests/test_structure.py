@@ -23,7 +23,8 @@ from blog_api.core.settings import Settings
 from blog_api.db.base import TableBase
 from blog_api.db.session import UNSEEN_TABLES, get_session
 from blog_api.models import TABLES
-from tests.conftest import CHEAP, make_settings
+from tests.support.clients import CHEAP_HASHING as CHEAP
+from tests.support.clients import make_settings
 
 PACKAGE = Path(blog_api.__file__).parent
 README = (PACKAGE.parent / "README.md").read_text()

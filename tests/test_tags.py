@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from httpx import AsyncClient
 
-from tests.conftest import publish
+from tests.support.clients import publish
 
 
 async def used(client: AsyncClient) -> list[tuple[str, int]]:

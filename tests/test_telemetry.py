@@ -9,8 +9,8 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from sqlalchemy import URL
 
-from tests.conftest import PASSWORD, sign_up
-from tests.processes import Server
+from tests.support.clients import PASSWORD, sign_up
+from tests.support.processes import Server
 
 
 class Collector(ThreadingHTTPServer):

@@ -11,7 +11,7 @@ from pwdlib import PasswordHash
 from sqlmodel import delete, select
 
 from blog_api.accounts.models import Token, User
-from tests.conftest import CHEAP, PASSWORD, ChangeUser
+from tests.support.clients import CHEAP_HASHING, PASSWORD, ChangeUser
 
 SIGN_UP = {"email": "carl@example.com", "name": "Carl", "password": PASSWORD}
 LOG_IN = {"username": "ann@example.com", "password": PASSWORD}
@@ -244,8 +244,8 @@ async def test_a_wrong_login_costs_one_hash_whoever_it_is(
     monkeypatch.setattr(hashing, "verify_and_update", count)
     await ann.post("/auth", data={"username": username, "password": "wrong horse"})
 
-    cheap = f"m={CHEAP['argon2_memory_kib']},t={CHEAP['argon2_passes']},p={CHEAP['argon2_lanes']}"
-    assert costs == [["", "argon2id", "v=19", cheap]]
+    memory, passes, lanes = CHEAP_HASHING.values()
+    assert costs == [["", "argon2id", "v=19", f"m={memory},t={passes},p={lanes}"]]
 
 
 async def test_logging_in_clears_the_rows_of_ended_logins(ann: AsyncClient, empty_app: FastAPI):

@@ -3,7 +3,14 @@
 import pytest
 from httpx import AsyncClient
 
-from tests.conftest import CHEAP, PASSWORD, client_of, make_settings, running, sign_up
+from tests.support.clients import (
+    CHEAP_HASHING,
+    PASSWORD,
+    client_of,
+    make_settings,
+    running,
+    sign_up,
+)
 
 NEW = {"email": "carl@example.com", "password": PASSWORD}
 
@@ -106,7 +113,9 @@ async def test_one_of_the_most_common_passwords_is_refused(anonymous: AsyncClien
 
 
 async def test_common_passwords_can_be_let_in():
-    settings = make_settings(database_url="sqlite://", password_refuse_common=False, **CHEAP)
+    settings = make_settings(
+        database_url="sqlite://", password_refuse_common=False, **CHEAP_HASHING
+    )
     async with running(settings) as app, client_of(app) as client:
         response = await client.post("/users", json=NEW | {"password": "12345678"})
 
