@@ -32,7 +32,7 @@ async def audit(admin: AsyncClient) -> list[tuple[object, ...]]:
     ]
 
 
-async def test_the_scope_has_to_be_asked_for(ann: AsyncClient, change_user: ChangeUser):
+async def test_the_admin_scope_must_be_requested(ann: AsyncClient, change_user: ChangeUser):
     await change_user("ann@example.com", is_admin=True)
 
     usual = await ann.post("/auth", data=LOG_IN)
@@ -43,7 +43,7 @@ async def test_the_scope_has_to_be_asked_for(ann: AsyncClient, change_user: Chan
         assert (await ann.get("/admin/stats", headers=headers)).status_code == status
 
 
-async def test_who_is_dismissed_is_no_administrator_with_the_next_request(
+async def test_a_demoted_administrator_loses_access_with_the_next_request(
     admin: AsyncClient, change_user: ChangeUser
 ):
     before = await admin.get("/admin/stats")
@@ -55,7 +55,7 @@ async def test_who_is_dismissed_is_no_administrator_with_the_next_request(
     assert after.headers["WWW-Authenticate"] == 'Bearer error="insufficient_scope", scope="admin"'
 
 
-async def test_accounts_are_listed_and_searched(
+async def test_an_administrator_can_list_and_search_accounts(
     admin: AsyncClient, ann: AsyncClient, bob: AsyncClient
 ):
     async def names(**query: str) -> list[str]:
@@ -71,7 +71,7 @@ async def test_accounts_are_listed_and_searched(
     assert await names(q="анна") == await names(q="ЁЛК") == ["Анна Ёлкина"]
 
 
-async def test_an_account_is_shown_with_its_address(admin: AsyncClient, ann: AsyncClient):
+async def test_an_administrator_sees_the_email_of_an_account(admin: AsyncClient, ann: AsyncClient):
     account = (await ann.get("/users/me")).json()
 
     response = await admin.get(f"/admin/users/{account['id']}")
@@ -79,7 +79,9 @@ async def test_an_account_is_shown_with_its_address(admin: AsyncClient, ann: Asy
     assert response.json() == account
 
 
-async def test_an_account_is_deactivated_and_activated(admin: AsyncClient, ann: AsyncClient):
+async def test_an_administrator_can_deactivate_and_reactivate_an_account(
+    admin: AsyncClient, ann: AsyncClient
+):
     path = f"/admin/users/{await id_of(ann)}"
 
     closed = await admin.patch(path, json={"is_active": False})
@@ -97,7 +99,7 @@ async def test_an_account_is_deactivated_and_activated(admin: AsyncClient, ann: 
     "body",
     [{"is_admin": "yes"}, {"is_admin": 1}, {"is_active": None}, {"name": "x"}, {"password": "x"}],
 )
-async def test_nothing_else_of_an_account_is_changed(
+async def test_an_administrator_cannot_change_other_fields_of_an_account(
     admin: AsyncClient, ann: AsyncClient, body: dict[str, object]
 ):
     before = (await ann.get("/users/me")).json()
@@ -109,7 +111,7 @@ async def test_nothing_else_of_an_account_is_changed(
     assert await audit(admin) == []
 
 
-async def test_an_administrator_is_made_and_dismissed(admin: AsyncClient, ann: AsyncClient):
+async def test_an_administrator_can_promote_and_demote_a_user(admin: AsyncClient, ann: AsyncClient):
     path = f"/admin/users/{await id_of(ann)}"
 
     made = await admin.patch(path, json={"is_admin": True})
@@ -124,7 +126,7 @@ async def test_an_administrator_is_made_and_dismissed(admin: AsyncClient, ann: A
     assert [works.status_code, works_not.status_code] == [200, 403]
 
 
-async def test_the_last_active_administrator_stays_one(
+async def test_the_last_active_administrator_cannot_be_removed(
     admin: AsyncClient, ann: AsyncClient, change_user: ChangeUser
 ):
     # Who is inactive does not count.
@@ -144,7 +146,7 @@ async def test_the_last_active_administrator_stays_one(
     assert await audit(admin) == []
 
 
-async def test_one_of_two_administrators_may_go(
+async def test_one_of_two_administrators_can_delete_their_account(
     admin: AsyncClient, ann: AsyncClient, change_user: ChangeUser
 ):
     await change_user("ann@example.com", is_admin=True)
@@ -154,7 +156,7 @@ async def test_one_of_two_administrators_may_go(
     assert response.status_code == 204
 
 
-async def test_posts_of_all_states_are_listed(admin: AsyncClient, ann: AsyncClient):
+async def test_an_administrator_can_list_posts_in_every_state(admin: AsyncClient, ann: AsyncClient):
     times = {
         "published": "2020-01-01T00:00:00Z",
         "draft": None,
@@ -177,7 +179,7 @@ async def test_posts_of_all_states_are_listed(admin: AsyncClient, ann: AsyncClie
     assert (await admin.get("/admin/posts?state=nonsense")).status_code == 422
 
 
-async def test_a_post_that_is_taken_down_is_for_its_author_alone(
+async def test_a_post_that_was_taken_down_is_visible_to_its_author_only(
     admin: AsyncClient, ann: AsyncClient, bob: AsyncClient, anonymous: AsyncClient
 ):
     post = (await ann.post("/posts", json=HELLO)).json()
@@ -196,7 +198,7 @@ async def test_a_post_that_is_taken_down_is_for_its_author_alone(
     assert own == taken.json()
 
 
-async def test_its_author_cannot_undo_a_takedown(
+async def test_an_author_cannot_undo_a_takedown(
     admin: AsyncClient, ann: AsyncClient, anonymous: AsyncClient
 ):
     post = (await ann.post("/posts", json=HELLO)).json()
@@ -215,7 +217,7 @@ async def test_its_author_cannot_undo_a_takedown(
     assert (await anonymous.get(path)).status_code == 404
 
 
-async def test_an_administrator_undoes_a_takedown(
+async def test_an_administrator_can_undo_a_takedown(
     admin: AsyncClient, ann: AsyncClient, anonymous: AsyncClient
 ):
     post = (await ann.post("/posts", json=HELLO)).json()
@@ -229,7 +231,7 @@ async def test_an_administrator_undoes_a_takedown(
     assert (await anonymous.get(f"/posts/{post['id']}")).json() == post | WORLD
 
 
-async def test_any_post_is_deleted(admin: AsyncClient, ann: AsyncClient):
+async def test_an_administrator_can_delete_any_post(admin: AsyncClient, ann: AsyncClient):
     post = (await ann.post("/posts", json=HELLO)).json()
 
     response = await admin.delete(f"/admin/posts/{post['id']}")
@@ -244,7 +246,7 @@ async def test_any_post_is_deleted(admin: AsyncClient, ann: AsyncClient):
         assert missing.json()["detail"] == "Post not found"
 
 
-async def test_every_change_leaves_a_line_and_no_change_leaves_none(
+async def test_each_change_adds_one_audit_entry_and_a_no_op_adds_none(
     admin: AsyncClient, ann: AsyncClient
 ):
     me, user = await id_of(admin), await id_of(ann)
@@ -280,7 +282,7 @@ async def test_every_change_leaves_a_line_and_no_change_leaves_none(
     ]
 
 
-async def test_users_and_posts_are_counted(
+async def test_the_statistics_count_users_and_posts(
     admin: AsyncClient, ann: AsyncClient, bob: AsyncClient, change_user: ChangeUser
 ):
     await change_user("bob@example.com", is_active=False)
@@ -310,7 +312,7 @@ async def make_admins(url: URL, clients: dict[str, AsyncClient]) -> dict[AsyncCl
 
 
 @pytest.mark.parametrize("way", ["dismiss", "deactivate", "leave"])
-async def test_two_administrators_cannot_remove_each_other_at_once(server: Server, way: str):
+async def test_two_administrators_cannot_remove_each_other_concurrently(server: Server, way: str):
     async with server.client() as ann, server.client() as bob:
         ids = await make_admins(server.url, {f"ann.{way}": ann, f"bob.{way}": bob})
 
@@ -331,7 +333,7 @@ async def test_two_administrators_cannot_remove_each_other_at_once(server: Serve
     assert sorted(statuses)[1] in (400, 403, 409)
 
 
-async def test_two_of_three_administrators_dismiss_each_other_and_one_succeeds(
+async def test_two_of_three_administrators_demote_each_other_and_one_succeeds(
     server: Server,
 ):
     async with server.client() as ann, server.client() as bob, server.client() as carl:

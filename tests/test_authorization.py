@@ -127,7 +127,7 @@ MATRIX = {
 }
 
 
-async def test_every_route_is_in_the_matrix(app: FastAPI):
+async def test_the_matrix_covers_every_route(app: FastAPI):
     routes = {
         f"{method} {route.path_format}"
         for route in iter_route_contexts(app.routes)
@@ -138,7 +138,7 @@ async def test_every_route_is_in_the_matrix(app: FastAPI):
     assert routes == MATRIX.keys()
 
 
-async def test_every_scope_that_is_needed_is_declared(app: FastAPI):
+async def test_openapi_declares_every_required_scope(app: FastAPI):
     for name, case in MATRIX.items():
         method, path = name.split()
         operation = app.openapi()["paths"].get(path, {}).get(method.lower(), {})
@@ -194,7 +194,7 @@ async def make_things(owner: AsyncClient, path: str) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("name", MATRIX.keys())
-async def test_everybody_may_do_what_the_matrix_says(
+async def test_each_kind_of_user_gets_the_status_in_the_matrix(
     empty_app: FastAPI, ann: AsyncClient, change_user: ChangeUser, name: str
 ):
     case = MATRIX[name]
@@ -214,7 +214,7 @@ async def test_everybody_may_do_what_the_matrix_says(
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
-async def test_a_published_post_is_changed_by_its_author_alone(
+async def test_only_the_author_may_change_a_published_post(
     ann: AsyncClient, bob: AsyncClient, admin: AsyncClient, method: str
 ):
     path = f"/posts/{(await ann.post('/posts', json=HELLO)).json()['id']}"

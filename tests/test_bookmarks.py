@@ -25,7 +25,7 @@ def path_of(post: dict[str, Any]) -> str:
     return f"/users/me/bookmarks/{post['id']}"
 
 
-async def test_a_post_is_bookmarked_and_no_more(ann: AsyncClient, bob: AsyncClient):
+async def test_a_post_can_be_bookmarked_and_unbookmarked(ann: AsyncClient, bob: AsyncClient):
     post = await publish(ann)
 
     # Once more makes no difference.
@@ -46,7 +46,7 @@ async def test_a_post_is_bookmarked_and_no_more(ann: AsyncClient, bob: AsyncClie
     assert await titles(bob) == await titles(ann) == []
 
 
-async def test_a_post_tells_how_many_have_bookmarked_it_and_is_not_changed_by_them(
+async def test_a_bookmark_increases_the_count_and_does_not_update_the_post(
     ann: AsyncClient, bob: AsyncClient, anonymous: AsyncClient
 ):
     post = await publish(ann)
@@ -60,7 +60,7 @@ async def test_a_post_tells_how_many_have_bookmarked_it_and_is_not_changed_by_th
     assert (await anonymous.get("/posts")).json()["results"] == [post | {"bookmark_count": 1}]
 
 
-async def test_the_latest_bookmark_comes_first(ann: AsyncClient, bob: AsyncClient):
+async def test_bookmarks_are_listed_newest_first(ann: AsyncClient, bob: AsyncClient):
     posts = [await publish(ann, title=f"Post {number}") for number in range(3)]
     for number in (1, 0, 2):
         await bob.put(path_of(posts[number]))
@@ -75,7 +75,9 @@ async def test_the_latest_bookmark_comes_first(ann: AsyncClient, bob: AsyncClien
     assert await titles(bob) == ["Post 1", "Post 2", "Post 0"]
 
 
-async def test_what_nobody_else_sees_nobody_else_bookmarks(ann: AsyncClient, bob: AsyncClient):
+async def test_a_hidden_post_can_be_bookmarked_by_its_author_only(
+    ann: AsyncClient, bob: AsyncClient
+):
     draft = await publish(ann, published_at=None)
 
     missing = [await bob.put(path_of(draft)), await bob.put(path_of({"id": draft["id"] + 1}))]
@@ -92,7 +94,7 @@ async def test_what_nobody_else_sees_nobody_else_bookmarks(ann: AsyncClient, bob
 
 
 @pytest.mark.parametrize("way", ["unpublished", "taken down"])
-async def test_a_post_that_is_hidden_is_left_out_until_it_is_shown_again(
+async def test_a_hidden_post_is_missing_from_bookmarks_until_it_is_public_again(
     ann: AsyncClient, bob: AsyncClient, admin: AsyncClient, way: str
 ):
     post = await publish(ann)
@@ -117,7 +119,7 @@ async def test_a_post_that_is_hidden_is_left_out_until_it_is_shown_again(
     assert await count(bob, post) == 2
 
 
-async def test_a_deleted_post_is_bookmarked_no_more(ann: AsyncClient, bob: AsyncClient):
+async def test_deleting_a_post_removes_its_bookmarks(ann: AsyncClient, bob: AsyncClient):
     post, other = await publish(ann), await publish(ann, title="Other")
     for one in (post, other):
         await bob.put(path_of(one))
@@ -129,7 +131,7 @@ async def test_a_deleted_post_is_bookmarked_no_more(ann: AsyncClient, bob: Async
     assert (await bob.delete(path_of(post))).status_code == 204
 
 
-async def test_the_bookmarks_of_who_leaves_count_no_more(
+async def test_deleting_an_account_removes_its_bookmarks_from_the_counts(
     ann: AsyncClient, bob: AsyncClient, admin: AsyncClient
 ):
     posts = [await publish(ann), await publish(admin)]
@@ -146,7 +148,9 @@ async def test_the_bookmarks_of_who_leaves_count_no_more(
     ]
 
 
-async def test_a_list_of_bookmarks_holds_nothing_of_its_owner(ann: AsyncClient, bob: AsyncClient):
+async def test_a_bookmarked_post_has_the_same_fields_as_any_listed_post(
+    ann: AsyncClient, bob: AsyncClient
+):
     post = await publish(ann)
     await bob.put(path_of(post))
 
@@ -155,7 +159,7 @@ async def test_a_list_of_bookmarks_holds_nothing_of_its_owner(ann: AsyncClient, 
     assert shown.keys() == post.keys()
 
 
-async def test_an_impossible_id_is_not_bookmarked(ann: AsyncClient):
+async def test_bookmarking_an_invalid_id_is_rejected(ann: AsyncClient):
     for number in ("0", "-1", "abc", "1.5", str(2**31), str(2**63), "1" + "0" * 30):
         for method in ("PUT", "DELETE"):
             response = await ann.request(method, f"/users/me/bookmarks/{number}")

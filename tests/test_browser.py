@@ -44,7 +44,7 @@ def assert_loaded_from_server_only(address: str, page: Any) -> None:
     assert errors == []
 
 
-async def test_a_post_is_created_in_the_documentation(tmp_path: Path, shared_url: URL, page: Any):
+async def test_a_post_can_be_created_from_swagger_ui(tmp_path: Path, shared_url: URL, page: Any):
     with Server(tmp_path, shared_url) as server:
         async with server.client() as client:
             await sign_up(client, "Ann")
@@ -79,7 +79,7 @@ async def test_a_post_is_created_in_the_documentation(tmp_path: Path, shared_url
     assert_loaded_from_server_only(server.address, page)
 
 
-async def test_redoc_is_shown(tmp_path: Path, shared_url: URL, page: Any):
+async def test_redoc_renders_without_foreign_requests(tmp_path: Path, shared_url: URL, page: Any):
     with Server(tmp_path, shared_url) as server:
         await page.goto(f"{server.address}/redoc")
         await page.get_by_role("heading", name="Blog API").wait_for()
@@ -112,7 +112,7 @@ def serve_empty_page() -> Iterator[str]:
         thread.join()
 
 
-async def test_a_page_elsewhere_may_call_if_its_origin_is_named(
+async def test_only_a_page_of_a_configured_origin_can_read_responses(
     tmp_path: Path, shared_url: URL, page: Any
 ):
     with serve_empty_page() as trusted, serve_empty_page() as untrusted:

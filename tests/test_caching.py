@@ -69,7 +69,7 @@ async def public_paths(ann: AsyncClient) -> list[str]:
     ]  # fmt: skip
 
 
-async def test_what_everybody_reads_is_computed_once(
+async def test_a_public_response_is_served_from_the_cache_the_second_time(
     app: FastAPI, ann: AsyncClient, anonymous: AsyncClient
 ):
     await until_kept(app)
@@ -89,7 +89,7 @@ async def test_what_everybody_reads_is_computed_once(
         }
 
 
-async def test_a_kept_answer_suits_whoever_asks(
+async def test_a_cached_response_serves_head_and_conditional_requests(
     app: FastAPI, ann: AsyncClient, anonymous: AsyncClient
 ):
     await until_kept(app)
@@ -113,7 +113,7 @@ async def test_a_kept_answer_suits_whoever_asks(
     assert [one.json() for one in (other, unknown)] == [whole.json()] * 2
 
 
-async def test_what_is_asked_otherwise_is_answered_otherwise(
+async def test_accept_query_and_prefix_are_part_of_the_cache_key(
     app: FastAPI, ann: AsyncClient, anonymous: AsyncClient
 ):
     await until_kept(app)
@@ -133,7 +133,7 @@ async def test_what_is_asked_otherwise_is_answered_otherwise(
         assert feed.json()["feed_url"] == "/feed.json"
 
 
-async def test_every_change_is_seen_at_once(
+async def test_every_public_change_invalidates_the_cache_immediately(
     app: FastAPI, ann: AsyncClient, bob: AsyncClient, admin: AsyncClient, anonymous: AsyncClient
 ):
     await until_kept(app)
@@ -161,7 +161,7 @@ async def test_every_change_is_seen_at_once(
     assert (await anonymous.get("/posts")).json()["total_count"] == 0
 
 
-async def test_what_readers_do_not_see_leaves_what_is_kept(
+async def test_a_commit_without_public_changes_does_not_invalidate_the_cache(
     app: FastAPI, ann: AsyncClient, anonymous: AsyncClient
 ):
     await until_kept(app)
@@ -172,7 +172,7 @@ async def test_what_readers_do_not_see_leaves_what_is_kept(
     assert await asked(app, anonymous, "/posts") == 0
 
 
-async def test_a_new_post_leaves_what_is_kept_of_others(
+async def test_a_new_post_invalidates_lists_but_not_single_resources(
     app: FastAPI, ann: AsyncClient, anonymous: AsyncClient
 ):
     await until_kept(app)
@@ -195,7 +195,7 @@ async def test_a_new_post_leaves_what_is_kept_of_others(
     assert min([await asked(app, anonymous, path) for path in lists]) > 0
 
 
-async def test_postgres_tells_others_whether_rows_were_only_added(empty_url: URL):
+async def test_notifications_distinguish_inserts_from_updates_on_postgres(empty_url: URL):
     """A SQLite file tells of commits, not of what they did."""
     async with blog(empty_url) as (app, ann), running(app.state.settings) as other:
         await until_kept(other)
@@ -219,7 +219,7 @@ async def test_postgres_tells_others_whether_rows_were_only_added(empty_url: URL
     assert are_same is (empty_url.get_backend_name() == "postgresql")
 
 
-async def test_what_is_for_somebody_is_kept_for_nobody(
+async def test_responses_to_authenticated_requests_are_not_cached(
     app: FastAPI, ann: AsyncClient, bob: AsyncClient, anonymous: AsyncClient
 ):
     await until_kept(app)
@@ -237,7 +237,7 @@ async def test_what_is_for_somebody_is_kept_for_nobody(
     assert await asked(app, ann, "/posts") > 0
 
 
-async def test_what_is_not_there_is_looked_for_again(ann: AsyncClient, anonymous: AsyncClient):
+async def test_a_not_found_response_is_not_cached(ann: AsyncClient, anonymous: AsyncClient):
     post = await publish(ann, published_at=None)
     path = f"/posts/{post['id']}"
     assert (await anonymous.get(path)).status_code == 404
@@ -247,7 +247,7 @@ async def test_what_is_not_there_is_looked_for_again(ann: AsyncClient, anonymous
     assert (await anonymous.get(path)).status_code == 200
 
 
-async def test_pages_of_every_origin_may_read_what_is_kept(empty_url: URL):
+async def test_cached_responses_get_the_cors_headers_of_each_origin(empty_url: URL):
     async with blog(empty_url, cors_origins=(ORIGIN, f"{ORIGIN}:8443")) as (app, ann):
         await publish(ann)
         async with client_of(app) as client:
@@ -261,7 +261,7 @@ async def test_pages_of_every_origin_may_read_what_is_kept(empty_url: URL):
     assert {answer.text for answer in answers} == {answers[0].text}
 
 
-async def test_a_host_that_is_not_trusted_is_refused_whatever_is_kept(empty_url: URL):
+async def test_an_untrusted_host_is_rejected_on_a_cache_hit_too(empty_url: URL):
     hosts = ("test", "good.example")
     async with blog(empty_url, trusted_hosts=hosts) as (app, ann), client_of(app) as client:
         await publish(ann)
@@ -274,13 +274,13 @@ async def test_a_host_that_is_not_trusted_is_refused_whatever_is_kept(empty_url:
         assert refused.json()["type"] == "urn:blog-api:untrusted-host"
 
 
-async def test_a_size_of_zero_keeps_nothing(empty_url: URL):
+async def test_a_cache_size_of_zero_disables_the_cache(empty_url: URL):
     async with blog(empty_url, cache_bytes=0) as (app, _), client_of(app) as client:
         assert await asked(app, client, "/posts") == 1
         assert await asked(app, client, "/posts") == 1
 
 
-async def test_what_was_not_asked_for_the_longest_goes_first(empty_url: URL):
+async def test_the_least_recently_used_response_is_evicted_first(empty_url: URL):
     async with blog(empty_url, cache_bytes=80_000) as (app, ann), client_of(app) as client:
         await until_kept(app)
         await publish(ann)
@@ -297,7 +297,7 @@ async def test_what_was_not_asked_for_the_longest_goes_first(empty_url: URL):
         assert await asked(app, client, paths[1]) > 0
 
 
-async def test_what_others_commit_is_noticed_and_not_only_when_it_is_old(empty_url: URL):
+async def test_commits_of_other_processes_invalidate_the_cache_before_it_expires(empty_url: URL):
     async with (
         blog(empty_url) as (app, ann),
         running(app.state.settings) as other,
@@ -315,7 +315,7 @@ async def test_what_others_commit_is_noticed_and_not_only_when_it_is_old(empty_u
             assert (await reader.get(f"/posts/{post['id']}")).json()["content"] == content
 
 
-async def test_a_connection_that_is_lost_before_it_listens_is_tried_again(
+async def test_a_connection_lost_before_listening_is_retried(
     empty_url: URL, monkeypatch: pytest.MonkeyPatch
 ):
     tries: list[str] = []
@@ -336,7 +336,7 @@ async def test_a_connection_that_is_lost_before_it_listens_is_tried_again(
 
 
 @pytest.mark.parametrize("what", ["query", "header"])
-async def test_what_is_asked_for_at_length_takes_no_memory(
+async def test_responses_to_overlong_requests_are_not_cached(
     app: FastAPI, ann: AsyncClient, anonymous: AsyncClient, what: str
 ):
     await until_kept(app)
@@ -348,7 +348,7 @@ async def test_what_is_asked_for_at_length_takes_no_memory(
         assert await asked(app, anonymous, path, **headers) > 0
 
 
-def test_the_parameters_that_make_a_difference_are_those_of_public_routes(app: FastAPI):
+def test_the_cache_key_has_the_query_parameters_of_all_public_routes(app: FastAPI):
     found = set()
     for path, operations in app.openapi()["paths"].items():
         if "get" in operations and not path.startswith(("/users/me", "/admin")):
@@ -424,7 +424,7 @@ async def begin(client: AsyncClient, number: int) -> list[asyncio.Task[object]]:
     return tasks
 
 
-async def test_those_who_ask_at_once_share_an_answer():
+async def test_concurrent_requests_share_one_response():
     backend, changes = Backend(), Counter()
     async with cache_of(backend, changes) as client:
         tasks = await begin(client, 20)
@@ -434,7 +434,7 @@ async def test_those_who_ask_at_once_share_an_answer():
         assert backend.asked == 1
 
 
-async def test_an_answer_of_before_a_change_is_for_nobody_who_comes_after():
+async def test_a_request_after_a_change_does_not_share_an_earlier_response():
     backend, changes = Backend(), Counter()
     async with cache_of(backend, changes) as client:
         before = await begin(client, 2)
@@ -447,7 +447,7 @@ async def test_an_answer_of_before_a_change_is_for_nobody_who_comes_after():
         assert await asyncio.gather(*await begin(client, 1)) == [2]
 
 
-async def test_an_answer_that_was_overtaken_does_not_replace_the_newer_one():
+async def test_a_late_response_does_not_overwrite_a_newer_cached_one():
     backend, changes = Backend(), Counter()
     async with cache_of(backend, changes) as client:
         before = await begin(client, 1)
@@ -461,7 +461,7 @@ async def test_an_answer_that_was_overtaken_does_not_replace_the_newer_one():
         assert await asyncio.gather(*await begin(client, 1)) == [2]
 
 
-async def test_nothing_is_kept_while_changes_might_be_missed():
+async def test_nothing_is_cached_while_notifications_are_unavailable():
     backend, changes = Backend(), Counter()
     backend.is_told.set()
     async with cache_of(backend, changes) as client:
@@ -473,7 +473,7 @@ async def test_nothing_is_kept_while_changes_might_be_missed():
 
 
 @pytest.mark.parametrize(("status", "asked"), [(404, 5), (503, 1)])
-async def test_a_failure_is_not_kept(status: int, asked: int):
+async def test_an_error_response_is_not_cached(status: int, asked: int):
     """Where the database is down, those who wait are told so, and do not wait once more."""
     backend, changes = Backend(), Counter()
     backend.status = status
@@ -488,7 +488,7 @@ async def test_a_failure_is_not_kept(status: int, asked: int):
         assert backend.asked == asked + 1
 
 
-async def test_nobody_waits_for_a_client_that_reads_slowly():
+async def test_a_slow_client_does_not_delay_others_that_share_its_response():
     backend, changes = Backend(), Counter()
     backend.is_told.set()
     async with cache_of(backend, changes) as client:

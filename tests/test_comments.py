@@ -32,7 +32,7 @@ async def thread(client: AsyncClient, post: dict[str, Any]) -> list[tuple[int, s
     ]
 
 
-async def test_anybody_comments_on_a_post(
+async def test_any_user_can_comment_on_a_post(
     ann: AsyncClient, bob: AsyncClient, anonymous: AsyncClient
 ):
     post = await publish(ann)
@@ -63,7 +63,7 @@ async def test_anybody_comments_on_a_post(
     }
 
 
-async def test_a_post_tells_how_many_comments_it_has_and_is_not_changed_by_them(
+async def test_a_comment_increases_the_count_and_does_not_update_the_post(
     ann: AsyncClient, bob: AsyncClient, anonymous: AsyncClient
 ):
     post = await publish(ann)
@@ -76,7 +76,7 @@ async def test_a_post_tells_how_many_comments_it_has_and_is_not_changed_by_them(
     assert own.items() >= (post | counted).items()
 
 
-async def test_comments_are_read_each_followed_by_the_answers_to_it(
+async def test_comments_are_listed_with_their_answers_in_thread_order(
     ann: AsyncClient, bob: AsyncClient
 ):
     post = await publish(ann)
@@ -97,7 +97,7 @@ async def test_comments_are_read_each_followed_by_the_answers_to_it(
         assert (await ann.get(f"/comments/{comment['id']}")).json()["answer_count"] == direct
 
 
-async def test_a_list_shows_the_first_answers_and_their_own_list_all(
+async def test_a_comment_list_has_the_first_answers_and_the_answer_list_has_all(
     ann: AsyncClient, bob: AsyncClient
 ):
     post = await publish(ann)
@@ -116,7 +116,7 @@ async def test_a_list_shows_the_first_answers_and_their_own_list_all(
     assert [answer["content"] for answer in all_of_them["results"]] == numbers
 
 
-async def test_answers_go_eight_deep(ann: AsyncClient):
+async def test_answers_can_be_nested_eight_levels_deep(ann: AsyncClient):
     post = await publish(ann)
     comment = await add_comment(ann, post)
     for depth in range(1, MAX_DEPTH + 1):
@@ -133,7 +133,7 @@ async def test_answers_go_eight_deep(ann: AsyncClient):
     assert (await ann.get(f"/comments/{comment['id']}")).json() == comment
 
 
-async def test_only_a_comment_on_the_same_post_is_answered(ann: AsyncClient):
+async def test_an_answer_must_refer_to_a_comment_on_the_same_post(ann: AsyncClient):
     post, other = await publish(ann), await publish(ann)
     elsewhere = await add_comment(ann, other)
     deleted = await add_comment(ann, post)
@@ -153,7 +153,7 @@ async def test_only_a_comment_on_the_same_post_is_answered(ann: AsyncClient):
 
 
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
-async def test_what_is_no_comment_is_refused(ann: AsyncClient, method: str):
+async def test_invalid_comments_are_rejected(ann: AsyncClient, method: str):
     post = await publish(ann)
     comment = await add_comment(ann, post)
     path = f"/posts/{post['id']}/comments" if method == "POST" else f"/comments/{comment['id']}"
@@ -168,7 +168,7 @@ async def test_what_is_no_comment_is_refused(ann: AsyncClient, method: str):
     assert (await ann.get(f"/comments/{comment['id']}")).json() == comment
 
 
-async def test_any_other_text_is_taken(ann: AsyncClient):
+async def test_any_valid_text_is_accepted_as_a_comment(ann: AsyncClient):
     post = await publish(ann)
 
     for content in (
@@ -183,7 +183,7 @@ async def test_any_other_text_is_taken(ann: AsyncClient):
         assert (await ann.get(f"/comments/{comment['id']}")).json()["content"] == content
 
 
-async def test_a_comment_is_changed_by_its_writer_alone(
+async def test_only_its_author_may_change_a_comment(
     ann: AsyncClient, bob: AsyncClient, admin: AsyncClient, anonymous: AsyncClient
 ):
     post = await publish(ann)
@@ -206,7 +206,7 @@ async def test_a_comment_is_changed_by_its_writer_alone(
     assert (await anonymous.get(path)).json() == changed.json()
 
 
-async def test_an_answer_is_no_change_of_what_it_answers(ann: AsyncClient):
+async def test_an_answer_does_not_update_its_parent(ann: AsyncClient):
     post = await publish(ann)
     comment = await add_comment(ann, post)
 
@@ -219,7 +219,7 @@ async def test_an_answer_is_no_change_of_what_it_answers(ann: AsyncClient):
 
 
 @pytest.mark.parametrize("who", ["its writer", "the author of the post", "an administrator"])
-async def test_a_comment_without_answers_is_deleted_whole(
+async def test_a_comment_without_answers_is_deleted_completely(
     ann: AsyncClient, bob: AsyncClient, admin: AsyncClient, who: str
 ):
     post = await publish(ann)
@@ -242,7 +242,7 @@ async def test_a_comment_without_answers_is_deleted_whole(
     assert (await bob.get(f"{path}/answers")).status_code == 404
 
 
-async def test_nobody_else_deletes_a_comment(
+async def test_other_users_cannot_delete_a_comment(
     ann: AsyncClient, bob: AsyncClient, admin: AsyncClient, anonymous: AsyncClient
 ):
     post = await publish(ann)
@@ -260,7 +260,7 @@ async def test_nobody_else_deletes_a_comment(
     assert (await ann.get(f"/comments/{answer['id']}")).status_code == 200
 
 
-async def test_a_comment_with_answers_keeps_its_place(
+async def test_a_deleted_comment_with_answers_stays_as_a_placeholder(
     ann: AsyncClient, bob: AsyncClient, admin: AsyncClient
 ):
     post = await publish(ann)
@@ -291,7 +291,7 @@ async def test_a_comment_with_answers_keeps_its_place(
     assert await count(ann, post) == 1
 
 
-async def test_nothing_keeps_its_place_without_answers(ann: AsyncClient):
+async def test_a_placeholder_is_removed_with_its_last_answer(ann: AsyncClient):
     post = await publish(ann)
     comments = [await add_comment(ann, post, "0")]
     for depth in (1, 2, 3):
@@ -312,7 +312,7 @@ async def test_nothing_keeps_its_place_without_answers(ann: AsyncClient):
     assert await count(ann, post) == 0
 
 
-async def test_a_comment_that_is_still_there_stays_when_its_answer_goes(ann: AsyncClient):
+async def test_deleting_an_answer_leaves_its_parent_unchanged(ann: AsyncClient):
     post = await publish(ann)
     comment = await add_comment(ann, post)
     answer = await add_comment(ann, post, to=comment)
@@ -323,7 +323,7 @@ async def test_a_comment_that_is_still_there_stays_when_its_answer_goes(ann: Asy
 
 
 @pytest.mark.parametrize("way", ["unpublished", "taken down"])
-async def test_comments_on_a_hidden_post_are_its_author_s_alone(
+async def test_comments_on_a_hidden_post_are_visible_to_its_author_only(
     ann: AsyncClient, bob: AsyncClient, anonymous: AsyncClient, admin: AsyncClient, way: str
 ):
     post = await publish(ann)
@@ -349,7 +349,7 @@ async def test_comments_on_a_hidden_post_are_its_author_s_alone(
     assert (await ann.delete(path)).status_code == 204
 
 
-async def test_comments_go_with_their_post(ann: AsyncClient, bob: AsyncClient):
+async def test_deleting_a_post_deletes_its_comments(ann: AsyncClient, bob: AsyncClient):
     post = await publish(ann)
     comment = await add_comment(bob, post, to=await add_comment(ann, post))
 
@@ -362,7 +362,7 @@ async def test_comments_go_with_their_post(ann: AsyncClient, bob: AsyncClient):
     assert missing.json()["detail"] == "Post not found"
 
 
-async def test_whoever_leaves_leaves_comments_with_no_text_and_no_name(
+async def test_deleting_an_account_leaves_its_comments_anonymous_and_empty(
     ann: AsyncClient, bob: AsyncClient, anonymous: AsyncClient
 ):
     post, other = await publish(ann), await publish(ann)
@@ -386,7 +386,7 @@ async def test_whoever_leaves_leaves_comments_with_no_text_and_no_name(
     assert (await anonymous.delete(f"/comments/{alone['id']}")).status_code == 404
 
 
-async def test_a_comment_shows_the_name_of_today(ann: AsyncClient, bob: AsyncClient):
+async def test_a_comment_shows_the_current_name_of_its_author(ann: AsyncClient, bob: AsyncClient):
     comment = await add_comment(bob, await publish(ann))
 
     await bob.patch("/users/me", json={"name": "Robert"})
@@ -395,7 +395,7 @@ async def test_a_comment_shows_the_name_of_today(ann: AsyncClient, bob: AsyncCli
     assert shown == comment | {"user_name": "Robert"}
 
 
-async def test_an_impossible_id_finds_no_comment(ann: AsyncClient):
+async def test_an_invalid_comment_id_is_rejected(ann: AsyncClient):
     for number in ("0", "-1", "abc", "1.5", "٣", str(2**31), str(2**63), "1" + "0" * 30):
         for method, path in (
             ("GET", f"/comments/{number}"),

@@ -33,7 +33,7 @@ async def paths_of(ann: AsyncClient) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-async def test_what_is_known_is_not_sent_again(ann: AsyncClient):
+async def test_a_matching_if_none_match_returns_304(ann: AsyncClient):
     for path in await paths_of(ann):
         first = await ann.get(path)
         again = await ann.get(path, headers={"If-None-Match": etag(first)})
@@ -47,7 +47,7 @@ async def test_what_is_known_is_not_sent_again(ann: AsyncClient):
         assert "Content-Length" not in again.headers, path
 
 
-async def test_head_knows_the_same(ann: AsyncClient):
+async def test_head_returns_the_same_etag_and_304(ann: AsyncClient):
     for path in await paths_of(ann):
         get, head = await ann.get(path), await ann.head(path)
         known = await ann.head(path, headers={"If-None-Match": etag(get)})
@@ -58,7 +58,7 @@ async def test_head_knows_the_same(ann: AsyncClient):
         assert known.status_code == 304, path
 
 
-async def test_whatever_changes_an_answer_changes_its_etag(ann: AsyncClient, bob: AsyncClient):
+async def test_every_change_of_a_response_changes_its_etag(ann: AsyncClient, bob: AsyncClient):
     post = await publish(ann)
     comment = await add_comment(ann, post)
     paths = (f"/posts/{post['id']}", "/posts", f"/posts/{post['id']}/comments")
@@ -86,7 +86,7 @@ async def test_whatever_changes_an_answer_changes_its_etag(ann: AsyncClient, bob
     assert await changed() == [True, True, True, True]
 
 
-async def test_a_client_may_know_several(ann: AsyncClient):
+async def test_if_none_match_accepts_lists_weak_etags_and_a_wildcard(ann: AsyncClient):
     path = f"/posts/{(await publish(ann))['id']}"
     tag = etag(await ann.get(path))
 
@@ -99,7 +99,7 @@ async def test_a_client_may_know_several(ann: AsyncClient):
         assert response.status_code == 200, unknown
 
 
-async def test_several_fields_are_one(ann: AsyncClient):
+async def test_repeated_conditional_headers_are_combined(ann: AsyncClient):
     path = f"/posts/{(await publish(ann))['id']}"
     tag = etag(await ann.get(path))
 
@@ -109,7 +109,7 @@ async def test_several_fields_are_one(ann: AsyncClient):
     assert (await ann.patch(path, json={}, headers=headers)).status_code == 200
 
 
-async def test_what_a_client_knows_is_no_reason_to_write_nothing(ann: AsyncClient):
+async def test_if_none_match_is_ignored_on_unsafe_methods(ann: AsyncClient):
     post = await publish(ann)
     path = f"/posts/{post['id']}"
 
@@ -123,7 +123,7 @@ async def test_what_a_client_knows_is_no_reason_to_write_nothing(ann: AsyncClien
     assert [answer.status_code for answer in answers] == [200, 201, 204]
 
 
-async def test_problems_have_no_etag(ann: AsyncClient, anonymous: AsyncClient):
+async def test_error_responses_have_no_etag(ann: AsyncClient, anonymous: AsyncClient):
     for response in (
         await ann.get("/posts/1"),
         await ann.get("/nowhere"),
@@ -135,7 +135,7 @@ async def test_problems_have_no_etag(ann: AsyncClient, anonymous: AsyncClient):
         assert "ETag" not in response.headers
 
 
-async def test_nobody_gets_304_for_what_they_may_not_see(ann: AsyncClient, bob: AsyncClient):
+async def test_a_hidden_post_is_404_even_if_the_etag_matches(ann: AsyncClient, bob: AsyncClient):
     draft = await publish(ann, published_at=None)
     tag = etag(await ann.get(f"/posts/{draft['id']}"))
 
@@ -144,7 +144,7 @@ async def test_nobody_gets_304_for_what_they_may_not_see(ann: AsyncClient, bob: 
         assert response.status_code == 404
 
 
-async def test_secrets_have_no_etag(ann: AsyncClient):
+async def test_responses_with_secrets_have_no_etag(ann: AsyncClient):
     response = await ann.post("/users/me/tokens", json={"name": "Script"})
 
     assert response.headers["Cache-Control"] == "no-store"
@@ -184,7 +184,7 @@ def assert_precondition_failed(response: Response) -> None:
     assert "ETag" not in response.headers
 
 
-async def test_whoever_read_the_last_version_may_change_it(ann: AsyncClient, thing: Thing):
+async def test_a_current_etag_in_if_match_allows_the_change(ann: AsyncClient, thing: Thing):
     for method, body in methods(thing):
         tag = etag(await ann.get(thing.path))
         response = await ann.request(method, thing.path, json=body, headers={"If-Match": tag})
@@ -196,7 +196,7 @@ async def test_whoever_read_the_last_version_may_change_it(ann: AsyncClient, thi
             assert again.status_code == 200
 
 
-async def test_whoever_read_an_older_version_may_not(ann: AsyncClient, thing: Thing):
+async def test_a_stale_etag_in_if_match_is_rejected(ann: AsyncClient, thing: Thing):
     stale = etag(await ann.get(thing.path))
     await ann.patch(thing.path, json={"content": "Sun"})
     before = (await ann.get(thing.path)).json()
@@ -208,7 +208,9 @@ async def test_whoever_read_an_older_version_may_not(ann: AsyncClient, thing: Th
 
 
 @pytest.mark.parametrize("template", ["{}", "*", ' "x" , {} ', '"x",{}', '{},"x"', '"0-0",{}'])
-async def test_one_that_matches_is_enough(ann: AsyncClient, thing: Thing, template: str):
+async def test_one_matching_etag_in_if_match_is_sufficient(
+    ann: AsyncClient, thing: Thing, template: str
+):
     for method, body in methods(thing):
         tag = etag(await ann.get(thing.path))
         headers = {"If-Match": template.format(tag)}
@@ -216,7 +218,7 @@ async def test_one_that_matches_is_enough(ann: AsyncClient, thing: Thing, templa
         assert response.is_success, (method, response.text)
 
 
-async def test_nothing_else_matches(ann: AsyncClient, thing: Thing):
+async def test_weak_or_malformed_etags_in_if_match_do_not_match(ann: AsyncClient, thing: Thing):
     tag = etag(await ann.get(thing.path))
     version, digest = tag.strip('"').split("-")
 
@@ -238,7 +240,7 @@ async def test_nothing_else_matches(ann: AsyncClient, thing: Thing):
     assert etag(await ann.get(thing.path)) == tag
 
 
-async def test_others_are_refused_before_their_etag_is_looked_at(
+async def test_permissions_are_checked_before_if_match(
     ann: AsyncClient, bob: AsyncClient, anonymous: AsyncClient, thing: Thing
 ):
     for method, body in methods(thing):
@@ -253,7 +255,7 @@ async def test_others_are_refused_before_their_etag_is_looked_at(
         assert missing.status_code == 404
 
 
-async def test_what_others_add_is_no_change_of_what_was_read(
+async def test_comments_bookmarks_and_renames_do_not_invalidate_if_match(
     ann: AsyncClient, bob: AsyncClient, admin: AsyncClient
 ):
     post = await publish(ann)
@@ -274,7 +276,7 @@ async def test_what_others_add_is_no_change_of_what_was_read(
         assert changed.status_code == 200
 
 
-async def test_of_two_editors_the_second_loses_nothing_of_the_first(ann: AsyncClient):
+async def test_the_second_of_two_editors_does_not_overwrite_the_first(ann: AsyncClient):
     post = await publish(ann)
     path = f"/posts/{post['id']}"
     read = etag(await ann.get(path))
@@ -293,7 +295,7 @@ async def test_of_two_editors_the_second_loses_nothing_of_the_first(ann: AsyncCl
     assert again.json()["tags"] == ["second"]
 
 
-async def test_a_change_of_nothing_is_no_new_version(ann: AsyncClient):
+async def test_a_change_without_effect_creates_no_new_version(ann: AsyncClient):
     post = await publish(ann, tags=["a"])
     path = f"/posts/{post['id']}"
     read = etag(await ann.get(path))
@@ -317,7 +319,9 @@ AS_WRITTEN = (
 )  # fmt: skip
 
 
-async def test_a_post_is_read_as_it_was_written(ann: AsyncClient, anonymous: AsyncClient):
+async def test_accept_text_markdown_returns_the_source_of_a_post(
+    ann: AsyncClient, anonymous: AsyncClient
+):
     content = "# Привет\r\n\n*Hello* <b>&amp;\t"
     post = await publish(ann, content=content)
 
@@ -340,7 +344,7 @@ AS_JSON = (
 )  # fmt: skip
 
 
-async def test_else_it_is_json(ann: AsyncClient):
+async def test_any_other_accept_header_returns_json(ann: AsyncClient):
     post = await publish(ann)
 
     for accept in AS_JSON:
@@ -351,7 +355,7 @@ async def test_else_it_is_json(ann: AsyncClient):
         assert response.json() == post | {"content_html": "<p>World</p>\n"}
 
 
-async def test_several_fields_of_what_is_accepted_are_one(ann: AsyncClient):
+async def test_repeated_accept_headers_are_combined(ann: AsyncClient):
     path = f"/posts/{(await publish(ann))['id']}"
 
     response = await ann.get(
@@ -361,7 +365,7 @@ async def test_several_fields_of_what_is_accepted_are_one(ann: AsyncClient):
     assert response.text == "World"
 
 
-async def test_each_form_has_an_etag_of_its_own(ann: AsyncClient):
+async def test_each_representation_has_its_own_etag(ann: AsyncClient):
     path = f"/posts/{(await publish(ann))['id']}"
     markdown = {"Accept": "text/markdown"}
     as_json, as_written = await ann.get(path), await ann.get(path, headers=markdown)
@@ -382,7 +386,7 @@ async def test_each_form_has_an_etag_of_its_own(ann: AsyncClient):
         assert (await ann.patch(path, json={}, headers={"If-Match": etag(tag)})).status_code == 200
 
 
-async def test_a_draft_is_read_as_it_was_written_by_its_author_alone(
+async def test_the_markdown_of_a_draft_is_visible_to_its_author_only(
     ann: AsyncClient, bob: AsyncClient
 ):
     path = f"/posts/{(await publish(ann, published_at=None))['id']}"

@@ -115,7 +115,7 @@ def assert_problem(response: Response, *statuses: int) -> None:
     assert PASSWORD not in response.text
 
 
-async def test_every_route_with_a_json_body_is_tried_here(app: FastAPI):
+async def test_these_tests_cover_every_route_with_a_json_body(app: FastAPI):
     with_json = {
         (method.upper(), path.replace("{post_id}", "{id}"))
         for path, operations in app.openapi()["paths"].items()
@@ -153,7 +153,7 @@ async def everything(ann: AsyncClient, post: dict[str, object]) -> list[object]:
 
 
 @pytest.mark.parametrize(("method", "path"), JSON_ROUTES.keys())
-async def test_a_bad_body_changes_nothing(
+async def test_an_invalid_body_changes_nothing(
     ann: AsyncClient, post: dict[str, object], method: str, path: str
 ):
     before = await everything(ann, post)
@@ -170,7 +170,7 @@ async def test_a_bad_body_changes_nothing(
     ("method", "path", "field"),
     [(*route, field) for route, fields in JSON_ROUTES.items() for field in fields],
 )
-async def test_a_bad_value_changes_nothing(
+async def test_an_invalid_value_changes_nothing(
     ann: AsyncClient, post: dict[str, object], method: str, path: str, field: str
 ):
     before = await everything(ann, post)
@@ -189,7 +189,7 @@ async def test_a_bad_value_changes_nothing(
 
 
 @pytest.mark.parametrize(("method", "path"), JSON_ROUTES.keys())
-async def test_only_json_is_read_as_json(
+async def test_other_content_types_are_not_parsed_as_json(
     ann: AsyncClient, post: dict[str, object], method: str, path: str
 ):
     body = json.dumps({name: VALID[name] for name in JSON_ROUTES[method, path]})
@@ -220,7 +220,7 @@ async def test_only_json_is_read_as_json(
         b"__pydantic_self__=hunter2",
     ],
 )
-async def test_a_bad_form_is_refused(ann: AsyncClient, content: bytes):
+async def test_an_invalid_form_is_rejected(ann: AsyncClient, content: bytes):
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
 
     response = await ann.post("/auth", content=content, headers=headers)
@@ -242,7 +242,7 @@ async def test_a_bad_form_is_refused(ann: AsyncClient, content: bytes):
         ({}, b"username=hunter2&password=x"),
     ],
 )
-async def test_what_is_no_form_is_refused(
+async def test_a_body_that_is_not_a_form_is_rejected(
     ann: AsyncClient, headers: dict[str, str], content: bytes
 ):
     response = await ann.post("/auth", content=content, headers=headers)
@@ -251,7 +251,7 @@ async def test_what_is_no_form_is_refused(
 
 
 @pytest.mark.parametrize("path", ["/posts", "/sign-up", "/auth", "/posts/1", "/nowhere", "/"])
-async def test_a_body_of_nine_mebibytes_is_refused(ann: AsyncClient, path: str):
+async def test_a_body_over_the_size_limit_is_rejected(ann: AsyncClient, path: str):
     body = b'{"title": "Hello", "content": "' + b"a" * (9 * 1024 * 1024) + b'"}'
 
     response = await ann.post(path, content=body, headers={"Content-Type": "application/json"})
@@ -260,13 +260,15 @@ async def test_a_body_of_nine_mebibytes_is_refused(ann: AsyncClient, path: str):
 
 
 @pytest.mark.parametrize("path", ["/sign-up", "/auth", "/users"])
-async def test_accounts_and_logins_take_small_bodies_alone(anonymous: AsyncClient, path: str):
+async def test_sign_up_and_login_routes_accept_only_small_bodies(anonymous: AsyncClient, path: str):
     response = await anonymous.post(path, content=b"&" * 100_000)
 
     assert_problem(response, 413)
 
 
-async def test_who_has_no_token_sends_small_bodies_alone(ann: AsyncClient, anonymous: AsyncClient):
+async def test_requests_without_a_token_accept_only_small_bodies(
+    ann: AsyncClient, anonymous: AsyncClient
+):
     body = {"title": "Hello", "content": "a" * 100_000}
 
     assert_problem(await anonymous.post("/posts", json=body), 413)
@@ -274,14 +276,14 @@ async def test_who_has_no_token_sends_small_bodies_alone(ann: AsyncClient, anony
 
 
 @pytest.mark.parametrize("path", ["/posts", "/users", "/users/1", "/health/live", "/"])
-async def test_any_name_may_stand_in_a_query(ann: AsyncClient, path: str):
+async def test_unknown_query_parameters_are_ignored(ann: AsyncClient, path: str):
     for name in ("cls", "self", "__pydantic_self__", "hunter2", "%00", "a[]"):
         response = await ann.get(f"{path}?{name}=hunter2")
 
         assert response.status_code in (200, 404)
 
 
-async def test_a_body_of_nine_mebibytes_in_pieces_is_refused(ann: AsyncClient):
+async def test_a_chunked_body_over_the_size_limit_is_rejected(ann: AsyncClient):
     async def pieces() -> AsyncIterator[bytes]:
         for _ in range(9):
             yield b" " * 1024 * 1024
@@ -296,11 +298,11 @@ async def test_a_body_of_nine_mebibytes_in_pieces_is_refused(ann: AsyncClient):
 @pytest.mark.parametrize(
     "path", ["/nowhere", "/posts/abc", "/users/me/nothing", "/docs/x", "/posts//", "/%00"]
 )
-async def test_an_address_with_nothing_at_it_is_not_found(anonymous: AsyncClient, path: str):
+async def test_an_unknown_path_is_not_found(anonymous: AsyncClient, path: str):
     assert_problem(await anonymous.get(path), 404)
 
 
-async def test_an_address_that_is_too_long_is_refused(anonymous: AsyncClient):
+async def test_a_path_that_is_too_long_is_rejected(anonymous: AsyncClient):
     assert_problem(await anonymous.get("/posts/" + "9" * 5000), 414)
 
 
@@ -315,7 +317,7 @@ async def test_an_address_that_is_too_long_is_refused(anonymous: AsyncClient):
         ("NONSENSE", "/auth", {"POST", "DELETE"}),
     ],
 )
-async def test_another_method_is_refused_and_told_which_there_are(
+async def test_an_unsupported_method_is_rejected_with_an_allow_header(
     anonymous: AsyncClient, method: str, path: str, allowed: set[str]
 ):
     response = await anonymous.request(method, path)
@@ -326,7 +328,7 @@ async def test_another_method_is_refused_and_told_which_there_are(
         assert_problem(response, 405)
 
 
-async def test_an_unexpected_error_is_answered_and_logged(
+async def test_an_unexpected_error_returns_500_and_is_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     settings = make_settings(
@@ -345,7 +347,7 @@ async def test_an_unexpected_error_is_answered_and_logged(
     assert "show_posts" in caplog.text
 
 
-async def test_an_error_that_is_no_problem_of_ours_keeps_its_status_and_headers():
+async def test_an_http_exception_keeps_its_status_and_headers():
     async def refuse() -> None:
         raise HTTPException(429, "hunter2", headers={"Retry-After": "30"})
 

@@ -26,7 +26,7 @@ async def feed(client: AsyncClient, **query: str) -> list[str]:
     return [post["title"] for post in page["results"]]
 
 
-async def test_an_author_is_followed_and_no_more(ann: AsyncClient, bob: AsyncClient):
+async def test_an_author_can_be_followed_and_unfollowed(ann: AsyncClient, bob: AsyncClient):
     path = f"/users/me/following/{await id_of(ann)}"
 
     before = await followed(bob)
@@ -42,7 +42,7 @@ async def test_an_author_is_followed_and_no_more(ann: AsyncClient, bob: AsyncCli
     assert await followed(ann) == []
 
 
-async def test_who_is_followed_is_shown_as_everybody_sees_them(ann: AsyncClient, bob: AsyncClient):
+async def test_followed_authors_are_listed_as_public_profiles(ann: AsyncClient, bob: AsyncClient):
     await bob.put(f"/users/me/following/{await id_of(ann)}")
 
     page = (await bob.get("/users/me/following")).json()
@@ -51,7 +51,7 @@ async def test_who_is_followed_is_shown_as_everybody_sees_them(ann: AsyncClient,
     assert page == {"total_count": 1, "results": [profile], "next_cursor": None}
 
 
-async def test_authors_are_listed_in_the_order_in_which_they_came(
+async def test_followed_authors_are_listed_in_order_of_id(
     ann: AsyncClient, bob: AsyncClient, anonymous: AsyncClient
 ):
     await sign_up(anonymous, "Carl")
@@ -61,7 +61,7 @@ async def test_authors_are_listed_in_the_order_in_which_they_came(
     assert await followed(bob) == ["Ann", "Carl"]
 
 
-async def test_nobody_follows_themselves(ann: AsyncClient):
+async def test_users_cannot_follow_themselves(ann: AsyncClient):
     response = await ann.put(f"/users/me/following/{await id_of(ann)}")
 
     assert response.status_code == 400
@@ -70,7 +70,7 @@ async def test_nobody_follows_themselves(ann: AsyncClient):
     assert await followed(ann) == []
 
 
-async def test_who_is_not_there_is_not_followed(ann: AsyncClient):
+async def test_following_an_unknown_user_is_rejected(ann: AsyncClient):
     missing = await ann.put(f"/users/me/following/{await id_of(ann) + 1}")
 
     assert missing.status_code == 404
@@ -82,7 +82,7 @@ async def test_who_is_not_there_is_not_followed(ann: AsyncClient):
             assert response.status_code in (404, 422), (method, number)
 
 
-async def test_the_feed_shows_what_followed_authors_publish(
+async def test_the_feed_lists_published_posts_of_followed_authors(
     ann: AsyncClient, bob: AsyncClient, admin: AsyncClient
 ):
     tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
@@ -107,7 +107,7 @@ async def test_the_feed_shows_what_followed_authors_publish(
     assert later == [second["title"], "First"]
 
 
-async def test_the_feed_is_filtered_sorted_and_searched(
+async def test_the_feed_can_be_filtered_sorted_and_searched(
     ann: AsyncClient, bob: AsyncClient, anonymous: AsyncClient
 ):
     await sign_up(anonymous, "Carl")
@@ -126,7 +126,7 @@ async def test_the_feed_is_filtered_sorted_and_searched(
     assert await feed(bob, q="day", tag="y") == ["Day 3"]
 
 
-async def test_who_leaves_follows_nobody_and_is_followed_by_nobody(
+async def test_deleting_an_account_removes_its_follows_in_both_directions(
     ann: AsyncClient, bob: AsyncClient
 ):
     await publish(ann)
@@ -140,7 +140,7 @@ async def test_who_leaves_follows_nobody_and_is_followed_by_nobody(
     assert await feed(bob) == []
 
 
-async def test_an_author_who_is_deactivated_is_still_followed(
+async def test_a_deactivated_author_can_still_be_followed(
     ann: AsyncClient, bob: AsyncClient, change_user: ChangeUser
 ):
     await publish(ann, title="Hello")

@@ -21,7 +21,7 @@ from tests.support.clients import (
 HELLO = {"title": "Hello", "content": "World"}
 
 
-async def test_the_service_lives_and_is_ready(anonymous: AsyncClient):
+async def test_the_health_endpoints_return_ok(anonymous: AsyncClient):
     for path in ("/health/live", "/health/ready"):
         response = await anonymous.get(path)
 
@@ -38,7 +38,7 @@ def closed_port() -> int:
         return port
 
 
-async def test_a_database_that_is_not_there_makes_the_service_unavailable(closed_port: int):
+async def test_an_unreachable_database_returns_503(closed_port: int):
     url = f"postgresql://nobody:hunter2@127.0.0.1:{closed_port}/test"
     settings = make_settings(database_url=url, **MINIMUM_HASHING)
     async with running(settings) as app, client_of(app) as client:
@@ -58,7 +58,7 @@ async def test_a_database_that_is_not_there_makes_the_service_unavailable(closed
         assert "hunter2" not in response.text
 
 
-async def test_whoever_gets_no_place_in_time_is_told_to_come_again():
+async def test_a_request_without_a_free_connection_returns_503():
     settings = make_settings(database_url="sqlite://", **CHEAP_HASHING)
     async with running(settings) as app, client_of(app) as client:
         database: Database = app.state.database
@@ -71,7 +71,7 @@ async def test_whoever_gets_no_place_in_time_is_told_to_come_again():
     assert free.status_code == 200
 
 
-async def test_readers_go_on_while_somebody_else_locks_the_file(tmp_path: Path):
+async def test_reads_succeed_while_another_process_locks_the_sqlite_file(tmp_path: Path):
     file = tmp_path / "blog.db"
     url = make_url(f"sqlite+aiosqlite:///{file}")
     async with (

@@ -131,7 +131,7 @@ async def get_jwt(ann: AsyncClient) -> tuple[str, Claims]:
     return token, jwt.decode(token, options={"verify_signature": False})
 
 
-async def test_the_forger_of_these_tests_can_sign(ann: AsyncClient):
+async def test_a_token_signed_by_the_test_helper_is_accepted(ann: AsyncClient):
     _, claims = await get_jwt(ann)
 
     response = await ann.get("/users/me", headers={"Authorization": f"Bearer {sign(claims)}"})
@@ -141,7 +141,7 @@ async def test_the_forger_of_these_tests_can_sign(ann: AsyncClient):
 
 @pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")
 @pytest.mark.parametrize("forge", FORGERIES.values(), ids=FORGERIES.keys())
-async def test_a_forged_jwt_is_refused(ann: AsyncClient, forge: Callable[[Claims], str]):
+async def test_a_forged_jwt_is_rejected(ann: AsyncClient, forge: Callable[[Claims], str]):
     _, claims = await get_jwt(ann)
     headers = {"Authorization": f"Bearer {forge(claims)}"}
 
@@ -152,7 +152,7 @@ async def test_a_forged_jwt_is_refused(ann: AsyncClient, forge: Callable[[Claims
         assert response.headers["WWW-Authenticate"] == "Bearer"
 
 
-async def test_even_the_key_adds_no_scope_to_a_log_in(ann: AsyncClient):
+async def test_a_signed_jwt_cannot_add_scopes_to_its_session(ann: AsyncClient):
     granted = await ann.post("/token", data=FORM | {"scope": "users:read"})
     claims = jwt.decode(granted.json()["access_token"], options={"verify_signature": False})
     forged = sign(claims | {"scope": "users:read posts:write admin"})
@@ -167,7 +167,7 @@ async def test_even_the_key_adds_no_scope_to_a_log_in(ann: AsyncClient):
     assert [answer.status_code for answer in answers] == [200, 403, 403]
 
 
-async def test_no_mutation_changes_what_a_jwt_says(ann: AsyncClient):
+async def test_a_mutated_jwt_is_rejected_or_has_the_same_claims(ann: AsyncClient):
     token, claims = await get_jwt(ann)
     chance = random.Random(3)
     letters = "abcXYZ019-_.=+/ é\x7f"

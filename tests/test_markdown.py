@@ -165,7 +165,7 @@ async def ann(own_app: FastAPI) -> AsyncGenerator[AsyncClient]:
 
 
 @pytest.mark.parametrize("kind", ATTACKS)
-async def test_nothing_is_left_that_could_run(ann: AsyncClient, kind: str):
+async def test_sanitized_html_contains_nothing_executable(ann: AsyncClient, kind: str):
     for attack in ATTACKS[kind]:
         content_html = await publish(ann, attack)
 
@@ -194,13 +194,13 @@ async def test_nothing_is_left_that_could_run(ann: AsyncClient, kind: str):
         ("a", {"href": "x", "rel": "opener"}),
     ],
 )
-def test_what_could_do_harm_is_noticed(element: str, attributes: Attributes):
+def test_the_checker_detects_harmful_elements_and_attributes(element: str, attributes: Attributes):
     with pytest.raises(AssertionError):
         assert_harmless([(element, attributes)])
 
 
 @pytest.mark.parametrize("text", ["<!-- a -->", "<!DOCTYPE html>", "<?a?>", "<![CDATA[a]]>"])
-def test_what_is_no_element_is_noticed(text: str):
+def test_the_checker_detects_comments_and_declarations(text: str):
     with pytest.raises(AssertionError):
         Elements(text)
 
@@ -269,7 +269,7 @@ def without_order(text: str) -> str:
 
 
 @pytest.mark.parametrize("texts", [COMMONMARK, EXTENSIONS], ids=["commonmark", "extensions"])
-async def test_markdown_becomes_html(ann: AsyncClient, texts: dict[str, str]):
+async def test_markdown_is_rendered_to_html(ann: AsyncClient, texts: dict[str, str]):
     for text, expected in texts.items():
         assert without_order(await publish(ann, text)) == without_order(expected)
 
@@ -284,13 +284,13 @@ async def test_markdown_becomes_html(ann: AsyncClient, texts: dict[str, str]):
     ],
     ids=["lists", "quotations", "both", "emphasis"],
 )
-async def test_nothing_is_lost_of_what_is_nested(ann: AsyncClient, text: str):
+async def test_nested_markdown_is_rendered_completely(ann: AsyncClient, text: str):
     content_html = await publish(ann, text)
 
     assert set(re.findall(r"level \d+", content_html)) == set(re.findall(r"level \d+", text))
 
 
-async def test_a_change_is_rendered_anew(ann: AsyncClient):
+async def test_changed_content_is_rendered_again(ann: AsyncClient):
     path = f"/posts/{(await post(ann, '*a*')).json()['id']}"
 
     seen = []
@@ -331,7 +331,7 @@ def as_written(text: str) -> str:
 
 
 @pytest.mark.parametrize("text", ["![" * 250_000, "<b>&amp;\n\n" + SLOW[:490_000]])
-async def test_what_takes_too_long_is_shown_as_it_was_written(own_app: FastAPI, text: str):
+async def test_a_text_that_takes_too_long_is_shown_unrendered(own_app: FastAPI, text: str):
     async with ann_of(own_app, Renderer(seconds=0.1)) as ann:
         content_html = await publish(ann, text)
 
@@ -339,7 +339,7 @@ async def test_what_takes_too_long_is_shown_as_it_was_written(own_app: FastAPI, 
         assert_harmless(Elements(content_html[:1_000]).found)
 
 
-async def test_what_would_need_gigabytes_is_shown_as_it_was_written(own_app: FastAPI):
+async def test_a_text_that_needs_too_much_memory_is_shown_unrendered(own_app: FastAPI):
     # Whichever it runs out of first.
     async with ann_of(own_app, Renderer(seconds=1)) as ann:
         content_html = await publish(ann, LARGE)
@@ -361,7 +361,7 @@ print(re.search(r"VmHWM:\s*(\d+) kB", open("/proc/self/status").read())[1])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS bounds nothing elsewhere")
-async def test_what_renders_has_only_so_much_memory():
+async def test_the_memory_of_the_renderer_process_is_limited():
     # Three thousand times are enough to be too much.
     text = LARGE[:162_000].encode()
     done = await anyio.run_process([sys.executable, "-c", RENDER_IN_LITTLE], input=text)
@@ -371,7 +371,7 @@ async def test_what_renders_has_only_so_much_memory():
     assert int(peak_kib) * 1024 < MEMORY_BYTES // 8
 
 
-async def test_others_are_answered_while_a_text_is_rendered(own_app: FastAPI):
+async def test_other_requests_are_served_while_a_text_is_rendered(own_app: FastAPI):
     renderer = Gate(seconds=60)
     renderer.is_open.set()
     async with ann_of(own_app, renderer) as ann, client_of(own_app) as anonymous:
@@ -393,7 +393,7 @@ async def test_others_are_answered_while_a_text_is_rendered(own_app: FastAPI):
         assert await publish(ann, "*a*") == "<p><em>a</em></p>\n"
 
 
-async def test_nothing_is_locked_while_a_text_is_rendered(own_app: FastAPI):
+async def test_no_connection_is_held_while_a_text_is_rendered(own_app: FastAPI):
     async with ann_of(own_app, Renderer()) as ann:
         old = (await post(ann, "old")).json()
         gate = Gate(seconds=60)
@@ -551,7 +551,7 @@ async def reader(chromium: Any) -> AsyncIterator[Reader]:
 
 
 @pytest.mark.browser
-async def test_a_browser_runs_nothing(ann: AsyncClient, reader: Reader):
+async def test_a_browser_executes_nothing_in_sanitized_html(ann: AsyncClient, reader: Reader):
     texts = [await publish(ann, attack) for attacks in ATTACKS.values() for attack in attacks]
 
     for text in texts:
@@ -586,7 +586,7 @@ RUNS = {
 
 
 @pytest.mark.browser
-async def test_what_a_browser_runs_is_noticed(reader: Reader):
+async def test_the_browser_check_detects_scripts_in_a_page(reader: Reader):
     for text, happens in RUNS.items():
         await reader.renew()
         await reader.read(text)
@@ -595,7 +595,7 @@ async def test_what_a_browser_runs_is_noticed(reader: Reader):
 
 
 @pytest.mark.browser
-async def test_what_a_browser_runs_of_what_is_adopted_is_noticed(reader: Reader):
+async def test_the_browser_check_detects_scripts_in_adopted_nodes(reader: Reader):
     await reader.adopt(["<img src=x onerror=pwn()><svg><style><p onclick=alert(1)>"])
 
     assert {"pwn", "alert"} <= set(reader.happened)

@@ -22,7 +22,7 @@ HELLO = {"title": "Hello", "content": "World"}
 
 
 @pytest.mark.parametrize("path", ["/", "/posts", "/nowhere", "/users/me", "/posts?page=0"])
-async def test_every_answer_has_an_id_a_time_and_security_headers(
+async def test_every_response_has_a_request_id_timing_and_security_headers(
     anonymous: AsyncClient, path: str
 ):
     response = await anonymous.get(path)
@@ -34,13 +34,13 @@ async def test_every_answer_has_an_id_a_time_and_security_headers(
     assert response.headers["Referrer-Policy"] == "no-referrer"
 
 
-async def test_each_request_has_an_id_of_its_own(anonymous: AsyncClient):
+async def test_each_request_has_its_own_id(anonymous: AsyncClient):
     responses = [await anonymous.get("/nowhere") for _ in range(3)]
 
     assert len({response.headers["X-Request-ID"] for response in responses}) == len(responses)
 
 
-async def test_a_uuid_that_comes_with_a_request_is_its_id(anonymous: AsyncClient):
+async def test_a_uuid_in_x_request_id_becomes_the_request_id(anonymous: AsyncClient):
     kept = "01234567-89ab-cdef-0123-456789abcdef"
 
     for given in (kept, kept.upper(), kept.replace("-", "")):
@@ -51,7 +51,7 @@ async def test_a_uuid_that_comes_with_a_request_is_its_id(anonymous: AsyncClient
 
 
 @pytest.mark.parametrize("given", ["x", "a" * 10_000, "'\"<>", ""])
-async def test_any_other_request_id_is_replaced(anonymous: AsyncClient, given: str):
+async def test_an_invalid_request_id_is_replaced(anonymous: AsyncClient, given: str):
     response = await anonymous.get("/", headers={"X-Request-ID": given})
 
     assert UUID(response.headers["X-Request-ID"])
@@ -61,7 +61,7 @@ async def test_any_other_request_id_is_replaced(anonymous: AsyncClient, given: s
 @pytest.mark.parametrize(
     "path", ["/", "/posts", "/users", "/health/live", "/openapi.json", "/docs", "/nowhere"]
 )
-async def test_head_answers_as_get_does_without_the_body(anonymous: AsyncClient, path: str):
+async def test_head_returns_the_headers_of_get_without_a_body(anonymous: AsyncClient, path: str):
     get = await anonymous.get(path)
 
     head = await anonymous.head(path)
@@ -72,7 +72,7 @@ async def test_head_answers_as_get_does_without_the_body(anonymous: AsyncClient,
     assert head.headers["Content-Length"] == get.headers["Content-Length"]
 
 
-async def test_one_slash_at_the_end_is_tolerated(anonymous: AsyncClient):
+async def test_one_trailing_slash_is_accepted(anonymous: AsyncClient):
     new = {"email": "carl@example.com", "password": PASSWORD}
 
     created = await anonymous.post("/users/", json=new)
@@ -85,7 +85,7 @@ async def test_one_slash_at_the_end_is_tolerated(anonymous: AsyncClient):
     assert (await anonymous.get("/users//")).status_code == 404
 
 
-async def test_each_request_is_one_line_in_the_log(
+async def test_each_request_is_one_line_in_the_access_log(
     ann: AsyncClient, caplog: pytest.LogCaptureFixture
 ):
     caplog.set_level(logging.INFO, logger="blog_api.access")
@@ -112,13 +112,13 @@ async def test_each_request_is_one_line_in_the_log(
         assert re.fullmatch(expected, line)
 
 
-async def test_no_header_of_cors_without_an_origin_that_is_named(anonymous: AsyncClient):
+async def test_an_unknown_origin_gets_no_cors_headers(anonymous: AsyncClient):
     response = await anonymous.get("/posts", headers={"Origin": "https://example.com"})
 
     assert "Access-Control-Allow-Origin" not in response.headers
 
 
-async def test_an_origin_that_is_named_may_read_answers_and_errors():
+async def test_a_configured_origin_may_read_responses_and_errors():
     settings = make_settings(
         database_url="sqlite://", cors_origins=["https://example.com"], **CHEAP_HASHING
     )
@@ -138,7 +138,7 @@ PREFLIGHT = {
 }
 
 
-async def test_a_preflight_is_answered_or_refused_with_a_problem():
+async def test_a_preflight_is_accepted_or_rejected_with_a_problem_document():
     settings = make_settings(
         database_url="sqlite://",
         cors_origins=["https://example.com"],
@@ -164,7 +164,7 @@ async def test_a_preflight_is_answered_or_refused_with_a_problem():
     assert "Access-Control-Allow-Origin" not in other.headers
 
 
-async def test_origins_can_be_named_by_a_pattern():
+async def test_origins_can_be_configured_by_a_pattern():
     settings = make_settings(
         database_url="sqlite://",
         cors_origin_pattern=r"https://[a-z]+\.example\.com",
@@ -192,12 +192,12 @@ async def test_origins_can_be_named_by_a_pattern():
         {"cors_origin_pattern": "https?://.+"},
     ],
 )
-def test_credentials_are_not_for_everybody(values: dict[str, object]):
+def test_cors_credentials_cannot_be_combined_with_any_origin(values: dict[str, object]):
     with pytest.raises(ValueError, match="BLOG_CORS_CREDENTIALS"):
         make_settings(database_url="sqlite://", cors_credentials=True, **CHEAP_HASHING, **values)
 
 
-async def test_a_host_that_is_not_trusted_is_refused():
+async def test_an_untrusted_host_is_rejected():
     settings = make_settings(
         database_url="sqlite://", trusted_hosts=["blog.example"], **CHEAP_HASHING
     )
@@ -216,14 +216,14 @@ async def test_a_host_that_is_not_trusted_is_refused():
     assert below.status_code == 400
 
 
-async def test_no_link_depends_on_the_host(anonymous: AsyncClient):
+async def test_links_do_not_depend_on_the_host_header(anonymous: AsyncClient):
     response = await anonymous.get("/", headers={"Host": "evil.example"})
 
     assert response.json()["name"] == "Blog API"
     assert response.json()["links"]["docs"] == "/docs"
 
 
-async def test_links_start_with_the_public_address():
+async def test_links_start_with_the_public_url():
     settings = make_settings(
         database_url="sqlite://", public_url="https://example.com/blog/", **CHEAP_HASHING
     )
@@ -233,7 +233,7 @@ async def test_links_start_with_the_public_address():
     assert response.json()["links"]["docs"] == "https://example.com/blog/docs"
 
 
-async def test_the_documentation_is_there(anonymous: AsyncClient):
+async def test_the_documentation_and_openapi_document_are_served(anonymous: AsyncClient):
     docs = await anonymous.get("/docs")
     openapi = await anonymous.get("/openapi.json")
 

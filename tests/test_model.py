@@ -964,7 +964,7 @@ class Blog(RuleBasedStateMachine):
                 look()
 
 
-async def test_the_service_does_what_a_plain_model_of_it_does(empty_app: FastAPI):
+async def test_the_service_behaves_like_a_plain_model_of_it(empty_app: FastAPI):
     async with client_of(empty_app) as everybody:
 
         class BlogHere(Blog):

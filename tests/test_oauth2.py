@@ -48,7 +48,7 @@ def assert_refused(response: Response, status: int, error: str) -> None:
     assert response.json()["error"] == error
 
 
-async def test_a_password_gets_a_jwt_and_a_refresh_token(ann: AsyncClient):
+async def test_the_password_grant_returns_a_jwt_and_a_refresh_token(ann: AsyncClient):
     response = await ann.post("/token", data=FORM)
 
     assert response.status_code == 200
@@ -63,7 +63,7 @@ async def test_a_password_gets_a_jwt_and_a_refresh_token(ann: AsyncClient):
     assert await status_of(ann, answer["access_token"]) == 200
 
 
-async def test_a_jwt_says_whose_it_is_and_what_for(ann: AsyncClient):
+async def test_a_jwt_has_the_documented_header_and_claims(ann: AsyncClient):
     token = (await grant(ann, scope="posts:read"))["access_token"]
 
     claims = jwt.decode(token, SECRET_KEY, algorithms=["HS256"], audience="blog-api")
@@ -76,7 +76,7 @@ async def test_a_jwt_says_whose_it_is_and_what_for(ann: AsyncClient):
     assert claims["jti"]
 
 
-async def test_no_two_jwts_are_the_same(ann: AsyncClient):
+async def test_every_jwt_has_its_own_jti(ann: AsyncClient):
     tokens = [await grant(ann) for _ in range(2)]
 
     first, second = (
@@ -89,7 +89,7 @@ async def test_no_two_jwts_are_the_same(ann: AsyncClient):
     "form",
     [{"password": "wrong horse"}, {"username": "nobody@example.com"}, {"username": "no one"}],
 )
-async def test_a_wrong_password_is_an_invalid_grant(ann: AsyncClient, form: dict[str, str]):
+async def test_wrong_credentials_are_an_invalid_grant(ann: AsyncClient, form: dict[str, str]):
     response = await ann.post("/token", data=FORM | form)
 
     assert_refused(response, 401, "invalid_grant")
@@ -115,7 +115,7 @@ async def test_a_wrong_password_is_an_invalid_grant(ann: AsyncClient, form: dict
         (FORM | {"scope": "users:read admin"}, "invalid_scope"),
     ],
 )
-async def test_what_is_no_grant_is_refused_in_oauths_words(
+async def test_an_invalid_token_request_returns_an_oauth2_error(
     ann: AsyncClient, form: dict[str, str], error: str
 ):
     response = await ann.post("/token", data=form)
@@ -123,7 +123,7 @@ async def test_what_is_no_grant_is_refused_in_oauths_words(
     assert_refused(response, 400, error)
 
 
-async def test_an_inactive_user_gets_no_jwt(ann: AsyncClient, change_user: ChangeUser):
+async def test_an_inactive_user_cannot_get_or_use_a_jwt(ann: AsyncClient, change_user: ChangeUser):
     granted = await grant(ann)
     await change_user("ann@example.com", is_active=False)
 
@@ -146,7 +146,7 @@ async def test_client_ids_and_unknown_fields_are_ignored(ann: AsyncClient):
     assert response.status_code == 200
 
 
-async def test_a_refresh_token_is_good_for_the_next_jwt(ann: AsyncClient):
+async def test_a_refresh_token_returns_a_new_jwt(ann: AsyncClient):
     first = await grant(ann)
 
     second = (await refresh(ann, first["refresh_token"])).json()
@@ -158,7 +158,7 @@ async def test_a_refresh_token_is_good_for_the_next_jwt(ann: AsyncClient):
         assert await status_of(ann, granted["access_token"]) == 200
 
 
-async def test_a_refresh_token_that_was_used_before_revokes_its_log_in(ann: AsyncClient):
+async def test_reusing_a_refresh_token_revokes_its_session(ann: AsyncClient):
     first = await grant(ann)
     other = await grant(ann)
     second = (await refresh(ann, first["refresh_token"])).json()
@@ -174,7 +174,7 @@ async def test_a_refresh_token_that_was_used_before_revokes_its_log_in(ann: Asyn
     assert (await ann.get("/users/me")).status_code == 200
 
 
-async def test_a_refresh_can_ask_for_less_and_never_for_more(ann: AsyncClient):
+async def test_a_refresh_can_narrow_scopes_but_not_widen_them(ann: AsyncClient):
     granted = await grant(ann, scope="posts:read users:read")
 
     more = await refresh(ann, granted["refresh_token"], scope="posts:read posts:write")
@@ -187,7 +187,7 @@ async def test_a_refresh_can_ask_for_less_and_never_for_more(ann: AsyncClient):
     assert same.json()["scope"] == "posts:read users:read"
 
 
-async def test_neither_a_refresh_token_nor_its_handle_is_an_access_token(ann: AsyncClient):
+async def test_a_refresh_token_and_its_handle_are_rejected_as_access_tokens(ann: AsyncClient):
     granted = await grant(ann)
     handle = granted["refresh_token"].partition(".")[0]
     sid = jwt.decode(granted["access_token"], options={"verify_signature": False})["sid"]
@@ -196,7 +196,7 @@ async def test_neither_a_refresh_token_nor_its_handle_is_an_access_token(ann: As
         assert await status_of(ann, secret) == 401
 
 
-async def test_who_reads_a_jwt_cannot_pretend_to_have_its_refresh_token(ann: AsyncClient):
+async def test_a_refresh_token_cannot_be_forged_from_the_claims_of_a_jwt(ann: AsyncClient):
     granted = await grant(ann)
     sid = jwt.decode(granted["access_token"], options={"verify_signature": False})["sid"]
 
@@ -206,7 +206,7 @@ async def test_who_reads_a_jwt_cannot_pretend_to_have_its_refresh_token(ann: Asy
     assert await status_of(ann, granted["access_token"]) == 200
 
 
-async def test_an_opaque_token_is_no_refresh_token(ann: AsyncClient):
+async def test_an_opaque_token_is_rejected_as_a_refresh_token(ann: AsyncClient):
     secret = ann.headers["Authorization"].removeprefix("Bearer ")
 
     response = await refresh(ann, secret)
@@ -215,7 +215,7 @@ async def test_an_opaque_token_is_no_refresh_token(ann: AsyncClient):
     assert (await ann.get("/users/me")).status_code == 200
 
 
-async def test_a_jwt_ends_after_half_an_hour_and_its_log_in_after_two_weeks(ann: AsyncClient):
+async def test_a_jwt_expires_after_30_minutes_and_its_session_after_two_weeks(ann: AsyncClient):
     granted = await grant(ann)
     start = datetime.now(UTC)
 
@@ -234,7 +234,7 @@ async def test_a_jwt_ends_after_half_an_hour_and_its_log_in_after_two_weeks(ann:
         assert_refused(await refresh(ann, late["refresh_token"]), 400, "invalid_grant")
 
 
-async def test_logging_out_with_a_jwt_ends_its_log_in(ann: AsyncClient):
+async def test_logging_out_with_a_jwt_revokes_its_session(ann: AsyncClient):
     granted = await grant(ann)
 
     response = await ann.delete("/auth", headers=bearer(granted["access_token"]))
@@ -245,7 +245,7 @@ async def test_logging_out_with_a_jwt_ends_its_log_in(ann: AsyncClient):
     assert (await ann.get("/users/me")).status_code == 200
 
 
-async def test_another_password_revokes_the_jwts_but_the_one_presented(ann: AsyncClient):
+async def test_a_new_password_revokes_all_sessions_but_the_current_one(ann: AsyncClient):
     mine, other = await grant(ann), await grant(ann)
 
     response = await ann.put(
@@ -261,7 +261,7 @@ async def test_another_password_revokes_the_jwts_but_the_one_presented(ann: Asyn
     assert (await ann.get("/users/me")).status_code == 401
 
 
-async def test_a_jwt_ends_with_its_user(ann: AsyncClient):
+async def test_deleting_an_account_revokes_its_jwts(ann: AsyncClient):
     granted = await grant(ann)
 
     await ann.request("DELETE", "/users/me", json={"current_password": PASSWORD})
@@ -270,14 +270,16 @@ async def test_a_jwt_ends_with_its_user(ann: AsyncClient):
     assert_refused(await refresh(ann, granted["refresh_token"]), 400, "invalid_grant")
 
 
-async def test_a_bcrypt_hash_gets_a_jwt(ann: AsyncClient, change_user: ChangeUser):
+async def test_a_bcrypt_hash_is_accepted_by_the_password_grant(
+    ann: AsyncClient, change_user: ChangeUser
+):
     bcrypt = "$2b$12$EixZaYVK1fsbw1ZfbX3OXePaWxn96p36WQoeG6Lruj3vjPGga31lW"
     await change_user("ann@example.com", password_hash=bcrypt)
 
     assert await status_of(ann, (await grant(ann, password="secret"))["access_token"]) == 200
 
 
-async def test_a_scope_can_be_asked_for_at_auth_too(ann: AsyncClient):
+async def test_auth_accepts_a_scope(ann: AsyncClient):
     login = {"username": "ann@example.com", "password": PASSWORD}
 
     narrow = await ann.post("/auth", data=login | {"scope": "posts:write"})
@@ -287,7 +289,7 @@ async def test_a_scope_can_be_asked_for_at_auth_too(ann: AsyncClient):
     assert_refused(refused, 400, "invalid_scope")
 
 
-async def test_of_twenty_simultaneous_refreshes_one_succeeds(server: Server):
+async def test_one_of_twenty_concurrent_refreshes_succeeds(server: Server):
     async with server.client() as client:
         await sign_up(client, "Refreshing")
         granted = await grant(client, username="refreshing@example.com")
@@ -303,7 +305,7 @@ async def test_of_twenty_simultaneous_refreshes_one_succeeds(server: Server):
 
 
 @pytest.mark.parametrize("library", ["authlib", "requests-oauthlib"])
-async def test_a_client_of_others_logs_in_refreshes_and_calls(
+async def test_third_party_oauth2_clients_can_log_in_refresh_and_call(
     server: Server, monkeypatch: pytest.MonkeyPatch, library: str
 ):
     email = f"{library}@example.com"
@@ -334,7 +336,7 @@ async def test_a_client_of_others_logs_in_refreshes_and_calls(
     assert len(tokens) == 2
 
 
-async def test_the_documentation_names_the_scopes(app: FastAPI):
+async def test_openapi_lists_the_scopes_of_the_password_flow(app: FastAPI):
     async with client_of(app) as client:
         response = await client.get("/openapi.json")
 

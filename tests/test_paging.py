@@ -96,7 +96,9 @@ def in_order(made: list[int], sort: str) -> list[int]:
 
 @pytest.mark.parametrize("sort", SORTS)
 @pytest.mark.parametrize("size", [1, 3, 7])
-async def test_every_order_is_walked_both_ways(ann: AsyncClient, sort: str, size: int):
+async def test_posts_can_be_paged_in_both_directions_in_every_order(
+    ann: AsyncClient, sort: str, size: int
+):
     made = await make_posts(ann)
     expected = in_order(made, sort)
     start = f"/posts?size={size}&sort={sort}"
@@ -116,7 +118,7 @@ async def test_every_order_is_walked_both_ways(ann: AsyncClient, sort: str, size
     assert await walk(ann, last, "prev") == expected
 
 
-async def test_links_by_number(ann: AsyncClient):
+async def test_page_numbers_have_first_prev_next_and_last_links(ann: AsyncClient):
     await make_posts(ann)
 
     found = [links(await ann.get(f"/posts?size=3&page={page}")) for page in (1, 2, 3, 4, 9)]
@@ -133,14 +135,14 @@ async def test_links_by_number(ann: AsyncClient):
     assert alone == {"first": "/posts?page=1", "last": "/posts?page=1"}
 
 
-async def test_links_of_an_empty_list(anonymous: AsyncClient):
+async def test_an_empty_list_has_first_and_last_links(anonymous: AsyncClient):
     response = await anonymous.get("/posts")
 
     assert response.json() == {"total_count": 0, "results": [], "next_cursor": None}
     assert links(response) == {"first": "/posts?page=1", "last": "/posts?page=1"}
 
 
-async def test_links_by_cursor(ann: AsyncClient):
+async def test_cursor_pages_have_first_prev_and_next_links(ann: AsyncClient):
     await make_posts(ann)
     first = await ann.get("/posts?size=3")
 
@@ -160,7 +162,7 @@ async def test_links_by_cursor(ann: AsyncClient):
     assert {response.json()["total_count"] for response in (first, second, third, back)} == {7}
 
 
-async def test_links_keep_what_was_sent_and_nothing_else(ann: AsyncClient):
+async def test_links_contain_only_the_known_query_parameters(ann: AsyncClient):
     post, other = [await publish(ann, title="a&b", tags=["c++ & c#"]) for _ in range(2)]
     query = {
         "tag": "C++ & C#",
@@ -180,7 +182,7 @@ async def test_links_keep_what_was_sent_and_nothing_else(ann: AsyncClient):
     assert (await ann.get("/posts", params=query)).headers["Link"].isascii()
 
 
-async def test_links_stand_under_the_prefix_of_the_request(ann: AsyncClient):
+async def test_links_keep_the_prefix_of_the_request(ann: AsyncClient):
     await make_posts(ann)
 
     versioned = links(await ann.get("/api/v1/posts/?size=3"))
@@ -189,7 +191,7 @@ async def test_links_stand_under_the_prefix_of_the_request(ann: AsyncClient):
     assert len(ids(await ann.get(versioned["next"]))) == 3
 
 
-async def test_links_start_with_the_public_address_and_with_no_other():
+async def test_pagination_links_start_with_the_public_url():
     settings = make_settings(
         database_url="sqlite://", public_url="https://example.com/blog", **CHEAP_HASHING
     )
@@ -203,7 +205,7 @@ async def test_links_start_with_the_public_address_and_with_no_other():
     assert "evil" not in str(response.headers)
 
 
-async def test_head_has_links_too(ann: AsyncClient):
+async def test_head_returns_link_headers(ann: AsyncClient):
     await make_posts(ann)
 
     head, get = await ann.head("/posts?size=3"), await ann.get("/posts?size=3")
@@ -213,7 +215,7 @@ async def test_head_has_links_too(ann: AsyncClient):
 
 
 @pytest.mark.parametrize("sort", SORTS)
-async def test_filters_go_on_by_cursor(ann: AsyncClient, bob: AsyncClient, sort: str):
+async def test_filters_can_be_combined_with_cursors(ann: AsyncClient, bob: AsyncClient, sort: str):
     made = []
     for number, (author, tag) in enumerate(((ann, "x"), (bob, "x"), (ann, "y")) * 3, start=1):
         at = f"2020-01-{number:02}T00:00:00Z"
@@ -234,7 +236,7 @@ async def test_filters_go_on_by_cursor(ann: AsyncClient, bob: AsyncClient, sort:
 
 @pytest.mark.parametrize("sort", SORTS)
 @pytest.mark.parametrize("rel", ["next", "prev"])
-async def test_a_walk_by_cursor_meets_everything_once_while_others_write(
+async def test_cursor_pages_have_no_gaps_or_duplicates_during_concurrent_writes(
     ann: AsyncClient, bob: AsyncClient, sort: str, rel: str
 ):
     made = await make_posts(ann)
@@ -264,7 +266,7 @@ async def test_a_walk_by_cursor_meets_everything_once_while_others_write(
     assert len(found) == len(set(found))
 
 
-async def test_a_cursor_outlives_the_row_that_it_was_made_of(ann: AsyncClient):
+async def test_a_cursor_works_after_its_row_is_deleted(ann: AsyncClient):
     made = await make_posts(ann)
     first = await ann.get("/posts?size=3")
 
@@ -279,7 +281,7 @@ async def test_a_cursor_outlives_the_row_that_it_was_made_of(ann: AsyncClient):
     assert links(none).keys() == {"first"}
 
 
-async def test_the_last_page_by_cursor_leads_back(ann: AsyncClient):
+async def test_a_cursor_past_the_last_row_returns_an_empty_page(ann: AsyncClient):
     made = in_order(await make_posts(ann), "-published_at")
     first = await ann.get("/posts?size=6")
     cursor = first.json()["next_cursor"]
@@ -321,7 +323,7 @@ BAD_CURSORS = (
 
 
 @pytest.mark.parametrize("query", [{}, {"sort": "-published_at", "q": "hello"}])
-async def test_what_is_no_cursor_is_refused(ann: AsyncClient, query: dict[str, str]):
+async def test_an_invalid_cursor_is_rejected(ann: AsyncClient, query: dict[str, str]):
     await publish(ann)
 
     for cursor in BAD_CURSORS:
@@ -334,7 +336,7 @@ async def test_what_is_no_cursor_is_refused(ann: AsyncClient, query: dict[str, s
     assert too_long.status_code == 422
 
 
-async def test_no_list_takes_what_is_no_cursor_of_its_own(admin: AsyncClient):
+async def test_every_list_rejects_cursors_of_other_lists(admin: AsyncClient):
     post = await publish(admin)
     comment = await add_comment(admin, post)
     paths = (
@@ -356,7 +358,7 @@ async def test_no_list_takes_what_is_no_cursor_of_its_own(admin: AsyncClient):
             assert response.json()["errors"][0]["loc"] == ["query", "cursor"], path
 
 
-async def test_a_page_and_a_cursor_are_one_too_many(ann: AsyncClient):
+async def test_page_and_cursor_cannot_be_combined(ann: AsyncClient):
     await make_posts(ann)
     cursor = (await ann.get("/posts?size=3")).json()["next_cursor"]
 
@@ -365,14 +367,14 @@ async def test_a_page_and_a_cursor_are_one_too_many(ann: AsyncClient):
         assert response.status_code == 422
 
 
-async def test_another_size_goes_on_from_the_same_place(ann: AsyncClient):
+async def test_the_page_size_can_change_between_cursor_pages(ann: AsyncClient):
     expected = in_order(await make_posts(ann), "-published_at")
     cursor = (await ann.get("/posts?size=1")).json()["next_cursor"]
 
     assert ids(await ann.get(f"/posts?size=4&cursor={cursor}")) == expected[1:5]
 
 
-async def test_the_deepest_page_leads_on_by_cursor(ann: AsyncClient):
+async def test_page_numbers_are_limited_to_ten_thousand_rows(ann: AsyncClient):
     """Beyond the ten-thousandth post; here its place is the end, since there are so few."""
     await make_posts(ann)
 
@@ -397,7 +399,7 @@ async def test_the_deepest_page_leads_on_by_cursor(ann: AsyncClient):
         ("/admin/users", False), ("/admin/posts", True), ("/admin/audit", True),
     ],
 )  # fmt: skip
-async def test_every_list_is_walked_both_ways(
+async def test_every_list_can_be_paged_in_both_directions(
     admin: AsyncClient, ann: AsyncClient, path: str, is_newest_first: bool | None
 ):
     post = await publish(ann)
@@ -435,7 +437,9 @@ async def test_every_list_is_walked_both_ways(
     assert await walk(admin, last, "prev") == expected
 
 
-async def test_a_cursor_of_one_list_shows_nothing_of_another(ann: AsyncClient, bob: AsyncClient):
+async def test_a_cursor_of_another_user_reveals_none_of_their_posts(
+    ann: AsyncClient, bob: AsyncClient
+):
     """It says where to go on, not what may be seen."""
     for _ in range(2):
         await publish(ann, published_at=None)

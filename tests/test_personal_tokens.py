@@ -34,7 +34,7 @@ def bearer(token: dict[str, Any]) -> dict[str, str]:
     return {"Authorization": f"Bearer {token['access_token']}"}
 
 
-async def test_a_personal_token_is_shown_once(ann: AsyncClient):
+async def test_a_personal_token_is_returned_only_when_created(ann: AsyncClient):
     response = await ann.post("/users/me/tokens", json={"name": "Backup"})
 
     assert response.status_code == 201
@@ -49,7 +49,7 @@ async def test_a_personal_token_is_shown_once(ann: AsyncClient):
     }
 
 
-async def test_a_personal_token_is_good_for_its_scopes_alone(ann: AsyncClient):
+async def test_a_personal_token_is_limited_to_its_scopes(ann: AsyncClient):
     token = await create(ann, scopes=["posts:write", "posts:write"])
 
     written = await ann.post(
@@ -66,7 +66,7 @@ async def test_a_personal_token_is_good_for_its_scopes_alone(ann: AsyncClient):
     )
 
 
-async def test_a_draft_needs_the_scope_to_read_drafts(ann: AsyncClient):
+async def test_reading_a_draft_requires_the_posts_read_scope(ann: AsyncClient):
     draft = {"title": "Hello", "content": "World", "published_at": None}
     post = (await ann.post("/posts", json=draft)).json()
     writer, reader = (
@@ -79,7 +79,7 @@ async def test_a_draft_needs_the_scope_to_read_drafts(ann: AsyncClient):
         assert (await ann.get(path, headers=bearer(reader))).status_code == 200
 
 
-async def test_a_personal_token_ends_when_it_says(ann: AsyncClient):
+async def test_a_personal_token_expires_at_its_expires_at(ann: AsyncClient):
     token = await create(ann, expires_at=in_(hours=1))
 
     with time_machine.travel(datetime.now(UTC) + timedelta(hours=1, seconds=1), tick=False):
@@ -90,7 +90,7 @@ async def test_a_personal_token_ends_when_it_says(ann: AsyncClient):
     assert left == []
 
 
-async def test_without_the_password_a_token_lives_no_longer_than_the_one_presented(
+async def test_without_the_password_a_token_expires_with_the_current_token(
     ann: AsyncClient,
 ):
     short = await create(ann, scopes=["users:write"], expires_at=in_(hours=1))
@@ -106,7 +106,7 @@ async def test_without_the_password_a_token_lives_no_longer_than_the_one_present
     assert same.json()["scopes"] == ["users:write"]
 
 
-async def test_without_the_password_a_token_gets_no_scope_that_the_one_presented_lacks(
+async def test_without_the_password_a_token_gets_no_more_scopes(
     ann: AsyncClient,
 ):
     narrow = await create(ann, scopes=["users:write"])
@@ -119,7 +119,7 @@ async def test_without_the_password_a_token_gets_no_scope_that_the_one_presented
     assert len(await listed(ann)) == 1
 
 
-async def test_a_jwt_makes_no_token_that_outlives_it(ann: AsyncClient):
+async def test_a_token_created_with_a_jwt_does_not_outlive_it(ann: AsyncClient):
     form = {"grant_type": "password", "username": "ann@example.com", "password": PASSWORD}
     headers = bearer((await ann.post("/token", data=form)).json())
 
@@ -133,7 +133,7 @@ async def test_a_jwt_makes_no_token_that_outlives_it(ann: AsyncClient):
     )
 
 
-async def test_with_the_password_a_token_lives_a_year(ann: AsyncClient):
+async def test_with_the_password_a_token_may_last_up_to_a_year(ann: AsyncClient):
     long = await create(ann, expires_at=in_(days=365), current_password=PASSWORD)
 
     too_long = await ann.post(
@@ -147,7 +147,7 @@ async def test_with_the_password_a_token_lives_a_year(ann: AsyncClient):
     assert later.status_code == 200
 
 
-async def test_with_the_password_alone_a_token_lives_ninety_days(ann: AsyncClient):
+async def test_with_the_password_a_token_lasts_ninety_days_by_default(ann: AsyncClient):
     token = await create(ann, current_password=PASSWORD)
 
     life = datetime.fromisoformat(token["expires_at"]) - datetime.now(UTC)
@@ -155,7 +155,7 @@ async def test_with_the_password_alone_a_token_lives_ninety_days(ann: AsyncClien
     assert timedelta(days=89) < life <= timedelta(days=90)
 
 
-async def test_with_the_password_a_token_gets_any_scope_of_its_user(ann: AsyncClient):
+async def test_with_the_password_a_token_may_have_any_scope_of_its_user(ann: AsyncClient):
     narrow = await create(ann, scopes=["users:write"])
 
     def body(scope: str) -> dict[str, object]:
@@ -168,7 +168,7 @@ async def test_with_the_password_a_token_gets_any_scope_of_its_user(ann: AsyncCl
     assert admin.status_code == 403
 
 
-async def test_a_wrong_password_makes_no_token(ann: AsyncClient):
+async def test_a_wrong_password_creates_no_token(ann: AsyncClient):
     body = {"name": "Script", "current_password": "wrong horse"}
 
     response = await ann.post("/users/me/tokens", json=body)
@@ -190,14 +190,14 @@ async def test_a_wrong_password_makes_no_token(ann: AsyncClient):
         {"scopes": ["posts:read"]},
     ],
 )
-async def test_an_impossible_token_is_refused(ann: AsyncClient, body: dict[str, object]):
+async def test_invalid_token_fields_are_rejected(ann: AsyncClient, body: dict[str, object]):
     response = await ann.post("/users/me/tokens", json=body)
 
     assert response.status_code == 422
     assert await listed(ann) == []
 
 
-async def test_one_personal_token_is_revoked(ann: AsyncClient):
+async def test_a_personal_token_can_be_revoked(ann: AsyncClient):
     gone, kept = await create(ann), await create(ann)
 
     response = await ann.delete(f"/users/me/tokens/{gone['id']}")
@@ -210,7 +210,7 @@ async def test_one_personal_token_is_revoked(ann: AsyncClient):
     assert (await ann.get("/users/me", headers=bearer(kept))).status_code == 200
 
 
-async def test_all_other_tokens_are_revoked(ann: AsyncClient):
+async def test_all_other_tokens_can_be_revoked(ann: AsyncClient):
     one, presented = await create(ann), await create(ann)
 
     response = await ann.delete("/users/me/tokens", headers=bearer(presented))
@@ -221,7 +221,7 @@ async def test_all_other_tokens_are_revoked(ann: AsyncClient):
     assert (await ann.get("/users/me")).status_code == 401
 
 
-async def test_a_revocation_whose_id_got_lost_revokes_nothing(ann: AsyncClient):
+async def test_a_delete_request_with_a_missing_id_revokes_nothing(ann: AsyncClient):
     token = await create(ann)
 
     for lost in ("/users/me/tokens/", "/users/me/tokens%2F", "/api/v1/users/me/tokens/?x=1"):
@@ -230,7 +230,7 @@ async def test_a_revocation_whose_id_got_lost_revokes_nothing(ann: AsyncClient):
     assert (await ann.get("/users/me", headers=bearer(token))).status_code == 200
 
 
-async def test_nobody_sees_or_revokes_the_tokens_of_another(ann: AsyncClient, bob: AsyncClient):
+async def test_other_users_cannot_list_or_revoke_a_token(ann: AsyncClient, bob: AsyncClient):
     token = await create(ann)
 
     response = await bob.delete(f"/users/me/tokens/{token['id']}")
@@ -241,7 +241,7 @@ async def test_nobody_sees_or_revokes_the_tokens_of_another(ann: AsyncClient, bo
     assert await listed(ann) != []
 
 
-async def test_a_log_in_is_no_personal_token(ann: AsyncClient):
+async def test_a_session_cannot_be_revoked_as_a_personal_token(ann: AsyncClient):
     token = await create(ann)
 
     others = [await ann.delete(f"/users/me/tokens/{token['id'] - n}") for n in (1, 2)]
@@ -250,7 +250,7 @@ async def test_a_log_in_is_no_personal_token(ann: AsyncClient):
     assert len(await listed(ann)) == 1
 
 
-async def test_another_password_revokes_personal_tokens(ann: AsyncClient):
+async def test_a_new_password_revokes_personal_tokens(ann: AsyncClient):
     token = await create(ann)
 
     body = {"current_password": PASSWORD, "new_password": "battery staple"}
@@ -259,7 +259,7 @@ async def test_another_password_revokes_personal_tokens(ann: AsyncClient):
     assert (await ann.get("/users/me", headers=bearer(token))).status_code == 401
 
 
-async def test_a_personal_token_of_an_inactive_user_is_turned_away(
+async def test_a_personal_token_of_an_inactive_user_is_rejected(
     ann: AsyncClient, change_user: ChangeUser
 ):
     token = await create(ann)
@@ -270,7 +270,7 @@ async def test_a_personal_token_of_an_inactive_user_is_turned_away(
     assert response.json()["detail"] == "Inactive user"
 
 
-async def test_tokens_are_paged(ann: AsyncClient):
+async def test_personal_tokens_are_paginated(ann: AsyncClient):
     for n in range(3):
         await create(ann, name=f"Script {n}")
 

@@ -27,7 +27,7 @@ async def all_posts(client: AsyncClient, path: str = "/posts") -> list[dict[str,
     raise AssertionError
 
 
-async def test_of_fifty_simultaneous_sign_ups_one_succeeds(server: Server):
+async def test_one_of_fifty_concurrent_sign_ups_succeeds(server: Server):
     body = {"email": "fifty@example.com", "name": "One of fifty", "password": PASSWORD}
 
     async with server.client() as client:
@@ -40,7 +40,7 @@ async def test_of_fifty_simultaneous_sign_ups_one_succeeds(server: Server):
     assert len(users) == 1
 
 
-async def test_two_workers_write_at_once_and_lose_nothing(server: Server):
+async def test_concurrent_writes_of_two_workers_are_not_lost(server: Server):
     async with server.client() as ann:
         await sign_up(ann, "Writing")
         old = [
@@ -73,7 +73,7 @@ async def test_two_workers_write_at_once_and_lose_nothing(server: Server):
     assert new == {f"new {n}" for n in range(50)}
 
 
-async def test_a_killed_server_loses_nothing_that_it_acknowledged(tmp_path: Path, shared_url: URL):
+async def test_a_killed_server_loses_no_acknowledged_write(tmp_path: Path, shared_url: URL):
     acknowledged: list[str] = []
 
     with Server(tmp_path, shared_url) as server:
@@ -106,7 +106,7 @@ async def test_a_killed_server_loses_nothing_that_it_acknowledged(tmp_path: Path
     assert set(acknowledged) <= {post["title"] for post in posts}
 
 
-async def test_four_first_starts_at_once_make_one_database_and_one_key(tmp_path: Path):
+async def test_four_concurrent_first_starts_create_one_database_and_one_key(tmp_path: Path):
     url = make_url(f"sqlite:///{tmp_path}/blog.db")
 
     with ExitStack() as stack:
@@ -125,7 +125,9 @@ async def test_four_first_starts_at_once_make_one_database_and_one_key(tmp_path:
     assert "Running upgrade" in "".join(server.log for server in servers)
 
 
-async def test_neither_the_log_nor_the_database_holds_a_secret(tmp_path: Path, shared_url: URL):
+async def test_secrets_appear_neither_in_the_log_nor_in_the_database(
+    tmp_path: Path, shared_url: URL
+):
     with Server(tmp_path, shared_url) as server:
         async with server.client() as ann:
             await sign_up(ann, "Ann")
@@ -153,7 +155,7 @@ async def test_neither_the_log_nor_the_database_holds_a_secret(tmp_path: Path, s
             assert secret.encode() not in file.read_bytes(), file
 
 
-async def test_a_client_that_closes_learns_that_its_body_is_too_large(server: Server):
+async def test_a_client_that_closes_the_connection_receives_413(server: Server):
     body = b" " * (9 * 1024 * 1024)
     headers = {"Content-Type": "application/json", "Connection": "close"}
 

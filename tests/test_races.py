@@ -50,7 +50,7 @@ async def pausing(empty_app: FastAPI) -> AsyncGenerator[PausingPasswords]:
     empty_app.state.password_hasher = passwords
 
 
-async def test_nobody_logs_in_with_a_password_that_was_changed_meanwhile(
+async def test_a_login_fails_if_the_password_changes_during_verification(
     ann: AsyncClient, anonymous: AsyncClient, pausing: PausingPasswords
 ):
     login = asyncio.ensure_future(anonymous.post("/auth", data=LOG_IN))
@@ -64,7 +64,7 @@ async def test_nobody_logs_in_with_a_password_that_was_changed_meanwhile(
     assert (await login).status_code == 400
 
 
-async def test_nobody_logs_in_to_an_account_that_was_closed_meanwhile(
+async def test_a_login_fails_if_the_account_is_deleted_during_verification(
     ann: AsyncClient, anonymous: AsyncClient, pausing: PausingPasswords
 ):
     login = asyncio.ensure_future(anonymous.post("/auth", data=LOG_IN))
@@ -77,7 +77,7 @@ async def test_nobody_logs_in_to_an_account_that_was_closed_meanwhile(
     assert (await login).status_code == 400
 
 
-async def test_a_token_that_was_revoked_meanwhile_changes_no_address(
+async def test_an_email_change_fails_if_the_token_is_revoked_during_verification(
     ann: AsyncClient, anonymous: AsyncClient, pausing: PausingPasswords
 ):
     body = {"email": "anna@example.com", "current_password": PASSWORD}
@@ -106,7 +106,7 @@ async def wait_for_a_lock(session: AsyncSession) -> None:
             await checkpoint()
 
 
-async def test_a_token_that_is_revoked_meanwhile_makes_no_other(
+async def test_creating_a_token_fails_if_the_current_token_is_revoked_meanwhile(
     empty_app: FastAPI, ann: AsyncClient, anonymous: AsyncClient
 ):
     stolen = (await ann.post("/users/me/tokens", json={"name": "Stolen"})).json()["access_token"]
@@ -123,7 +123,7 @@ async def test_a_token_that_is_revoked_meanwhile_makes_no_other(
     assert (await ann.get("/users/me/tokens")).json()["total_count"] == 0
 
 
-async def test_who_is_dismissed_meanwhile_dismisses_nobody(
+async def test_an_administrator_demoted_meanwhile_cannot_demote_others(
     empty_app: FastAPI, admin: AsyncClient, ann: AsyncClient, change_user: ChangeUser
 ):
     await change_user("ann@example.com", is_admin=True)
@@ -140,7 +140,7 @@ async def test_who_is_dismissed_meanwhile_dismisses_nobody(
     assert (await ann.get("/users/me")).json()["is_admin"] is True
 
 
-async def test_others_are_served_while_a_password_is_verified(
+async def test_other_requests_are_served_while_a_password_is_verified(
     ann: AsyncClient, anonymous: AsyncClient, pausing: PausingPasswords
 ):
     logins = [
@@ -158,9 +158,7 @@ async def test_others_are_served_while_a_password_is_verified(
     assert {login.status_code for login in await asyncio.gather(*logins)} == {200}
 
 
-async def test_who_would_wait_too_long_for_a_hash_is_told_to_come_again(
-    ann: AsyncClient, monkeypatch: pytest.MonkeyPatch
-):
+async def test_a_full_password_queue_returns_503(ann: AsyncClient, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("blog_api.accounts.passwords.MAX_QUEUED", 0)
 
     response = await ann.post("/auth", data=LOG_IN)
@@ -169,9 +167,7 @@ async def test_who_would_wait_too_long_for_a_hash_is_told_to_come_again(
     assert response.headers["Retry-After"] == "1"
 
 
-async def test_one_address_does_not_take_all_the_places_in_the_queue(
-    ann: AsyncClient, empty_app: FastAPI
-):
+async def test_one_address_cannot_fill_the_password_queue(ann: AsyncClient, empty_app: FastAPI):
     passwords: PasswordHasher = empty_app.state.password_hasher
     many, other = client_of(empty_app, "192.0.2.1"), client_of(empty_app, "192.0.2.2")
 

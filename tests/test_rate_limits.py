@@ -75,7 +75,7 @@ def assert_limited(response: Response, name: str, amount: int, window: int) -> N
     assert response.headers["RateLimit"] == f'"{name}";r=0;t={seconds}'
 
 
-async def test_the_eleventh_wrong_password_in_a_minute_is_refused(here: AsyncClient):
+async def test_the_eleventh_wrong_password_in_a_minute_is_rejected(here: AsyncClient):
     before = await fail(here, 10)
 
     wrong = await here.post("/auth", data=WRONG)
@@ -86,7 +86,7 @@ async def test_the_eleventh_wrong_password_in_a_minute_is_refused(here: AsyncCli
     assert_limited(right, "guesses", 10, 60)
 
 
-async def test_a_minute_later_there_is_another_chance(here: AsyncClient):
+async def test_logging_in_works_after_retry_after(here: AsyncClient):
     await fail(here, 10)
     response = await here.post("/auth", data=LOG_IN)
     wait = timedelta(seconds=int(response.headers["Retry-After"]))
@@ -97,9 +97,7 @@ async def test_a_minute_later_there_is_another_chance(here: AsyncClient):
     assert later.status_code == 200
 
 
-async def test_other_accounts_and_other_addresses_are_not_refused(
-    guarded: FastAPI, here: AsyncClient
-):
+async def test_other_accounts_and_addresses_are_not_limited(guarded: FastAPI, here: AsyncClient):
     await fail(here, 10)
 
     other_account = await here.post("/auth", data=WRONG | {"username": "bob@example.com"})
@@ -110,7 +108,7 @@ async def test_other_accounts_and_other_addresses_are_not_refused(
     assert other_address.status_code == 200
 
 
-async def test_an_account_is_the_same_however_it_is_spelt(here: AsyncClient):
+async def test_all_spellings_of_an_email_share_a_limit(here: AsyncClient):
     for name in ("ann@example.com", "ANN@example.com", "\uff41nn@example.com"):
         await fail(here, 4, username=name)
 
@@ -119,13 +117,13 @@ async def test_an_account_is_the_same_however_it_is_spelt(here: AsyncClient):
     assert response.status_code == 429
 
 
-async def test_who_does_not_exist_is_guarded_all_the_same(here: AsyncClient):
+async def test_guesses_for_unknown_accounts_are_limited_too(here: AsyncClient):
     statuses = await fail(here, 11, username="nobody@example.com")
 
     assert statuses == [400] * 10 + [429]
 
 
-async def test_a_success_does_not_count(here: AsyncClient):
+async def test_successful_logins_do_not_count(here: AsyncClient):
     answers = [await here.post("/auth", data=LOG_IN) for _ in range(40)]
     failed = await fail(here, 10)
 
@@ -133,13 +131,13 @@ async def test_a_success_does_not_count(here: AsyncClient):
     assert failed == [400] * 10
 
 
-async def test_many_successes_at_once_do_not_count_either(here: AsyncClient):
+async def test_concurrent_successful_logins_do_not_count(here: AsyncClient):
     answers = await asyncio.gather(*(here.post("/auth", data=LOG_IN) for _ in range(40)))
 
     assert {answer.status_code for answer in answers} == {200}
 
 
-async def test_many_failures_at_once_count_each(here: AsyncClient):
+async def test_concurrent_failures_are_all_counted(here: AsyncClient):
     answers = await asyncio.gather(*(here.post("/auth", data=WRONG) for _ in range(60)))
 
     # One that just failed may count twice for a moment, so that never too many get through.
@@ -148,7 +146,7 @@ async def test_many_failures_at_once_count_each(here: AsyncClient):
     assert statuses.count(429) == 60
 
 
-async def test_attempts_under_way_are_counted_however_long_there_are_some():
+async def test_attempts_in_progress_are_counted_exactly_over_time():
     """Flights of many minutes on end: the count of those under way neither leaks nor falls."""
     settings = limited()
     limits = RateLimiter(settings)
@@ -180,7 +178,7 @@ async def test_attempts_under_way_are_counted_however_long_there_are_some():
     await limits.close()
 
 
-async def test_one_address_fails_thirty_times_a_minute(here: AsyncClient):
+async def test_an_address_is_limited_to_thirty_failures_a_minute(here: AsyncClient):
     for n in range(30):
         await fail(here, 1, username=f"user{n}@example.com")
 
@@ -189,7 +187,7 @@ async def test_one_address_fails_thirty_times_a_minute(here: AsyncClient):
     assert_limited(response, "guesses-of-address", 30, 60)
 
 
-async def test_one_account_is_failed_at_a_hundred_times_an_hour(guarded: FastAPI):
+async def test_an_account_is_limited_to_a_hundred_failures_an_hour(guarded: FastAPI):
     for n in range(10):
         async with client_of(guarded, f"192.0.2.{n}") as client:
             assert await fail(client, 10) == [400] * 10
@@ -200,7 +198,7 @@ async def test_one_account_is_failed_at_a_hundred_times_an_hour(guarded: FastAPI
     assert_limited(response, "guesses-at-account", 100, 3600)
 
 
-async def test_an_hour_is_any_hour(guarded: FastAPI):
+async def test_the_hourly_limit_is_a_moving_window(guarded: FastAPI):
     """Wherever it begins: a hundred just before the clock strikes count an hour long."""
     start = datetime(2030, 1, 31, 12, 59, 50, tzinfo=UTC)
     with time_machine.travel(start, tick=False):
@@ -218,7 +216,7 @@ async def test_an_hour_is_any_hour(guarded: FastAPI):
     assert [refused.status_code, allowed.status_code] == [429, 200]
 
 
-async def test_one_network_of_ipv6_is_one_address(guarded: FastAPI):
+async def test_an_ipv6_network_of_64_bits_shares_a_limit(guarded: FastAPI):
     for n in range(10):
         async with client_of(guarded, f"2001:db8::{n:x}") as client:
             await fail(client, 1)
@@ -231,7 +229,7 @@ async def test_one_network_of_ipv6_is_one_address(guarded: FastAPI):
         assert (await other.post("/auth", data=LOG_IN)).status_code == 200
 
 
-async def test_ipv4_within_ipv6_is_ipv4(guarded: FastAPI, here: AsyncClient):
+async def test_an_ipv4_mapped_address_counts_as_ipv4(guarded: FastAPI, here: AsyncClient):
     await fail(here, 10)
 
     async with (
@@ -242,7 +240,7 @@ async def test_ipv4_within_ipv6_is_ipv4(guarded: FastAPI, here: AsyncClient):
         assert (await other.post("/auth", data=LOG_IN)).status_code == 200
 
 
-async def test_all_that_ask_for_a_password_share_the_limit(here: AsyncClient):
+async def test_all_routes_that_verify_a_password_share_the_limit(here: AsyncClient):
     token = (await here.post("/auth", data=LOG_IN)).json()["access_token"]
     here.headers["Authorization"] = f"Bearer {token}"
     wrong = {"current_password": "wrong horse"}
@@ -264,7 +262,9 @@ async def test_all_that_ask_for_a_password_share_the_limit(here: AsyncClient):
     assert (await here.get("/users/me")).status_code == 200
 
 
-async def test_one_address_opens_twenty_accounts_an_hour(guarded: FastAPI, here: AsyncClient):
+async def test_an_address_is_limited_to_twenty_sign_ups_an_hour(
+    guarded: FastAPI, here: AsyncClient
+):
     for n in range(10):
         body = {"email": f"user{n}@example.com", "name": "User", "password": PASSWORD}
         assert (await here.post("/sign-up", json=body)).status_code == 200
@@ -278,7 +278,7 @@ async def test_one_address_opens_twenty_accounts_an_hour(guarded: FastAPI, here:
         assert (await there.post("/users", json=body)).status_code == 201
 
 
-async def test_a_change_of_address_counts_as_a_sign_up(here: AsyncClient):
+async def test_a_change_of_email_counts_as_a_sign_up(here: AsyncClient):
     token = (await here.post("/auth", data=LOG_IN)).json()["access_token"]
     here.headers["Authorization"] = f"Bearer {token}"
 
@@ -293,7 +293,7 @@ async def test_a_change_of_address_counts_as_a_sign_up(here: AsyncClient):
     assert (await here.get("/users/me")).json()["email"] == "ann19@example.com"
 
 
-async def test_the_limits_are_settings():
+async def test_the_rate_limits_can_be_configured():
     settings = limited(rate_limit_guesses="2/5 minutes", rate_limit_sign_ups="1/day")
     async with running(settings) as app, client_of(app, "192.0.2.1") as client:
         await sign_up(client, "Ann")
@@ -303,7 +303,7 @@ async def test_the_limits_are_settings():
         assert_limited(await client.post("/users", json=body), "sign-ups", 1, 86_400)
 
 
-async def test_without_limits_nobody_is_refused():
+async def test_rate_limits_can_be_disabled():
     async with (
         running(limited().model_copy(update={"rate_limit_enabled": False})) as app,
         client_of(app, "192.0.2.1") as client,
@@ -311,7 +311,7 @@ async def test_without_limits_nobody_is_refused():
         assert await fail(client, 40) == [400] * 40
 
 
-async def test_a_browser_may_read_what_is_left():
+async def test_the_rate_limit_headers_are_exposed_to_browsers():
     settings = limited(cors_origins=["https://example.com"])
     async with running(settings) as app, client_of(app, "192.0.2.1") as client:
         await fail(client, 10)
@@ -331,7 +331,7 @@ def closed_port() -> Iterator[int]:
         yield bound.getsockname()[1]
 
 
-async def test_without_redis_the_limits_are_kept_in_memory(
+async def test_the_limits_fall_back_to_memory_if_redis_fails(
     closed_port: int, caplog: pytest.LogCaptureFixture
 ):
     settings = limited(rate_limit_storage=f"redis://127.0.0.1:{closed_port}")
@@ -345,7 +345,7 @@ async def test_without_redis_the_limits_are_kept_in_memory(
 
 
 @pytest.mark.parametrize(("trusted", "expected"), [("[]", 429), ('["127.0.0.1"]', 400)])
-async def test_only_a_trusted_proxy_says_where_somebody_comes_from(
+async def test_x_forwarded_for_is_used_only_from_a_trusted_proxy(
     tmp_path: Path, shared_url: URL, trusted: str, expected: int
 ):
     limits = {"RATE_LIMIT_ENABLED": "true", "TRUSTED_PROXIES": trusted}

@@ -39,7 +39,7 @@ def unmarked(text: str) -> str:
     return re.sub("</?mark>", "", text)
 
 
-async def test_a_post_is_found_by_words_of_its_title_tags_and_content(ann: AsyncClient):
+async def test_search_covers_title_tags_and_content(ann: AsyncClient):
     await publish(ann, title="One two", content="Three *four*.", tags=["Five", "six seven"])
     await publish(ann, title="Other", content="Nothing of it", tags=["else"])
 
@@ -51,7 +51,7 @@ async def test_a_post_is_found_by_words_of_its_title_tags_and_content(ann: Async
     assert await search(ann, "o") == await search(ann, "o*") == []
 
 
-async def test_a_post_that_is_found_is_shown_as_in_a_list_with_a_snippet(
+async def test_a_search_result_is_a_listed_post_with_a_snippet(
     ann: AsyncClient, anonymous: AsyncClient
 ):
     post = await publish(ann, tags=["Python"])
@@ -67,7 +67,7 @@ async def test_a_post_that_is_found_is_shown_as_in_a_list_with_a_snippet(
     assert listed["results"] == [post]
 
 
-async def test_case_makes_no_difference_in_any_script(ann: AsyncClient):
+async def test_search_ignores_case_in_every_script(ann: AsyncClient):
     await publish(ann, title="Привет, МИР", content="ÉCOLE straße")
 
     for q in ("привет", "ПРИВЕТ", "мир", "école", "École", "STRASSE", "straße"):
@@ -89,7 +89,7 @@ NASTY = (
 )  # fmt: skip
 
 
-async def test_nothing_that_is_looked_for_is_an_error(ann: AsyncClient):
+async def test_no_query_causes_an_error(ann: AsyncClient):
     # It has all of it, so that snippets are made too.
     text = re.sub("[\x00-\x08\ufffe\uffff]", "", "\n".join(NASTY))
     await publish(ann, content=f"{text}\n{text[::-1]}")
@@ -101,7 +101,7 @@ async def test_nothing_that_is_looked_for_is_an_error(ann: AsyncClient):
         assert (await ann.get("/feed.json", params={"q": q})).status_code == 200, ascii(q)
 
 
-async def test_neither_are_any_bytes(ann: AsyncClient):
+async def test_random_bytes_and_characters_cause_no_error(ann: AsyncClient):
     await publish(ann)
     chance = random.Random(5)
 
@@ -115,13 +115,13 @@ async def test_neither_are_any_bytes(ann: AsyncClient):
 
 
 @pytest.mark.parametrize("path", ["/posts", "/users/me/feed", "/feed.json"])
-async def test_who_looks_for_too_much_is_told_so(ann: AsyncClient, path: str):
+async def test_a_query_that_is_too_long_is_rejected(ann: AsyncClient, path: str):
     assert (await ann.get(path, params={"q": "a" * 1000})).status_code == 200
     assert (await ann.get(path, params={"q": "a" * 1001})).status_code == 422
 
 
 @pytest.mark.parametrize("q", ["", " ", "\t\n"])
-async def test_who_looks_for_nothing_sees_all(ann: AsyncClient, q: str):
+async def test_an_empty_query_lists_all_posts(ann: AsyncClient, q: str):
     post = await publish(ann)
 
     page = (await ann.get("/posts", params={"q": q})).json()
@@ -130,14 +130,14 @@ async def test_who_looks_for_nothing_sees_all(ann: AsyncClient, q: str):
     assert page["total_count"] == 1
 
 
-async def test_what_is_no_word_is_nowhere(ann: AsyncClient):
+async def test_a_query_without_words_finds_nothing(ann: AsyncClient):
     await publish(ann, content="? ! 🎉")
 
     for q in ("?", "!", "🎉", "...", '""', "_"):
         assert await search(ann, q) == [], q
 
 
-async def test_the_first_twenty_words_count(ann: AsyncClient):
+async def test_only_the_first_twenty_words_of_a_query_are_used(ann: AsyncClient):
     words = [f"word{number}" for number in range(20)]
     await publish(ann, content=" ".join(words))
 
@@ -145,7 +145,7 @@ async def test_the_first_twenty_words_count(ann: AsyncClient):
     assert await search(ann, " ".join([*words[1:], "nowhere"])) == []
 
 
-async def test_the_beginning_of_a_word_is_enough(ann: AsyncClient):
+async def test_search_matches_prefixes_of_words(ann: AsyncClient):
     await publish(ann, title="Dependencies", content="Зависимости и обработка ошибок")
 
     for q in ("depend", "DEP", "зав", "завис", "обработ завис"):
@@ -155,7 +155,7 @@ async def test_the_beginning_of_a_word_is_enough(ann: AsyncClient):
         assert await search(ann, q) == [], q
 
 
-async def test_in_quotation_marks_words_stand_side_by_side(ann: AsyncClient):
+async def test_quoted_words_are_matched_as_a_phrase(ann: AsyncClient):
     await publish(ann, title="Together", content="All about error handling in Rust.")
     await publish(ann, title="Apart", content="Handling of an error, in Rust.")
 
@@ -168,7 +168,7 @@ async def test_in_quotation_marks_words_stand_side_by_side(ann: AsyncClient):
     assert await search(ann, '"error hand"') == []
 
 
-async def test_words_joined_by_a_sign_stand_side_by_side(ann: AsyncClient):
+async def test_words_joined_by_punctuation_are_matched_as_a_phrase(ann: AsyncClient):
     await publish(
         ann,
         title="Code",
@@ -185,7 +185,7 @@ async def test_words_joined_by_a_sign_stand_side_by_side(ann: AsyncClient):
         assert await search(ann, q) == ["Code"], q
 
 
-async def test_other_forms_of_a_word_are_found_on_postgres_alone(ann: AsyncClient):
+async def test_other_forms_of_a_word_are_found_only_on_postgres(ann: AsyncClient):
     await publish(ann, title="Russian", content="Зависимости проекта, обработка ошибок")
     await publish(ann, title="English", content="Errors were handled; running dependencies")
 
@@ -198,14 +198,14 @@ async def test_other_forms_of_a_word_are_found_on_postgres_alone(ann: AsyncClien
     assert await search(ann, "error") == ["English"]
 
 
-async def test_words_that_say_little_are_no_obstacle(ann: AsyncClient):
+async def test_stop_words_do_not_prevent_a_match(ann: AsyncClient):
     await publish(ann, content="To be or not to be, that is the question")
 
     for q in ("the question", "question the", "to be", "the"):
         assert await search(ann, q) == ["Hello"], q
 
 
-async def test_a_title_counts_more_than_tags_and_those_more_than_a_content(ann: AsyncClient):
+async def test_titles_rank_above_tags_and_tags_above_content(ann: AsyncClient):
     text = "Something of about the same length as the others have"
     await publish(ann, title="Moon in the title", content=text)
     await publish(ann, title="Nothing in this one", content=text, tags=["moon"])
@@ -217,7 +217,7 @@ async def test_a_title_counts_more_than_tags_and_those_more_than_a_content(ann: 
     ]  # fmt: skip
 
 
-async def test_what_is_found_equally_well_comes_newest_first(ann: AsyncClient):
+async def test_equally_ranked_posts_are_sorted_newest_first(ann: AsyncClient):
     for _ in range(3):
         await publish(ann)
 
@@ -227,7 +227,7 @@ async def test_what_is_found_equally_well_comes_newest_first(ann: AsyncClient):
     assert len(ids) == 3
 
 
-async def test_a_snippet_is_html_that_carries_nothing_but_marks(ann: AsyncClient):
+async def test_a_snippet_is_escaped_html_with_mark_elements_only(ann: AsyncClient):
     await publish(
         ann, content='<script>alert("moon")</script> <mark>sun</mark> & &lt;b&gt; <b>star</b>'
     )
@@ -242,7 +242,7 @@ async def test_a_snippet_is_html_that_carries_nothing_but_marks(ann: AsyncClient
     assert "&amp; &amp;lt;b&amp;gt;" in await snippet(ann, "star")
 
 
-async def test_a_snippet_shows_the_part_where_the_words_stand(ann: AsyncClient):
+async def test_a_snippet_shows_the_passage_with_the_matching_words(ann: AsyncClient):
     around = " ".join(["padding"] * 500)
     await publish(ann, content=f"{around} over the moon and\nfar away {around}")
 
@@ -254,7 +254,7 @@ async def test_a_snippet_shows_the_part_where_the_words_stand(ann: AsyncClient):
     assert unmarked(await snippet(ann, "hello")).startswith("padding padding")
 
 
-async def test_hidden_posts_are_never_found_nor_counted(
+async def test_hidden_posts_are_neither_found_nor_counted(
     ann: AsyncClient, bob: AsyncClient, admin: AsyncClient
 ):
     await publish(ann, title="draft", content="moon", published_at=None)
@@ -277,7 +277,7 @@ async def test_hidden_posts_are_never_found_nor_counted(
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
-async def test_a_post_is_found_by_what_it_has_today(ann: AsyncClient, method: str):
+async def test_an_edited_post_is_found_by_its_new_words_only(ann: AsyncClient, method: str):
     post = await publish(ann, title="Old title", content="old content", tags=["old-tag"])
 
     body = {"title": "Moon", "content": "sun", "tags": ["star"]}
@@ -289,7 +289,7 @@ async def test_a_post_is_found_by_what_it_has_today(ann: AsyncClient, method: st
         assert await search(ann, q) == ["Moon"], q
 
 
-async def test_a_deleted_post_is_found_no_more(ann: AsyncClient, bob: AsyncClient):
+async def test_a_deleted_post_is_not_found(ann: AsyncClient, bob: AsyncClient):
     post = await publish(ann)
     await publish(bob)
 
@@ -301,7 +301,9 @@ async def test_a_deleted_post_is_found_no_more(ann: AsyncClient, bob: AsyncClien
     assert await search(ann, "world") == []
 
 
-async def test_filters_and_orders_combine_with_a_search(ann: AsyncClient, bob: AsyncClient):
+async def test_filters_and_sort_orders_can_be_combined_with_a_search(
+    ann: AsyncClient, bob: AsyncClient
+):
     for number, (author, tag, word) in enumerate(
         ((ann, "x", "moon"), (bob, "x", "moon"), (ann, "y", "moon"), (ann, "x", "sun")), start=1
     ):
@@ -322,7 +324,7 @@ async def test_filters_and_orders_combine_with_a_search(ann: AsyncClient, bob: A
 
 
 @pytest.mark.parametrize("sort", ["-published_at", "published_at", "-updated_at", "updated_at"])
-async def test_a_sorted_search_has_cursors(ann: AsyncClient, sort: str):
+async def test_a_sorted_search_supports_cursors(ann: AsyncClient, sort: str):
     for number in range(5):
         await publish(ann, title=str(number), content="moon", tags=["x"])
         await publish(ann, title="no", content="sun", tags=["x"])
@@ -340,7 +342,7 @@ async def test_a_sorted_search_has_cursors(ann: AsyncClient, sort: str):
     assert {post["snippet"] for page in pages for post in page["results"]} == {"<mark>moon</mark>"}
 
 
-async def test_the_best_come_page_by_page_and_by_no_cursor(ann: AsyncClient):
+async def test_a_ranked_search_supports_page_numbers_but_no_cursors(ann: AsyncClient):
     for _ in range(5):
         await publish(ann)
     sorted_page = (await ann.get("/posts?sort=-published_at&size=2")).json()
@@ -356,7 +358,7 @@ async def test_the_best_come_page_by_page_and_by_no_cursor(ann: AsyncClient):
 
 
 @pytest.mark.parametrize("letters", [string.ascii_lowercase, "абвгдежзиклмнопрстуфхцчшщ"])
-async def test_a_text_of_nothing_but_different_words_is_kept_and_found(
+async def test_a_text_with_more_words_than_the_index_holds_is_saved_and_found(
     ann: AsyncClient, letters: str
 ):
     """More words than an index of Postgres holds: it has as many as fit."""
@@ -372,14 +374,14 @@ async def test_a_text_of_nothing_but_different_words_is_kept_and_found(
     assert f"<mark>{content[:5]}</mark>" in await snippet(ann, content[:5])
 
 
-async def test_a_word_that_is_too_long_for_an_index_is_no_obstacle(ann: AsyncClient):
+async def test_a_text_with_words_too_long_for_the_index_is_found(ann: AsyncClient):
     await publish(ann, content=f"{'ж' * 100_000} moon {'日' * 5000}")
 
     assert await search(ann, "moon") == ["Hello"]
     assert "<mark>moon</mark>" in await snippet(ann, "moon")
 
 
-async def test_a_text_of_one_word_over_and_over_is_found_in_no_time(ann: AsyncClient):
+async def test_a_snippet_of_a_text_of_one_repeated_word_is_fast(ann: AsyncClient):
     """Both databases' own snippets take minutes for it, and the memory of the machine."""
     await publish(ann, content="ab " * 166_000)
 

@@ -90,7 +90,7 @@ async def bookmarks_of(client: AsyncClient, post: dict[str, Any]) -> int:
     return [one["id"] for one in page["results"]].count(post["id"])
 
 
-async def test_every_bookmark_counts_once(people: list[AsyncClient]):
+async def test_concurrent_bookmarks_are_counted_once_per_user(people: list[AsyncClient]):
     post = await publish(people[0])
     path = f"/users/me/bookmarks/{post['id']}"
 
@@ -106,7 +106,9 @@ async def test_every_bookmark_counts_once(people: list[AsyncClient]):
     assert set(found) == {1}
 
 
-async def test_bookmarks_that_come_and_go_are_counted_right(people: list[AsyncClient]):
+async def test_bookmarks_added_and_removed_concurrently_are_counted_correctly(
+    people: list[AsyncClient],
+):
     post = await publish(people[0])
     path = f"/users/me/bookmarks/{post['id']}"
 
@@ -120,7 +122,7 @@ async def test_bookmarks_that_come_and_go_are_counted_right(people: list[AsyncCl
     assert (await read(people[0], f"/posts/{post['id']}"))["bookmark_count"] == marked
 
 
-async def test_every_comment_counts(people: list[AsyncClient]):
+async def test_concurrent_comments_and_answers_are_all_counted(people: list[AsyncClient]):
     post = await publish(people[0])
     path = f"/posts/{post['id']}/comments"
 
@@ -135,7 +137,7 @@ async def test_every_comment_counts(people: list[AsyncClient]):
     assert answers["total_count"] == len({one["id"] for one in answers["results"]}) == MANY
 
 
-async def test_every_follow_counts_once(people: list[AsyncClient]):
+async def test_concurrent_follows_are_stored_once(people: list[AsyncClient]):
     ids = [(await read(client, "/users/me"))["id"] for client in people]
     one, *others = people
 
@@ -151,7 +153,7 @@ async def test_every_follow_counts_once(people: list[AsyncClient]):
         assert [profile["id"] for profile in followed] == [ids[0]]
 
 
-async def test_a_new_tag_is_made_once(people: list[AsyncClient]):
+async def test_a_tag_created_concurrently_is_stored_once(people: list[AsyncClient]):
     for number in range(ROUNDS):
         tags = [f"one {number}", f"other {number}"]
         body = {"title": "Hello", "content": "World"}
@@ -167,7 +169,7 @@ async def test_a_new_tag_is_made_once(people: list[AsyncClient]):
     assert len(names) == len(set(names)) >= 2 * ROUNDS
 
 
-async def test_two_posts_that_get_one_title_get_two_slugs(people: list[AsyncClient]):
+async def test_two_posts_renamed_to_one_title_concurrently_get_two_slugs(people: list[AsyncClient]):
     for number in range(ROUNDS):
         title = f"Same {number}"
         posts = [await publish(client, title=f"Other {number}") for client in people[:2]]
@@ -187,7 +189,7 @@ async def test_two_posts_that_get_one_title_get_two_slugs(people: list[AsyncClie
             assert shown["id"] == response.json()["id"]
 
 
-async def test_a_comment_is_deleted_while_it_is_answered(people: list[AsyncClient]):
+async def test_a_comment_can_be_deleted_while_it_is_answered(people: list[AsyncClient]):
     one, other = people[:2]
     post = await publish(other)
 
@@ -211,7 +213,7 @@ async def test_a_comment_is_deleted_while_it_is_answered(people: list[AsyncClien
         assert await comments_of(one, post) == []
 
 
-async def test_a_thread_is_deleted_by_all_at_once(people: list[AsyncClient]):
+async def test_a_thread_deleted_concurrently_leaves_no_placeholders(people: list[AsyncClient]):
     """Whatever goes first, the last one takes along what kept its place for it."""
     post = await publish(people[0])
     for _ in range(ROUNDS):
@@ -231,7 +233,7 @@ async def test_a_thread_is_deleted_by_all_at_once(people: list[AsyncClient]):
         assert await comments_of(people[0], post) == []
 
 
-async def test_a_post_is_deleted_while_others_add_to_it(people: list[AsyncClient]):
+async def test_a_post_can_be_deleted_while_others_comment_and_bookmark(people: list[AsyncClient]):
     for _ in range(ROUNDS):
         post = await publish(people[0])
         path = f"/posts/{post['id']}"
@@ -249,7 +251,7 @@ async def test_a_post_is_deleted_while_others_add_to_it(people: list[AsyncClient
             assert await bookmarks_of(client, post) == 0
 
 
-async def test_somebody_leaves_while_they_comment_and_bookmark(
+async def test_an_account_can_be_deleted_while_it_comments_and_bookmarks(
     server: Server, people: list[AsyncClient]
 ):
     post = await publish(people[0])
@@ -281,7 +283,7 @@ async def test_somebody_leaves_while_they_comment_and_bookmark(
         assert (shown["comment_count"], shown["bookmark_count"]) == (0, 0)
 
 
-async def test_of_two_editors_at_once_one_succeeds(people: list[AsyncClient]):
+async def test_one_of_several_concurrent_edits_of_a_version_succeeds(people: list[AsyncClient]):
     post = await publish(people[0])
     path = f"/posts/{post['id']}"
 

@@ -24,7 +24,7 @@ async def tagged(client: AsyncClient, tag: str, path: str = "/posts") -> list[st
     return [post["title"] for post in page["results"]]
 
 
-async def test_tags_are_shown_as_their_author_writes_them(ann: AsyncClient, bob: AsyncClient):
+async def test_tags_keep_the_spelling_of_their_author(ann: AsyncClient, bob: AsyncClient):
     first = await publish(ann, tags=["Python", "Web"])
     second = await publish(bob, tags=["web", " PYTHON "])
 
@@ -46,7 +46,7 @@ async def test_tags_are_shown_as_their_author_writes_them(ann: AsyncClient, bob:
         (["a", " a "], ["a"]),
     ],
 )
-async def test_a_tag_stands_once_however_it_is_spelt(
+async def test_spellings_of_one_tag_are_merged(
     ann: AsyncClient, written: list[str], kept: list[str]
 ):
     post = await publish(ann, tags=written)
@@ -64,7 +64,7 @@ NO_TAGS = (
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
-async def test_what_are_no_tags_are_refused(ann: AsyncClient, method: str):
+async def test_invalid_tags_are_rejected(ann: AsyncClient, method: str):
     post = await publish(ann, tags=["Python"])
     path = "/posts" if method == "POST" else f"/posts/{post['id']}"
 
@@ -77,7 +77,7 @@ async def test_what_are_no_tags_are_refused(ann: AsyncClient, method: str):
     assert await used(ann) == [("Python", 1)]
 
 
-async def test_any_other_tags_are_taken_and_find_the_post(ann: AsyncClient):
+async def test_any_valid_tag_is_accepted_and_finds_its_post(ann: AsyncClient):
     path = f"/posts/{(await publish(ann))['id']}"
     await publish(ann, title="Other", tags=["other"])
 
@@ -91,7 +91,7 @@ async def test_any_other_tags_are_taken_and_find_the_post(ann: AsyncClient):
             assert await tagged(ann, tag) == ["Hello"], tag
 
 
-async def test_what_is_no_tag_finds_nothing(ann: AsyncClient):
+async def test_an_invalid_tag_filter_is_rejected(ann: AsyncClient):
     await publish(ann, tags=["Python"])
 
     for tag in ("", " ", "a" * 51, "\x00", "a\nb", "\x1b"):
@@ -99,7 +99,7 @@ async def test_what_is_no_tag_finds_nothing(ann: AsyncClient):
             assert (await ann.get(path, params={"tag": tag})).status_code == 422, (path, tag)
 
 
-async def test_tags_stay_unless_others_are_sent(ann: AsyncClient):
+async def test_omitted_tags_are_unchanged(ann: AsyncClient):
     path = f"/posts/{(await publish(ann, tags=['Python', 'Web']))['id']}"
 
     put = await ann.put(path, json={"title": "Hello", "content": "Moon"})
@@ -110,7 +110,7 @@ async def test_tags_stay_unless_others_are_sent(ann: AsyncClient):
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
-async def test_tags_are_replaced_and_removed(ann: AsyncClient, method: str):
+async def test_tags_can_be_replaced_and_removed(ann: AsyncClient, method: str):
     path = f"/posts/{(await publish(ann, tags=['Python', 'Web']))['id']}"
     body = {"title": "Hello", "content": "World"}
 
@@ -125,7 +125,7 @@ async def test_tags_are_replaced_and_removed(ann: AsyncClient, method: str):
     assert await used(ann) == []
 
 
-async def test_another_order_or_spelling_of_tags_is_a_change(ann: AsyncClient):
+async def test_a_new_order_or_spelling_of_tags_updates_the_post(ann: AsyncClient):
     post = await publish(ann, tags=["Python", "Web"])
     path = f"/posts/{post['id']}"
 
@@ -137,14 +137,14 @@ async def test_another_order_or_spelling_of_tags_is_a_change(ann: AsyncClient):
     assert turned.json()["updated_at"] > post["updated_at"]
 
 
-async def test_the_most_used_tags_come_first(ann: AsyncClient):
+async def test_the_most_used_tags_are_listed_first(ann: AsyncClient):
     for tags in (["a", "b"], ["b", "c"], ["c", "b"], ["d"]):
         await publish(ann, tags=tags)
 
     assert await used(ann) == [("b", 3), ("c", 2), ("a", 1), ("d", 1)]
 
 
-async def test_tags_come_page_by_page(ann: AsyncClient):
+async def test_tags_are_paginated(ann: AsyncClient):
     await publish(ann, tags=[f"tag {number}" for number in range(5)])
 
     pages = [(await ann.get(f"/tags?size=2&page={page}")).json() for page in (1, 2, 3, 4)]
@@ -155,7 +155,7 @@ async def test_tags_come_page_by_page(ann: AsyncClient):
     assert {page["total_count"] for page in pages} == {5}
 
 
-async def test_hidden_posts_count_for_no_tag(
+async def test_hidden_posts_are_not_counted_by_tag(
     ann: AsyncClient, bob: AsyncClient, admin: AsyncClient
 ):
     tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
@@ -175,7 +175,7 @@ async def test_hidden_posts_count_for_no_tag(
     assert await tagged(ann, "SECRET", "/users/me/posts") == ["down", "draft"]
 
 
-async def test_a_tag_filters_every_list_of_posts(ann: AsyncClient, bob: AsyncClient):
+async def test_every_list_of_posts_can_be_filtered_by_tag(ann: AsyncClient, bob: AsyncClient):
     post = await publish(ann, title="Tagged", tags=["Python"])
     await publish(ann, title="Untagged")
     await publish(bob, title="By Bob", tags=["python"])
@@ -187,7 +187,9 @@ async def test_a_tag_filters_every_list_of_posts(ann: AsyncClient, bob: AsyncCli
     assert await tagged(bob, "python", "/users/me/posts") == ["By Bob"]
 
 
-async def test_whoever_leaves_takes_their_tags_along(ann: AsyncClient, bob: AsyncClient):
+async def test_deleting_an_account_removes_its_posts_from_their_tags(
+    ann: AsyncClient, bob: AsyncClient
+):
     await publish(ann, tags=["Python", "Web"])
     await publish(bob, tags=["python"])
 

@@ -78,7 +78,7 @@ async def test_requests_and_statements_are_traced(
     assert PASSWORD not in texts
 
 
-async def test_without_its_variables_nothing_is_traced(
+async def test_without_otel_variables_nothing_is_traced(
     tmp_path: Path, shared_url: URL, collector: Collector
 ):
     variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.server_port}"}

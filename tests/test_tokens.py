@@ -18,7 +18,7 @@ LOG_IN = {"username": "ann@example.com", "password": PASSWORD}
 TWO_WEEKS = timedelta(weeks=2)
 
 
-async def test_signing_up_gives_an_account_and_a_token(anonymous: AsyncClient):
+async def test_sign_up_creates_an_account_and_logs_in(anonymous: AsyncClient):
     response = await anonymous.post("/sign-up", json=SIGN_UP)
 
     assert response.status_code == 200
@@ -33,7 +33,7 @@ async def test_signing_up_gives_an_account_and_a_token(anonymous: AsyncClient):
     assert timedelta(seconds=-60) < lifetime - TWO_WEEKS <= timedelta()
 
 
-async def test_the_token_of_signing_up_works(anonymous: AsyncClient):
+async def test_the_token_of_a_sign_up_is_valid(anonymous: AsyncClient):
     token = (await anonymous.post("/sign-up", json=SIGN_UP)).json()["token"]["access_token"]
 
     response = await anonymous.get("/users/me", headers={"Authorization": f"Bearer {token}"})
@@ -48,7 +48,7 @@ async def test_the_token_of_signing_up_works(anonymous: AsyncClient):
     ids=["same", "capitals", "full-width", "domain"],
 )
 @pytest.mark.parametrize("path", ["/sign-up", "/users"])
-async def test_an_address_can_sign_up_once_however_it_is_spelt(
+async def test_an_email_can_sign_up_once_in_any_spelling(
     anonymous: AsyncClient, path: str, email: str
 ):
     await anonymous.post("/sign-up", json=SIGN_UP)
@@ -60,13 +60,13 @@ async def test_an_address_can_sign_up_once_however_it_is_spelt(
     assert len((await anonymous.get("/users")).json()) == 1
 
 
-async def test_an_address_is_kept_as_it_was_given(anonymous: AsyncClient):
+async def test_an_email_keeps_its_spelling(anonymous: AsyncClient):
     response = await anonymous.post("/sign-up", json=SIGN_UP | {"email": "Carl@Example.COM"})
 
     assert response.json()["email"] == "Carl@Example.COM"
 
 
-async def test_logging_in_gives_a_token(ann: AsyncClient):
+async def test_logging_in_returns_a_token(ann: AsyncClient):
     response = await ann.post("/auth", data=LOG_IN)
 
     assert response.status_code == 200
@@ -77,13 +77,13 @@ async def test_logging_in_gives_a_token(ann: AsyncClient):
     assert me.json()["name"] == "Ann"
 
 
-async def test_logging_in_takes_the_address_in_any_letters(ann: AsyncClient):
+async def test_logging_in_ignores_the_case_of_the_email(ann: AsyncClient):
     response = await ann.post("/auth", data=LOG_IN | {"username": "ANN@example.com"})
 
     assert response.status_code == 200
 
 
-async def test_the_fields_of_an_oauth2_form_are_ignored(ann: AsyncClient):
+async def test_auth_ignores_other_oauth2_form_fields(ann: AsyncClient):
     form = LOG_IN | {"grant_type": "password", "scope": "", "client_id": "x", "hello": "world"}
 
     response = await ann.post("/auth", data=form)
@@ -99,7 +99,7 @@ async def test_the_fields_of_an_oauth2_form_are_ignored(ann: AsyncClient):
         LOG_IN | {"username": "no address at all"},
     ],
 )
-async def test_a_wrong_login_is_refused(ann: AsyncClient, form: dict[str, str]):
+async def test_wrong_credentials_are_rejected(ann: AsyncClient, form: dict[str, str]):
     response = await ann.post("/auth", data=form)
 
     assert response.status_code == 400
@@ -116,7 +116,9 @@ async def test_a_wrong_login_is_refused(ann: AsyncClient, form: dict[str, str]):
         "Bearer a b",
     ],
 )
-async def test_a_bad_token_is_refused_everywhere(anonymous: AsyncClient, header: str):
+async def test_an_invalid_token_is_rejected_on_public_routes_too(
+    anonymous: AsyncClient, header: str
+):
     headers = {b"Authorization": header.encode("latin-1")}
 
     for path in ("/users/me", "/posts", "/posts/1", "/posts/slug/x", "/users", "/users/1/posts"):
@@ -127,7 +129,7 @@ async def test_a_bad_token_is_refused_everywhere(anonymous: AsyncClient, header:
         assert response.json()["detail"] == "Invalid authentication credentials"
 
 
-async def test_no_token_is_refused_where_one_is_needed(anonymous: AsyncClient):
+async def test_a_missing_token_is_rejected_on_private_routes(anonymous: AsyncClient):
     response = await anonymous.get("/users/me")
 
     assert response.status_code == 401
@@ -135,13 +137,13 @@ async def test_no_token_is_refused_where_one_is_needed(anonymous: AsyncClient):
     assert response.json()["detail"] == "Not authenticated"
 
 
-async def test_basic_authentication_of_a_proxy_is_no_token(anonymous: AsyncClient):
+async def test_basic_authentication_is_ignored_on_public_routes(anonymous: AsyncClient):
     response = await anonymous.get("/posts", headers={"Authorization": "Basic YTpi"})
 
     assert response.status_code == 200
 
 
-async def test_a_token_ends_after_two_weeks(ann: AsyncClient):
+async def test_an_expired_token_is_rejected(ann: AsyncClient):
     start = datetime.now(UTC)
 
     with time_machine.travel(start + TWO_WEEKS - timedelta(minutes=1), tick=False):
@@ -153,7 +155,7 @@ async def test_a_token_ends_after_two_weeks(ann: AsyncClient):
     assert after.status_code == 401
 
 
-async def test_logging_in_removes_the_tokens_that_have_ended(ann: AsyncClient):
+async def test_logging_in_deletes_the_expired_tokens_of_the_user(ann: AsyncClient):
     with time_machine.travel(datetime.now(UTC) + TWO_WEEKS + timedelta(seconds=1), tick=False):
         await ann.post("/auth", data=LOG_IN)
 
@@ -162,7 +164,7 @@ async def test_logging_in_removes_the_tokens_that_have_ended(ann: AsyncClient):
     assert response.status_code == 401
 
 
-async def test_logging_out_revokes_the_token_that_is_presented(ann: AsyncClient):
+async def test_logging_out_revokes_only_the_current_token(ann: AsyncClient):
     other = (await ann.post("/auth", data=LOG_IN)).json()["access_token"]
 
     response = await ann.delete("/auth")
@@ -173,7 +175,7 @@ async def test_logging_out_revokes_the_token_that_is_presented(ann: AsyncClient)
     assert (await ann.get("/users/me")).status_code == 200
 
 
-async def test_an_inactive_user_is_turned_away(ann: AsyncClient, change_user: ChangeUser):
+async def test_an_inactive_user_is_rejected_everywhere(ann: AsyncClient, change_user: ChangeUser):
     await change_user("ann@example.com", is_active=False)
 
     for response in (
@@ -187,7 +189,7 @@ async def test_an_inactive_user_is_turned_away(ann: AsyncClient, change_user: Ch
         assert response.json()["detail"] == "Inactive user"
 
 
-async def test_only_the_right_password_learns_that_an_account_is_inactive(
+async def test_inactivity_is_not_revealed_to_a_wrong_password(
     ann: AsyncClient, change_user: ChangeUser
 ):
     await change_user("ann@example.com", is_active=False)
@@ -197,7 +199,7 @@ async def test_only_the_right_password_learns_that_an_account_is_inactive(
     assert response.json()["detail"] == "Incorrect email or password"
 
 
-async def test_a_hash_of_bcrypt_logs_in_and_is_replaced(
+async def test_a_bcrypt_hash_is_accepted_and_upgraded_to_argon2(
     ann: AsyncClient, change_user: ChangeUser, empty_app: FastAPI
 ):
     # The hash of "secret" in FastAPI's tutorial.
@@ -215,7 +217,7 @@ async def test_a_hash_of_bcrypt_logs_in_and_is_replaced(
     assert user.password_hash.startswith("$argon2id$")
 
 
-async def test_an_outdated_hash_lets_all_in_who_log_in_at_once(
+async def test_concurrent_logins_with_an_outdated_hash_all_succeed(
     ann: AsyncClient, change_user: ChangeUser
 ):
     bcrypt = "$2b$12$EixZaYVK1fsbw1ZfbX3OXePaWxn96p36WQoeG6Lruj3vjPGga31lW"
@@ -230,7 +232,7 @@ async def test_an_outdated_hash_lets_all_in_who_log_in_at_once(
 
 
 @pytest.mark.parametrize("username", ["ann@example.com", "nobody@example.com", "no address"])
-async def test_a_wrong_login_costs_one_hash_whoever_it_is(
+async def test_a_failed_login_verifies_one_hash_for_any_username(
     ann: AsyncClient, empty_app: FastAPI, monkeypatch: pytest.MonkeyPatch, username: str
 ):
     hashing: PasswordHash = empty_app.state.password_hasher._hashing
@@ -248,7 +250,9 @@ async def test_a_wrong_login_costs_one_hash_whoever_it_is(
     assert costs == [["", "argon2id", "v=19", f"m={memory},t={passes},p={lanes}"]]
 
 
-async def test_logging_in_clears_the_rows_of_ended_logins(ann: AsyncClient, empty_app: FastAPI):
+async def test_auth_and_token_delete_the_rows_of_expired_sessions(
+    ann: AsyncClient, empty_app: FastAPI
+):
     grant = {"grant_type": "password", **LOG_IN}
     for path, form in (("/auth", LOG_IN), ("/token", grant)):
         await ann.post(path, data=form)
@@ -261,7 +265,7 @@ async def test_logging_in_clears_the_rows_of_ended_logins(ann: AsyncClient, empt
 
 
 @pytest.mark.parametrize("password_hash", ["", "!", "$argon2id$nonsense", "$2b$12$nonsense"])
-async def test_nobody_logs_in_by_a_hash_of_no_kind(
+async def test_a_malformed_password_hash_never_matches(
     ann: AsyncClient, change_user: ChangeUser, password_hash: str
 ):
     await change_user("ann@example.com", password_hash=password_hash)

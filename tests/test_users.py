@@ -15,7 +15,7 @@ from tests.support.clients import (
 NEW = {"email": "carl@example.com", "password": PASSWORD}
 
 
-async def test_an_account_can_be_opened_without_logging_in(anonymous: AsyncClient):
+async def test_an_account_can_be_created_without_logging_in(anonymous: AsyncClient):
     response = await anonymous.post("/users", json=NEW | {"name": "Carl"})
 
     assert response.status_code == 201
@@ -29,14 +29,14 @@ async def test_an_account_can_be_opened_without_logging_in(anonymous: AsyncClien
     assert login.status_code == 200
 
 
-async def test_a_name_that_is_left_out_does_not_show_the_address(anonymous: AsyncClient):
+async def test_an_omitted_name_defaults_to_anonymous(anonymous: AsyncClient):
     response = await anonymous.post("/users", json=NEW)
 
     assert response.status_code == 201
     assert response.json()["name"] == "Anonymous"
 
 
-async def test_a_name_is_needed_to_sign_up(anonymous: AsyncClient):
+async def test_sign_up_requires_a_name(anonymous: AsyncClient):
     response = await anonymous.post("/sign-up", json=NEW)
 
     assert response.status_code == 422
@@ -51,7 +51,7 @@ async def test_a_name_is_needed_to_sign_up(anonymous: AsyncClient):
      "carl@exa\u0000mple.com", "carl\n@example.com", "carl\ufffd@example.com",
      "carl@" + "a." * 130 + "com", "ﷺ" * 50 + "@example.com", 5, None, ["carl@example.com"]],
 )  # fmt: skip
-async def test_what_is_no_address_is_refused(anonymous: AsyncClient, email: object):
+async def test_an_invalid_email_is_rejected(anonymous: AsyncClient, email: object):
     response = await anonymous.post("/users", json=NEW | {"email": email})
 
     assert response.status_code == 422
@@ -59,14 +59,14 @@ async def test_what_is_no_address_is_refused(anonymous: AsyncClient, email: obje
 
 
 @pytest.mark.parametrize("name", ["", " ", "a" * 101, "a\nb", "\u0000", "\u001b[31m", "\u0085"])
-async def test_what_is_no_name_is_refused(anonymous: AsyncClient, name: str):
+async def test_an_invalid_name_is_rejected(anonymous: AsyncClient, name: str):
     response = await anonymous.post("/users", json=NEW | {"name": name})
 
     assert response.status_code == 422
 
 
 @pytest.mark.parametrize("name", ["Ж", "a" * 100, "🎉" * 100, "O'Neil; DROP TABLE users"])
-async def test_any_other_name_is_taken(anonymous: AsyncClient, name: str):
+async def test_any_valid_name_is_accepted(anonymous: AsyncClient, name: str):
     response = await anonymous.post("/users", json=NEW | {"name": name})
 
     assert response.status_code == 201
@@ -74,9 +74,7 @@ async def test_any_other_name_is_taken(anonymous: AsyncClient, name: str):
 
 
 @pytest.mark.parametrize("password", ["1234567", "", "a" * 129, "null\u0000byte!", 12345678, None])
-async def test_a_password_that_may_not_be_chosen_is_refused(
-    anonymous: AsyncClient, password: object
-):
+async def test_an_invalid_password_is_rejected(anonymous: AsyncClient, password: object):
     response = await anonymous.post("/users", json=NEW | {"password": password})
 
     assert response.status_code == 422
@@ -84,7 +82,7 @@ async def test_a_password_that_may_not_be_chosen_is_refused(
 
 
 @pytest.mark.parametrize("password", ["xk83mz0q", "п" * 128, "🔑" * 128, " leading and trailing "])
-async def test_any_other_password_logs_in(anonymous: AsyncClient, password: str):
+async def test_any_valid_password_can_log_in(anonymous: AsyncClient, password: str):
     await anonymous.post("/users", json=NEW | {"password": password})
 
     right = await anonymous.post("/auth", data={"username": NEW["email"], "password": password})
@@ -99,7 +97,7 @@ async def test_any_other_password_logs_in(anonymous: AsyncClient, password: str)
 @pytest.mark.parametrize(
     "password", ["12345678", "password1", "Password", "football", "QWERTYUIOP"]
 )
-async def test_one_of_the_most_common_passwords_is_refused(anonymous: AsyncClient, password: str):
+async def test_a_common_password_is_rejected(anonymous: AsyncClient, password: str):
     response = await anonymous.post("/users", json=NEW | {"password": password})
 
     assert response.status_code == 422
@@ -112,7 +110,7 @@ async def test_one_of_the_most_common_passwords_is_refused(anonymous: AsyncClien
     ]
 
 
-async def test_common_passwords_can_be_let_in():
+async def test_common_passwords_can_be_allowed_by_a_setting():
     settings = make_settings(
         database_url="sqlite://", password_refuse_common=False, **CHEAP_HASHING
     )
@@ -122,14 +120,14 @@ async def test_common_passwords_can_be_let_in():
     assert response.status_code == 201
 
 
-async def test_nobody_makes_themselves_an_administrator(anonymous: AsyncClient):
+async def test_a_sign_up_cannot_set_is_admin(anonymous: AsyncClient):
     response = await anonymous.post("/users", json=NEW | {"is_admin": True})
 
     assert response.status_code == 422
     assert (await anonymous.get("/users")).json() == []
 
 
-async def test_profiles_show_no_address(ann: AsyncClient, anonymous: AsyncClient):
+async def test_public_profiles_show_no_email(ann: AsyncClient, anonymous: AsyncClient):
     users = (await anonymous.get("/users")).json()
     profile = (await anonymous.get(f"/users/{users[0]['id']}")).json()
 
@@ -138,7 +136,7 @@ async def test_profiles_show_no_address(ann: AsyncClient, anonymous: AsyncClient
     assert profile["name"] == "Ann"
 
 
-async def test_users_are_listed_in_parts(anonymous: AsyncClient):
+async def test_users_can_be_listed_with_skip_and_limit(anonymous: AsyncClient):
     for name in ("Ann", "Bob", "Carl"):
         await sign_up(anonymous, name)
 
@@ -150,11 +148,11 @@ async def test_users_are_listed_in_parts(anonymous: AsyncClient):
 @pytest.mark.parametrize(
     "query", ["skip=-1", "limit=0", "limit=101", "skip=abc", f"skip={2**63}", f"limit={10**30}"]
 )
-async def test_an_impossible_part_is_refused(anonymous: AsyncClient, query: str):
+async def test_invalid_skip_and_limit_are_rejected(anonymous: AsyncClient, query: str):
     assert (await anonymous.get(f"/users?{query}")).status_code == 422
 
 
-async def test_a_user_who_does_not_exist_is_not_found(anonymous: AsyncClient):
+async def test_an_unknown_user_is_not_found(anonymous: AsyncClient):
     for path in ("/users/1", "/users/1/posts"):
         response = await anonymous.get(path)
 
@@ -162,7 +160,7 @@ async def test_a_user_who_does_not_exist_is_not_found(anonymous: AsyncClient):
         assert response.json()["detail"] == "User not found"
 
 
-async def test_an_id_is_never_given_twice(anonymous: AsyncClient):
+async def test_user_ids_are_never_reused(anonymous: AsyncClient):
     first = (await anonymous.post("/users", json=NEW)).json()["id"]
     await sign_up(anonymous, "Ann")
     last = (await anonymous.get("/users/me")).json()["id"]
@@ -174,7 +172,7 @@ async def test_an_id_is_never_given_twice(anonymous: AsyncClient):
     assert first < last < after
 
 
-async def test_users_are_found_by_a_part_of_their_names(anonymous: AsyncClient):
+async def test_users_can_be_searched_by_part_of_their_name(anonymous: AsyncClient):
     names = ("Ann", "Bob", "Анна Ёлкина", "100% real", "snake_case", "back\\slash", "É")
     for number, name in enumerate(names):
         await anonymous.post("/users", json=NEW | {"email": f"{number}@example.com", "name": name})
@@ -203,6 +201,6 @@ async def test_users_are_found_by_a_part_of_their_names(anonymous: AsyncClient):
         assert await found(q) == [], ascii(q)
 
 
-async def test_only_so_much_of_a_name_is_looked_for(anonymous: AsyncClient):
+async def test_the_name_query_of_users_has_a_maximum_length(anonymous: AsyncClient):
     assert (await anonymous.get("/users", params={"q": "a" * 100})).status_code == 200
     assert (await anonymous.get("/users", params={"q": "a" * 101})).status_code == 422
