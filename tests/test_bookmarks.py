@@ -1,4 +1,4 @@
-"""Bookmarks: posts that somebody wants to find again."""
+"""Bookmarks."""
 
 from typing import Any
 
@@ -8,17 +8,16 @@ from httpx import AsyncClient
 from tests.support.clients import PASSWORD, publish
 
 
-async def titles(client: AsyncClient) -> list[str]:
-    """The titles of what somebody has bookmarked."""
+async def list_titles(client: AsyncClient) -> list[str]:
+    """Return the titles of the bookmarked posts."""
     page = (await client.get("/users/me/bookmarks")).json()
     assert page["total_count"] == len(page["results"])
     return [post["title"] for post in page["results"]]
 
 
-async def count(client: AsyncClient, post: dict[str, Any]) -> int:
-    """How many bookmarks a post says that it has."""
-    found: int = (await client.get(f"/posts/{post['id']}")).json()["bookmark_count"]
-    return found
+async def read_count(client: AsyncClient, post: dict[str, Any]) -> int:
+    count: int = (await client.get(f"/posts/{post['id']}")).json()["bookmark_count"]
+    return count
 
 
 def path_of(post: dict[str, Any]) -> str:
@@ -28,22 +27,22 @@ def path_of(post: dict[str, Any]) -> str:
 async def test_a_post_can_be_bookmarked_and_unbookmarked(ann: AsyncClient, bob: AsyncClient):
     post = await publish(ann)
 
-    # Once more makes no difference.
-    answers = [await bob.put(path_of(post)) for _ in range(2)]
-    marked = (await bob.get("/users/me/bookmarks")).json()
-    counts = [await count(ann, post)]
-    answers += [await bob.delete(path_of(post)) for _ in range(2)]
-    counts.append(await count(ann, post))
+    # Both are idempotent.
+    responses = [await bob.put(path_of(post)) for _ in range(2)]
+    listed = (await bob.get("/users/me/bookmarks")).json()
+    counts = [await read_count(ann, post)]
+    responses += [await bob.delete(path_of(post)) for _ in range(2)]
+    counts.append(await read_count(ann, post))
 
-    assert [answer.status_code for answer in answers] == [204] * 4
-    assert {answer.content for answer in answers} == {b""}
-    assert marked == {
+    assert [response.status_code for response in responses] == [204] * 4
+    assert {response.content for response in responses} == {b""}
+    assert listed == {
         "total_count": 1,
         "results": [post | {"bookmark_count": 1}],
         "next_cursor": None,
     }
     assert counts == [1, 0]
-    assert await titles(bob) == await titles(ann) == []
+    assert await list_titles(bob) == await list_titles(ann) == []
 
 
 async def test_a_bookmark_increases_the_count_and_does_not_update_the_post(
@@ -65,14 +64,14 @@ async def test_bookmarks_are_listed_newest_first(ann: AsyncClient, bob: AsyncCli
     for number in (1, 0, 2):
         await bob.put(path_of(posts[number]))
 
-    before = await titles(bob)
+    before = await list_titles(bob)
     await bob.put(path_of(posts[1]))
-    same = await titles(bob)
+    same = await list_titles(bob)
     await bob.delete(path_of(posts[1]))
     await bob.put(path_of(posts[1]))
 
     assert before == same == ["Post 2", "Post 0", "Post 1"]
-    assert await titles(bob) == ["Post 1", "Post 2", "Post 0"]
+    assert await list_titles(bob) == ["Post 1", "Post 2", "Post 0"]
 
 
 async def test_a_hidden_post_can_be_bookmarked_by_its_author_only(
@@ -87,10 +86,10 @@ async def test_a_hidden_post_can_be_bookmarked_by_its_author_only(
         assert response.status_code == 404
         assert response.json()["detail"] == "Post not found"
     assert own.status_code == 204
-    assert await titles(ann) == []
-    assert await count(ann, draft) == 1
+    assert await list_titles(ann) == []
+    assert await read_count(ann, draft) == 1
     await ann.patch(f"/posts/{draft['id']}", json={"published_at": "2020-01-01T00:00:00Z"})
-    assert await titles(ann) == ["Hello"]
+    assert await list_titles(ann) == ["Hello"]
 
 
 @pytest.mark.parametrize("way", ["unpublished", "taken down"])
@@ -105,18 +104,18 @@ async def test_a_hidden_post_is_missing_from_bookmarks_until_it_is_public_again(
         await ann.patch(f"/posts/{post['id']}", json={"published_at": None})
     else:
         await admin.put(f"/admin/posts/{post['id']}/takedown")
-    hidden = [await titles(client) for client in (ann, bob, admin)]
-    # What is hidden from somebody can still be let go.
+    hidden = [await list_titles(client) for client in (ann, bob, admin)]
+    # A bookmark of a hidden post can be removed.
     await admin.delete(path_of(post))
     if way == "unpublished":
         await ann.patch(f"/posts/{post['id']}", json={"published_at": post["published_at"]})
     else:
         await admin.delete(f"/admin/posts/{post['id']}/takedown")
-    shown = [await titles(client) for client in (ann, bob, admin)]
+    shown = [await list_titles(client) for client in (ann, bob, admin)]
 
     assert hidden == [[], [], []]
     assert shown == [["Hello"], ["Hello"], []]
-    assert await count(bob, post) == 2
+    assert await read_count(bob, post) == 2
 
 
 async def test_deleting_a_post_removes_its_bookmarks(ann: AsyncClient, bob: AsyncClient):
@@ -126,7 +125,7 @@ async def test_deleting_a_post_removes_its_bookmarks(ann: AsyncClient, bob: Asyn
 
     await ann.delete(f"/posts/{post['id']}")
 
-    assert await titles(bob) == ["Other"]
+    assert await list_titles(bob) == ["Other"]
     assert (await bob.put(path_of(post))).status_code == 404
     assert (await bob.delete(path_of(post))).status_code == 204
 
@@ -139,10 +138,10 @@ async def test_deleting_an_account_removes_its_bookmarks_from_the_counts(
         for client in (bob, admin):
             await client.put(path_of(post))
 
-    left = await bob.request("DELETE", "/users/me", json={"current_password": PASSWORD})
+    deleted = await bob.request("DELETE", "/users/me", json={"current_password": PASSWORD})
 
-    assert left.status_code == 204
-    assert [await count(ann, post) for post in posts] == [1, 1]
+    assert deleted.status_code == 204
+    assert [await read_count(ann, post) for post in posts] == [1, 1]
     assert (await ann.get(f"/posts/{posts[0]['id']}")).json()["updated_at"] == posts[0][
         "updated_at"
     ]

@@ -1,4 +1,4 @@
-"""Comments: writing, answering, changing and deleting them."""
+"""Comments and threads."""
 
 from typing import Any
 
@@ -9,20 +9,19 @@ from tests.support.clients import PASSWORD, add_comment, publish, sign_up
 
 MAX_DEPTH = 8
 SHOWN_ANSWERS = 20
-NO_TEXTS: tuple[object, ...] = (
+INVALID_TEXTS: tuple[object, ...] = (
     "", " ", "\n\t", "a" * 10_001, "\u0000", "a\u0000b", "\u0001", "\u000b", "\u001b[31m",
     "\ufffe", "\uffff", None, 5, [], ["a"], {},
 )  # fmt: skip
 
 
-async def count(client: AsyncClient, post: dict[str, Any]) -> int:
-    """How many comments a post says that it has."""
-    found: int = (await client.get(f"/posts/{post['id']}")).json()["comment_count"]
-    return found
+async def read_count(client: AsyncClient, post: dict[str, Any]) -> int:
+    count: int = (await client.get(f"/posts/{post['id']}")).json()["comment_count"]
+    return count
 
 
-async def thread(client: AsyncClient, post: dict[str, Any]) -> list[tuple[int, str | None]]:
-    """Depth and text of all comments on a post, in the order in which they are read."""
+async def read_thread(client: AsyncClient, post: dict[str, Any]) -> list[tuple[int, str | None]]:
+    """Return depth and content of all comments on a post, in thread order."""
     page = (await client.get(f"/posts/{post['id']}/comments")).json()
     assert page["total_count"] == len(page["results"])
     return [
@@ -50,7 +49,6 @@ async def test_any_user_can_comment_on_a_post(
         "depth": 0,
         "user_id": (await bob.get("/users/me")).json()["id"],
         "user_name": "Bob",
-        # It is plain text.
         "content": "Well *said*.",
         "is_deleted": False,
         "answer_count": 0,
@@ -87,7 +85,7 @@ async def test_comments_are_listed_with_their_answers_in_thread_order(
     await add_comment(bob, post, "1.2", one)
     await add_comment(bob, post, "1.1.1", one_one)
 
-    assert await thread(ann, post) == [
+    assert await read_thread(ann, post) == [
         (0, "1"), (1, "1.1"), (2, "1.1.1"), (1, "1.2"), (0, "2"), (1, "2.1"),
     ]  # fmt: skip
     for comment, answers, direct in ((one, ["1.1", "1.1.1", "1.2"], 2), (one_one, ["1.1.1"], 1)):
@@ -101,19 +99,19 @@ async def test_a_comment_list_has_the_first_answers_and_the_answer_list_has_all(
     ann: AsyncClient, bob: AsyncClient
 ):
     post = await publish(ann)
-    talked, quiet = await add_comment(bob, post, "talked"), await add_comment(bob, post, "quiet")
+    busy, quiet = await add_comment(bob, post, "busy"), await add_comment(bob, post, "quiet")
     for number in range(SHOWN_ANSWERS + 1):
-        await add_comment(bob, post, str(number), talked)
+        await add_comment(bob, post, str(number), busy)
     await add_comment(bob, post, "one", quiet)
 
     shown = (await ann.get(f"/posts/{post['id']}/comments")).json()["results"]
-    all_of_them = (await ann.get(f"/comments/{talked['id']}/answers?size=100")).json()
+    all_answers = (await ann.get(f"/comments/{busy['id']}/answers?size=100")).json()
 
     numbers = [str(number) for number in range(SHOWN_ANSWERS + 1)]
     assert [answer["content"] for answer in shown[0]["answers"]] == numbers[:SHOWN_ANSWERS]
     assert [answer["content"] for answer in shown[1]["answers"]] == ["one"]
-    assert shown[0]["answer_count"] == all_of_them["total_count"] == SHOWN_ANSWERS + 1
-    assert [answer["content"] for answer in all_of_them["results"]] == numbers
+    assert shown[0]["answer_count"] == all_answers["total_count"] == SHOWN_ANSWERS + 1
+    assert [answer["content"] for answer in all_answers["results"]] == numbers
 
 
 async def test_answers_can_be_nested_eight_levels_deep(ann: AsyncClient):
@@ -129,7 +127,7 @@ async def test_answers_can_be_nested_eight_levels_deep(ann: AsyncClient):
     assert response.status_code == 400
     assert response.json()["type"] == "urn:blog-api:thread-too-deep"
     assert response.json()["detail"] == "Answers go 8 deep at most"
-    assert await count(ann, post) == MAX_DEPTH + 1
+    assert await read_count(ann, post) == MAX_DEPTH + 1
     assert (await ann.get(f"/comments/{comment['id']}")).json() == comment
 
 
@@ -148,8 +146,8 @@ async def test_an_answer_must_refer_to_a_comment_on_the_same_post(ann: AsyncClie
         body = {"content": "Hi", "parent_id": parent_id}
         response = await ann.post(f"/posts/{post['id']}/comments", json=body)
         assert response.status_code == 422, parent_id
-    assert await count(ann, post) == 0
-    assert await count(ann, other) == 1
+    assert await read_count(ann, post) == 0
+    assert await read_count(ann, other) == 1
 
 
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
@@ -158,13 +156,13 @@ async def test_invalid_comments_are_rejected(ann: AsyncClient, method: str):
     comment = await add_comment(ann, post)
     path = f"/posts/{post['id']}/comments" if method == "POST" else f"/comments/{comment['id']}"
 
-    for content in NO_TEXTS:
+    for content in INVALID_TEXTS:
         response = await ann.request(method, path, json={"content": content})
         assert response.status_code == 422, ascii(content)
         assert response.json()["errors"][0]["loc"] == ["body", "content"], ascii(content)
     for body in ({}, {"content": "a", "user_id": 1}, {"content": "a", "is_deleted": True}):
         assert (await ann.request(method, path, json=body)).status_code == 422
-    assert await thread(ann, post) == [(0, "Hi")]
+    assert await read_thread(ann, post) == [(0, "Hi")]
     assert (await ann.get(f"/comments/{comment['id']}")).json() == comment
 
 
@@ -218,7 +216,7 @@ async def test_an_answer_does_not_update_its_parent(ann: AsyncClient):
     assert shown == comment | {"answer_count": 1}
 
 
-@pytest.mark.parametrize("who", ["its writer", "the author of the post", "an administrator"])
+@pytest.mark.parametrize("who", ["its author", "the author of the post", "an administrator"])
 async def test_a_comment_without_answers_is_deleted_completely(
     ann: AsyncClient, bob: AsyncClient, admin: AsyncClient, who: str
 ):
@@ -229,11 +227,11 @@ async def test_a_comment_without_answers_is_deleted_completely(
     if who == "an administrator":
         response = await admin.delete(f"/admin{path}")
     else:
-        response = await (bob if who == "its writer" else ann).delete(path)
+        response = await (bob if who == "its author" else ann).delete(path)
 
     assert response.status_code == 204
-    assert await thread(ann, post) == []
-    assert await count(ann, post) == 0
+    assert await read_thread(ann, post) == []
+    assert await read_count(ann, post) == 0
     for method in ("GET", "PATCH", "DELETE"):
         body = {"content": "Hi"} if method == "PATCH" else None
         missing = await bob.request(method, path, json=body)
@@ -248,7 +246,7 @@ async def test_other_users_cannot_delete_a_comment(
     post = await publish(ann)
     comment = await add_comment(ann, post)
     path = f"/comments/{comment['id']}"
-    # Whoever has a post of their own, or an answer, is still nobody here.
+    # A post or an answer by the user makes no difference.
     await publish(bob)
     answer = await add_comment(bob, post, to=comment)
 
@@ -279,8 +277,8 @@ async def test_a_deleted_comment_with_answers_stays_as_a_placeholder(
         "answer_count": 1,
         "updated_at": shown["updated_at"],
     }
-    assert await thread(ann, post) == [(0, None), (1, "Why?")]
-    assert await count(ann, post) == 1
+    assert await read_thread(ann, post) == [(0, None), (1, "Why?")]
+    assert await read_count(ann, post) == 1
     assert (await ann.get(f"/comments/{answer['id']}")).json() == answer
     for client in (ann, bob):
         assert (await client.delete(path)).status_code == 404
@@ -288,7 +286,7 @@ async def test_a_deleted_comment_with_answers_stays_as_a_placeholder(
     assert (await admin.delete(f"/admin{path}")).status_code == 404
     body = {"content": "Hi", "parent_id": comment["id"]}
     assert (await ann.post(f"/posts/{post['id']}/comments", json=body)).status_code == 404
-    assert await count(ann, post) == 1
+    assert await read_count(ann, post) == 1
 
 
 async def test_a_placeholder_is_removed_with_its_last_answer(ann: AsyncClient):
@@ -300,16 +298,16 @@ async def test_a_placeholder_is_removed_with_its_last_answer(ann: AsyncClient):
 
     for comment in comments[:3]:
         await ann.delete(f"/comments/{comment['id']}")
-    assert await thread(ann, post) == [(0, None), (1, None), (2, None), (3, "3"), (1, "aside")]
-    assert await count(ann, post) == 2
+    assert await read_thread(ann, post) == [(0, None), (1, None), (2, None), (3, "3"), (1, "aside")]
+    assert await read_count(ann, post) == 2
 
     await ann.delete(f"/comments/{comments[3]['id']}")
-    assert await thread(ann, post) == [(0, None), (1, "aside")]
-    assert await count(ann, post) == 1
+    assert await read_thread(ann, post) == [(0, None), (1, "aside")]
+    assert await read_count(ann, post) == 1
 
     await ann.delete(f"/comments/{aside['id']}")
-    assert await thread(ann, post) == []
-    assert await count(ann, post) == 0
+    assert await read_thread(ann, post) == []
+    assert await read_count(ann, post) == 0
 
 
 async def test_deleting_an_answer_leaves_its_parent_unchanged(ann: AsyncClient):
@@ -345,7 +343,7 @@ async def test_comments_on_a_hidden_post_are_visible_to_its_author_only(
     assert (await admin.get(f"/admin{path}")).json() == comment
     assert (await ann.get(path)).json() == comment
     await add_comment(ann, post, "Me", comment)
-    assert await thread(ann, post) == [(0, "Hi"), (1, "Me")]
+    assert await read_thread(ann, post) == [(0, "Hi"), (1, "Me")]
     assert (await ann.delete(path)).status_code == 204
 
 
@@ -366,24 +364,24 @@ async def test_deleting_an_account_leaves_its_comments_anonymous_and_empty(
     ann: AsyncClient, bob: AsyncClient, anonymous: AsyncClient
 ):
     post, other = await publish(ann), await publish(ann)
-    alone = await add_comment(bob, post, "alone")
-    asked = await add_comment(bob, post, "asked")
-    await add_comment(ann, post, "answered", asked)
+    unanswered = await add_comment(bob, post, "unanswered")
+    answered = await add_comment(bob, post, "answered")
+    await add_comment(ann, post, "answer", answered)
     deleted = await add_comment(bob, other)
     await ann.delete(f"/comments/{deleted['id']}")
 
-    left = await bob.request("DELETE", "/users/me", json={"current_password": PASSWORD})
+    response = await bob.request("DELETE", "/users/me", json={"current_password": PASSWORD})
 
-    assert left.status_code == 204
-    assert await thread(anonymous, post) == [(0, None), (0, None), (1, "answered")]
-    assert [await count(anonymous, one) for one in (post, other)] == [1, 0]
-    for comment in (alone, asked):
+    assert response.status_code == 204
+    assert await read_thread(anonymous, post) == [(0, None), (0, None), (1, "answer")]
+    assert [await read_count(anonymous, one) for one in (post, other)] == [1, 0]
+    for comment in (unanswered, answered):
         shown = (await anonymous.get(f"/comments/{comment['id']}")).json()
         assert (shown["user_id"], shown["user_name"], shown["is_deleted"]) == (None, None, True)
         assert "Bob" not in str(shown)
-    # Whoever comes after is somebody else.
+    # A new account with the same email has no rights to them.
     await sign_up(anonymous, "Bob")
-    assert (await anonymous.delete(f"/comments/{alone['id']}")).status_code == 404
+    assert (await anonymous.delete(f"/comments/{unanswered['id']}")).status_code == 404
 
 
 async def test_a_comment_shows_the_current_name_of_its_author(ann: AsyncClient, bob: AsyncClient):

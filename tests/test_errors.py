@@ -1,4 +1,4 @@
-"""Whatever a client sends, the answer is a problem document that repeats none of it."""
+"""Invalid requests of every kind: the response is a problem document that echoes no value."""
 
 import json
 import logging
@@ -94,14 +94,14 @@ VALID = {
     "is_admin": True,
 }
 
-# Of these values the ones that a field can have.
-FITTING = {
+# The values above that are valid for a field.
+VALID_VALUES = {
     ("is_active", "true"), ("is_admin", "true"), ("tags", "a list"), ("parent_id", "a number"),
 }  # fmt: skip
 
 
 def assert_problem(response: Response, *statuses: int) -> None:
-    """A problem document with one of these statuses, and nothing of what was sent."""
+    """Check for a problem document that has one of these statuses and echoes no value."""
     assert response.status_code in statuses, response.text
     assert response.headers["Content-Type"] == "application/problem+json"
     problem = response.json()
@@ -128,7 +128,7 @@ async def test_these_tests_cover_every_route_with_a_json_body(app: FastAPI):
 
 @pytest.fixture
 async def ann(ann: AsyncClient, change_user: ChangeUser) -> AsyncClient:
-    """Ann, who administrates, so that every route is hers."""
+    """An administrator, who may call every route."""
     await change_user("ann@example.com", is_admin=True)
     await log_in(ann, "ann@example.com")
     return ann
@@ -136,15 +136,15 @@ async def ann(ann: AsyncClient, change_user: ChangeUser) -> AsyncClient:
 
 @pytest.fixture
 async def post(ann: AsyncClient) -> dict[str, object]:
-    """A post of Ann's, with a comment of hers on it."""
+    """A post by Ann with a comment by Ann."""
     response = await ann.post("/posts", json={"title": "Hello", "content": "World"})
     created: dict[str, object] = response.json()
     comment = await ann.post(f"/posts/{created['id']}/comments", json={"content": "Hello"})
     return created | {"comment_id": comment.json()["id"]}
 
 
-async def everything(ann: AsyncClient, post: dict[str, object]) -> list[object]:
-    """All that a bad request might have changed."""
+async def read_all_data(ann: AsyncClient, post: dict[str, object]) -> list[object]:
+    """Return all data that an invalid request could have changed."""
     paths = (
         "/users/me", "/users", "/users/me/posts", "/users/me/tokens", "/tags",
         f"/posts/{post['id']}/comments",
@@ -156,14 +156,14 @@ async def everything(ann: AsyncClient, post: dict[str, object]) -> list[object]:
 async def test_an_invalid_body_changes_nothing(
     ann: AsyncClient, post: dict[str, object], method: str, path: str
 ):
-    before = await everything(ann, post)
+    before = await read_all_data(ann, post)
     headers = {"Content-Type": "application/json"}
 
     for body in BODIES.values():
         response = await ann.request(method, path.format(**post), content=body, headers=headers)
         assert_problem(response, 400, 413, 422)
 
-    assert await everything(ann, post) == before
+    assert await read_all_data(ann, post) == before
 
 
 @pytest.mark.parametrize(
@@ -173,19 +173,19 @@ async def test_an_invalid_body_changes_nothing(
 async def test_an_invalid_value_changes_nothing(
     ann: AsyncClient, post: dict[str, object], method: str, path: str, field: str
 ):
-    before = await everything(ann, post)
+    before = await read_all_data(ann, post)
     valid = {name: json.dumps(VALID[name]) for name in JSON_ROUTES[method, path]}
     headers = {"Content-Type": "application/json"}
 
     for name, value in VALUES.items():
-        if (field, name) in FITTING:
+        if (field, name) in VALID_VALUES:
             continue
         fields = (f'"{one}": {text}' for one, text in (valid | {field: value}).items())
         body = "{" + ", ".join(fields) + "}"
         response = await ann.request(method, path.format(**post), content=body, headers=headers)
         assert_problem(response, 400, 413, 422)
 
-    assert await everything(ann, post) == before
+    assert await read_all_data(ann, post) == before
 
 
 @pytest.mark.parametrize(("method", "path"), JSON_ROUTES.keys())
@@ -284,12 +284,12 @@ async def test_unknown_query_parameters_are_ignored(ann: AsyncClient, path: str)
 
 
 async def test_a_chunked_body_over_the_size_limit_is_rejected(ann: AsyncClient):
-    async def pieces() -> AsyncIterator[bytes]:
+    async def make_chunks() -> AsyncIterator[bytes]:
         for _ in range(9):
             yield b" " * 1024 * 1024
 
     response = await ann.post(
-        "/posts", content=pieces(), headers={"Content-Type": "application/json"}
+        "/posts", content=make_chunks(), headers={"Content-Type": "application/json"}
     )
 
     assert_problem(response, 413)
@@ -348,13 +348,13 @@ async def test_an_unexpected_error_returns_500_and_is_logged(
 
 
 async def test_an_http_exception_keeps_its_status_and_headers():
-    async def refuse() -> None:
+    async def raise_error() -> None:
         raise HTTPException(429, "hunter2", headers={"Retry-After": "30"})
 
     settings = make_settings(database_url="sqlite://", **CHEAP_HASHING)
     async with running(settings) as app, client_of(app) as client:
-        app.add_api_route("/refuse", refuse)
-        response = await client.get("/refuse")
+        app.add_api_route("/error", raise_error)
+        response = await client.get("/error")
 
     assert response.status_code == 429
     assert response.headers["Retry-After"] == "30"

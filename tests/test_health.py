@@ -1,4 +1,4 @@
-"""Health, and a database in trouble."""
+"""Health endpoints, and responses while the database is unavailable."""
 
 import socket
 import sqlite3
@@ -31,7 +31,7 @@ async def test_the_health_endpoints_return_ok(anonymous: AsyncClient):
 
 @pytest.fixture
 def closed_port() -> int:
-    """A port of this machine where nobody listens."""
+    """A local port on which no process listens."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         port: int = bound.getsockname()[1]
@@ -39,11 +39,11 @@ def closed_port() -> int:
 
 
 async def test_an_unreachable_database_returns_503(closed_port: int):
-    url = f"postgresql://nobody:hunter2@127.0.0.1:{closed_port}/test"
+    url = f"postgresql://ann:hunter2@127.0.0.1:{closed_port}/test"
     settings = make_settings(database_url=url, **MINIMUM_HASHING)
     async with running(settings) as app, client_of(app) as client:
         live = await client.get("/health/live")
-        others = [
+        unavailable = [
             await client.get("/health/ready"),
             await client.get("/posts"),
             await client.post("/users", json={"email": "a@example.com", "password": "12345678"}),
@@ -51,7 +51,7 @@ async def test_an_unreachable_database_returns_503(closed_port: int):
         ]
 
     assert live.status_code == 200
-    for response in others:
+    for response in unavailable:
         assert response.status_code == 503
         assert response.headers["Retry-After"] == "1"
         assert response.headers["Content-Type"] == "application/problem+json"
@@ -63,12 +63,12 @@ async def test_a_request_without_a_free_connection_returns_503():
     async with running(settings) as app, client_of(app) as client:
         database: Database = app.state.database
         async with database.session(writes=False):
-            occupied = await client.get("/posts")
-        free = await client.get("/posts")
+            while_occupied = await client.get("/posts")
+        afterwards = await client.get("/posts")
 
-    assert occupied.status_code == 503
-    assert occupied.headers["Retry-After"] == "1"
-    assert free.status_code == 200
+    assert while_occupied.status_code == 503
+    assert while_occupied.headers["Retry-After"] == "1"
+    assert afterwards.status_code == 200
 
 
 async def test_reads_succeed_while_another_process_locks_the_sqlite_file(tmp_path: Path):
@@ -81,13 +81,13 @@ async def test_reads_succeed_while_another_process_locks_the_sqlite_file(tmp_pat
         await sign_up(client, "Ann")
         with sqlite3.connect(file, isolation_level=None) as other:
             other.execute("BEGIN IMMEDIATE")
-            written = await client.post("/posts", json=HELLO)
+            write = await client.post("/posts", json=HELLO)
             read = await client.get("/posts")
             other.execute("ROLLBACK")
         other.close()
-        written_after = await client.post("/posts", json=HELLO)
+        later_write = await client.post("/posts", json=HELLO)
 
-    assert written.status_code == 503
-    assert written.headers["Retry-After"] == "1"
+    assert write.status_code == 503
+    assert write.headers["Retry-After"] == "1"
     assert read.json()["total_count"] == 0
-    assert written_after.status_code == 201
+    assert later_write.status_code == 201

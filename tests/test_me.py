@@ -1,9 +1,9 @@
-"""One's own account: reading it, changing it, leaving."""
+"""The user's own account: reading, changing and deleting it."""
 
 import pytest
 from httpx import AsyncClient
 
-from tests.support.clients import PASSWORD, ChangeUser, sign_up
+from tests.support.clients import PASSWORD, ChangeUser, bearer, sign_up
 
 NEW_PASSWORD = "battery staple"
 LOG_IN = {"username": "ann@example.com", "password": PASSWORD}
@@ -107,7 +107,7 @@ async def test_a_new_password_revokes_all_tokens_but_the_current_one(ann: AsyncC
     await ann.put("/users/me/password", json=body)
 
     assert (await ann.get("/users/me")).status_code == 200
-    response = await ann.get("/users/me", headers={"Authorization": f"Bearer {other}"})
+    response = await ann.get("/users/me", headers=bearer(other))
     assert response.status_code == 401
 
 

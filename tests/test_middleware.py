@@ -1,4 +1,4 @@
-"""What every answer has, whatever its route."""
+"""Headers and behavior of all routes: request ids, HEAD, the access log, CORS and hosts."""
 
 import logging
 import re
@@ -41,13 +41,13 @@ async def test_each_request_has_its_own_id(anonymous: AsyncClient):
 
 
 async def test_a_uuid_in_x_request_id_becomes_the_request_id(anonymous: AsyncClient):
-    kept = "01234567-89ab-cdef-0123-456789abcdef"
+    request_id = "01234567-89ab-cdef-0123-456789abcdef"
 
-    for given in (kept, kept.upper(), kept.replace("-", "")):
+    for given in (request_id, request_id.upper(), request_id.replace("-", "")):
         response = await anonymous.get("/nowhere", headers={"X-Request-ID": given})
 
-        assert response.headers["X-Request-ID"] == kept
-        assert response.json()["instance"] == f"urn:uuid:{kept}"
+        assert response.headers["X-Request-ID"] == request_id
+        assert response.json()["instance"] == f"urn:uuid:{request_id}"
 
 
 @pytest.mark.parametrize("given", ["x", "a" * 10_000, "'\"<>", ""])
@@ -91,24 +91,24 @@ async def test_each_request_is_one_line_in_the_access_log(
     caplog.set_level(logging.INFO, logger="blog_api.access")
     caplog.clear()
 
-    answers = [
+    responses = [
         await ann.get("/posts/1%0A2?token=hunter2"),
         await ann.post("/posts", json=HELLO),
     ]
 
-    ids = [answer.headers["X-Request-ID"] for answer in answers]
+    ids = [response.headers["X-Request-ID"] for response in responses]
     lines: list[str] = []
     with anyio.fail_after(10):
         while len(lines) < 2:
             await anyio.lowlevel.checkpoint()
-            # They are written together, with those of other tests.
+            # Lines are logged in batches, with those of other tests.
             written = [one.message for one in caplog.records if one.name == "blog_api.access"]
             lines = [line for line in "\n".join(written).splitlines() if line.endswith(tuple(ids))]
     time = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}"
-    for line, request, one in zip(
+    for line, request, request_id in zip(
         lines, ("GET /posts/1%0A2 404", "POST /posts 201"), ids, strict=True
     ):
-        expected = rf"{time} INFO blog_api\.access: 127\.0\.0\.1 {request} \d+\.\dms {one}"
+        expected = rf"{time} INFO blog_api\.access: 127\.0\.0\.1 {request} \d+\.\dms {request_id}"
         assert re.fullmatch(expected, line)
 
 
@@ -124,11 +124,11 @@ async def test_a_configured_origin_may_read_responses_and_errors():
     )
     async with running(settings) as app, client_of(app) as client:
         for path in ("/posts", "/nowhere", "/users/me", "/posts?page=0"):
-            named = await client.get(path, headers={"Origin": "https://example.com"})
+            configured = await client.get(path, headers={"Origin": "https://example.com"})
             other = await client.get(path, headers={"Origin": "https://example.org"})
 
-            assert named.headers["Access-Control-Allow-Origin"] == "https://example.com"
-            assert "X-Request-ID" in named.headers["Access-Control-Expose-Headers"]
+            assert configured.headers["Access-Control-Allow-Origin"] == "https://example.com"
+            assert "X-Request-ID" in configured.headers["Access-Control-Expose-Headers"]
             assert "Access-Control-Allow-Origin" not in other.headers
 
 
@@ -146,22 +146,22 @@ async def test_a_preflight_is_accepted_or_rejected_with_a_problem_document():
         **CHEAP_HASHING,
     )
     async with running(settings) as app, client_of(app) as client:
-        named = await client.options(
+        accepted = await client.options(
             "/posts/1", headers={"Origin": "https://example.com", **PREFLIGHT}
         )
-        other = await client.options(
+        rejected = await client.options(
             "/posts/1", headers={"Origin": "https://example.org", **PREFLIGHT}
         )
 
-    assert named.status_code == 200
-    assert named.headers["Access-Control-Allow-Origin"] == "https://example.com"
-    assert "PUT" in named.headers["Access-Control-Allow-Methods"].split(", ")
-    assert named.headers["Access-Control-Allow-Headers"] == "authorization"
-    assert named.headers["Access-Control-Max-Age"] == "60"
-    assert "Access-Control-Allow-Credentials" not in named.headers
-    assert other.status_code == 400
-    assert other.json()["type"] == "urn:blog-api:cross-origin-refused"
-    assert "Access-Control-Allow-Origin" not in other.headers
+    assert accepted.status_code == 200
+    assert accepted.headers["Access-Control-Allow-Origin"] == "https://example.com"
+    assert "PUT" in accepted.headers["Access-Control-Allow-Methods"].split(", ")
+    assert accepted.headers["Access-Control-Allow-Headers"] == "authorization"
+    assert accepted.headers["Access-Control-Max-Age"] == "60"
+    assert "Access-Control-Allow-Credentials" not in accepted.headers
+    assert rejected.status_code == 400
+    assert rejected.json()["type"] == "urn:blog-api:cross-origin-refused"
+    assert "Access-Control-Allow-Origin" not in rejected.headers
 
 
 async def test_origins_can_be_configured_by_a_pattern():
@@ -172,14 +172,14 @@ async def test_origins_can_be_configured_by_a_pattern():
         **CHEAP_HASHING,
     )
     async with running(settings) as app, client_of(app) as client:
-        named = await client.get("/posts", headers={"Origin": "https://app.example.com"})
+        matching = await client.get("/posts", headers={"Origin": "https://app.example.com"})
         others = [
             await client.get("/posts", headers={"Origin": origin})
             for origin in ("https://example.com", "https://app.example.com.evil.org", "null")
         ]
 
-    assert named.headers["Access-Control-Allow-Origin"] == "https://app.example.com"
-    assert named.headers["Access-Control-Allow-Credentials"] == "true"
+    assert matching.headers["Access-Control-Allow-Origin"] == "https://app.example.com"
+    assert matching.headers["Access-Control-Allow-Credentials"] == "true"
     for other in others:
         assert "Access-Control-Allow-Origin" not in other.headers
 
@@ -203,15 +203,15 @@ async def test_an_untrusted_host_is_rejected():
     )
     async with running(settings) as app, client_of(app) as client:
         trusted = await client.get("/", headers={"Host": "blog.example"})
-        other = await client.get("/", headers={"Host": "evil.example"})
+        untrusted = await client.get("/", headers={"Host": "evil.example"})
         health = await client.get("/health/ready", headers={"Host": "10.0.0.7"})
         versioned = await client.get("/api/v1/health/live", headers={"Host": "10.0.0.7"})
         below = await client.get("/health/nothing", headers={"Host": "10.0.0.7"})
 
     assert trusted.status_code == 200
-    assert other.status_code == 400
-    assert other.headers["Content-Type"] == "application/problem+json"
-    assert other.json()["detail"] == "This host name is not served here"
+    assert untrusted.status_code == 400
+    assert untrusted.headers["Content-Type"] == "application/problem+json"
+    assert untrusted.json()["detail"] == "This host name is not served here"
     assert health.status_code == versioned.status_code == 200
     assert below.status_code == 400
 
