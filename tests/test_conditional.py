@@ -193,8 +193,8 @@ async def test_a_current_etag_in_if_match_allows_the_change(ann: AsyncClient, re
         if method != "DELETE":
             # The response has the ETag for the next change.
             headers = {"If-Match": etag_of(response)}
-            next_ = await ann.patch(resource.path, json={"content": method}, headers=headers)
-            assert next_.status_code == 200
+            second = await ann.patch(resource.path, json={"content": method}, headers=headers)
+            assert second.status_code == 200
 
 
 async def test_a_stale_etag_in_if_match_is_rejected(ann: AsyncClient, resource: Resource):

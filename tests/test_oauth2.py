@@ -1,4 +1,4 @@
-"""OAuth2: JWT by the password grant, refresh tokens, and clients that others wrote."""
+"""OAuth2: the password grant, JWT, refresh tokens and third-party clients."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -13,23 +13,28 @@ from httpx import AsyncClient, Response
 from oauthlib.oauth2 import LegacyApplicationClient
 from requests_oauthlib import OAuth2Session
 
-from tests.support.clients import PASSWORD, SECRET_KEY, ChangeUser, client_of, sign_up
+from tests.support.clients import (
+    PASSWORD,
+    SECRET_KEY,
+    ChangeUser,
+    bearer,
+    client_of,
+    id_of,
+    sign_up,
+)
 from tests.support.processes import Server
 
 FORM = {"grant_type": "password", "username": "ann@example.com", "password": PASSWORD}
-USUAL = "posts:read posts:write users:read users:write"
+DEFAULT_SCOPE = "posts:read posts:write users:read users:write"
 NEW_PASSWORD = "battery staple"
 
 
-def bearer(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"}
-
-
 async def grant(client: AsyncClient, **form: str) -> dict[str, str]:
+    """Log in by the password grant."""
     response = await client.post("/token", data=FORM | form)
     assert response.status_code == 200, response.text
-    found: dict[str, str] = response.json()
-    return found
+    granted: dict[str, str] = response.json()
+    return granted
 
 
 async def refresh(client: AsyncClient, token: str, **form: str) -> Response:
@@ -39,10 +44,11 @@ async def refresh(client: AsyncClient, token: str, **form: str) -> Response:
 
 
 async def status_of(client: AsyncClient, token: str) -> int:
+    """Return the status of a request with this access token."""
     return (await client.get("/users/me", headers=bearer(token))).status_code
 
 
-def assert_refused(response: Response, status: int, error: str) -> None:
+def assert_oauth2_error(response: Response, status: int, error: str) -> None:
     assert response.status_code == status, response.text
     assert response.headers["Content-Type"] == "application/problem+json"
     assert response.json()["error"] == error
@@ -53,14 +59,14 @@ async def test_the_password_grant_returns_a_jwt_and_a_refresh_token(ann: AsyncCl
 
     assert response.status_code == 200
     assert response.headers["Cache-Control"] == "no-store"
-    answer = response.json()
-    assert answer.keys() == {
+    granted = response.json()
+    assert granted.keys() == {
         "access_token", "token_type", "expires_in", "refresh_token", "scope",
     }  # fmt: skip
-    assert answer["token_type"] == "bearer"
-    assert answer["expires_in"] == 1800
-    assert answer["scope"] == USUAL
-    assert await status_of(ann, answer["access_token"]) == 200
+    assert granted["token_type"] == "bearer"
+    assert granted["expires_in"] == 1800
+    assert granted["scope"] == DEFAULT_SCOPE
+    assert await status_of(ann, granted["access_token"]) == 200
 
 
 async def test_a_jwt_has_the_documented_header_and_claims(ann: AsyncClient):
@@ -70,7 +76,7 @@ async def test_a_jwt_has_the_documented_header_and_claims(ann: AsyncClient):
 
     assert jwt.get_unverified_header(token) == {"alg": "HS256", "typ": "at+jwt"}
     assert claims["iss"] == claims["aud"] == "blog-api"
-    assert claims["sub"] == f"user:{(await ann.get('/users/me')).json()['id']}"
+    assert claims["sub"] == f"user:{await id_of(ann)}"
     assert claims["exp"] - claims["iat"] in (1799, 1800)
     assert claims["scope"] == "posts:read"
     assert claims["jti"]
@@ -87,12 +93,12 @@ async def test_every_jwt_has_its_own_jti(ann: AsyncClient):
 
 @pytest.mark.parametrize(
     "form",
-    [{"password": "wrong horse"}, {"username": "nobody@example.com"}, {"username": "no one"}],
+    [{"password": "wrong horse"}, {"username": "unknown@example.com"}, {"username": "no one"}],
 )
 async def test_wrong_credentials_are_an_invalid_grant(ann: AsyncClient, form: dict[str, str]):
     response = await ann.post("/token", data=FORM | form)
 
-    assert_refused(response, 401, "invalid_grant")
+    assert_oauth2_error(response, 401, "invalid_grant")
     assert response.json()["detail"] == "Incorrect username or password"
     assert response.headers["WWW-Authenticate"] == "Bearer"
 
@@ -120,7 +126,7 @@ async def test_an_invalid_token_request_returns_an_oauth2_error(
 ):
     response = await ann.post("/token", data=form)
 
-    assert_refused(response, 400, error)
+    assert_oauth2_error(response, 400, error)
 
 
 async def test_an_inactive_user_cannot_get_or_use_a_jwt(ann: AsyncClient, change_user: ChangeUser):
@@ -131,7 +137,7 @@ async def test_an_inactive_user_cannot_get_or_use_a_jwt(ann: AsyncClient, change
         await ann.post("/token", data=FORM),
         await refresh(ann, granted["refresh_token"]),
     ):
-        assert_refused(response, 400, "invalid_grant")
+        assert_oauth2_error(response, 400, "invalid_grant")
         assert response.json()["detail"] == "Inactive user"
     me = await ann.get("/users/me", headers=bearer(granted["access_token"]))
     assert me.status_code == 400
@@ -163,11 +169,11 @@ async def test_reusing_a_refresh_token_revokes_its_session(ann: AsyncClient):
     other = await grant(ann)
     second = (await refresh(ann, first["refresh_token"])).json()
 
-    again = await refresh(ann, first["refresh_token"])
+    reused = await refresh(ann, first["refresh_token"])
 
-    assert_refused(again, 400, "invalid_grant")
-    assert again.json()["detail"] == "Invalid refresh token"
-    assert_refused(await refresh(ann, second["refresh_token"]), 400, "invalid_grant")
+    assert_oauth2_error(reused, 400, "invalid_grant")
+    assert reused.json()["detail"] == "Invalid refresh token"
+    assert_oauth2_error(await refresh(ann, second["refresh_token"]), 400, "invalid_grant")
     assert await status_of(ann, first["access_token"]) == 401
     assert await status_of(ann, second["access_token"]) == 401
     assert await status_of(ann, other["access_token"]) == 200
@@ -177,13 +183,13 @@ async def test_reusing_a_refresh_token_revokes_its_session(ann: AsyncClient):
 async def test_a_refresh_can_narrow_scopes_but_not_widen_them(ann: AsyncClient):
     granted = await grant(ann, scope="posts:read users:read")
 
-    more = await refresh(ann, granted["refresh_token"], scope="posts:read posts:write")
-    less = await refresh(ann, granted["refresh_token"], scope="posts:read")
-    same = await refresh(ann, less.json()["refresh_token"])
+    wider = await refresh(ann, granted["refresh_token"], scope="posts:read posts:write")
+    narrower = await refresh(ann, granted["refresh_token"], scope="posts:read")
+    same = await refresh(ann, narrower.json()["refresh_token"])
 
-    assert_refused(more, 400, "invalid_scope")
-    assert less.json()["scope"] == "posts:read"
-    assert await status_of(ann, less.json()["access_token"]) == 403
+    assert_oauth2_error(wider, 400, "invalid_scope")
+    assert narrower.json()["scope"] == "posts:read"
+    assert await status_of(ann, narrower.json()["access_token"]) == 403
     assert same.json()["scope"] == "posts:read users:read"
 
 
@@ -202,7 +208,7 @@ async def test_a_refresh_token_cannot_be_forged_from_the_claims_of_a_jwt(ann: As
 
     response = await refresh(ann, f"{sid}.nonsense")
 
-    assert_refused(response, 400, "invalid_grant")
+    assert_oauth2_error(response, 400, "invalid_grant")
     assert await status_of(ann, granted["access_token"]) == 200
 
 
@@ -211,7 +217,7 @@ async def test_an_opaque_token_is_rejected_as_a_refresh_token(ann: AsyncClient):
 
     response = await refresh(ann, secret)
 
-    assert_refused(response, 400, "invalid_grant")
+    assert_oauth2_error(response, 400, "invalid_grant")
     assert (await ann.get("/users/me")).status_code == 200
 
 
@@ -219,19 +225,19 @@ async def test_a_jwt_expires_after_30_minutes_and_its_session_after_two_weeks(an
     granted = await grant(ann)
     start = datetime.now(UTC)
 
-    def after(**time: int) -> time_machine.travel:
+    def travel(**time: int) -> time_machine.travel:
         return time_machine.travel(start + timedelta(**time), tick=False)
 
-    with after(minutes=29):
+    with travel(minutes=29):
         assert await status_of(ann, granted["access_token"]) == 200
-    with after(minutes=31):
+    with travel(minutes=31):
         assert await status_of(ann, granted["access_token"]) == 401
-    with after(days=13, hours=23, minutes=50):
+    with travel(days=13, hours=23, minutes=50):
         late = (await refresh(ann, granted["refresh_token"])).json()
         assert late["expires_in"] <= 600
-    with after(days=14, seconds=1):
+    with travel(days=14, seconds=1):
         assert await status_of(ann, late["access_token"]) == 401
-        assert_refused(await refresh(ann, late["refresh_token"]), 400, "invalid_grant")
+        assert_oauth2_error(await refresh(ann, late["refresh_token"]), 400, "invalid_grant")
 
 
 async def test_logging_out_with_a_jwt_revokes_its_session(ann: AsyncClient):
@@ -241,22 +247,22 @@ async def test_logging_out_with_a_jwt_revokes_its_session(ann: AsyncClient):
 
     assert response.status_code == 204
     assert await status_of(ann, granted["access_token"]) == 401
-    assert_refused(await refresh(ann, granted["refresh_token"]), 400, "invalid_grant")
+    assert_oauth2_error(await refresh(ann, granted["refresh_token"]), 400, "invalid_grant")
     assert (await ann.get("/users/me")).status_code == 200
 
 
 async def test_a_new_password_revokes_all_sessions_but_the_current_one(ann: AsyncClient):
-    mine, other = await grant(ann), await grant(ann)
+    current, other = await grant(ann), await grant(ann)
 
     response = await ann.put(
         "/users/me/password",
         json={"current_password": PASSWORD, "new_password": NEW_PASSWORD},
-        headers=bearer(mine["access_token"]),
+        headers=bearer(current["access_token"]),
     )
 
     assert response.status_code == 204
-    assert await status_of(ann, mine["access_token"]) == 200
-    assert (await refresh(ann, mine["refresh_token"])).status_code == 200
+    assert await status_of(ann, current["access_token"]) == 200
+    assert (await refresh(ann, current["refresh_token"])).status_code == 200
     assert await status_of(ann, other["access_token"]) == 401
     assert (await ann.get("/users/me")).status_code == 401
 
@@ -267,7 +273,7 @@ async def test_deleting_an_account_revokes_its_jwts(ann: AsyncClient):
     await ann.request("DELETE", "/users/me", json={"current_password": PASSWORD})
 
     assert await status_of(ann, granted["access_token"]) == 401
-    assert_refused(await refresh(ann, granted["refresh_token"]), 400, "invalid_grant")
+    assert_oauth2_error(await refresh(ann, granted["refresh_token"]), 400, "invalid_grant")
 
 
 async def test_a_bcrypt_hash_is_accepted_by_the_password_grant(
@@ -283,25 +289,25 @@ async def test_auth_accepts_a_scope(ann: AsyncClient):
     login = {"username": "ann@example.com", "password": PASSWORD}
 
     narrow = await ann.post("/auth", data=login | {"scope": "posts:write"})
-    refused = await ann.post("/auth", data=login | {"scope": "admin"})
+    rejected = await ann.post("/auth", data=login | {"scope": "admin"})
 
     assert await status_of(ann, narrow.json()["access_token"]) == 403
-    assert_refused(refused, 400, "invalid_scope")
+    assert_oauth2_error(rejected, 400, "invalid_scope")
 
 
 async def test_one_of_twenty_concurrent_refreshes_succeeds(server: Server):
     async with server.client() as client:
         await sign_up(client, "Refreshing")
         granted = await grant(client, username="refreshing@example.com")
-        answers = await asyncio.gather(
+        responses = await asyncio.gather(
             *(refresh(client, granted["refresh_token"]) for _ in range(20))
         )
-        statuses = sorted(answer.status_code for answer in answers)
-        (won,) = (answer.json() for answer in answers if answer.status_code == 200)
-        after = await status_of(client, won["access_token"])
+        (won,) = (response.json() for response in responses if response.status_code == 200)
+        status = await status_of(client, won["access_token"])
 
-    assert statuses == [200] + [400] * 19
-    assert after == 401
+    assert sorted(response.status_code for response in responses) == [200] + [400] * 19
+    # The others reused the refresh token, which revoked the session.
+    assert status == 401
 
 
 @pytest.mark.parametrize("library", ["authlib", "requests-oauthlib"])
@@ -309,7 +315,7 @@ async def test_third_party_oauth2_clients_can_log_in_refresh_and_call(
     server: Server, monkeypatch: pytest.MonkeyPatch, library: str
 ):
     email = f"{library}@example.com"
-    # Both refuse to talk without TLS otherwise.
+    # Both clients require TLS otherwise.
     monkeypatch.setenv("OAUTHLIB_INSECURE_TRANSPORT", "1")
     monkeypatch.setenv("AUTHLIB_INSECURE_TRANSPORT", "1")
 
@@ -318,7 +324,7 @@ async def test_third_party_oauth2_clients_can_log_in_refresh_and_call(
             return AuthlibSession(scope="users:read")
         return OAuth2Session(client=LegacyApplicationClient(client_id="any"))
 
-    def use(address: str) -> tuple[list[str], set[str]]:
+    def log_in_and_refresh(address: str) -> tuple[list[str], set[str]]:
         with make_session() as oauth:
             oauth.trust_env = False
             login = {"username": email, "password": PASSWORD}
@@ -330,7 +336,7 @@ async def test_third_party_oauth2_clients_can_log_in_refresh_and_call(
 
     async with server.client() as client:
         await sign_up(client, library)
-    emails, tokens = await asyncio.to_thread(use, server.address)
+    emails, tokens = await asyncio.to_thread(log_in_and_refresh, server.address)
 
     assert emails == [email, email]
     assert len(tokens) == 2
@@ -342,4 +348,4 @@ async def test_openapi_lists_the_scopes_of_the_password_flow(app: FastAPI):
 
     flows = response.json()["components"]["securitySchemes"]["OAuth2"]["flows"]
     assert flows["password"]["tokenUrl"] == flows["password"]["refreshUrl"] == "token"
-    assert set(flows["password"]["scopes"]) == {*USUAL.split(), "admin"}
+    assert set(flows["password"]["scopes"]) == {*DEFAULT_SCOPE.split(), "admin"}
