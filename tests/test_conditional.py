@@ -58,7 +58,7 @@ async def test_head_returns_the_same_etag_and_304(ann: AsyncClient):
         assert unchanged.status_code == 304, path
 
 
-async def test_every_change_of_a_response_changes_its_etag_of(ann: AsyncClient, bob: AsyncClient):
+async def test_every_change_of_a_response_changes_its_etag(ann: AsyncClient, bob: AsyncClient):
     post = await publish(ann)
     comment = await add_comment(ann, post)
     paths = (f"/posts/{post['id']}", "/posts", f"/posts/{post['id']}/comments")
@@ -124,7 +124,7 @@ async def test_if_none_match_is_ignored_on_unsafe_methods(ann: AsyncClient):
     assert [response.status_code for response in responses] == [200, 201, 204]
 
 
-async def test_error_responses_have_no_etag_of(ann: AsyncClient, anonymous: AsyncClient):
+async def test_error_responses_have_no_etag(ann: AsyncClient, anonymous: AsyncClient):
     for response in (
         await ann.get("/posts/1"),
         await ann.get("/nowhere"),
@@ -145,7 +145,7 @@ async def test_a_hidden_post_is_404_even_if_the_etag_matches(ann: AsyncClient, b
         assert response.status_code == 404
 
 
-async def test_responses_with_secrets_have_no_etag_of(ann: AsyncClient):
+async def test_responses_with_secrets_have_no_etag(ann: AsyncClient):
     response = await ann.post("/users/me/tokens", json={"name": "Script"})
 
     assert response.headers["Cache-Control"] == "no-store"
@@ -368,7 +368,7 @@ async def test_repeated_accept_headers_are_combined(ann: AsyncClient):
     assert response.text == "World"
 
 
-async def test_each_representation_has_its_own_etag_of(ann: AsyncClient):
+async def test_each_representation_has_its_own_etag(ann: AsyncClient):
     path = f"/posts/{(await publish(ann))['id']}"
     markdown = {"Accept": "text/markdown"}
     as_json, as_markdown = await ann.get(path), await ann.get(path, headers=markdown)

@@ -27,6 +27,8 @@ from tests.support.processes import Server
 FORM = {"grant_type": "password", "username": "ann@example.com", "password": PASSWORD}
 DEFAULT_SCOPE = "posts:read posts:write users:read users:write"
 NEW_PASSWORD = "battery staple"
+# The hash of "secret" in FastAPI's tutorial.
+BCRYPT_HASH = "$2b$12$EixZaYVK1fsbw1ZfbX3OXePaWxn96p36WQoeG6Lruj3vjPGga31lW"
 
 
 async def grant(client: AsyncClient, **form: str) -> dict[str, str]:
@@ -279,8 +281,7 @@ async def test_deleting_an_account_revokes_its_jwts(ann: AsyncClient):
 async def test_a_bcrypt_hash_is_accepted_by_the_password_grant(
     ann: AsyncClient, change_user: ChangeUser
 ):
-    bcrypt = "$2b$12$EixZaYVK1fsbw1ZfbX3OXePaWxn96p36WQoeG6Lruj3vjPGga31lW"
-    await change_user("ann@example.com", password_hash=bcrypt)
+    await change_user("ann@example.com", password_hash=BCRYPT_HASH)
 
     assert await status_of(ann, (await grant(ann, password="secret"))["access_token"]) == 200
 

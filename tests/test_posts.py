@@ -1,4 +1,4 @@
-"""Posts: writing, reading, changing, hiding and listing them."""
+"""Posts: creating, reading, changing, hiding and listing."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -7,9 +7,9 @@ import time_machine
 from httpx import AsyncClient
 
 HELLO = {"title": "Hello", "content": "World"}
-# What only its author sees of a post.
+# An additional field in the author's own list.
 OWN = {"taken_down_at": None}
-# What is shown where there is one post alone, beside what lists show.
+# An additional field of a post that is read by id or slug.
 WORLD = {"content_html": "<p>World</p>\n"}
 LONG_AGO = "2015-05-15T12:00:00Z"
 
@@ -187,13 +187,13 @@ async def test_only_its_author_may_change_a_post(
     body = None if method == "DELETE" else {"title": "Mine", "content": "now"}
 
     by_bob = await bob.request(method, f"/posts/{post['id']}", json=body)
-    by_nobody = await anonymous.request(method, f"/posts/{post['id']}", json=body)
+    by_anonymous = await anonymous.request(method, f"/posts/{post['id']}", json=body)
     missing = await ann.request(method, f"/posts/{post['id'] + 1}", json=body)
-    missing_for_nobody = await anonymous.request(method, f"/posts/{post['id'] + 1}", json=body)
+    missing_for_anonymous = await anonymous.request(method, f"/posts/{post['id'] + 1}", json=body)
 
     assert by_bob.status_code == 403
     assert by_bob.json()["detail"] == "You don't have access to modify this post"
-    assert by_nobody.status_code == missing_for_nobody.status_code == 401
+    assert by_anonymous.status_code == missing_for_anonymous.status_code == 401
     assert missing.status_code == 404
     assert missing.json()["detail"] == "Post not found"
     assert (await anonymous.get(f"/posts/{post['id']}")).json() == post | WORLD

@@ -1,4 +1,4 @@
-"""Search: posts by the words that they have."""
+"""Full-text search of posts."""
 
 import itertools
 import random
@@ -14,13 +14,12 @@ from httpx import AsyncClient
 from tests.support.clients import PASSWORD, publish
 from tests.support.databases import TEST_DATABASE_URL
 
-# Of SQLite's index: it knows beginnings of words, and Postgres knows their forms too.
-
+# SQLite matches prefixes of words, Postgres their other forms too.
 ON_POSTGRES = TEST_DATABASE_URL is not None
 
 
 async def search(client: AsyncClient, q: str, path: str = "/posts", **query: str) -> list[str]:
-    """The titles of what is found."""
+    """Return the titles of the posts that are found."""
     response = await client.get(path, params={"q": q, "size": "100", **query})
     assert response.status_code == 200, response.text
     page = response.json()
@@ -28,14 +27,14 @@ async def search(client: AsyncClient, q: str, path: str = "/posts", **query: str
     return [post["title"] for post in page["results"]]
 
 
-async def snippet(client: AsyncClient, q: str) -> str:
-    """The snippet of the one post that is found."""
+async def read_snippet(client: AsyncClient, q: str) -> str:
+    """Return the snippet of the only post that is found."""
     (post,) = (await client.get("/posts", params={"q": q})).json()["results"]
-    found: str = post["snippet"]
-    return found
+    snippet: str = post["snippet"]
+    return snippet
 
 
-def unmarked(text: str) -> str:
+def remove_marks(text: str) -> str:
     return re.sub("</?mark>", "", text)
 
 
@@ -47,7 +46,7 @@ async def test_search_covers_title_tags_and_content(ann: AsyncClient):
         assert await search(ann, q) == ["One two"], q
     for q in ("eight", "one eight", "one nothing", "four else"):
         assert await search(ann, q) == [], q
-    # One letter begins too many words.
+    # Prefixes have at least two letters.
     assert await search(ann, "o") == await search(ann, "o*") == []
 
 
@@ -75,7 +74,7 @@ async def test_search_ignores_case_in_every_script(ann: AsyncClient):
         assert await search(ann, q) == expected, q
 
 
-NASTY = (
+UNUSUAL_QUERIES = (
     "async await", "c++", "it's", '"error handling"', "зависимости", "%", "'", '"', "*", "AND",
     "OR", "NOT", "NEAR(", "NEAR(a b)", "a:b", "title:hello", "^", "^hello", "-hello", "!", "!!",
     "hello & | !", "hello <-> world", "<0>", ":*", "hello:*A", "(", ")", "(()", "\\", "\\'", "''",
@@ -90,14 +89,14 @@ NASTY = (
 
 
 async def test_no_query_causes_an_error(ann: AsyncClient):
-    # It has all of it, so that snippets are made too.
-    text = re.sub("[\x00-\x08\ufffe\uffff]", "", "\n".join(NASTY))
+    # The post has most of the words, so that snippets are computed too.
+    text = re.sub("[\x00-\x08\ufffe\uffff]", "", "\n".join(UNUSUAL_QUERIES))
     await publish(ann, content=f"{text}\n{text[::-1]}")
 
-    for q in NASTY:
+    for q in UNUSUAL_QUERIES:
         response = await ann.get("/posts", params={"q": q})
         assert response.status_code == 200, ascii(q)
-    for q in NASTY[::5]:
+    for q in UNUSUAL_QUERIES[::5]:
         assert (await ann.get("/feed.json", params={"q": q})).status_code == 200, ascii(q)
 
 
@@ -108,7 +107,7 @@ async def test_random_bytes_and_characters_cause_no_error(ann: AsyncClient):
     for _ in range(10):
         response = await ann.get(f"/posts?q={quote(chance.randbytes(200))}")
         assert response.status_code == 200
-    # And any characters, which more often are words.
+    # Random letters form words more often than random bytes.
     for _ in range(10):
         q = "".join(chr(chance.choice((chance.randrange(32, 0x600), 34, 32))) for _ in range(99))
         assert (await ann.get("/posts", params={"q": q})).status_code == 200, ascii(q)
@@ -150,7 +149,7 @@ async def test_search_matches_prefixes_of_words(ann: AsyncClient):
 
     for q in ("depend", "DEP", "зав", "завис", "обработ завис"):
         assert await search(ann, q) == ["Dependencies"], q
-    # One letter begins too many; the middle of a word begins none.
+    # One letter is too short, and the middle of a word is not a prefix.
     for q in ("d", "з", "pendencies", "висимости"):
         assert await search(ann, q) == [], q
 
@@ -164,7 +163,7 @@ async def test_quoted_words_are_matched_as_a_phrase(ann: AsyncClient):
     assert await search(ann, '"ERROR  Handling" rust') == ["Together"]
     assert await search(ann, '"handling error"') == []
     assert sorted(await search(ann, '"in Rust"')) == ["Apart", "Together"]
-    # The last word too is a whole one.
+    # In a phrase, the last word is not a prefix either.
     assert await search(ann, '"error hand"') == []
 
 
@@ -193,7 +192,7 @@ async def test_other_forms_of_a_word_are_found_only_on_postgres(ann: AsyncClient
         assert await search(ann, q) == (["Russian"] if ON_POSTGRES else []), q
     for q in ("handling errors", "run dependency"):
         assert await search(ann, q) == (["English"] if ON_POSTGRES else []), q
-    # What has their beginning is found on both.
+    # A prefix is found on both.
     assert await search(ann, "зависим") == ["Russian"]
     assert await search(ann, "error") == ["English"]
 
@@ -233,25 +232,25 @@ async def test_a_snippet_is_escaped_html_with_mark_elements_only(ann: AsyncClien
     )
 
     for q in ("moon", "sun", "star", "script", "mark", "hello", "alert moon"):
-        found = await snippet(ann, q)
-        assert not re.search("<(?!/?mark>)", found), found
-        assert re.fullmatch(r"([^<]*<mark>[^<]+</mark>)*[^<]*", found), found
-    assert "<mark>moon</mark>" in await snippet(ann, "moon")
-    assert "&lt;mark&gt;<mark>sun</mark>&lt;/mark&gt;" in await snippet(ann, "sun")
-    assert "<mark>script</mark>&gt;" in await snippet(ann, "script")
-    assert "&amp; &amp;lt;b&amp;gt;" in await snippet(ann, "star")
+        snippet = await read_snippet(ann, q)
+        assert not re.search("<(?!/?mark>)", snippet), snippet
+        assert re.fullmatch(r"([^<]*<mark>[^<]+</mark>)*[^<]*", snippet), snippet
+    assert "<mark>moon</mark>" in await read_snippet(ann, "moon")
+    assert "&lt;mark&gt;<mark>sun</mark>&lt;/mark&gt;" in await read_snippet(ann, "sun")
+    assert "<mark>script</mark>&gt;" in await read_snippet(ann, "script")
+    assert "&amp; &amp;lt;b&amp;gt;" in await read_snippet(ann, "star")
 
 
 async def test_a_snippet_shows_the_passage_with_the_matching_words(ann: AsyncClient):
-    around = " ".join(["padding"] * 500)
-    await publish(ann, content=f"{around} over the moon and\nfar away {around}")
+    padding = " ".join(["padding"] * 500)
+    await publish(ann, content=f"{padding} over the moon and\nfar away {padding}")
 
-    found = await snippet(ann, "moon")
+    snippet = await read_snippet(ann, "moon")
 
-    assert "the <mark>moon</mark> and" in found
-    assert len(found) < 500
-    # Where the title alone has them, it is the beginning.
-    assert unmarked(await snippet(ann, "hello")).startswith("padding padding")
+    assert "the <mark>moon</mark> and" in snippet
+    assert len(snippet) < 500
+    # If only the title matches, the snippet is the beginning of the content.
+    assert remove_marks(await read_snippet(ann, "hello")).startswith("padding padding")
 
 
 async def test_hidden_posts_are_neither_found_nor_counted(
@@ -260,20 +259,20 @@ async def test_hidden_posts_are_neither_found_nor_counted(
     await publish(ann, title="draft", content="moon", published_at=None)
     await publish(ann, title="scheduled", content="moon", published_at="2999-01-01T00:00:00Z")
     down = await publish(ann, title="down", content="moon")
-    gone = await publish(ann, title="gone", content="moon")
-    hidden = await publish(ann, title="hidden", content="moon")
-    await publish(ann, title="shown", content="moon")
+    deleted = await publish(ann, title="deleted", content="moon")
+    unpublished = await publish(ann, title="unpublished", content="moon")
+    await publish(ann, title="public", content="moon")
     await admin.put(f"/admin/posts/{down['id']}/takedown")
-    await ann.delete(f"/posts/{gone['id']}")
-    await ann.patch(f"/posts/{hidden['id']}", json={"published_at": None})
+    await ann.delete(f"/posts/{deleted['id']}")
+    await ann.patch(f"/posts/{unpublished['id']}", json={"published_at": None})
 
     for client in (ann, bob, admin):
-        assert await search(client, "moon") == ["shown"]
-        assert await search(client, "moon", sort="published_at") == ["shown"]
-        for q in ("draft", "scheduled", "down", "gone", "hidden"):
+        assert await search(client, "moon") == ["public"]
+        assert await search(client, "moon", sort="published_at") == ["public"]
+        for q in ("draft", "scheduled", "down", "deleted", "unpublished"):
             assert await search(client, q) == [], q
     feed = (await ann.get("/feed.json?q=moon")).json()
-    assert [item["title"] for item in feed["items"]] == ["shown"]
+    assert [item["title"] for item in feed["items"]] == ["public"]
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
@@ -294,10 +293,10 @@ async def test_a_deleted_post_is_not_found(ann: AsyncClient, bob: AsyncClient):
     await publish(bob)
 
     await ann.delete(f"/posts/{post['id']}")
-    after_one = await search(bob, "world")
+    remaining = await search(bob, "world")
     await bob.request("DELETE", "/users/me", json={"current_password": PASSWORD})
 
-    assert after_one == ["Hello"]
+    assert remaining == ["Hello"]
     assert await search(ann, "world") == []
 
 
@@ -348,20 +347,20 @@ async def test_a_ranked_search_supports_page_numbers_but_no_cursors(ann: AsyncCl
     sorted_page = (await ann.get("/posts?sort=-published_at&size=2")).json()
 
     pages = [(await ann.get(f"/posts?q=hello&size=2&page={page}")).json() for page in (1, 2, 3)]
-    refused = await ann.get(f"/posts?q=hello&cursor={sorted_page['next_cursor']}")
+    rejected = await ann.get(f"/posts?q=hello&cursor={sorted_page['next_cursor']}")
 
     ids = [post["id"] for page in pages for post in page["results"]]
     assert len(set(ids)) == len(ids) == 5
     assert {page["next_cursor"] for page in pages} == {None}
-    assert refused.status_code == 422
-    assert refused.json()["errors"][0]["loc"] == ["query", "cursor"]
+    assert rejected.status_code == 422
+    assert rejected.json()["errors"][0]["loc"] == ["query", "cursor"]
 
 
 @pytest.mark.parametrize("letters", [string.ascii_lowercase, "абвгдежзиклмнопрстуфхцчшщ"])
 async def test_a_text_with_more_words_than_the_index_holds_is_saved_and_found(
     ann: AsyncClient, letters: str
 ):
-    """More words than an index of Postgres holds: it has as many as fit."""
+    """Postgres indexes as many words as fit."""
     words = map("".join, itertools.product(letters, repeat=5))
     content = " ".join(itertools.islice(words, 500_000 // 6))
 
@@ -371,20 +370,20 @@ async def test_a_text_with_more_words_than_the_index_holds_is_saved_and_found(
     assert await search(ann, content[:17]) == ["Long"]
     assert await search(ann, f'"{content[:17]}"') == ["Long"]
     assert await search(ann, "long") == ["Long"]
-    assert f"<mark>{content[:5]}</mark>" in await snippet(ann, content[:5])
+    assert f"<mark>{content[:5]}</mark>" in await read_snippet(ann, content[:5])
 
 
 async def test_a_text_with_words_too_long_for_the_index_is_found(ann: AsyncClient):
     await publish(ann, content=f"{'ж' * 100_000} moon {'日' * 5000}")
 
     assert await search(ann, "moon") == ["Hello"]
-    assert "<mark>moon</mark>" in await snippet(ann, "moon")
+    assert "<mark>moon</mark>" in await read_snippet(ann, "moon")
 
 
 async def test_a_snippet_of_a_text_of_one_repeated_word_is_fast(ann: AsyncClient):
-    """Both databases' own snippets take minutes for it, and the memory of the machine."""
+    """The snippet functions of both databases take minutes and gigabytes for such a text."""
     await publish(ann, content="ab " * 166_000)
 
     for q in ("ab", "ab ab", '"ab ab"', "ab-ab", '"ab ab ab" ab ab', "ab " * 20):
         with fail_after(4):
-            assert "<mark>ab" in await snippet(ann, q), q
+            assert "<mark>ab" in await read_snippet(ann, q), q

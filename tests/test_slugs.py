@@ -1,4 +1,4 @@
-"""Slugs follow titles; an old one leads to the post; none goes to another."""
+"""Slugs: derived from titles, redirected after a change, and never reused."""
 
 import re
 
@@ -17,7 +17,7 @@ from tests.support.clients import (
 
 
 async def rename(client: AsyncClient, post: dict[str, object], title: str) -> str:
-    """The slug that a post has after it gets this title."""
+    """Change the title of a post; return its slug."""
     response = await client.patch(f"/posts/{post['id']}", json={"title": title})
     assert response.status_code == 200, response.text
     slug: str = response.json()["slug"]
@@ -34,14 +34,14 @@ async def test_a_new_title_changes_the_slug_and_redirects_the_former_one(
     changed = (await ann.request(method, f"/posts/{post['id']}", json=body)).json()
 
     shown = await anonymous.get("/posts/slug/bye-moon")
-    old = await anonymous.get("/posts/slug/hello")
+    redirect = await anonymous.get("/posts/slug/hello")
     assert changed["slug"] == shown.json()["slug"] == "bye-moon"
     assert shown.json()["id"] == post["id"]
-    assert old.status_code == 308
-    assert old.headers["Location"] == "/posts/slug/bye-moon"
-    # The post can take it back, so nobody keeps this for good.
-    assert old.headers["Cache-Control"] == "no-cache"
-    assert (await anonymous.get(old.headers["Location"])).json() == shown.json()
+    assert redirect.status_code == 308
+    assert redirect.headers["Location"] == "/posts/slug/bye-moon"
+    # The post can get the slug back, so the redirect is revalidated.
+    assert redirect.headers["Cache-Control"] == "no-cache"
+    assert (await anonymous.get(redirect.headers["Location"])).json() == shown.json()
 
 
 async def test_every_former_slug_redirects_to_the_current_one(

@@ -1,4 +1,4 @@
-"""Signing up, logging in and out, and what a token is good for."""
+"""Sign-up, log-in, log-out and opaque tokens."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -11,11 +11,13 @@ from pwdlib import PasswordHash
 from sqlmodel import delete, select
 
 from blog_api.accounts.models import Token, User
-from tests.support.clients import CHEAP_HASHING, PASSWORD, ChangeUser
+from tests.support.clients import CHEAP_HASHING, PASSWORD, ChangeUser, bearer
 
 SIGN_UP = {"email": "carl@example.com", "name": "Carl", "password": PASSWORD}
 LOG_IN = {"username": "ann@example.com", "password": PASSWORD}
 TWO_WEEKS = timedelta(weeks=2)
+# The hash of "secret" in FastAPI's tutorial.
+BCRYPT_HASH = "$2b$12$EixZaYVK1fsbw1ZfbX3OXePaWxn96p36WQoeG6Lruj3vjPGga31lW"
 
 
 async def test_sign_up_creates_an_account_and_logs_in(anonymous: AsyncClient):
@@ -36,7 +38,7 @@ async def test_sign_up_creates_an_account_and_logs_in(anonymous: AsyncClient):
 async def test_the_token_of_a_sign_up_is_valid(anonymous: AsyncClient):
     token = (await anonymous.post("/sign-up", json=SIGN_UP)).json()["token"]["access_token"]
 
-    response = await anonymous.get("/users/me", headers={"Authorization": f"Bearer {token}"})
+    response = await anonymous.get("/users/me", headers=bearer(token))
 
     assert response.status_code == 200
     assert response.json()["email"] == "carl@example.com"
@@ -73,7 +75,7 @@ async def test_logging_in_returns_a_token(ann: AsyncClient):
     assert response.headers["Cache-Control"] == "no-store"
     assert response.json().keys() == {"access_token", "expires", "token_type"}
     token = response.json()["access_token"]
-    me = await ann.get("/users/me", headers={"Authorization": f"Bearer {token}"})
+    me = await ann.get("/users/me", headers=bearer(token))
     assert me.json()["name"] == "Ann"
 
 
@@ -95,7 +97,7 @@ async def test_auth_ignores_other_oauth2_form_fields(ann: AsyncClient):
     "form",
     [
         LOG_IN | {"password": "wrong horse"},
-        LOG_IN | {"username": "nobody@example.com"},
+        LOG_IN | {"username": "unknown@example.com"},
         LOG_IN | {"username": "no address at all"},
     ],
 )
@@ -171,8 +173,7 @@ async def test_logging_out_revokes_only_the_current_token(ann: AsyncClient):
 
     assert response.status_code == 204
     assert (await ann.get("/users/me")).status_code == 401
-    ann.headers["Authorization"] = f"Bearer {other}"
-    assert (await ann.get("/users/me")).status_code == 200
+    assert (await ann.get("/users/me", headers=bearer(other))).status_code == 200
 
 
 async def test_an_inactive_user_is_rejected_everywhere(ann: AsyncClient, change_user: ChangeUser):
@@ -202,52 +203,49 @@ async def test_inactivity_is_not_revealed_to_a_wrong_password(
 async def test_a_bcrypt_hash_is_accepted_and_upgraded_to_argon2(
     ann: AsyncClient, change_user: ChangeUser, empty_app: FastAPI
 ):
-    # The hash of "secret" in FastAPI's tutorial.
-    bcrypt = "$2b$12$EixZaYVK1fsbw1ZfbX3OXePaWxn96p36WQoeG6Lruj3vjPGga31lW"
-    await change_user("ann@example.com", password_hash=bcrypt)
+    await change_user("ann@example.com", password_hash=BCRYPT_HASH)
 
-    answers = [
+    responses = [
         await ann.post("/auth", data=LOG_IN | {"password": password})
         for password in ("secret", "secret", PASSWORD, "s" * 73)
     ]
 
     async with empty_app.state.database.session(writes=False) as session:
         (user,) = (await session.exec(select(User))).all()
-    assert [answer.status_code for answer in answers] == [200, 200, 400, 400]
+    assert [response.status_code for response in responses] == [200, 200, 400, 400]
     assert user.password_hash.startswith("$argon2id$")
 
 
 async def test_concurrent_logins_with_an_outdated_hash_all_succeed(
     ann: AsyncClient, change_user: ChangeUser
 ):
-    bcrypt = "$2b$12$EixZaYVK1fsbw1ZfbX3OXePaWxn96p36WQoeG6Lruj3vjPGga31lW"
-    await change_user("ann@example.com", password_hash=bcrypt)
+    await change_user("ann@example.com", password_hash=BCRYPT_HASH)
 
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         *(ann.post("/auth", data=LOG_IN | {"password": "secret"}) for _ in range(4)),
         ann.post("/users/me/tokens", json={"name": "Script"}),
     )
 
-    assert [answer.status_code for answer in answers] == [200] * 4 + [201]
+    assert [response.status_code for response in responses] == [200] * 4 + [201]
 
 
-@pytest.mark.parametrize("username", ["ann@example.com", "nobody@example.com", "no address"])
+@pytest.mark.parametrize("username", ["ann@example.com", "unknown@example.com", "no address"])
 async def test_a_failed_login_verifies_one_hash_for_any_username(
     ann: AsyncClient, empty_app: FastAPI, monkeypatch: pytest.MonkeyPatch, username: str
 ):
     hashing: PasswordHash = empty_app.state.password_hasher._hashing
     verify = hashing.verify_and_update
-    costs = []
+    parameters = []
 
-    def count(password: str, password_hash: str) -> tuple[bool, str | None]:
-        costs.append(password_hash.split("$")[:4])
+    def record(password: str, password_hash: str) -> tuple[bool, str | None]:
+        parameters.append(password_hash.split("$")[:4])
         return verify(password, password_hash)
 
-    monkeypatch.setattr(hashing, "verify_and_update", count)
+    monkeypatch.setattr(hashing, "verify_and_update", record)
     await ann.post("/auth", data={"username": username, "password": "wrong horse"})
 
     memory, passes, lanes = CHEAP_HASHING.values()
-    assert costs == [["", "argon2id", "v=19", f"m={memory},t={passes},p={lanes}"]]
+    assert parameters == [["", "argon2id", "v=19", f"m={memory},t={passes},p={lanes}"]]
 
 
 async def test_auth_and_token_delete_the_rows_of_expired_sessions(

@@ -7,6 +7,7 @@ from tests.support.clients import (
     CHEAP_HASHING,
     PASSWORD,
     client_of,
+    id_of,
     make_settings,
     running,
     sign_up,
@@ -163,7 +164,7 @@ async def test_an_unknown_user_is_not_found(anonymous: AsyncClient):
 async def test_user_ids_are_never_reused(anonymous: AsyncClient):
     first = (await anonymous.post("/users", json=NEW)).json()["id"]
     await sign_up(anonymous, "Ann")
-    last = (await anonymous.get("/users/me")).json()["id"]
+    last = await id_of(anonymous)
     await anonymous.request("DELETE", "/users/me", json={"current_password": PASSWORD})
     del anonymous.headers["Authorization"]
 
@@ -177,28 +178,30 @@ async def test_users_can_be_searched_by_part_of_their_name(anonymous: AsyncClien
     for number, name in enumerate(names):
         await anonymous.post("/users", json=NEW | {"email": f"{number}@example.com", "name": name})
 
-    async def found(q: str, **query: str) -> list[str]:
+    async def search(q: str, **query: str) -> list[str]:
         response = await anonymous.get("/users", params={"q": q, **query})
         assert response.status_code == 200, response.text
         return [user["name"] for user in response.json()]
 
     for name in names:
-        assert await found(name) == await found(name.lower()) == await found(name.upper()) == [name]
-    assert await found("н") == await found("ЁЛКИ") == ["Анна Ёлкина"]
-    assert await found("nn") == ["Ann"]
-    assert await found("b") == ["Bob", "back\\slash"]
-    assert await found("b", skip="1") == ["back\\slash"]
-    assert await found("b", limit="1") == ["Bob"]
-    # These mean nothing but themselves.
-    assert await found("%") == ["100% real"]
-    assert await found("_") == ["snake_case"]
-    assert await found("\\") == ["back\\slash"]
-    assert await found("") == list(names)
+        assert (
+            await search(name) == await search(name.lower()) == await search(name.upper()) == [name]
+        )
+    assert await search("н") == await search("ЁЛКИ") == ["Анна Ёлкина"]
+    assert await search("nn") == ["Ann"]
+    assert await search("b") == ["Bob", "back\\slash"]
+    assert await search("b", skip="1") == ["back\\slash"]
+    assert await search("b", limit="1") == ["Bob"]
+    # Wildcards of LIKE are matched literally.
+    assert await search("%") == ["100% real"]
+    assert await search("_") == ["snake_case"]
+    assert await search("\\") == ["back\\slash"]
+    assert await search("") == list(names)
     for q in ("%%", "a%", "__", "*", "'", '"', "'; DROP TABLE users", "🎉", "ann@example.com"):
-        assert await found(q) == [], q
-    # What no name has.
+        assert await search(q) == [], q
+    # Characters that no name can have.
     for q in ("\x00", "Ann\x00", "\x01", "\x85", "\ufffd", "\uffff"):
-        assert await found(q) == [], ascii(q)
+        assert await search(q) == [], ascii(q)
 
 
 async def test_the_name_query_of_users_has_a_maximum_length(anonymous: AsyncClient):
