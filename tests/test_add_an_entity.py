@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import blog_api
-from tests.conftest import TEST_DATABASE_URL
+from tests.support.databases import TEST_DATABASE_URL
 
 PACKAGE = Path(blog_api.__file__).parent
 PROJECT = PACKAGE.parent

@@ -1,4 +1,4 @@
-"""What administrators may do, and what they leave behind."""
+"""Administration: accounts, moderation and the audit log."""
 
 import asyncio
 
@@ -9,21 +9,24 @@ from sqlmodel import col, update
 
 from blog_api.accounts.models import User
 from blog_api.db.session import Database
-from tests.conftest import PASSWORD, ChangeUser, log_in, make_settings, sign_up
-from tests.processes import Server
+from tests.support.clients import (
+    PASSWORD,
+    ChangeUser,
+    bearer,
+    id_of,
+    log_in,
+    make_settings,
+    sign_up,
+)
+from tests.support.processes import Server
 
 HELLO = {"title": "Hello", "content": "World"}
 WORLD = {"content_html": "<p>World</p>\n"}
 LOG_IN = {"username": "ann@example.com", "password": PASSWORD}
 
 
-async def id_of(client: AsyncClient) -> int:
-    found: int = (await client.get("/users/me")).json()["id"]
-    return found
-
-
-async def audit(admin: AsyncClient) -> list[tuple[object, ...]]:
-    """What the audit tells, the first entry first."""
+async def read_audit_log(admin: AsyncClient) -> list[tuple[object, ...]]:
+    """Return the audit entries, the oldest first."""
     page = (await admin.get("/admin/audit")).json()
     assert page["total_count"] == len(page["results"])
     return [
@@ -32,18 +35,18 @@ async def audit(admin: AsyncClient) -> list[tuple[object, ...]]:
     ]
 
 
-async def test_the_scope_has_to_be_asked_for(ann: AsyncClient, change_user: ChangeUser):
+async def test_the_admin_scope_must_be_requested(ann: AsyncClient, change_user: ChangeUser):
     await change_user("ann@example.com", is_admin=True)
 
-    usual = await ann.post("/auth", data=LOG_IN)
-    asked = await ann.post("/auth", data=LOG_IN | {"scope": "admin"})
+    without_scope = await ann.post("/auth", data=LOG_IN)
+    with_scope = await ann.post("/auth", data=LOG_IN | {"scope": "admin"})
 
-    for answer, status in ((usual, 403), (asked, 200)):
-        headers = {"Authorization": f"Bearer {answer.json()['access_token']}"}
+    for response, status in ((without_scope, 403), (with_scope, 200)):
+        headers = bearer(response.json()["access_token"])
         assert (await ann.get("/admin/stats", headers=headers)).status_code == status
 
 
-async def test_who_is_dismissed_is_no_administrator_with_the_next_request(
+async def test_a_demoted_administrator_loses_access_with_the_next_request(
     admin: AsyncClient, change_user: ChangeUser
 ):
     before = await admin.get("/admin/stats")
@@ -55,23 +58,23 @@ async def test_who_is_dismissed_is_no_administrator_with_the_next_request(
     assert after.headers["WWW-Authenticate"] == 'Bearer error="insufficient_scope", scope="admin"'
 
 
-async def test_accounts_are_listed_and_searched(
+async def test_an_administrator_can_list_and_search_accounts(
     admin: AsyncClient, ann: AsyncClient, bob: AsyncClient
 ):
-    async def names(**query: str) -> list[str]:
+    async def list_names(**query: str) -> list[str]:
         page = (await admin.get("/admin/users", params=query)).json()
         return [account["name"] for account in page["results"]]
 
-    assert await names() == ["Admin", "Ann", "Bob"]
-    assert await names(q="ANN@") == ["Ann"]
-    assert await names(q="bo") == ["Bob"]
-    assert await names(q="%") == []
-    assert await names(size="1", page="2") == ["Ann"]
+    assert await list_names() == ["Admin", "Ann", "Bob"]
+    assert await list_names(q="ANN@") == ["Ann"]
+    assert await list_names(q="bo") == ["Bob"]
+    assert await list_names(q="%") == []
+    assert await list_names(size="1", page="2") == ["Ann"]
     await ann.patch("/users/me", json={"name": "Анна Ёлкина"})
-    assert await names(q="анна") == await names(q="ЁЛК") == ["Анна Ёлкина"]
+    assert await list_names(q="анна") == await list_names(q="ЁЛК") == ["Анна Ёлкина"]
 
 
-async def test_an_account_is_shown_with_its_address(admin: AsyncClient, ann: AsyncClient):
+async def test_an_administrator_sees_the_email_of_an_account(admin: AsyncClient, ann: AsyncClient):
     account = (await ann.get("/users/me")).json()
 
     response = await admin.get(f"/admin/users/{account['id']}")
@@ -79,25 +82,27 @@ async def test_an_account_is_shown_with_its_address(admin: AsyncClient, ann: Asy
     assert response.json() == account
 
 
-async def test_an_account_is_deactivated_and_activated(admin: AsyncClient, ann: AsyncClient):
+async def test_an_administrator_can_deactivate_and_reactivate_an_account(
+    admin: AsyncClient, ann: AsyncClient
+):
     path = f"/admin/users/{await id_of(ann)}"
 
-    closed = await admin.patch(path, json={"is_active": False})
-    turned_away = await ann.get("/users/me")
-    opened = await admin.patch(path, json={"is_active": True})
-    welcome = await ann.get("/users/me")
+    deactivated = await admin.patch(path, json={"is_active": False})
+    while_inactive = await ann.get("/users/me")
+    reactivated = await admin.patch(path, json={"is_active": True})
+    while_active = await ann.get("/users/me")
 
-    assert closed.status_code == opened.status_code == 200
-    assert closed.json()["is_active"] is False
-    assert turned_away.json()["detail"] == "Inactive user"
-    assert welcome.status_code == 200
+    assert deactivated.status_code == reactivated.status_code == 200
+    assert deactivated.json()["is_active"] is False
+    assert while_inactive.json()["detail"] == "Inactive user"
+    assert while_active.status_code == 200
 
 
 @pytest.mark.parametrize(
     "body",
     [{"is_admin": "yes"}, {"is_admin": 1}, {"is_active": None}, {"name": "x"}, {"password": "x"}],
 )
-async def test_nothing_else_of_an_account_is_changed(
+async def test_an_administrator_cannot_change_other_fields_of_an_account(
     admin: AsyncClient, ann: AsyncClient, body: dict[str, object]
 ):
     before = (await ann.get("/users/me")).json()
@@ -106,45 +111,44 @@ async def test_nothing_else_of_an_account_is_changed(
 
     assert response.status_code == 422
     assert (await ann.get("/users/me")).json() == before
-    assert await audit(admin) == []
+    assert await read_audit_log(admin) == []
 
 
-async def test_an_administrator_is_made_and_dismissed(admin: AsyncClient, ann: AsyncClient):
+async def test_an_administrator_can_promote_and_demote_a_user(admin: AsyncClient, ann: AsyncClient):
     path = f"/admin/users/{await id_of(ann)}"
 
-    made = await admin.patch(path, json={"is_admin": True})
+    promoted = await admin.patch(path, json={"is_admin": True})
     token = (await ann.post("/auth", data=LOG_IN | {"scope": "admin"})).json()["access_token"]
-    headers = {"Authorization": f"Bearer {token}"}
-    works = await ann.get("/admin/stats", headers=headers)
-    dismissed = await admin.patch(path, json={"is_admin": False})
-    works_not = await ann.get("/admin/stats", headers=headers)
+    as_admin = await ann.get("/admin/stats", headers=bearer(token))
+    demoted = await admin.patch(path, json={"is_admin": False})
+    as_user = await ann.get("/admin/stats", headers=bearer(token))
 
-    assert made.json()["is_admin"] is True
-    assert dismissed.json()["is_admin"] is False
-    assert [works.status_code, works_not.status_code] == [200, 403]
+    assert promoted.json()["is_admin"] is True
+    assert demoted.json()["is_admin"] is False
+    assert [as_admin.status_code, as_user.status_code] == [200, 403]
 
 
-async def test_the_last_active_administrator_stays_one(
+async def test_the_last_active_administrator_cannot_be_removed(
     admin: AsyncClient, ann: AsyncClient, change_user: ChangeUser
 ):
-    # Who is inactive does not count.
+    # An inactive administrator does not count.
     await change_user("ann@example.com", is_admin=True, is_active=False)
     path = f"/admin/users/{await id_of(admin)}"
 
-    answers = [
+    responses = [
         await admin.patch(path, json={"is_admin": False}),
         await admin.patch(path, json={"is_active": False}),
         await admin.request("DELETE", "/users/me", json={"current_password": PASSWORD}),
     ]
 
-    for answer in answers:
-        assert answer.status_code == 409
-        assert answer.json()["detail"] == "The last active administrator stays one"
+    for response in responses:
+        assert response.status_code == 409
+        assert response.json()["detail"] == "The last active administrator stays one"
     assert (await admin.get("/admin/stats")).json()["users"]["admins"] == 1
-    assert await audit(admin) == []
+    assert await read_audit_log(admin) == []
 
 
-async def test_one_of_two_administrators_may_go(
+async def test_one_of_two_administrators_can_delete_their_account(
     admin: AsyncClient, ann: AsyncClient, change_user: ChangeUser
 ):
     await change_user("ann@example.com", is_admin=True)
@@ -154,7 +158,7 @@ async def test_one_of_two_administrators_may_go(
     assert response.status_code == 204
 
 
-async def test_posts_of_all_states_are_listed(admin: AsyncClient, ann: AsyncClient):
+async def test_an_administrator_can_list_posts_in_every_state(admin: AsyncClient, ann: AsyncClient):
     times = {
         "published": "2020-01-01T00:00:00Z",
         "draft": None,
@@ -165,8 +169,8 @@ async def test_posts_of_all_states_are_listed(admin: AsyncClient, ann: AsyncClie
     down = (await ann.post("/posts", json=HELLO | {"title": "taken-down"})).json()
     await admin.put(f"/admin/posts/{down['id']}/takedown")
 
-    everything = (await admin.get("/admin/posts")).json()
-    assert [post["title"] for post in everything["results"]] == [
+    page = (await admin.get("/admin/posts")).json()
+    assert [post["title"] for post in page["results"]] == [
         "taken-down", "scheduled", "draft", "published",
     ]  # fmt: skip
     for state in ("published", "draft", "scheduled", "taken-down"):
@@ -177,15 +181,15 @@ async def test_posts_of_all_states_are_listed(admin: AsyncClient, ann: AsyncClie
     assert (await admin.get("/admin/posts?state=nonsense")).status_code == 422
 
 
-async def test_a_post_that_is_taken_down_is_for_its_author_alone(
+async def test_a_post_that_was_taken_down_is_visible_to_its_author_only(
     admin: AsyncClient, ann: AsyncClient, bob: AsyncClient, anonymous: AsyncClient
 ):
     post = (await ann.post("/posts", json=HELLO)).json()
 
-    taken = await admin.put(f"/admin/posts/{post['id']}/takedown")
+    takedown = await admin.put(f"/admin/posts/{post['id']}/takedown")
 
-    assert taken.status_code == 200
-    assert taken.json()["taken_down_at"] is not None
+    assert takedown.status_code == 200
+    assert takedown.json()["taken_down_at"] is not None
     for path in (f"/posts/{post['id']}", "/posts/slug/hello"):
         assert (await ann.get(path)).json() == post | WORLD
         for other in (bob, anonymous, admin):
@@ -193,17 +197,17 @@ async def test_a_post_that_is_taken_down_is_for_its_author_alone(
     assert (await anonymous.get("/posts")).json()["total_count"] == 0
     assert (await anonymous.get(f"/users/{post['user_id']}/posts")).json()["total_count"] == 0
     (own,) = (await ann.get("/users/me/posts")).json()["results"]
-    assert own == taken.json()
+    assert own == takedown.json()
 
 
-async def test_its_author_cannot_undo_a_takedown(
+async def test_an_author_cannot_undo_a_takedown(
     admin: AsyncClient, ann: AsyncClient, anonymous: AsyncClient
 ):
     post = (await ann.post("/posts", json=HELLO)).json()
     path = f"/posts/{post['id']}"
     await admin.put(f"/admin{path}/takedown")
 
-    tries: list[Response] = [
+    responses: list[Response] = [
         await ann.patch(path, json={"published_at": None}),
         await ann.patch(path, json={"published_at": "2020-01-01T00:00:00Z"}),
         await ann.put(path, json=HELLO),
@@ -211,11 +215,11 @@ async def test_its_author_cannot_undo_a_takedown(
         await ann.delete(f"/admin{path}/takedown"),
     ]
 
-    assert [response.status_code for response in tries] == [200, 200, 200, 422, 403]
+    assert [response.status_code for response in responses] == [200, 200, 200, 422, 403]
     assert (await anonymous.get(path)).status_code == 404
 
 
-async def test_an_administrator_undoes_a_takedown(
+async def test_an_administrator_can_undo_a_takedown(
     admin: AsyncClient, ann: AsyncClient, anonymous: AsyncClient
 ):
     post = (await ann.post("/posts", json=HELLO)).json()
@@ -229,7 +233,7 @@ async def test_an_administrator_undoes_a_takedown(
     assert (await anonymous.get(f"/posts/{post['id']}")).json() == post | WORLD
 
 
-async def test_any_post_is_deleted(admin: AsyncClient, ann: AsyncClient):
+async def test_an_administrator_can_delete_any_post(admin: AsyncClient, ann: AsyncClient):
     post = (await ann.post("/posts", json=HELLO)).json()
 
     response = await admin.delete(f"/admin/posts/{post['id']}")
@@ -244,12 +248,12 @@ async def test_any_post_is_deleted(admin: AsyncClient, ann: AsyncClient):
         assert missing.json()["detail"] == "Post not found"
 
 
-async def test_every_change_leaves_a_line_and_no_change_leaves_none(
+async def test_each_change_adds_one_audit_entry_and_a_no_op_adds_none(
     admin: AsyncClient, ann: AsyncClient
 ):
     me, user = await id_of(admin), await id_of(ann)
     post = (await ann.post("/posts", json=HELLO)).json()["id"]
-    remark = (await ann.post(f"/posts/{post}/comments", json={"content": "Hi"})).json()["id"]
+    comment = (await ann.post(f"/posts/{post}/comments", json={"content": "Hi"})).json()["id"]
     account, takedown = f"/admin/users/{user}", f"/admin/posts/{post}/takedown"
 
     changes: list[dict[str, bool]] = [
@@ -263,24 +267,24 @@ async def test_every_change_leaves_a_line_and_no_change_leaves_none(
         assert (await admin.patch(account, json=body)).status_code == 200
     for method in ("PUT", "PUT", "DELETE", "DELETE"):
         assert (await admin.request(method, takedown)).status_code == 200
-    for path in (f"/admin/comments/{remark}", f"/admin/posts/{post}"):
+    for path in (f"/admin/comments/{comment}", f"/admin/posts/{post}"):
         for status in (204, 404):
             assert (await admin.delete(path)).status_code == status
     await admin.get("/admin/users")
 
-    assert await audit(admin) == [
+    assert await read_audit_log(admin) == [
         ("make-admin", me, user, None, None),
         ("deactivate-user", me, user, None, None),
         ("dismiss-admin", me, user, None, None),
         ("activate-user", me, user, None, None),
         ("take-down-post", me, None, post, None),
         ("restore-post", me, None, post, None),
-        ("delete-comment", me, user, post, remark),
+        ("delete-comment", me, user, post, comment),
         ("delete-post", me, None, post, None),
     ]
 
 
-async def test_users_and_posts_are_counted(
+async def test_the_statistics_count_users_and_posts(
     admin: AsyncClient, ann: AsyncClient, bob: AsyncClient, change_user: ChangeUser
 ):
     await change_user("bob@example.com", is_active=False)
@@ -296,42 +300,42 @@ async def test_users_and_posts_are_counted(
 
 
 async def make_admins(url: URL, clients: dict[str, AsyncClient]) -> dict[AsyncClient, int]:
-    """Sign up, be the only administrators, log in with every scope; returns their ids."""
+    """Sign up the only administrators, log them in with every scope, and return their ids."""
     for name, client in clients.items():
         await sign_up(client, name)
-    addresses = [f"{name}@example.com" for name in clients]
+    emails = [f"{name}@example.com" for name in clients]
     database = Database(make_settings(database_url=url))
     async with database.session(writes=True) as session:
-        await session.exec(update(User).values(is_admin=col(User.email).in_(addresses)))
+        await session.exec(update(User).values(is_admin=col(User.email).in_(emails)))
     await database.close()
     for name, client in clients.items():
         await log_in(client, f"{name}@example.com")
     return {client: await id_of(client) for client in clients.values()}
 
 
-@pytest.mark.parametrize("way", ["dismiss", "deactivate", "leave"])
-async def test_two_administrators_cannot_remove_each_other_at_once(server: Server, way: str):
+@pytest.mark.parametrize("way", ["demote", "deactivate", "delete"])
+async def test_two_administrators_cannot_remove_each_other_concurrently(server: Server, way: str):
     async with server.client() as ann, server.client() as bob:
         ids = await make_admins(server.url, {f"ann.{way}": ann, f"bob.{way}": bob})
 
         async def remove(client: AsyncClient, other: AsyncClient) -> int:
-            if way == "leave":
+            if way == "delete":
                 body: dict[str, object] = {"current_password": PASSWORD}
                 response = await client.request("DELETE", "/users/me", json=body)
             else:
-                body = {"is_admin" if way == "dismiss" else "is_active": False}
+                body = {"is_admin" if way == "demote" else "is_active": False}
                 response = await client.patch(f"/admin/users/{ids[other]}", json=body)
             return response.status_code
 
         statuses = await asyncio.gather(remove(ann, bob), remove(bob, ann))
-        left = [(await client.get("/admin/stats")).status_code for client in (ann, bob)]
+        stats = [(await client.get("/admin/stats")).status_code for client in (ann, bob)]
 
-    assert left.count(200) == 1
+    assert stats.count(200) == 1
     assert sorted(statuses)[0] in (200, 204)
     assert sorted(statuses)[1] in (400, 403, 409)
 
 
-async def test_two_of_three_administrators_dismiss_each_other_and_one_succeeds(
+async def test_two_of_three_administrators_demote_each_other_and_one_succeeds(
     server: Server,
 ):
     async with server.client() as ann, server.client() as bob, server.client() as carl:

@@ -1,4 +1,4 @@
-"""Public answers are kept in memory, and nobody sees that but by the time they take."""
+"""The response cache: what it stores, for whom, and when it invalidates."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,39 +19,47 @@ from blog_api.db.migrate import migrate
 from blog_api.db.session import CacheVersion
 from blog_api.web.cache import ResponseCache, find_query_parameters
 from blog_api.web.middleware import send_unavailable
-from tests.conftest import FLOOR, client_of, make_settings, publish, remark, running, sign_up
-from tests.statements import executions
+from tests.support.clients import (
+    MINIMUM_HASHING,
+    add_comment,
+    client_of,
+    make_settings,
+    publish,
+    running,
+    sign_up,
+)
+from tests.support.statements import executions
 
 ORIGIN = "https://example.com"
 
 
-async def until_kept(app: FastAPI) -> None:
-    """On Postgres the service keeps answers as soon as it listens."""
+async def wait_until_caching(app: FastAPI) -> None:
+    """Wait until the service listens for notifications, which it needs on Postgres."""
     while app.state.invalidation.current_version() is None:
         await anyio.lowlevel.checkpoint()
 
 
 @asynccontextmanager
 async def blog(url: URL, **values: object) -> AsyncIterator[tuple[FastAPI, AsyncClient]]:
-    """An application of one's own with these settings, and a client who is logged in."""
-    settings = make_settings(database_url=url, **FLOOR, **values)
+    """Yield a separate application with these settings, and a client that is logged in."""
+    settings = make_settings(database_url=url, **MINIMUM_HASHING, **values)
     await migrate(settings)
     async with running(settings) as app, client_of(app) as ann:
         await sign_up(ann, "Ann")
         yield app, ann
 
 
-async def asked(app: FastAPI, client: AsyncClient, path: str, **headers: str) -> int:
-    """How many statements an answer takes."""
+async def count_statements(app: FastAPI, client: AsyncClient, path: str, **headers: str) -> int:
+    """Return the number of SQL statements that a request executes; 0 on a cache hit."""
     with executions(app) as executed:
         response = await client.get(path, headers=headers)
     assert response.status_code in (200, 304), response.text
     return len(executed)
 
 
-async def public_paths(ann: AsyncClient) -> list[str]:
+async def make_public_paths(ann: AsyncClient) -> list[str]:
     post = await publish(ann, tags=["Python"])
-    comment = await remark(ann, post)
+    comment = await add_comment(ann, post)
     return [
         "/posts", "/posts?q=hello&tag=python", f"/posts/{post['id']}",
         f"/posts/slug/{post['slug']}", f"/posts/{post['id']}/comments",
@@ -61,11 +69,11 @@ async def public_paths(ann: AsyncClient) -> list[str]:
     ]  # fmt: skip
 
 
-async def test_what_everybody_reads_is_computed_once(
+async def test_a_public_response_is_served_from_the_cache_the_second_time(
     app: FastAPI, ann: AsyncClient, anonymous: AsyncClient
 ):
-    await until_kept(app)
-    for path in await public_paths(ann):
+    await wait_until_caching(app)
+    for path in await make_public_paths(ann):
         first = await anonymous.get(path)
 
         with executions(app) as executed:
@@ -74,41 +82,41 @@ async def test_what_everybody_reads_is_computed_once(
         assert executed == [], path
         assert first.headers["Cache-Control"] == "public, no-cache", path
         assert second.content == first.content, path
-        of_each = {"x-request-id", "x-process-time"}
+        per_request = {"x-request-id", "x-process-time"}
         assert second.headers["X-Request-ID"] != first.headers["X-Request-ID"]
-        assert {line for line in second.headers.items() if line[0] not in of_each} == {
-            line for line in first.headers.items() if line[0] not in of_each
+        assert {line for line in second.headers.items() if line[0] not in per_request} == {
+            line for line in first.headers.items() if line[0] not in per_request
         }
 
 
-async def test_a_kept_answer_suits_whoever_asks(
+async def test_a_cached_response_serves_head_and_conditional_requests(
     app: FastAPI, ann: AsyncClient, anonymous: AsyncClient
 ):
-    await until_kept(app)
+    await wait_until_caching(app)
     post = await publish(ann)
     path = f"/posts/{post['id']}"
-    whole = await anonymous.get(path)
+    full = await anonymous.get(path)
 
     with executions(app) as executed:
         head = await anonymous.head(path)
-        known = await anonymous.get(path, headers={"If-None-Match": whole.headers["ETag"]})
-        other = await anonymous.get(path, headers={"If-None-Match": '"1-abc"'})
-        unknown = await anonymous.get(f"{path}?utm_source=feed")
+        matching = await anonymous.get(path, headers={"If-None-Match": full.headers["ETag"]})
+        other_etag = await anonymous.get(path, headers={"If-None-Match": '"1-abc"'})
+        other_query = await anonymous.get(f"{path}?utm_source=feed")
 
     assert executed == []
     assert (head.status_code, head.content) == (200, b"")
-    assert head.headers["Content-Length"] == str(len(whole.content))
-    assert (known.status_code, known.content) == (304, b"")
-    assert known.headers["ETag"] == whole.headers["ETag"]
-    assert known.headers["Vary"] == "Accept"
-    assert "Content-Type" not in known.headers
-    assert [one.json() for one in (other, unknown)] == [whole.json()] * 2
+    assert head.headers["Content-Length"] == str(len(full.content))
+    assert (matching.status_code, matching.content) == (304, b"")
+    assert matching.headers["ETag"] == full.headers["ETag"]
+    assert matching.headers["Vary"] == "Accept"
+    assert "Content-Type" not in matching.headers
+    assert [response.json() for response in (other_etag, other_query)] == [full.json()] * 2
 
 
-async def test_what_is_asked_otherwise_is_answered_otherwise(
+async def test_accept_query_and_prefix_are_part_of_the_cache_key(
     app: FastAPI, ann: AsyncClient, anonymous: AsyncClient
 ):
-    await until_kept(app)
+    await wait_until_caching(app)
     post = await publish(ann, title="Hello", content="*World*")
     path = f"/posts/{post['id']}"
     for _ in range(2):
@@ -125,10 +133,10 @@ async def test_what_is_asked_otherwise_is_answered_otherwise(
         assert feed.json()["feed_url"] == "/feed.json"
 
 
-async def test_every_change_is_seen_at_once(
+async def test_every_public_change_invalidates_the_cache_immediately(
     app: FastAPI, ann: AsyncClient, bob: AsyncClient, admin: AsyncClient, anonymous: AsyncClient
 ):
-    await until_kept(app)
+    await wait_until_caching(app)
     post = await publish(ann)
     path = f"/posts/{post['id']}"
 
@@ -138,7 +146,7 @@ async def test_every_change_is_seen_at_once(
     assert await read("title") == "Hello"
     await ann.patch(path, json={"title": "Bye"})
     assert await read("title") == "Bye"
-    await remark(bob, post)
+    await add_comment(bob, post)
     assert await read("comment_count") == 1
     await bob.put(f"/users/me/bookmarks/{post['id']}")
     assert await read("bookmark_count") == 1
@@ -153,23 +161,23 @@ async def test_every_change_is_seen_at_once(
     assert (await anonymous.get("/posts")).json()["total_count"] == 0
 
 
-async def test_what_readers_do_not_see_leaves_what_is_kept(
+async def test_a_commit_without_public_changes_does_not_invalidate_the_cache(
     app: FastAPI, ann: AsyncClient, anonymous: AsyncClient
 ):
-    await until_kept(app)
+    await wait_until_caching(app)
     await anonymous.get("/posts")
 
     await ann.post("/users/me/tokens", json={"name": "Script"})
 
-    assert await asked(app, anonymous, "/posts") == 0
+    assert await count_statements(app, anonymous, "/posts") == 0
 
 
-async def test_a_new_post_leaves_what_is_kept_of_others(
+async def test_a_new_post_invalidates_lists_but_not_single_resources(
     app: FastAPI, ann: AsyncClient, anonymous: AsyncClient
 ):
-    await until_kept(app)
+    await wait_until_caching(app)
     post = await publish(ann)
-    comment = await remark(ann, post)
+    comment = await add_comment(ann, post)
     rows = [f"/posts/{post['id']}", f"/posts/slug/{post['slug']}", f"/comments/{comment['id']}"]
     lists = [
         "/posts",
@@ -183,14 +191,14 @@ async def test_a_new_post_leaves_what_is_kept_of_others(
 
     await publish(ann, tags=["New"])
 
-    assert [await asked(app, anonymous, path) for path in rows] == [0, 0, 0]
-    assert min([await asked(app, anonymous, path) for path in lists]) > 0
+    assert [await count_statements(app, anonymous, path) for path in rows] == [0, 0, 0]
+    assert min([await count_statements(app, anonymous, path) for path in lists]) > 0
 
 
-async def test_postgres_tells_others_whether_rows_were_only_added(empty_url: URL):
-    """A SQLite file tells of commits, not of what they did."""
+async def test_notifications_distinguish_inserts_from_updates_on_postgres(empty_url: URL):
+    """On SQLite, another process sees that something was committed, but not what."""
     async with blog(empty_url) as (app, ann), running(app.state.settings) as other:
-        await until_kept(other)
+        await wait_until_caching(other)
         current_version = other.state.invalidation.current_version
         post = await publish(ann)
         with anyio.fail_after(10):
@@ -198,7 +206,7 @@ async def test_postgres_tells_others_whether_rows_were_only_added(empty_url: URL
             await publish(ann, tags=["New"])
             while current_version().lists == before.lists:
                 await anyio.lowlevel.checkpoint()
-            are_same = current_version().rows == before.rows
+            are_rows_valid = current_version().rows == before.rows
             for path, values in (
                 (f"/posts/{post['id']}", {"title": "Bye"}),
                 ("/users/me", {"name": "Anna"}),
@@ -208,13 +216,13 @@ async def test_postgres_tells_others_whether_rows_were_only_added(empty_url: URL
                 while current_version().rows == before.rows:
                     await anyio.lowlevel.checkpoint()
 
-    assert are_same is (empty_url.get_backend_name() == "postgresql")
+    assert are_rows_valid is (empty_url.get_backend_name() == "postgresql")
 
 
-async def test_what_is_for_somebody_is_kept_for_nobody(
+async def test_responses_to_authenticated_requests_are_not_cached(
     app: FastAPI, ann: AsyncClient, bob: AsyncClient, anonymous: AsyncClient
 ):
-    await until_kept(app)
+    await wait_until_caching(app)
     draft = await publish(ann, published_at=None)
     path = f"/posts/{draft['id']}"
 
@@ -226,10 +234,10 @@ async def test_what_is_for_somebody_is_kept_for_nobody(
         assert (await anonymous.get("/posts")).json()["total_count"] == 0
         bad = {"Authorization": "Bearer nonsense"}
         assert (await anonymous.get("/posts", headers=bad)).status_code == 401
-    assert await asked(app, ann, "/posts") > 0
+    assert await count_statements(app, ann, "/posts") > 0
 
 
-async def test_what_is_not_there_is_looked_for_again(ann: AsyncClient, anonymous: AsyncClient):
+async def test_a_not_found_response_is_not_cached(ann: AsyncClient, anonymous: AsyncClient):
     post = await publish(ann, published_at=None)
     path = f"/posts/{post['id']}"
     assert (await anonymous.get(path)).status_code == 404
@@ -239,63 +247,63 @@ async def test_what_is_not_there_is_looked_for_again(ann: AsyncClient, anonymous
     assert (await anonymous.get(path)).status_code == 200
 
 
-async def test_pages_of_every_origin_may_read_what_is_kept(empty_url: URL):
+async def test_cached_responses_get_the_cors_headers_of_each_origin(empty_url: URL):
     async with blog(empty_url, cors_origins=(ORIGIN, f"{ORIGIN}:8443")) as (app, ann):
         await publish(ann)
         async with client_of(app) as client:
-            answers = [
+            responses = [
                 await client.get("/posts", headers={"Origin": origin})
                 for origin in (ORIGIN, f"{ORIGIN}:8443", "https://example.net")
             ]
 
-    allowed = [answer.headers.get("Access-Control-Allow-Origin") for answer in answers]
+    allowed = [response.headers.get("Access-Control-Allow-Origin") for response in responses]
     assert allowed == [ORIGIN, f"{ORIGIN}:8443", None]
-    assert {answer.text for answer in answers} == {answers[0].text}
+    assert {response.text for response in responses} == {responses[0].text}
 
 
-async def test_a_host_that_is_not_trusted_is_refused_whatever_is_kept(empty_url: URL):
+async def test_an_untrusted_host_is_rejected_on_a_cache_hit_too(empty_url: URL):
     hosts = ("test", "good.example")
     async with blog(empty_url, trusted_hosts=hosts) as (app, ann), client_of(app) as client:
         await publish(ann)
         both = [("Host", "good.example"), ("Host", "evil.example")]
         assert (await client.get("/posts", headers=both)).status_code == 200
 
-        refused = await client.get("/posts", headers={"Host": "evil.example"})
+        rejected = await client.get("/posts", headers={"Host": "evil.example"})
 
-        assert refused.status_code == 400
-        assert refused.json()["type"] == "urn:blog-api:untrusted-host"
+        assert rejected.status_code == 400
+        assert rejected.json()["type"] == "urn:blog-api:untrusted-host"
 
 
-async def test_a_size_of_zero_keeps_nothing(empty_url: URL):
+async def test_a_cache_size_of_zero_disables_the_cache(empty_url: URL):
     async with blog(empty_url, cache_bytes=0) as (app, _), client_of(app) as client:
-        assert await asked(app, client, "/posts") == 1
-        assert await asked(app, client, "/posts") == 1
+        assert await count_statements(app, client, "/posts") == 1
+        assert await count_statements(app, client, "/posts") == 1
 
 
-async def test_what_was_not_asked_for_the_longest_goes_first(empty_url: URL):
+async def test_the_least_recently_used_response_is_evicted_first(empty_url: URL):
     async with blog(empty_url, cache_bytes=80_000) as (app, ann), client_of(app) as client:
-        await until_kept(app)
+        await wait_until_caching(app)
         await publish(ann)
         paths = [f"/posts?size={size}" for size in range(1, 100)]
-        # Each takes more than three kilobytes.
+        # Each response takes more than 3 KB.
         for path in paths[:10]:
             await client.get(path)
-        assert await asked(app, client, paths[0]) == 0
+        assert await count_statements(app, client, paths[0]) == 0
         for path in paths[10:30]:
             await client.get(path)
             await client.get(paths[0])
 
-        assert await asked(app, client, paths[0]) == 0
-        assert await asked(app, client, paths[1]) > 0
+        assert await count_statements(app, client, paths[0]) == 0
+        assert await count_statements(app, client, paths[1]) > 0
 
 
-async def test_what_others_commit_is_noticed_and_not_only_when_it_is_old(empty_url: URL):
+async def test_commits_of_other_processes_invalidate_the_cache_before_it_expires(empty_url: URL):
     async with (
         blog(empty_url) as (app, ann),
         running(app.state.settings) as other,
         client_of(other) as reader,
     ):
-        await until_kept(other)
+        await wait_until_caching(other)
         post = await publish(ann)
         for content in ("One", "Two", "Three"):
             before = other.state.invalidation.current_version()
@@ -307,40 +315,40 @@ async def test_what_others_commit_is_noticed_and_not_only_when_it_is_old(empty_u
             assert (await reader.get(f"/posts/{post['id']}")).json()["content"] == content
 
 
-async def test_a_connection_that_is_lost_before_it_listens_is_tried_again(
+async def test_a_connection_lost_before_listening_is_retried(
     empty_url: URL, monkeypatch: pytest.MonkeyPatch
 ):
-    tries: list[str] = []
+    attempts: list[str] = []
     listen = asyncpg.Connection.add_listener
 
     async def fail_once(connection: Any, channel: str, callback: Any) -> None:
-        tries.append(channel)
-        if len(tries) == 1:
+        attempts.append(channel)
+        if len(attempts) == 1:
             raise asyncpg.ConnectionDoesNotExistError("connection was closed")
         await listen(connection, channel, callback)
 
     monkeypatch.setattr(asyncpg.Connection, "add_listener", fail_once)
     async with blog(empty_url) as (app, _):
         with anyio.fail_after(10):
-            await until_kept(app)
+            await wait_until_caching(app)
 
-    assert len(tries) == (0 if empty_url.get_backend_name() == "sqlite" else 2)
+    assert len(attempts) == (0 if empty_url.get_backend_name() == "sqlite" else 2)
 
 
 @pytest.mark.parametrize("what", ["query", "header"])
-async def test_what_is_asked_for_at_length_takes_no_memory(
+async def test_responses_to_overlong_requests_are_not_cached(
     app: FastAPI, ann: AsyncClient, anonymous: AsyncClient, what: str
 ):
-    await until_kept(app)
+    await wait_until_caching(app)
     await publish(ann)
     path = "/posts?page=1" + "&page=1" * (200 if what == "query" else 1)
     headers = {"Accept": "application/json" + ",*/*" * (300 if what == "header" else 1)}
 
     for _ in range(2):
-        assert await asked(app, anonymous, path, **headers) > 0
+        assert await count_statements(app, anonymous, path, **headers) > 0
 
 
-def test_the_parameters_that_make_a_difference_are_those_of_public_routes(app: FastAPI):
+def test_the_cache_key_has_the_query_parameters_of_all_public_routes(app: FastAPI):
     found = set()
     for path, operations in app.openapi()["paths"].items():
         if "get" in operations and not path.startswith(("/users/me", "/admin")):
@@ -351,35 +359,35 @@ def test_the_parameters_that_make_a_difference_are_those_of_public_routes(app: F
     assert "utm_source" not in find_query_parameters(app.routes)
 
 
-class Counter:
-    """What a test says has changed."""
+class FakeInvalidation:
+    """A cache version that the test sets; None while notifications are unavailable."""
 
     def __init__(self) -> None:
-        self.value: int | None = 0
+        self.version: int | None = 0
 
     def current_version(self) -> CacheVersion | None:
-        return None if self.value is None else CacheVersion(self.value, self.value)
+        return None if self.version is None else CacheVersion(self.version, self.version)
 
 
 class Backend:
-    """An application that answers when it is told to, and how often it was asked."""
+    """An application that numbers its requests and responds when the test sets `may_respond`."""
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.request_count = 0
         self.status = 200
-        self.is_told = asyncio.Event()
+        self.may_respond = asyncio.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.asked += 1
-        body = {"asked": self.asked}
-        await self.is_told.wait()
-        headers = {"Cache-Control": "public, no-cache", "ETag": f'"{self.asked}"'}
+        self.request_count += 1
+        body = {"request": self.request_count}
+        await self.may_respond.wait()
+        headers = {"Cache-Control": "public, no-cache", "ETag": f'"{self.request_count}"'}
         response = JSONResponse(body, self.status, headers=headers)
         await response(scope, receive, send)
 
 
-class Layers:
-    """What the layers around the cache give to a request."""
+class RequestIds:
+    """Add the request id, which the middleware around the cache sets."""
 
     def __init__(self, app: ResponseCache) -> None:
         self.app = app
@@ -389,26 +397,26 @@ class Layers:
 
 
 @asynccontextmanager
-async def cache_of(backend: Backend, changes: Counter) -> AsyncIterator[AsyncClient]:
+async def cache_of(backend: Backend, invalidation: FakeInvalidation) -> AsyncIterator[AsyncClient]:
     cache = ResponseCache(
         backend,
-        get_version=changes.current_version,
+        get_version=invalidation.current_version,
         max_bytes=1_000_000,
         parameters=frozenset,
         by_host=False,
         unavailable=send_unavailable,
     )
-    transport = ASGITransport(Layers(cache))
+    transport = ASGITransport(RequestIds(cache))
     async with AsyncClient(transport=transport, base_url="http://test") as client:
         yield client
 
 
-async def begin(client: AsyncClient, number: int) -> list[asyncio.Task[object]]:
-    """Requests that wait for their answer."""
+async def start_requests(client: AsyncClient, number: int) -> list[asyncio.Task[object]]:
+    """Start requests that wait for their responses, and let them reach the backend."""
 
     async def get() -> object:
         response = await client.get("/")
-        return response.json().get("asked", response.status_code)
+        return response.json().get("request", response.status_code)
 
     tasks = [asyncio.ensure_future(get()) for _ in range(number)]
     for _ in range(20):
@@ -416,74 +424,74 @@ async def begin(client: AsyncClient, number: int) -> list[asyncio.Task[object]]:
     return tasks
 
 
-async def test_those_who_ask_at_once_share_an_answer():
-    backend, changes = Backend(), Counter()
-    async with cache_of(backend, changes) as client:
-        tasks = await begin(client, 20)
-        backend.is_told.set()
+async def test_concurrent_requests_share_one_response():
+    backend, invalidation = Backend(), FakeInvalidation()
+    async with cache_of(backend, invalidation) as client:
+        tasks = await start_requests(client, 20)
+        backend.may_respond.set()
 
         assert await asyncio.gather(*tasks) == [1] * 20
-        assert backend.asked == 1
+        assert backend.request_count == 1
 
 
-async def test_an_answer_of_before_a_change_is_for_nobody_who_comes_after():
-    backend, changes = Backend(), Counter()
-    async with cache_of(backend, changes) as client:
-        before = await begin(client, 2)
-        changes.value = 1
-        after = await begin(client, 2)
-        backend.is_told.set()
+async def test_a_request_after_a_change_does_not_share_an_earlier_response():
+    backend, invalidation = Backend(), FakeInvalidation()
+    async with cache_of(backend, invalidation) as client:
+        before = await start_requests(client, 2)
+        invalidation.version = 1
+        after = await start_requests(client, 2)
+        backend.may_respond.set()
 
         assert await asyncio.gather(*before) == [1, 1]
         assert await asyncio.gather(*after) == [2, 2]
-        assert await asyncio.gather(*await begin(client, 1)) == [2]
+        assert await asyncio.gather(*await start_requests(client, 1)) == [2]
 
 
-async def test_an_answer_that_was_overtaken_does_not_replace_the_newer_one():
-    backend, changes = Backend(), Counter()
-    async with cache_of(backend, changes) as client:
-        before = await begin(client, 1)
-        is_told, backend.is_told = backend.is_told, asyncio.Event()
-        backend.is_told.set()
-        changes.value = 1
-        assert await asyncio.gather(*await begin(client, 1)) == [2]
-        is_told.set()
+async def test_a_late_response_does_not_overwrite_a_newer_cached_one():
+    backend, invalidation = Backend(), FakeInvalidation()
+    async with cache_of(backend, invalidation) as client:
+        before = await start_requests(client, 1)
+        may_respond, backend.may_respond = backend.may_respond, asyncio.Event()
+        backend.may_respond.set()
+        invalidation.version = 1
+        assert await asyncio.gather(*await start_requests(client, 1)) == [2]
+        may_respond.set()
 
         assert await asyncio.gather(*before) == [1]
-        assert await asyncio.gather(*await begin(client, 1)) == [2]
+        assert await asyncio.gather(*await start_requests(client, 1)) == [2]
 
 
-async def test_nothing_is_kept_while_changes_might_be_missed():
-    backend, changes = Backend(), Counter()
-    backend.is_told.set()
-    async with cache_of(backend, changes) as client:
+async def test_nothing_is_cached_while_notifications_are_unavailable():
+    backend, invalidation = Backend(), FakeInvalidation()
+    backend.may_respond.set()
+    async with cache_of(backend, invalidation) as client:
         await client.get("/")
-        changes.value = None
-        assert [(await client.get("/")).json()["asked"] for _ in range(2)] == [2, 3]
-        changes.value = 1
-        assert [(await client.get("/")).json()["asked"] for _ in range(2)] == [4, 4]
+        invalidation.version = None
+        assert [(await client.get("/")).json()["request"] for _ in range(2)] == [2, 3]
+        invalidation.version = 1
+        assert [(await client.get("/")).json()["request"] for _ in range(2)] == [4, 4]
 
 
-@pytest.mark.parametrize(("status", "asked"), [(404, 5), (503, 1)])
-async def test_a_failure_is_not_kept(status: int, asked: int):
-    """Where the database is down, those who wait are told so, and do not wait once more."""
-    backend, changes = Backend(), Counter()
+@pytest.mark.parametrize(("status", "request_count"), [(404, 5), (503, 1)])
+async def test_an_error_response_is_not_cached(status: int, request_count: int):
+    """Requests that wait share a 503, so that they do not wait for the database once more."""
+    backend, invalidation = Backend(), FakeInvalidation()
     backend.status = status
-    async with cache_of(backend, changes) as client:
-        tasks = await begin(client, 5)
-        backend.is_told.set()
-        answers = await asyncio.gather(*tasks)
+    async with cache_of(backend, invalidation) as client:
+        tasks = await start_requests(client, 5)
+        backend.may_respond.set()
+        responses = await asyncio.gather(*tasks)
 
-        assert backend.asked == asked
-        assert len(answers) == 5
+        assert backend.request_count == request_count
+        assert len(responses) == 5
         await client.get("/")
-        assert backend.asked == asked + 1
+        assert backend.request_count == request_count + 1
 
 
-async def test_nobody_waits_for_a_client_that_reads_slowly():
-    backend, changes = Backend(), Counter()
-    backend.is_told.set()
-    async with cache_of(backend, changes) as client:
+async def test_a_slow_client_does_not_delay_others_that_share_its_response():
+    backend, invalidation = Backend(), FakeInvalidation()
+    backend.may_respond.set()
+    async with cache_of(backend, invalidation) as client:
         transport: Any = client._transport
         has_read = asyncio.Event()
 
@@ -503,7 +511,7 @@ async def test_nobody_waits_for_a_client_that_reads_slowly():
         }
         slow = asyncio.ensure_future(transport.app(scope, receive, read_slowly))
         try:
-            assert await asyncio.gather(*await begin(client, 2)) == [1, 1]
+            assert await asyncio.gather(*await start_requests(client, 2)) == [1, 1]
         finally:
             has_read.set()
             await slow

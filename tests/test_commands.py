@@ -17,17 +17,11 @@ from blog_api.app import create_app
 from blog_api.cli.commands import cli
 from blog_api.core.urls import parse_database_url
 from blog_api.web.access_log import LOGGING
-from tests.conftest import (
-    CHEAP,
-    FLOOR,
-    SECRET_KEY,
-    client_of,
-    make_settings,
-    running,
-    sign_up,
-    wipeable_url,
-)
-from tests.processes import Server
+from tests.support.clients import CHEAP_HASHING as CHEAP
+from tests.support.clients import MINIMUM_HASHING as FLOOR
+from tests.support.clients import SECRET_KEY, client_of, make_settings, running, sign_up
+from tests.support.databases import read_test_database_url as wipeable_url
+from tests.support.processes import Server
 
 runner = CliRunner()
 

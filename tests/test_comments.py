@@ -1,28 +1,27 @@
-"""Comments: writing, answering, changing and deleting them."""
+"""Comments and threads."""
 
 from typing import Any
 
 import pytest
 from httpx import AsyncClient
 
-from tests.conftest import PASSWORD, publish, remark, sign_up
+from tests.support.clients import PASSWORD, add_comment, publish, sign_up
 
 MAX_DEPTH = 8
 SHOWN_ANSWERS = 20
-NO_TEXTS: tuple[object, ...] = (
+INVALID_TEXTS: tuple[object, ...] = (
     "", " ", "\n\t", "a" * 10_001, "\u0000", "a\u0000b", "\u0001", "\u000b", "\u001b[31m",
     "\ufffe", "\uffff", None, 5, [], ["a"], {},
 )  # fmt: skip
 
 
-async def count(client: AsyncClient, post: dict[str, Any]) -> int:
-    """How many comments a post says that it has."""
-    found: int = (await client.get(f"/posts/{post['id']}")).json()["comment_count"]
-    return found
+async def read_count(client: AsyncClient, post: dict[str, Any]) -> int:
+    count: int = (await client.get(f"/posts/{post['id']}")).json()["comment_count"]
+    return count
 
 
-async def thread(client: AsyncClient, post: dict[str, Any]) -> list[tuple[int, str | None]]:
-    """Depth and text of all comments on a post, in the order in which they are read."""
+async def read_thread(client: AsyncClient, post: dict[str, Any]) -> list[tuple[int, str | None]]:
+    """Return depth and content of all comments on a post, in thread order."""
     page = (await client.get(f"/posts/{post['id']}/comments")).json()
     assert page["total_count"] == len(page["results"])
     return [
@@ -32,7 +31,7 @@ async def thread(client: AsyncClient, post: dict[str, Any]) -> list[tuple[int, s
     ]
 
 
-async def test_anybody_comments_on_a_post(
+async def test_any_user_can_comment_on_a_post(
     ann: AsyncClient, bob: AsyncClient, anonymous: AsyncClient
 ):
     post = await publish(ann)
@@ -50,7 +49,6 @@ async def test_anybody_comments_on_a_post(
         "depth": 0,
         "user_id": (await bob.get("/users/me")).json()["id"],
         "user_name": "Bob",
-        # It is plain text.
         "content": "Well *said*.",
         "is_deleted": False,
         "answer_count": 0,
@@ -63,11 +61,11 @@ async def test_anybody_comments_on_a_post(
     }
 
 
-async def test_a_post_tells_how_many_comments_it_has_and_is_not_changed_by_them(
+async def test_a_comment_increases_the_count_and_does_not_update_the_post(
     ann: AsyncClient, bob: AsyncClient, anonymous: AsyncClient
 ):
     post = await publish(ann)
-    await remark(bob, post, to=await remark(bob, post))
+    await add_comment(bob, post, to=await add_comment(bob, post))
 
     counted = {"comment_count": 2}
     assert (await anonymous.get("/posts")).json()["results"] == [post | counted]
@@ -76,18 +74,18 @@ async def test_a_post_tells_how_many_comments_it_has_and_is_not_changed_by_them(
     assert own.items() >= (post | counted).items()
 
 
-async def test_comments_are_read_each_followed_by_the_answers_to_it(
+async def test_comments_are_listed_with_their_answers_in_thread_order(
     ann: AsyncClient, bob: AsyncClient
 ):
     post = await publish(ann)
-    one = await remark(bob, post, "1")
-    two = await remark(bob, post, "2")
-    one_one = await remark(ann, post, "1.1", one)
-    await remark(ann, post, "2.1", two)
-    await remark(bob, post, "1.2", one)
-    await remark(bob, post, "1.1.1", one_one)
+    one = await add_comment(bob, post, "1")
+    two = await add_comment(bob, post, "2")
+    one_one = await add_comment(ann, post, "1.1", one)
+    await add_comment(ann, post, "2.1", two)
+    await add_comment(bob, post, "1.2", one)
+    await add_comment(bob, post, "1.1.1", one_one)
 
-    assert await thread(ann, post) == [
+    assert await read_thread(ann, post) == [
         (0, "1"), (1, "1.1"), (2, "1.1.1"), (1, "1.2"), (0, "2"), (1, "2.1"),
     ]  # fmt: skip
     for comment, answers, direct in ((one, ["1.1", "1.1.1", "1.2"], 2), (one_one, ["1.1.1"], 1)):
@@ -97,30 +95,30 @@ async def test_comments_are_read_each_followed_by_the_answers_to_it(
         assert (await ann.get(f"/comments/{comment['id']}")).json()["answer_count"] == direct
 
 
-async def test_a_list_shows_the_first_answers_and_their_own_list_all(
+async def test_a_comment_list_has_the_first_answers_and_the_answer_list_has_all(
     ann: AsyncClient, bob: AsyncClient
 ):
     post = await publish(ann)
-    talked, quiet = await remark(bob, post, "talked"), await remark(bob, post, "quiet")
+    busy, quiet = await add_comment(bob, post, "busy"), await add_comment(bob, post, "quiet")
     for number in range(SHOWN_ANSWERS + 1):
-        await remark(bob, post, str(number), talked)
-    await remark(bob, post, "one", quiet)
+        await add_comment(bob, post, str(number), busy)
+    await add_comment(bob, post, "one", quiet)
 
     shown = (await ann.get(f"/posts/{post['id']}/comments")).json()["results"]
-    all_of_them = (await ann.get(f"/comments/{talked['id']}/answers?size=100")).json()
+    all_answers = (await ann.get(f"/comments/{busy['id']}/answers?size=100")).json()
 
     numbers = [str(number) for number in range(SHOWN_ANSWERS + 1)]
     assert [answer["content"] for answer in shown[0]["answers"]] == numbers[:SHOWN_ANSWERS]
     assert [answer["content"] for answer in shown[1]["answers"]] == ["one"]
-    assert shown[0]["answer_count"] == all_of_them["total_count"] == SHOWN_ANSWERS + 1
-    assert [answer["content"] for answer in all_of_them["results"]] == numbers
+    assert shown[0]["answer_count"] == all_answers["total_count"] == SHOWN_ANSWERS + 1
+    assert [answer["content"] for answer in all_answers["results"]] == numbers
 
 
-async def test_answers_go_eight_deep(ann: AsyncClient):
+async def test_answers_can_be_nested_eight_levels_deep(ann: AsyncClient):
     post = await publish(ann)
-    comment = await remark(ann, post)
+    comment = await add_comment(ann, post)
     for depth in range(1, MAX_DEPTH + 1):
-        comment = await remark(ann, post, to=comment)
+        comment = await add_comment(ann, post, to=comment)
         assert comment["depth"] == depth
 
     body = {"content": "Hi", "parent_id": comment["id"]}
@@ -129,14 +127,14 @@ async def test_answers_go_eight_deep(ann: AsyncClient):
     assert response.status_code == 400
     assert response.json()["type"] == "urn:blog-api:thread-too-deep"
     assert response.json()["detail"] == "Answers go 8 deep at most"
-    assert await count(ann, post) == MAX_DEPTH + 1
+    assert await read_count(ann, post) == MAX_DEPTH + 1
     assert (await ann.get(f"/comments/{comment['id']}")).json() == comment
 
 
-async def test_only_a_comment_on_the_same_post_is_answered(ann: AsyncClient):
+async def test_an_answer_must_refer_to_a_comment_on_the_same_post(ann: AsyncClient):
     post, other = await publish(ann), await publish(ann)
-    elsewhere = await remark(ann, other)
-    deleted = await remark(ann, post)
+    elsewhere = await add_comment(ann, other)
+    deleted = await add_comment(ann, post)
     await ann.delete(f"/comments/{deleted['id']}")
 
     for parent_id in (elsewhere["id"], deleted["id"], 2**31 - 1):
@@ -148,27 +146,27 @@ async def test_only_a_comment_on_the_same_post_is_answered(ann: AsyncClient):
         body = {"content": "Hi", "parent_id": parent_id}
         response = await ann.post(f"/posts/{post['id']}/comments", json=body)
         assert response.status_code == 422, parent_id
-    assert await count(ann, post) == 0
-    assert await count(ann, other) == 1
+    assert await read_count(ann, post) == 0
+    assert await read_count(ann, other) == 1
 
 
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
-async def test_what_is_no_comment_is_refused(ann: AsyncClient, method: str):
+async def test_invalid_comments_are_rejected(ann: AsyncClient, method: str):
     post = await publish(ann)
-    comment = await remark(ann, post)
+    comment = await add_comment(ann, post)
     path = f"/posts/{post['id']}/comments" if method == "POST" else f"/comments/{comment['id']}"
 
-    for content in NO_TEXTS:
+    for content in INVALID_TEXTS:
         response = await ann.request(method, path, json={"content": content})
         assert response.status_code == 422, ascii(content)
         assert response.json()["errors"][0]["loc"] == ["body", "content"], ascii(content)
     for body in ({}, {"content": "a", "user_id": 1}, {"content": "a", "is_deleted": True}):
         assert (await ann.request(method, path, json=body)).status_code == 422
-    assert await thread(ann, post) == [(0, "Hi")]
+    assert await read_thread(ann, post) == [(0, "Hi")]
     assert (await ann.get(f"/comments/{comment['id']}")).json() == comment
 
 
-async def test_any_other_text_is_taken(ann: AsyncClient):
+async def test_any_valid_text_is_accepted_as_a_comment(ann: AsyncClient):
     post = await publish(ann)
 
     for content in (
@@ -179,15 +177,15 @@ async def test_any_other_text_is_taken(ann: AsyncClient):
         "'; DROP",
         "\u2028a",
     ):
-        comment = await remark(ann, post, content)
+        comment = await add_comment(ann, post, content)
         assert (await ann.get(f"/comments/{comment['id']}")).json()["content"] == content
 
 
-async def test_a_comment_is_changed_by_its_writer_alone(
+async def test_only_its_author_may_change_a_comment(
     ann: AsyncClient, bob: AsyncClient, admin: AsyncClient, anonymous: AsyncClient
 ):
     post = await publish(ann)
-    comment = await remark(bob, post)
+    comment = await add_comment(bob, post)
     path = f"/comments/{comment['id']}"
 
     for other in (ann, admin):
@@ -206,34 +204,34 @@ async def test_a_comment_is_changed_by_its_writer_alone(
     assert (await anonymous.get(path)).json() == changed.json()
 
 
-async def test_an_answer_is_no_change_of_what_it_answers(ann: AsyncClient):
+async def test_an_answer_does_not_update_its_parent(ann: AsyncClient):
     post = await publish(ann)
-    comment = await remark(ann, post)
+    comment = await add_comment(ann, post)
 
-    answer = await remark(ann, post, to=comment)
+    answer = await add_comment(ann, post, to=comment)
     await ann.delete(f"/comments/{answer['id']}")
-    await remark(ann, post, to=comment)
+    await add_comment(ann, post, to=comment)
 
     shown = (await ann.get(f"/comments/{comment['id']}")).json()
     assert shown == comment | {"answer_count": 1}
 
 
-@pytest.mark.parametrize("who", ["its writer", "the author of the post", "an administrator"])
-async def test_a_comment_without_answers_is_deleted_whole(
+@pytest.mark.parametrize("who", ["its author", "the author of the post", "an administrator"])
+async def test_a_comment_without_answers_is_deleted_completely(
     ann: AsyncClient, bob: AsyncClient, admin: AsyncClient, who: str
 ):
     post = await publish(ann)
-    comment = await remark(bob, post)
+    comment = await add_comment(bob, post)
     path = f"/comments/{comment['id']}"
 
     if who == "an administrator":
         response = await admin.delete(f"/admin{path}")
     else:
-        response = await (bob if who == "its writer" else ann).delete(path)
+        response = await (bob if who == "its author" else ann).delete(path)
 
     assert response.status_code == 204
-    assert await thread(ann, post) == []
-    assert await count(ann, post) == 0
+    assert await read_thread(ann, post) == []
+    assert await read_count(ann, post) == 0
     for method in ("GET", "PATCH", "DELETE"):
         body = {"content": "Hi"} if method == "PATCH" else None
         missing = await bob.request(method, path, json=body)
@@ -242,15 +240,15 @@ async def test_a_comment_without_answers_is_deleted_whole(
     assert (await bob.get(f"{path}/answers")).status_code == 404
 
 
-async def test_nobody_else_deletes_a_comment(
+async def test_other_users_cannot_delete_a_comment(
     ann: AsyncClient, bob: AsyncClient, admin: AsyncClient, anonymous: AsyncClient
 ):
     post = await publish(ann)
-    comment = await remark(ann, post)
+    comment = await add_comment(ann, post)
     path = f"/comments/{comment['id']}"
-    # Whoever has a post of their own, or an answer, is still nobody here.
+    # A post or an answer by the user makes no difference.
     await publish(bob)
-    answer = await remark(bob, post, to=comment)
+    answer = await add_comment(bob, post, to=comment)
 
     for other in (bob, admin):
         assert (await other.delete(path)).status_code == 403
@@ -260,12 +258,12 @@ async def test_nobody_else_deletes_a_comment(
     assert (await ann.get(f"/comments/{answer['id']}")).status_code == 200
 
 
-async def test_a_comment_with_answers_keeps_its_place(
+async def test_a_deleted_comment_with_answers_stays_as_a_placeholder(
     ann: AsyncClient, bob: AsyncClient, admin: AsyncClient
 ):
     post = await publish(ann)
-    comment = await remark(bob, post, "Oops")
-    answer = await remark(ann, post, "Why?", comment)
+    comment = await add_comment(bob, post, "Oops")
+    answer = await add_comment(ann, post, "Why?", comment)
     path = f"/comments/{comment['id']}"
 
     assert (await bob.delete(path)).status_code == 204
@@ -279,8 +277,8 @@ async def test_a_comment_with_answers_keeps_its_place(
         "answer_count": 1,
         "updated_at": shown["updated_at"],
     }
-    assert await thread(ann, post) == [(0, None), (1, "Why?")]
-    assert await count(ann, post) == 1
+    assert await read_thread(ann, post) == [(0, None), (1, "Why?")]
+    assert await read_count(ann, post) == 1
     assert (await ann.get(f"/comments/{answer['id']}")).json() == answer
     for client in (ann, bob):
         assert (await client.delete(path)).status_code == 404
@@ -288,34 +286,34 @@ async def test_a_comment_with_answers_keeps_its_place(
     assert (await admin.delete(f"/admin{path}")).status_code == 404
     body = {"content": "Hi", "parent_id": comment["id"]}
     assert (await ann.post(f"/posts/{post['id']}/comments", json=body)).status_code == 404
-    assert await count(ann, post) == 1
+    assert await read_count(ann, post) == 1
 
 
-async def test_nothing_keeps_its_place_without_answers(ann: AsyncClient):
+async def test_a_placeholder_is_removed_with_its_last_answer(ann: AsyncClient):
     post = await publish(ann)
-    comments = [await remark(ann, post, "0")]
+    comments = [await add_comment(ann, post, "0")]
     for depth in (1, 2, 3):
-        comments.append(await remark(ann, post, str(depth), comments[-1]))
-    aside = await remark(ann, post, "aside", comments[0])
+        comments.append(await add_comment(ann, post, str(depth), comments[-1]))
+    aside = await add_comment(ann, post, "aside", comments[0])
 
     for comment in comments[:3]:
         await ann.delete(f"/comments/{comment['id']}")
-    assert await thread(ann, post) == [(0, None), (1, None), (2, None), (3, "3"), (1, "aside")]
-    assert await count(ann, post) == 2
+    assert await read_thread(ann, post) == [(0, None), (1, None), (2, None), (3, "3"), (1, "aside")]
+    assert await read_count(ann, post) == 2
 
     await ann.delete(f"/comments/{comments[3]['id']}")
-    assert await thread(ann, post) == [(0, None), (1, "aside")]
-    assert await count(ann, post) == 1
+    assert await read_thread(ann, post) == [(0, None), (1, "aside")]
+    assert await read_count(ann, post) == 1
 
     await ann.delete(f"/comments/{aside['id']}")
-    assert await thread(ann, post) == []
-    assert await count(ann, post) == 0
+    assert await read_thread(ann, post) == []
+    assert await read_count(ann, post) == 0
 
 
-async def test_a_comment_that_is_still_there_stays_when_its_answer_goes(ann: AsyncClient):
+async def test_deleting_an_answer_leaves_its_parent_unchanged(ann: AsyncClient):
     post = await publish(ann)
-    comment = await remark(ann, post)
-    answer = await remark(ann, post, to=comment)
+    comment = await add_comment(ann, post)
+    answer = await add_comment(ann, post, to=comment)
 
     await ann.delete(f"/comments/{answer['id']}")
 
@@ -323,11 +321,11 @@ async def test_a_comment_that_is_still_there_stays_when_its_answer_goes(ann: Asy
 
 
 @pytest.mark.parametrize("way", ["unpublished", "taken down"])
-async def test_comments_on_a_hidden_post_are_its_author_s_alone(
+async def test_comments_on_a_hidden_post_are_visible_to_its_author_only(
     ann: AsyncClient, bob: AsyncClient, anonymous: AsyncClient, admin: AsyncClient, way: str
 ):
     post = await publish(ann)
-    comment = await remark(bob, post)
+    comment = await add_comment(bob, post)
     path = f"/comments/{comment['id']}"
     if way == "unpublished":
         await ann.patch(f"/posts/{post['id']}", json={"published_at": None})
@@ -344,14 +342,14 @@ async def test_comments_on_a_hidden_post_are_its_author_s_alone(
         assert commented.status_code == 404
     assert (await admin.get(f"/admin{path}")).json() == comment
     assert (await ann.get(path)).json() == comment
-    await remark(ann, post, "Me", comment)
-    assert await thread(ann, post) == [(0, "Hi"), (1, "Me")]
+    await add_comment(ann, post, "Me", comment)
+    assert await read_thread(ann, post) == [(0, "Hi"), (1, "Me")]
     assert (await ann.delete(path)).status_code == 204
 
 
-async def test_comments_go_with_their_post(ann: AsyncClient, bob: AsyncClient):
+async def test_deleting_a_post_deletes_its_comments(ann: AsyncClient, bob: AsyncClient):
     post = await publish(ann)
-    comment = await remark(bob, post, to=await remark(ann, post))
+    comment = await add_comment(bob, post, to=await add_comment(ann, post))
 
     assert (await ann.delete(f"/posts/{post['id']}")).status_code == 204
 
@@ -362,32 +360,32 @@ async def test_comments_go_with_their_post(ann: AsyncClient, bob: AsyncClient):
     assert missing.json()["detail"] == "Post not found"
 
 
-async def test_whoever_leaves_leaves_comments_with_no_text_and_no_name(
+async def test_deleting_an_account_leaves_its_comments_anonymous_and_empty(
     ann: AsyncClient, bob: AsyncClient, anonymous: AsyncClient
 ):
     post, other = await publish(ann), await publish(ann)
-    alone = await remark(bob, post, "alone")
-    asked = await remark(bob, post, "asked")
-    await remark(ann, post, "answered", asked)
-    deleted = await remark(bob, other)
+    unanswered = await add_comment(bob, post, "unanswered")
+    answered = await add_comment(bob, post, "answered")
+    await add_comment(ann, post, "answer", answered)
+    deleted = await add_comment(bob, other)
     await ann.delete(f"/comments/{deleted['id']}")
 
-    left = await bob.request("DELETE", "/users/me", json={"current_password": PASSWORD})
+    response = await bob.request("DELETE", "/users/me", json={"current_password": PASSWORD})
 
-    assert left.status_code == 204
-    assert await thread(anonymous, post) == [(0, None), (0, None), (1, "answered")]
-    assert [await count(anonymous, one) for one in (post, other)] == [1, 0]
-    for comment in (alone, asked):
+    assert response.status_code == 204
+    assert await read_thread(anonymous, post) == [(0, None), (0, None), (1, "answer")]
+    assert [await read_count(anonymous, one) for one in (post, other)] == [1, 0]
+    for comment in (unanswered, answered):
         shown = (await anonymous.get(f"/comments/{comment['id']}")).json()
         assert (shown["user_id"], shown["user_name"], shown["is_deleted"]) == (None, None, True)
         assert "Bob" not in str(shown)
-    # Whoever comes after is somebody else.
+    # A new account with the same email has no rights to them.
     await sign_up(anonymous, "Bob")
-    assert (await anonymous.delete(f"/comments/{alone['id']}")).status_code == 404
+    assert (await anonymous.delete(f"/comments/{unanswered['id']}")).status_code == 404
 
 
-async def test_a_comment_shows_the_name_of_today(ann: AsyncClient, bob: AsyncClient):
-    comment = await remark(bob, await publish(ann))
+async def test_a_comment_shows_the_current_name_of_its_author(ann: AsyncClient, bob: AsyncClient):
+    comment = await add_comment(bob, await publish(ann))
 
     await bob.patch("/users/me", json={"name": "Robert"})
 
@@ -395,7 +393,7 @@ async def test_a_comment_shows_the_name_of_today(ann: AsyncClient, bob: AsyncCli
     assert shown == comment | {"user_name": "Robert"}
 
 
-async def test_an_impossible_id_finds_no_comment(ann: AsyncClient):
+async def test_an_invalid_comment_id_is_rejected(ann: AsyncClient):
     for number in ("0", "-1", "abc", "1.5", "٣", str(2**31), str(2**63), "1" + "0" * 30):
         for method, path in (
             ("GET", f"/comments/{number}"),

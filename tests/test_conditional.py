@@ -1,4 +1,4 @@
-"""Conditional requests: ETags, 304, `If-Match`; and which form of a post a client gets."""
+"""Conditional requests and content negotiation: ETags, 304, `If-Match` and `Accept`."""
 
 import re
 from typing import Any
@@ -6,23 +6,23 @@ from typing import Any
 import pytest
 from httpx import AsyncClient, Response
 
-from tests.conftest import publish, remark
+from tests.support.clients import add_comment, publish
 
 MOON = {"title": "Hello", "content": "Moon"}
 
 
-def etag(response: Response) -> str:
+def etag_of(response: Response) -> str:
     assert response.is_success, response.text
-    found: str = response.headers["ETag"]
-    assert re.fullmatch(r'"[0-9a-f-]+"', found)
-    return found
+    etag: str = response.headers["ETag"]
+    assert re.fullmatch(r'"[0-9a-f-]+"', etag)
+    return etag
 
 
-async def paths_of(ann: AsyncClient) -> tuple[str, ...]:
-    """All kinds of what is read."""
+async def make_paths(ann: AsyncClient) -> tuple[str, ...]:
+    """Return a path of every route whose responses have ETags."""
     post = await publish(ann, tags=["Python"])
-    comment = await remark(ann, post)
-    await remark(ann, post, to=comment)
+    comment = await add_comment(ann, post)
+    await add_comment(ann, post, to=comment)
     return (
         f"/posts/{post['id']}", f"/posts/slug/{post['slug']}", "/posts", "/posts?q=hello", "/tags",
         f"/posts/{post['id']}/comments", f"/comments/{comment['id']}",
@@ -33,97 +33,98 @@ async def paths_of(ann: AsyncClient) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-async def test_what_is_known_is_not_sent_again(ann: AsyncClient):
-    for path in await paths_of(ann):
+async def test_a_matching_if_none_match_returns_304(ann: AsyncClient):
+    for path in await make_paths(ann):
         first = await ann.get(path)
-        again = await ann.get(path, headers={"If-None-Match": etag(first)})
+        second = await ann.get(path, headers={"If-None-Match": etag_of(first)})
 
-        assert again.status_code == 304, path
-        assert again.content == b"", path
+        assert second.status_code == 304, path
+        assert second.content == b"", path
         for name in ("ETag", "Cache-Control", "Vary", "Link"):
-            assert again.headers.get(name) == first.headers.get(name), (path, name)
+            assert second.headers.get(name) == first.headers.get(name), (path, name)
         assert first.headers["Cache-Control"] == "no-cache", path
-        assert "Content-Type" not in again.headers, path
-        assert "Content-Length" not in again.headers, path
+        assert "Content-Type" not in second.headers, path
+        assert "Content-Length" not in second.headers, path
 
 
-async def test_head_knows_the_same(ann: AsyncClient):
-    for path in await paths_of(ann):
+async def test_head_returns_the_same_etag_and_304(ann: AsyncClient):
+    for path in await make_paths(ann):
         get, head = await ann.get(path), await ann.head(path)
-        known = await ann.head(path, headers={"If-None-Match": etag(get)})
+        unchanged = await ann.head(path, headers={"If-None-Match": etag_of(get)})
 
-        assert etag(head) == etag(get), path
+        assert etag_of(head) == etag_of(get), path
         assert head.headers["Content-Length"] == str(len(get.content)), path
-        assert head.content == known.content == b"", path
-        assert known.status_code == 304, path
+        assert head.content == unchanged.content == b"", path
+        assert unchanged.status_code == 304, path
 
 
-async def test_whatever_changes_an_answer_changes_its_etag(ann: AsyncClient, bob: AsyncClient):
+async def test_every_change_of_a_response_changes_its_etag(ann: AsyncClient, bob: AsyncClient):
     post = await publish(ann)
-    comment = await remark(ann, post)
+    comment = await add_comment(ann, post)
     paths = (f"/posts/{post['id']}", "/posts", f"/posts/{post['id']}/comments")
     single = f"/comments/{comment['id']}"
 
-    tags: list[str] = []
+    etags: list[str] = []
 
-    async def changed() -> list[bool]:
-        """Which answers are others than the last time."""
-        before = tags.copy()
-        tags[:] = [etag(await ann.get(path)) for path in (*paths, single)]
-        return [tag not in before for tag in tags]
+    async def have_changed() -> list[bool]:
+        """Return for each path whether its ETag changed since the last call."""
+        before = etags.copy()
+        etags[:] = [etag_of(await ann.get(path)) for path in (*paths, single)]
+        return [etag not in before for etag in etags]
 
-    await changed()
-    assert await changed() == [False, False, False, False]
+    await have_changed()
+    assert await have_changed() == [False, False, False, False]
     await bob.put(f"/users/me/bookmarks/{post['id']}")
-    assert await changed() == [True, True, False, False]
-    await remark(bob, post, to=comment)
-    assert await changed() == [True, True, True, True]
+    assert await have_changed() == [True, True, False, False]
+    await add_comment(bob, post, to=comment)
+    assert await have_changed() == [True, True, True, True]
     await ann.patch(single, json={"content": "Bye"})
-    assert await changed() == [False, False, True, True]
+    assert await have_changed() == [False, False, True, True]
     await ann.patch(f"/posts/{post['id']}", json={"content": "Moon"})
-    assert await changed() == [True, True, False, False]
+    assert await have_changed() == [True, True, False, False]
     await ann.patch("/users/me", json={"name": "Anna"})
-    assert await changed() == [True, True, True, True]
+    assert await have_changed() == [True, True, True, True]
 
 
-async def test_a_client_may_know_several(ann: AsyncClient):
+async def test_if_none_match_accepts_lists_weak_etags_and_a_wildcard(ann: AsyncClient):
     path = f"/posts/{(await publish(ann))['id']}"
-    tag = etag(await ann.get(path))
+    etag = etag_of(await ann.get(path))
 
-    for known in ("*", tag, f"W/{tag}", f'"x", {tag}', f'"x",{tag},"y"', f'W/"x" , W/{tag} '):
-        assert (await ann.get(path, headers={"If-None-Match": known})).status_code == 304, known
-    for unknown in (
-        '"x"', "", "nonsense", '"', 'W/"', ",,,", f"w/{tag}", f"{tag}x", '"1-0"', tag.strip('"'),
+    for value in ("*", etag, f"W/{etag}", f'"x", {etag}', f'"x",{etag},"y"', f'W/"x" , W/{etag} '):
+        assert (await ann.get(path, headers={"If-None-Match": value})).status_code == 304, value
+    for other in (
+        '"x"', "", "nonsense", '"', 'W/"', ",,,", f"w/{etag}", f"{etag}x", '"1-0"',
+        etag.strip('"'),
     ):  # fmt: skip
-        response = await ann.get(path, headers={"If-None-Match": unknown})
-        assert response.status_code == 200, unknown
+        response = await ann.get(path, headers={"If-None-Match": other})
+        assert response.status_code == 200, other
 
 
-async def test_several_fields_are_one(ann: AsyncClient):
+async def test_repeated_conditional_headers_are_combined(ann: AsyncClient):
     path = f"/posts/{(await publish(ann))['id']}"
-    tag = etag(await ann.get(path))
+    etag = etag_of(await ann.get(path))
 
-    headers = [("If-None-Match", '"x"'), ("If-None-Match", tag)]
+    headers = [("If-None-Match", '"x"'), ("If-None-Match", etag)]
     assert (await ann.get(path, headers=headers)).status_code == 304
-    headers = [("If-Match", '"x"'), ("If-Match", tag)]
+    headers = [("If-Match", '"x"'), ("If-Match", etag)]
     assert (await ann.patch(path, json={}, headers=headers)).status_code == 200
 
 
-async def test_what_a_client_knows_is_no_reason_to_write_nothing(ann: AsyncClient):
+async def test_if_none_match_is_ignored_on_unsafe_methods(ann: AsyncClient):
     post = await publish(ann)
     path = f"/posts/{post['id']}"
 
     headers = {"If-None-Match": "*"}
-    answers = [
+    responses = [
         await ann.put(path, json=MOON, headers=headers),
         await ann.post("/posts", json=MOON, headers=headers),
         await ann.delete(path, headers=headers),
     ]
 
-    assert [answer.status_code for answer in answers] == [200, 201, 204]
+    assert [response.status_code for response in responses] == [200, 201, 204]
 
 
-async def test_problems_have_no_etag(ann: AsyncClient, anonymous: AsyncClient):
+async def test_error_responses_have_no_etag(ann: AsyncClient, anonymous: AsyncClient):
     for response in (
         await ann.get("/posts/1"),
         await ann.get("/nowhere"),
@@ -135,16 +136,16 @@ async def test_problems_have_no_etag(ann: AsyncClient, anonymous: AsyncClient):
         assert "ETag" not in response.headers
 
 
-async def test_nobody_gets_304_for_what_they_may_not_see(ann: AsyncClient, bob: AsyncClient):
+async def test_a_hidden_post_is_404_even_if_the_etag_matches(ann: AsyncClient, bob: AsyncClient):
     draft = await publish(ann, published_at=None)
-    tag = etag(await ann.get(f"/posts/{draft['id']}"))
+    etag = etag_of(await ann.get(f"/posts/{draft['id']}"))
 
-    for known in (tag, "*"):
-        response = await bob.get(f"/posts/{draft['id']}", headers={"If-None-Match": known})
+    for value in (etag, "*"):
+        response = await bob.get(f"/posts/{draft['id']}", headers={"If-None-Match": value})
         assert response.status_code == 404
 
 
-async def test_secrets_have_no_etag(ann: AsyncClient):
+async def test_responses_with_secrets_have_no_etag(ann: AsyncClient):
     response = await ann.post("/users/me/tokens", json={"name": "Script"})
 
     assert response.headers["Cache-Control"] == "no-store"
@@ -154,8 +155,8 @@ async def test_secrets_have_no_etag(ann: AsyncClient):
 # If-Match
 
 
-class Thing:
-    """A post or a comment of Ann's, and how it is changed."""
+class Resource:
+    """A post or a comment by Ann, and the body of a change."""
 
     def __init__(self, path: str, body: dict[str, str]) -> None:
         self.path = path
@@ -163,17 +164,17 @@ class Thing:
 
 
 @pytest.fixture(params=["post", "comment"])
-async def thing(request: pytest.FixtureRequest, ann: AsyncClient) -> Thing:
+async def resource(request: pytest.FixtureRequest, ann: AsyncClient) -> Resource:
     post = await publish(ann)
     if request.param == "post":
-        return Thing(f"/posts/{post['id']}", MOON)
-    return Thing(f"/comments/{(await remark(ann, post))['id']}", {"content": "Moon"})
+        return Resource(f"/posts/{post['id']}", MOON)
+    return Resource(f"/comments/{(await add_comment(ann, post))['id']}", {"content": "Moon"})
 
 
-def methods(thing: Thing) -> list[tuple[str, dict[str, str] | None]]:
-    """How it is changed; the last is how it is deleted."""
-    put = [("PUT", thing.body)] if "posts" in thing.path else []
-    return [*put, ("PATCH", thing.body), ("DELETE", None)]
+def list_changes(resource: Resource) -> list[tuple[str, dict[str, str] | None]]:
+    """Return the methods that change the resource, with bodies; DELETE is last."""
+    put = [("PUT", resource.body)] if "posts" in resource.path else []
+    return [*put, ("PATCH", resource.body), ("DELETE", None)]
 
 
 def assert_precondition_failed(response: Response) -> None:
@@ -184,132 +185,136 @@ def assert_precondition_failed(response: Response) -> None:
     assert "ETag" not in response.headers
 
 
-async def test_whoever_read_the_last_version_may_change_it(ann: AsyncClient, thing: Thing):
-    for method, body in methods(thing):
-        tag = etag(await ann.get(thing.path))
-        response = await ann.request(method, thing.path, json=body, headers={"If-Match": tag})
+async def test_a_current_etag_in_if_match_allows_the_change(ann: AsyncClient, resource: Resource):
+    for method, body in list_changes(resource):
+        etag = etag_of(await ann.get(resource.path))
+        response = await ann.request(method, resource.path, json=body, headers={"If-Match": etag})
         assert response.is_success, (method, response.text)
         if method != "DELETE":
-            # The answer has the ETag for the next change.
-            headers = {"If-Match": etag(response)}
-            again = await ann.patch(thing.path, json={"content": method}, headers=headers)
-            assert again.status_code == 200
+            # The response has the ETag for the next change.
+            headers = {"If-Match": etag_of(response)}
+            second = await ann.patch(resource.path, json={"content": method}, headers=headers)
+            assert second.status_code == 200
 
 
-async def test_whoever_read_an_older_version_may_not(ann: AsyncClient, thing: Thing):
-    stale = etag(await ann.get(thing.path))
-    await ann.patch(thing.path, json={"content": "Sun"})
-    before = (await ann.get(thing.path)).json()
+async def test_a_stale_etag_in_if_match_is_rejected(ann: AsyncClient, resource: Resource):
+    stale = etag_of(await ann.get(resource.path))
+    await ann.patch(resource.path, json={"content": "Sun"})
+    before = (await ann.get(resource.path)).json()
 
-    for method, body in methods(thing):
-        response = await ann.request(method, thing.path, json=body, headers={"If-Match": stale})
+    for method, body in list_changes(resource):
+        response = await ann.request(method, resource.path, json=body, headers={"If-Match": stale})
         assert_precondition_failed(response)
-    assert (await ann.get(thing.path)).json() == before
+    assert (await ann.get(resource.path)).json() == before
 
 
 @pytest.mark.parametrize("template", ["{}", "*", ' "x" , {} ', '"x",{}', '{},"x"', '"0-0",{}'])
-async def test_one_that_matches_is_enough(ann: AsyncClient, thing: Thing, template: str):
-    for method, body in methods(thing):
-        tag = etag(await ann.get(thing.path))
-        headers = {"If-Match": template.format(tag)}
-        response = await ann.request(method, thing.path, json=body, headers=headers)
+async def test_one_matching_etag_in_if_match_is_sufficient(
+    ann: AsyncClient, resource: Resource, template: str
+):
+    for method, body in list_changes(resource):
+        etag = etag_of(await ann.get(resource.path))
+        headers = {"If-Match": template.format(etag)}
+        response = await ann.request(method, resource.path, json=body, headers=headers)
         assert response.is_success, (method, response.text)
 
 
-async def test_nothing_else_matches(ann: AsyncClient, thing: Thing):
-    tag = etag(await ann.get(thing.path))
-    version, digest = tag.strip('"').split("-")
+async def test_weak_or_malformed_etags_in_if_match_do_not_match(
+    ann: AsyncClient, resource: Resource
+):
+    etag = etag_of(await ann.get(resource.path))
+    version, digest = etag.strip('"').split("-")
 
     for wrong in (
-        f"W/{tag}", f'W/"{version}"', f'"{version}"', version, tag.strip('"'), f'"{digest}"', "",
+        f"W/{etag}", f'W/"{version}"', f'"{version}"', version, etag.strip('"'), f'"{digest}"', "",
         ",", '"', '""', "nonsense", f'"-{digest}"', f'"{version}-"',
         f'"{int(version) + 1}-{digest}"', f'"{version}.0-{digest}"', f'"٣-{digest}"',
         f'"99999999999999999999-{digest}"',
-        f'"{"9" * 900}-0"', "\x7f", "é", f"{tag}{tag}", f'"x" {tag}', "**",
+        f'"{"9" * 900}-0"', "\x7f", "é", f"{etag}{etag}", f'"x" {etag}', "**",
     ):  # fmt: skip
-        for method, body in methods(thing):
+        for method, body in list_changes(resource):
             headers = {b"If-Match": wrong.encode()}
-            response = await ann.request(method, thing.path, json=body, headers=headers)
+            response = await ann.request(method, resource.path, json=body, headers=headers)
             assert_precondition_failed(response)
     too_long = await ann.patch(
-        thing.path, json=thing.body, headers={"If-Match": f"{tag}, " + '"x", ' * 1000}
+        resource.path, json=resource.body, headers={"If-Match": f"{etag}, " + '"x", ' * 1000}
     )
     assert too_long.status_code == 422
-    assert etag(await ann.get(thing.path)) == tag
+    assert etag_of(await ann.get(resource.path)) == etag
 
 
-async def test_others_are_refused_before_their_etag_is_looked_at(
-    ann: AsyncClient, bob: AsyncClient, anonymous: AsyncClient, thing: Thing
+async def test_permissions_are_checked_before_if_match(
+    ann: AsyncClient, bob: AsyncClient, anonymous: AsyncClient, resource: Resource
 ):
-    for method, body in methods(thing):
+    for method, body in list_changes(resource):
         headers = {"If-Match": '"x"'}
-        by_bob = await bob.request(method, thing.path, json=body, headers=headers)
-        by_nobody = await anonymous.request(method, thing.path, json=body, headers=headers)
+        by_bob = await bob.request(method, resource.path, json=body, headers=headers)
+        by_anonymous = await anonymous.request(method, resource.path, json=body, headers=headers)
         assert by_bob.status_code == 403
-        assert by_nobody.status_code == 401
-    await ann.delete(thing.path)
-    for tag in ("*", '"x"'):
-        missing = await ann.patch(thing.path, json=thing.body, headers={"If-Match": tag})
+        assert by_anonymous.status_code == 401
+    await ann.delete(resource.path)
+    for value in ("*", '"x"'):
+        missing = await ann.patch(resource.path, json=resource.body, headers={"If-Match": value})
         assert missing.status_code == 404
 
 
-async def test_what_others_add_is_no_change_of_what_was_read(
+async def test_comments_bookmarks_and_renames_do_not_invalidate_if_match(
     ann: AsyncClient, bob: AsyncClient, admin: AsyncClient
 ):
     post = await publish(ann)
-    comment = await remark(ann, post)
+    comment = await add_comment(ann, post)
     paths = (f"/posts/{post['id']}", f"/comments/{comment['id']}")
-    before = [etag(await ann.get(path)) for path in paths]
+    before = [etag_of(await ann.get(path)) for path in paths]
 
-    await remark(bob, post, to=comment)
+    await add_comment(bob, post, to=comment)
     await bob.put(f"/users/me/bookmarks/{post['id']}")
     await admin.put(f"/admin/posts/{post['id']}/takedown")
     await admin.delete(f"/admin/posts/{post['id']}/takedown")
     await ann.patch("/users/me", json={"name": "Anna"})
 
-    after = [etag(await ann.get(path)) for path in paths]
+    after = [etag_of(await ann.get(path)) for path in paths]
     for path, old, new in zip(paths, before, after, strict=True):
         assert old != new
         changed = await ann.patch(path, json={"content": "Moon"}, headers={"If-Match": old})
         assert changed.status_code == 200
 
 
-async def test_of_two_editors_the_second_loses_nothing_of_the_first(ann: AsyncClient):
+async def test_the_second_of_two_editors_does_not_overwrite_the_first(ann: AsyncClient):
     post = await publish(ann)
     path = f"/posts/{post['id']}"
-    read = etag(await ann.get(path))
+    etag = etag_of(await ann.get(path))
 
-    first = await ann.put(path, json=MOON | {"tags": ["first"]}, headers={"If-Match": read})
+    first = await ann.put(path, json=MOON | {"tags": ["first"]}, headers={"If-Match": etag})
     body = {"title": "Second", "content": "Second", "tags": ["second"]}
-    second = await ann.put(path, json=body, headers={"If-Match": read})
-    kept = (await ann.get(path)).json()
-    again = await ann.put(path, json=body, headers={"If-Match": etag(first)})
+    second = await ann.put(path, json=body, headers={"If-Match": etag})
+    shown = (await ann.get(path)).json()
+    retried = await ann.put(path, json=body, headers={"If-Match": etag_of(first)})
 
     assert_precondition_failed(second)
-    assert kept["content_html"] == "<p>Moon</p>\n"
-    assert {field: kept[field] for field in first.json()} == first.json()
+    assert shown["content_html"] == "<p>Moon</p>\n"
+    assert {field: shown[field] for field in first.json()} == first.json()
     assert (await ann.get("/posts/slug/second")).json()["id"] == post["id"]
-    assert again.status_code == 200
-    assert again.json()["tags"] == ["second"]
+    assert retried.status_code == 200
+    assert retried.json()["tags"] == ["second"]
 
 
-async def test_a_change_of_nothing_is_no_new_version(ann: AsyncClient):
+async def test_a_change_without_effect_creates_no_new_version(ann: AsyncClient):
     post = await publish(ann, tags=["a"])
     path = f"/posts/{post['id']}"
-    read = etag(await ann.get(path))
+    etag = etag_of(await ann.get(path))
     same: dict[str, Any] = {key: post[key] for key in ("title", "content", "tags", "published_at")}
 
     for method, body in (("PUT", same), ("PATCH", same), ("PATCH", {})):
-        response = await ann.request(method, path, json=body, headers={"If-Match": read})
+        response = await ann.request(method, path, json=body, headers={"If-Match": etag})
         assert response.status_code == 200
         assert response.json() == post
-    assert etag(await ann.get(path)) == read
+    assert etag_of(await ann.get(path)) == etag
 
 
 # Accept
 
 
-AS_WRITTEN = (
+ACCEPTS_MARKDOWN = (
     "text/markdown", "TEXT/Markdown", "text/*", "text/markdown;charset=utf-8",
     "text/markdown, application/json;q=0.9", "application/json;q=0.1,text/markdown;q=0.2",
     "text/html, text/markdown, */*;q=0.1", "*/*;q=0.5, text/markdown", "text/*, */*;q=0.9",
@@ -317,11 +322,13 @@ AS_WRITTEN = (
 )  # fmt: skip
 
 
-async def test_a_post_is_read_as_it_was_written(ann: AsyncClient, anonymous: AsyncClient):
+async def test_accept_text_markdown_returns_the_source_of_a_post(
+    ann: AsyncClient, anonymous: AsyncClient
+):
     content = "# Привет\r\n\n*Hello* <b>&amp;\t"
     post = await publish(ann, content=content)
 
-    for accept in AS_WRITTEN:
+    for accept in ACCEPTS_MARKDOWN:
         for path in (f"/posts/{post['id']}", f"/posts/slug/{post['slug']}"):
             response = await anonymous.get(path, headers={"Accept": accept})
             assert response.headers["Content-Type"] == "text/markdown; charset=utf-8", accept
@@ -329,7 +336,7 @@ async def test_a_post_is_read_as_it_was_written(ann: AsyncClient, anonymous: Asy
             assert response.content == content.encode()
 
 
-AS_JSON = (
+ACCEPTS_JSON = (
     "*/*", "", "application/json", "application/*", "text/html", "image/png",
     "text/markdown, application/json", "text/markdown;q=0.5, application/json", "text/*, */*",
     "text/markdown;q=0", "text/markdown;q=0, */*", "text/markdown;q=-1", "text/markdown;q=x",
@@ -340,10 +347,10 @@ AS_JSON = (
 )  # fmt: skip
 
 
-async def test_else_it_is_json(ann: AsyncClient):
+async def test_any_other_accept_header_returns_json(ann: AsyncClient):
     post = await publish(ann)
 
-    for accept in AS_JSON:
+    for accept in ACCEPTS_JSON:
         response = await ann.get(f"/posts/{post['id']}", headers={b"Accept": accept.encode()})
         assert response.status_code == 200, accept
         assert response.headers["Content-Type"] == "application/json", accept
@@ -351,7 +358,7 @@ async def test_else_it_is_json(ann: AsyncClient):
         assert response.json() == post | {"content_html": "<p>World</p>\n"}
 
 
-async def test_several_fields_of_what_is_accepted_are_one(ann: AsyncClient):
+async def test_repeated_accept_headers_are_combined(ann: AsyncClient):
     path = f"/posts/{(await publish(ann))['id']}"
 
     response = await ann.get(
@@ -361,28 +368,29 @@ async def test_several_fields_of_what_is_accepted_are_one(ann: AsyncClient):
     assert response.text == "World"
 
 
-async def test_each_form_has_an_etag_of_its_own(ann: AsyncClient):
+async def test_each_representation_has_its_own_etag(ann: AsyncClient):
     path = f"/posts/{(await publish(ann))['id']}"
     markdown = {"Accept": "text/markdown"}
-    as_json, as_written = await ann.get(path), await ann.get(path, headers=markdown)
+    as_json, as_markdown = await ann.get(path), await ann.get(path, headers=markdown)
 
-    assert etag(as_json) != etag(as_written)
-    for form, tag, status in (
-        ({}, as_json, 304), ({}, as_written, 200),
-        (markdown, as_written, 304), (markdown, as_json, 200),
+    assert etag_of(as_json) != etag_of(as_markdown)
+    for accept, previous, status in (
+        ({}, as_json, 304), ({}, as_markdown, 200),
+        (markdown, as_markdown, 304), (markdown, as_json, 200),
     ):  # fmt: skip
-        response = await ann.get(path, headers=form | {"If-None-Match": etag(tag)})
+        response = await ann.get(path, headers=accept | {"If-None-Match": etag_of(previous)})
         assert response.status_code == status
         assert response.headers["Vary"] == "Accept"
     head = await ann.head(path, headers=markdown)
-    assert etag(head) == etag(as_written)
+    assert etag_of(head) == etag_of(as_markdown)
     assert head.headers["Content-Type"] == "text/markdown; charset=utf-8"
-    # Either says which version was read.
-    for tag in (as_json, as_written):
-        assert (await ann.patch(path, json={}, headers={"If-Match": etag(tag)})).status_code == 200
+    # Both match the version of the post.
+    for previous in (as_json, as_markdown):
+        headers = {"If-Match": etag_of(previous)}
+        assert (await ann.patch(path, json={}, headers=headers)).status_code == 200
 
 
-async def test_a_draft_is_read_as_it_was_written_by_its_author_alone(
+async def test_the_markdown_of_a_draft_is_visible_to_its_author_only(
     ann: AsyncClient, bob: AsyncClient
 ):
     path = f"/posts/{(await publish(ann, published_at=None))['id']}"

@@ -6,16 +6,10 @@ from anyio import fail_after
 from sqlalchemy import URL
 
 from blog_api.db.migrate import migrate
-from tests.conftest import (
-    FLOOR,
-    ask,
-    at_server,
-    client_of,
-    make_settings,
-    publish,
-    running,
-    sign_up,
-)
+from tests.support.clients import MINIMUM_HASHING as FLOOR
+from tests.support.clients import client_of, make_settings, publish, running, sign_up
+from tests.support.clients import request_with_retry as ask
+from tests.support.databases import execute_on_server as at_server
 
 HELLO = {"title": "Hello", "content": "World"}
 

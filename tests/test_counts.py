@@ -8,8 +8,8 @@ from httpx import AsyncClient
 from sqlmodel import col, func, select, update
 
 from blog_api.posts.models import PostCount, PostTag, Tag
-from tests.conftest import PASSWORD, publish
-from tests.statements import executions
+from tests.support.clients import PASSWORD, publish
+from tests.support.statements import executions
 
 # With a filter by time, even one that excludes nothing, the posts themselves are counted.
 EVER = "since=1970-01-01T00:00:00Z"

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from httpx import AsyncClient
 
-from tests.conftest import CHEAP, client_of, make_settings, running, sign_up
+from tests.support.clients import CHEAP_HASHING as CHEAP
+from tests.support.clients import client_of, make_settings, running, sign_up
 
 HELLO = {"title": "Hello", "content": "World"}
 

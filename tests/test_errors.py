@@ -1,4 +1,4 @@
-"""Whatever a client sends, the answer is a problem document that repeats none of it."""
+"""Invalid requests of every kind: the response is a problem document that echoes no value."""
 
 import json
 import logging
@@ -10,8 +10,8 @@ from fastapi import FastAPI, HTTPException
 from httpx import AsyncClient, Response
 
 from blog_api.posts import lists as listings
-from tests.conftest import (
-    CHEAP,
+from tests.support.clients import (
+    CHEAP_HASHING,
     PASSWORD,
     ChangeUser,
     client_of,
@@ -94,14 +94,14 @@ VALID = {
     "is_admin": True,
 }
 
-# Of these values the ones that a field can have.
-FITTING = {
+# The values above that are valid for a field.
+VALID_VALUES = {
     ("is_active", "true"), ("is_admin", "true"), ("tags", "a list"), ("parent_id", "a number"),
 }  # fmt: skip
 
 
 def assert_problem(response: Response, *statuses: int) -> None:
-    """A problem document with one of these statuses, and nothing of what was sent."""
+    """Check for a problem document that has one of these statuses and echoes no value."""
     assert response.status_code in statuses, response.text
     assert response.headers["Content-Type"] == "application/problem+json"
     problem = response.json()
@@ -115,7 +115,7 @@ def assert_problem(response: Response, *statuses: int) -> None:
     assert PASSWORD not in response.text
 
 
-async def test_every_route_with_a_json_body_is_tried_here(app: FastAPI):
+async def test_these_tests_cover_every_route_with_a_json_body(app: FastAPI):
     with_json = {
         (method.upper(), path.replace("{post_id}", "{id}"))
         for path, operations in app.openapi()["paths"].items()
@@ -128,7 +128,7 @@ async def test_every_route_with_a_json_body_is_tried_here(app: FastAPI):
 
 @pytest.fixture
 async def ann(ann: AsyncClient, change_user: ChangeUser) -> AsyncClient:
-    """Ann, who administrates, so that every route is hers."""
+    """An administrator, who may call every route."""
     await change_user("ann@example.com", is_admin=True)
     await log_in(ann, "ann@example.com")
     return ann
@@ -136,15 +136,15 @@ async def ann(ann: AsyncClient, change_user: ChangeUser) -> AsyncClient:
 
 @pytest.fixture
 async def post(ann: AsyncClient) -> dict[str, object]:
-    """A post of Ann's, with a comment of hers on it."""
+    """A post by Ann with a comment by Ann."""
     response = await ann.post("/posts", json={"title": "Hello", "content": "World"})
     created: dict[str, object] = response.json()
     comment = await ann.post(f"/posts/{created['id']}/comments", json={"content": "Hello"})
     return created | {"comment_id": comment.json()["id"]}
 
 
-async def everything(ann: AsyncClient, post: dict[str, object]) -> list[object]:
-    """All that a bad request might have changed."""
+async def read_all_data(ann: AsyncClient, post: dict[str, object]) -> list[object]:
+    """Return all data that an invalid request could have changed."""
     paths = (
         "/users/me", "/users", "/users/me/posts", "/users/me/tokens", "/tags",
         f"/posts/{post['id']}/comments",
@@ -153,43 +153,43 @@ async def everything(ann: AsyncClient, post: dict[str, object]) -> list[object]:
 
 
 @pytest.mark.parametrize(("method", "path"), JSON_ROUTES.keys())
-async def test_a_bad_body_changes_nothing(
+async def test_an_invalid_body_changes_nothing(
     ann: AsyncClient, post: dict[str, object], method: str, path: str
 ):
-    before = await everything(ann, post)
+    before = await read_all_data(ann, post)
     headers = {"Content-Type": "application/json"}
 
     for body in BODIES.values():
         response = await ann.request(method, path.format(**post), content=body, headers=headers)
         assert_problem(response, 400, 413, 422)
 
-    assert await everything(ann, post) == before
+    assert await read_all_data(ann, post) == before
 
 
 @pytest.mark.parametrize(
     ("method", "path", "field"),
     [(*route, field) for route, fields in JSON_ROUTES.items() for field in fields],
 )
-async def test_a_bad_value_changes_nothing(
+async def test_an_invalid_value_changes_nothing(
     ann: AsyncClient, post: dict[str, object], method: str, path: str, field: str
 ):
-    before = await everything(ann, post)
+    before = await read_all_data(ann, post)
     valid = {name: json.dumps(VALID[name]) for name in JSON_ROUTES[method, path]}
     headers = {"Content-Type": "application/json"}
 
     for name, value in VALUES.items():
-        if (field, name) in FITTING:
+        if (field, name) in VALID_VALUES:
             continue
         fields = (f'"{one}": {text}' for one, text in (valid | {field: value}).items())
         body = "{" + ", ".join(fields) + "}"
         response = await ann.request(method, path.format(**post), content=body, headers=headers)
         assert_problem(response, 400, 413, 422)
 
-    assert await everything(ann, post) == before
+    assert await read_all_data(ann, post) == before
 
 
 @pytest.mark.parametrize(("method", "path"), JSON_ROUTES.keys())
-async def test_only_json_is_read_as_json(
+async def test_other_content_types_are_not_parsed_as_json(
     ann: AsyncClient, post: dict[str, object], method: str, path: str
 ):
     body = json.dumps({name: VALID[name] for name in JSON_ROUTES[method, path]})
@@ -220,7 +220,7 @@ async def test_only_json_is_read_as_json(
         b"__pydantic_self__=hunter2",
     ],
 )
-async def test_a_bad_form_is_refused(ann: AsyncClient, content: bytes):
+async def test_an_invalid_form_is_rejected(ann: AsyncClient, content: bytes):
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
 
     response = await ann.post("/auth", content=content, headers=headers)
@@ -242,7 +242,7 @@ async def test_a_bad_form_is_refused(ann: AsyncClient, content: bytes):
         ({}, b"username=hunter2&password=x"),
     ],
 )
-async def test_what_is_no_form_is_refused(
+async def test_a_body_that_is_not_a_form_is_rejected(
     ann: AsyncClient, headers: dict[str, str], content: bytes
 ):
     response = await ann.post("/auth", content=content, headers=headers)
@@ -251,7 +251,7 @@ async def test_what_is_no_form_is_refused(
 
 
 @pytest.mark.parametrize("path", ["/posts", "/sign-up", "/auth", "/posts/1", "/nowhere", "/"])
-async def test_a_body_of_nine_mebibytes_is_refused(ann: AsyncClient, path: str):
+async def test_a_body_over_the_size_limit_is_rejected(ann: AsyncClient, path: str):
     body = b'{"title": "Hello", "content": "' + b"a" * (9 * 1024 * 1024) + b'"}'
 
     response = await ann.post(path, content=body, headers={"Content-Type": "application/json"})
@@ -260,13 +260,15 @@ async def test_a_body_of_nine_mebibytes_is_refused(ann: AsyncClient, path: str):
 
 
 @pytest.mark.parametrize("path", ["/sign-up", "/auth", "/users"])
-async def test_accounts_and_logins_take_small_bodies_alone(anonymous: AsyncClient, path: str):
+async def test_sign_up_and_login_routes_accept_only_small_bodies(anonymous: AsyncClient, path: str):
     response = await anonymous.post(path, content=b"&" * 100_000)
 
     assert_problem(response, 413)
 
 
-async def test_who_has_no_token_sends_small_bodies_alone(ann: AsyncClient, anonymous: AsyncClient):
+async def test_requests_without_a_token_accept_only_small_bodies(
+    ann: AsyncClient, anonymous: AsyncClient
+):
     body = {"title": "Hello", "content": "a" * 100_000}
 
     assert_problem(await anonymous.post("/posts", json=body), 413)
@@ -274,20 +276,20 @@ async def test_who_has_no_token_sends_small_bodies_alone(ann: AsyncClient, anony
 
 
 @pytest.mark.parametrize("path", ["/posts", "/users", "/users/1", "/health/live", "/"])
-async def test_any_name_may_stand_in_a_query(ann: AsyncClient, path: str):
+async def test_unknown_query_parameters_are_ignored(ann: AsyncClient, path: str):
     for name in ("cls", "self", "__pydantic_self__", "hunter2", "%00", "a[]"):
         response = await ann.get(f"{path}?{name}=hunter2")
 
         assert response.status_code in (200, 404)
 
 
-async def test_a_body_of_nine_mebibytes_in_pieces_is_refused(ann: AsyncClient):
-    async def pieces() -> AsyncIterator[bytes]:
+async def test_a_chunked_body_over_the_size_limit_is_rejected(ann: AsyncClient):
+    async def make_chunks() -> AsyncIterator[bytes]:
         for _ in range(9):
             yield b" " * 1024 * 1024
 
     response = await ann.post(
-        "/posts", content=pieces(), headers={"Content-Type": "application/json"}
+        "/posts", content=make_chunks(), headers={"Content-Type": "application/json"}
     )
 
     assert_problem(response, 413)
@@ -296,11 +298,11 @@ async def test_a_body_of_nine_mebibytes_in_pieces_is_refused(ann: AsyncClient):
 @pytest.mark.parametrize(
     "path", ["/nowhere", "/posts/abc", "/users/me/nothing", "/docs/x", "/posts//", "/%00"]
 )
-async def test_an_address_with_nothing_at_it_is_not_found(anonymous: AsyncClient, path: str):
+async def test_an_unknown_path_is_not_found(anonymous: AsyncClient, path: str):
     assert_problem(await anonymous.get(path), 404)
 
 
-async def test_an_address_that_is_too_long_is_refused(anonymous: AsyncClient):
+async def test_a_path_that_is_too_long_is_rejected(anonymous: AsyncClient):
     assert_problem(await anonymous.get("/posts/" + "9" * 5000), 414)
 
 
@@ -315,7 +317,7 @@ async def test_an_address_that_is_too_long_is_refused(anonymous: AsyncClient):
         ("NONSENSE", "/auth", {"POST", "DELETE"}),
     ],
 )
-async def test_another_method_is_refused_and_told_which_there_are(
+async def test_an_unsupported_method_is_rejected_with_an_allow_header(
     anonymous: AsyncClient, method: str, path: str, allowed: set[str]
 ):
     response = await anonymous.request(method, path)
@@ -326,11 +328,11 @@ async def test_another_method_is_refused_and_told_which_there_are(
         assert_problem(response, 405)
 
 
-async def test_an_unexpected_error_is_answered_and_logged(
+async def test_an_unexpected_error_returns_500_and_is_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     settings = make_settings(
-        database_url="sqlite://", cors_origins=["https://example.com"], **CHEAP
+        database_url="sqlite://", cors_origins=["https://example.com"], **CHEAP_HASHING
     )
     async with running(settings) as app, client_of(app) as client:
         await sign_up(client, "Ann")
@@ -345,14 +347,14 @@ async def test_an_unexpected_error_is_answered_and_logged(
     assert "paginate_posts" in caplog.text
 
 
-async def test_an_error_that_is_no_problem_of_ours_keeps_its_status_and_headers():
-    async def refuse() -> None:
+async def test_an_http_exception_keeps_its_status_and_headers():
+    async def raise_error() -> None:
         raise HTTPException(429, "hunter2", headers={"Retry-After": "30"})
 
-    settings = make_settings(database_url="sqlite://", **CHEAP)
+    settings = make_settings(database_url="sqlite://", **CHEAP_HASHING)
     async with running(settings) as app, client_of(app) as client:
-        app.add_api_route("/refuse", refuse)
-        response = await client.get("/refuse")
+        app.add_api_route("/error", raise_error)
+        response = await client.get("/error")
 
     assert response.status_code == 429
     assert response.headers["Retry-After"] == "30"

@@ -14,14 +14,20 @@ from httpx import AsyncClient
 from pwdlib import PasswordHash
 from sqlalchemy import text
 
-from tests.conftest import CHEAP, PASSWORD, SECRET_KEY, client_of, make_settings, publish, running
+from tests.support.clients import (
+    CHEAP_HASHING,
+    PASSWORD,
+    SECRET_KEY,
+    bearer,
+    client_of,
+    id_of,
+    make_settings,
+    publish,
+    running,
+)
 
 FORM = {"grant_type": "password", "username": "ann@example.com", "password": PASSWORD}
 CARL = {"email": "carl@example.com", "name": "Carl", "password": PASSWORD}
-
-
-def bearer(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"}
 
 
 # First steps, and handling errors.
@@ -83,9 +89,8 @@ async def test_a_jwt_is_signed_and_claims_its_user_scopes_and_expiry(ann: AsyncC
 
     token = granted["access_token"]
     claims = jwt.decode(token, SECRET_KEY, algorithms=["HS256"], audience="blog-api")
-    user_id = (await ann.get("/users/me")).json()["id"]
     assert jwt.get_unverified_header(token) == {"alg": "HS256", "typ": "at+jwt"}
-    assert (claims["iss"], claims["sub"]) == ("blog-api", f"user:{user_id}")
+    assert (claims["iss"], claims["sub"]) == ("blog-api", f"user:{await id_of(ann)}")
     assert claims["scope"] == "users:read"
     assert 1799 <= claims["exp"] - claims["iat"] <= 1800
 
@@ -136,16 +141,20 @@ async def test_every_response_has_a_process_time_in_seconds(anonymous: AsyncClie
 
 
 async def test_only_pages_of_a_configured_origin_may_call_the_api():
-    settings = make_settings(database_url="sqlite://", cors_origins=["https://a.example"], **CHEAP)
+    settings = make_settings(
+        database_url="sqlite://", cors_origins=["https://a.example"], **CHEAP_HASHING
+    )
     preflight = {"Access-Control-Request-Method": "POST"}
 
     async with running(settings) as app, client_of(app) as client:
-        asked = await client.options("/posts", headers={"Origin": "https://a.example"} | preflight)
+        allowed = await client.options(
+            "/posts", headers={"Origin": "https://a.example"} | preflight
+        )
         other = await client.options("/posts", headers={"Origin": "https://b.example"} | preflight)
         error = await client.get("/posts/1", headers={"Origin": "https://a.example"})
 
-    assert (asked.status_code, other.status_code, error.status_code) == (200, 400, 404)
-    assert asked.headers["Access-Control-Allow-Origin"] == "https://a.example"
+    assert (allowed.status_code, other.status_code, error.status_code) == (200, 400, 404)
+    assert allowed.headers["Access-Control-Allow-Origin"] == "https://a.example"
     assert error.headers["Access-Control-Allow-Origin"] == "https://a.example"
     assert "Access-Control-Allow-Origin" not in other.headers
 
@@ -206,7 +215,7 @@ async def test_the_admin_router_requires_an_administrator(ann: AsyncClient, admi
 
 
 async def test_an_administrator_can_deactivate_a_user(ann: AsyncClient, admin: AsyncClient):
-    user_id = (await ann.get("/users/me")).json()["id"]
+    user_id = await id_of(ann)
 
     await admin.patch(f"/admin/users/{user_id}", json={"is_active": False})
 
@@ -236,7 +245,7 @@ async def test_static_files_are_served_with_an_etag(anonymous: AsyncClient):
 
 
 async def test_each_application_has_settings_and_a_database_of_its_own(anonymous: AsyncClient):
-    settings = make_settings(database_url="sqlite://", title="My blog", **CHEAP)
+    settings = make_settings(database_url="sqlite://", title="My blog", **CHEAP_HASHING)
 
     async with running(settings) as app, client_of(app) as client:
         await client.post("/users/", json=CARL)

@@ -16,7 +16,8 @@ from defusedxml.ElementTree import fromstring
 from fastapi import FastAPI
 from httpx import AsyncClient, Response
 
-from tests.conftest import CHEAP, PASSWORD, client_of, make_settings, running, sign_up
+from tests.support.clients import CHEAP_HASHING as CHEAP
+from tests.support.clients import PASSWORD, client_of, make_settings, running, sign_up
 
 HELLO = {"title": "Hello", "content": "World"}
 MEDIA_TYPES = {

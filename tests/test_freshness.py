@@ -10,8 +10,9 @@ from pathlib import Path
 from httpx import AsyncClient
 from sqlalchemy import URL
 
-from tests.conftest import at_server, publish, sign_up
-from tests.processes import Server
+from tests.support.clients import publish, sign_up
+from tests.support.databases import execute_on_server as at_server
+from tests.support.processes import Server
 
 # A larger number finds rarer races.
 WRITES = int(os.environ.get("FRESHNESS_WRITES", "240"))

@@ -11,7 +11,7 @@ from httpx import AsyncClient
 
 import blog_api
 from blog_api.core.settings import Settings
-from tests.conftest import CHEAP, client_of, make_settings, running
+from tests.support.clients import CHEAP_HASHING, client_of, make_settings, running
 
 PACKAGE = Path(blog_api.__file__).parent
 PROJECT = PACKAGE.parent
@@ -171,7 +171,7 @@ async def test_links_stay_under_the_version(anonymous: AsyncClient):
 @pytest.mark.parametrize("prefix", ["", "/blog"], ids=["removed by the proxy", "left"])
 async def test_links_stay_under_the_path_of_the_public_url(prefix: str):
     settings = make_settings(
-        database_url="sqlite://", public_url="https://example.com/blog", **CHEAP
+        database_url="sqlite://", public_url="https://example.com/blog", **CHEAP_HASHING
     )
     async with running(settings) as app, client_of(app) as client:
         page = await read_page(client, f"{prefix}/guide/deploy")

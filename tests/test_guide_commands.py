@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import make_url
 
 import blog_api
-from tests.conftest import TEST_DATABASE_URL
-from tests.processes import Server
+from tests.support.databases import TEST_DATABASE_URL
+from tests.support.processes import Server
 
 PACKAGE = Path(blog_api.__file__).parent
 README = PACKAGE.parent / "README.md"

@@ -1,4 +1,4 @@
-"""Health, and a database in trouble."""
+"""Health endpoints, and responses while the database is unavailable."""
 
 import socket
 import sqlite3
@@ -9,12 +9,19 @@ from httpx import AsyncClient
 from sqlalchemy import make_url
 
 from blog_api.db.session import Database
-from tests.conftest import CHEAP, FLOOR, client_of, make_settings, running, sign_up
+from tests.support.clients import (
+    CHEAP_HASHING,
+    MINIMUM_HASHING,
+    client_of,
+    make_settings,
+    running,
+    sign_up,
+)
 
 HELLO = {"title": "Hello", "content": "World"}
 
 
-async def test_the_service_lives_and_is_ready(anonymous: AsyncClient):
+async def test_the_health_endpoints_return_ok(anonymous: AsyncClient):
     for path in ("/health/live", "/health/ready"):
         response = await anonymous.get(path)
 
@@ -24,19 +31,19 @@ async def test_the_service_lives_and_is_ready(anonymous: AsyncClient):
 
 @pytest.fixture
 def closed_port() -> int:
-    """A port of this machine where nobody listens."""
+    """A local port on which no process listens."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         port: int = bound.getsockname()[1]
         return port
 
 
-async def test_a_database_that_is_not_there_makes_the_service_unavailable(closed_port: int):
-    url = f"postgresql://nobody:hunter2@127.0.0.1:{closed_port}/test"
-    settings = make_settings(database_url=url, **FLOOR)
+async def test_an_unreachable_database_returns_503(closed_port: int):
+    url = f"postgresql://ann:hunter2@127.0.0.1:{closed_port}/test"
+    settings = make_settings(database_url=url, **MINIMUM_HASHING)
     async with running(settings) as app, client_of(app) as client:
         live = await client.get("/health/live")
-        others = [
+        unavailable = [
             await client.get("/health/ready"),
             await client.get("/posts"),
             await client.post("/users", json={"email": "a@example.com", "password": "12345678"}),
@@ -44,40 +51,43 @@ async def test_a_database_that_is_not_there_makes_the_service_unavailable(closed
         ]
 
     assert live.status_code == 200
-    for response in others:
+    for response in unavailable:
         assert response.status_code == 503
         assert response.headers["Retry-After"] == "1"
         assert response.headers["Content-Type"] == "application/problem+json"
         assert "hunter2" not in response.text
 
 
-async def test_whoever_gets_no_place_in_time_is_told_to_come_again():
-    settings = make_settings(database_url="sqlite://", **CHEAP)
+async def test_a_request_without_a_free_connection_returns_503():
+    settings = make_settings(database_url="sqlite://", **CHEAP_HASHING)
     async with running(settings) as app, client_of(app) as client:
         database: Database = app.state.database
         async with database.session(writes=False):
-            occupied = await client.get("/posts")
-        free = await client.get("/posts")
+            while_occupied = await client.get("/posts")
+        afterwards = await client.get("/posts")
 
-    assert occupied.status_code == 503
-    assert occupied.headers["Retry-After"] == "1"
-    assert free.status_code == 200
+    assert while_occupied.status_code == 503
+    assert while_occupied.headers["Retry-After"] == "1"
+    assert afterwards.status_code == 200
 
 
-async def test_readers_go_on_while_somebody_else_locks_the_file(tmp_path: Path):
+async def test_reads_succeed_while_another_process_locks_the_sqlite_file(tmp_path: Path):
     file = tmp_path / "blog.db"
     url = make_url(f"sqlite+aiosqlite:///{file}")
-    async with running(make_settings(database_url=url, **FLOOR)) as app, client_of(app) as client:
+    async with (
+        running(make_settings(database_url=url, **MINIMUM_HASHING)) as app,
+        client_of(app) as client,
+    ):
         await sign_up(client, "Ann")
         with sqlite3.connect(file, isolation_level=None) as other:
             other.execute("BEGIN IMMEDIATE")
-            written = await client.post("/posts", json=HELLO)
+            write = await client.post("/posts", json=HELLO)
             read = await client.get("/posts")
             other.execute("ROLLBACK")
         other.close()
-        written_after = await client.post("/posts", json=HELLO)
+        later_write = await client.post("/posts", json=HELLO)
 
-    assert written.status_code == 503
-    assert written.headers["Retry-After"] == "1"
+    assert write.status_code == 503
+    assert write.headers["Retry-After"] == "1"
     assert read.json()["total_count"] == 0
-    assert written_after.status_code == 201
+    assert later_write.status_code == 201

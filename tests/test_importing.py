@@ -15,7 +15,8 @@ from typer.testing import CliRunner, Result
 
 from blog_api.cli.commands import cli
 from blog_api.db.migrate import migrate
-from tests.conftest import FLOOR, PASSWORD, SECRET_KEY, client_of, make_settings, running, sign_up
+from tests.support.clients import MINIMUM_HASHING as FLOOR
+from tests.support.clients import PASSWORD, SECRET_KEY, client_of, make_settings, running, sign_up
 
 runner = CliRunner()
 

@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from blog_api.db.base import Invalidates, TableBase, get_invalidates
 from blog_api.db.migrate import find_migrations
-from tests.conftest import SECRET_KEY
+from tests.support.clients import SECRET_KEY
 
 CHANGE_OF_TRIGGER = re.compile(
     r"^\s*(CREATE|DROP) (?:OR REPLACE )?TRIGGER (?:IF EXISTS )?notify_of_change\b.*? ON (\w+)",

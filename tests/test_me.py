@@ -1,15 +1,15 @@
-"""One's own account: reading it, changing it, leaving."""
+"""The user's own account: reading, changing and deleting it."""
 
 import pytest
 from httpx import AsyncClient
 
-from tests.conftest import PASSWORD, ChangeUser, sign_up
+from tests.support.clients import PASSWORD, ChangeUser, bearer, sign_up
 
 NEW_PASSWORD = "battery staple"
 LOG_IN = {"username": "ann@example.com", "password": PASSWORD}
 
 
-async def test_the_account_is_shown_to_its_owner(ann: AsyncClient):
+async def test_users_me_returns_the_account_of_the_token(ann: AsyncClient):
     response = await ann.get("/users/me")
 
     assert response.status_code == 200
@@ -30,7 +30,7 @@ async def test_the_name_can_be_changed(ann: AsyncClient):
     assert (await ann.get(f"/posts/{post['id']}")).json()["user_name"] == "Anna"
 
 
-async def test_an_empty_change_changes_nothing(ann: AsyncClient):
+async def test_an_empty_update_changes_nothing(ann: AsyncClient):
     before = (await ann.get("/users/me")).json()
 
     response = await ann.patch("/users/me", json={})
@@ -39,7 +39,7 @@ async def test_an_empty_change_changes_nothing(ann: AsyncClient):
     assert response.json() == before
 
 
-async def test_the_address_is_changed_with_the_password(ann: AsyncClient):
+async def test_the_email_can_be_changed_with_the_current_password(ann: AsyncClient):
     body = {"email": "Anna@example.com", "current_password": PASSWORD}
 
     response = await ann.patch("/users/me", json=body)
@@ -51,7 +51,7 @@ async def test_the_address_is_changed_with_the_password(ann: AsyncClient):
     assert (await ann.post("/auth", data=LOG_IN)).status_code == 400
 
 
-async def test_the_address_is_not_changed_without_the_password(ann: AsyncClient):
+async def test_the_email_cannot_be_changed_without_the_current_password(ann: AsyncClient):
     missing = await ann.patch("/users/me", json={"email": "anna@example.com"})
     wrong = await ann.patch(
         "/users/me", json={"email": "anna@example.com", "current_password": NEW_PASSWORD}
@@ -64,7 +64,7 @@ async def test_the_address_is_not_changed_without_the_password(ann: AsyncClient)
     assert (await ann.get("/users/me")).json()["email"] == "ann@example.com"
 
 
-async def test_the_address_of_another_is_not_taken(ann: AsyncClient, bob: AsyncClient):
+async def test_the_email_of_another_account_cannot_be_used(ann: AsyncClient, bob: AsyncClient):
     body = {"email": "ANN@example.com", "name": "Robert", "current_password": PASSWORD}
 
     response = await bob.patch("/users/me", json=body)
@@ -77,7 +77,9 @@ async def test_the_address_of_another_is_not_taken(ann: AsyncClient, bob: AsyncC
 @pytest.mark.parametrize(
     "body", [{"name": None}, {"email": None}, {"is_admin": True}, {"id": 7}, {"is_active": False}]
 )
-async def test_nothing_else_can_be_changed(ann: AsyncClient, body: dict[str, object]):
+async def test_other_fields_of_an_account_cannot_be_changed(
+    ann: AsyncClient, body: dict[str, object]
+):
     before = (await ann.get("/users/me")).json()
 
     response = await ann.patch("/users/me", json=body)
@@ -98,14 +100,14 @@ async def test_a_new_password_replaces_the_old_one(ann: AsyncClient):
     assert new_login.status_code == 200
 
 
-async def test_a_new_password_revokes_all_tokens_but_the_one_presented(ann: AsyncClient):
+async def test_a_new_password_revokes_all_tokens_but_the_current_one(ann: AsyncClient):
     other = (await ann.post("/auth", data=LOG_IN)).json()["access_token"]
     body = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
 
     await ann.put("/users/me/password", json=body)
 
     assert (await ann.get("/users/me")).status_code == 200
-    response = await ann.get("/users/me", headers={"Authorization": f"Bearer {other}"})
+    response = await ann.get("/users/me", headers=bearer(other))
     assert response.status_code == 401
 
 
@@ -117,7 +119,7 @@ async def test_a_new_password_revokes_all_tokens_but_the_one_presented(ann: Asyn
         ({"current_password": PASSWORD}, 422),
     ],
 )
-async def test_a_refused_password_changes_nothing(
+async def test_a_rejected_password_changes_nothing(
     ann: AsyncClient, body: dict[str, str], status: int
 ):
     response = await ann.put("/users/me/password", json=body)
@@ -126,7 +128,7 @@ async def test_a_refused_password_changes_nothing(
     assert (await ann.post("/auth", data=LOG_IN)).status_code == 200
 
 
-async def test_whoever_leaves_takes_their_posts_along(ann: AsyncClient, anonymous: AsyncClient):
+async def test_deleting_an_account_deletes_its_posts(ann: AsyncClient, anonymous: AsyncClient):
     post = (await ann.post("/posts", json={"title": "Hello", "content": "World"})).json()
 
     response = await ann.request("DELETE", "/users/me", json={"current_password": PASSWORD})
@@ -138,14 +140,16 @@ async def test_whoever_leaves_takes_their_posts_along(ann: AsyncClient, anonymou
     assert (await anonymous.post("/auth", data=LOG_IN)).status_code == 400
 
 
-async def test_nobody_leaves_with_a_wrong_password(ann: AsyncClient):
+async def test_an_account_cannot_be_deleted_with_a_wrong_password(ann: AsyncClient):
     response = await ann.request("DELETE", "/users/me", json={"current_password": "wrong"})
 
     assert response.status_code == 400
     assert (await ann.get("/users/me")).status_code == 200
 
 
-async def test_an_address_is_free_again_after_leaving(ann: AsyncClient, anonymous: AsyncClient):
+async def test_an_email_can_sign_up_again_after_its_account_is_deleted(
+    ann: AsyncClient, anonymous: AsyncClient
+):
     await ann.request("DELETE", "/users/me", json={"current_password": PASSWORD})
 
     await sign_up(anonymous, "Ann")
@@ -164,7 +168,7 @@ async def test_an_address_is_free_again_after_leaving(ann: AsyncClient, anonymou
         ("DELETE", "/auth", None),
     ],
 )
-async def test_an_account_needs_a_token_of_somebody_active(
+async def test_account_routes_require_a_token_of_an_active_user(
     ann: AsyncClient,
     anonymous: AsyncClient,
     change_user: ChangeUser,

@@ -25,7 +25,8 @@ from blog_api.db.migrate import (
     migration_connection,
 )
 from blog_api.posts.models import Post
-from tests.conftest import FLOOR, PASSWORD, client_of, log_in, make_settings, running, sign_up
+from tests.support.clients import MINIMUM_HASHING as FLOOR
+from tests.support.clients import PASSWORD, client_of, log_in, make_settings, running, sign_up
 
 FIRST = "53fe22308b68"
 # The revision before tags, comments and the search.

@@ -18,7 +18,7 @@ from pwdlib import PasswordHash
 from sqlalchemy import URL, Connection, inspect, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from tests.conftest import PASSWORD, publish
+from tests.support.clients import PASSWORD, bearer, id_of, publish
 
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
 SIGN_UP = {"email": "carl@example.com", "name": "Carl", "password": PASSWORD}
@@ -111,8 +111,8 @@ async def test_logging_in_returns_a_token_for_two_weeks(ann: AsyncClient):
     assert response.headers["Cache-Control"] == "no-store"
     assert token.keys() == {"access_token", "expires", "token_type"}
     assert_expires_in_two_weeks(token)
-    ann.headers["Authorization"] = f"Bearer {token['access_token']}"
-    assert (await ann.get("/users/me")).json()["name"] == "Ann"
+    me = await ann.get("/users/me", headers=bearer(token["access_token"]))
+    assert me.json()["name"] == "Ann"
 
 
 async def test_a_wrong_password_and_an_unknown_email_get_the_same_response(ann: AsyncClient):
@@ -128,14 +128,14 @@ async def test_a_token_shows_the_account_of_its_user(anonymous: AsyncClient):
     account = (await anonymous.post("/sign-up", json=SIGN_UP)).json()
     token = account.pop("token")["access_token"]
 
-    response = await anonymous.get("/users/me", headers={"Authorization": f"Bearer {token}"})
+    response = await anonymous.get("/users/me", headers=bearer(token))
 
     assert (response.status_code, response.json()) == (200, account)
 
 
 async def test_an_account_requires_a_valid_token(anonymous: AsyncClient):
     missing = await anonymous.get("/users/me")
-    invalid = await anonymous.get("/users/me", headers={"Authorization": "Bearer nonsense"})
+    invalid = await anonymous.get("/users/me", headers=bearer("nonsense"))
 
     for response in (missing, invalid):
         assert response.status_code == 401
@@ -167,7 +167,7 @@ async def test_writing_a_post_publishes_it(ann: AsyncClient, anonymous: AsyncCli
     assert post == HELLO | {
         "id": post["id"],
         "slug": "hello-world",
-        "user_id": (await ann.get("/users/me")).json()["id"],
+        "user_id": await id_of(ann),
         "user_name": "Ann",
         "tags": [],
         "comment_count": 0,

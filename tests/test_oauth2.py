@@ -1,4 +1,4 @@
-"""OAuth2: JWT by the password grant, refresh tokens, and clients that others wrote."""
+"""OAuth2: the password grant, JWT, refresh tokens and third-party clients."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -13,23 +13,30 @@ from httpx import AsyncClient, Response
 from oauthlib.oauth2 import LegacyApplicationClient
 from requests_oauthlib import OAuth2Session
 
-from tests.conftest import PASSWORD, SECRET_KEY, ChangeUser, client_of, sign_up
-from tests.processes import Server
+from tests.support.clients import (
+    PASSWORD,
+    SECRET_KEY,
+    ChangeUser,
+    bearer,
+    client_of,
+    id_of,
+    sign_up,
+)
+from tests.support.processes import Server
 
 FORM = {"grant_type": "password", "username": "ann@example.com", "password": PASSWORD}
-USUAL = "posts:read posts:write users:read users:write"
+DEFAULT_SCOPE = "posts:read posts:write users:read users:write"
 NEW_PASSWORD = "battery staple"
-
-
-def bearer(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"}
+# The hash of "secret" in FastAPI's tutorial.
+BCRYPT_HASH = "$2b$12$EixZaYVK1fsbw1ZfbX3OXePaWxn96p36WQoeG6Lruj3vjPGga31lW"
 
 
 async def grant(client: AsyncClient, **form: str) -> dict[str, str]:
+    """Log in by the password grant."""
     response = await client.post("/token", data=FORM | form)
     assert response.status_code == 200, response.text
-    found: dict[str, str] = response.json()
-    return found
+    granted: dict[str, str] = response.json()
+    return granted
 
 
 async def refresh(client: AsyncClient, token: str, **form: str) -> Response:
@@ -39,44 +46,45 @@ async def refresh(client: AsyncClient, token: str, **form: str) -> Response:
 
 
 async def status_of(client: AsyncClient, token: str) -> int:
+    """Return the status of a request with this access token."""
     return (await client.get("/users/me", headers=bearer(token))).status_code
 
 
-def assert_refused(response: Response, status: int, error: str) -> None:
+def assert_oauth2_error(response: Response, status: int, error: str) -> None:
     assert response.status_code == status, response.text
     assert response.headers["Content-Type"] == "application/problem+json"
     assert response.json()["error"] == error
 
 
-async def test_a_password_gets_a_jwt_and_a_refresh_token(ann: AsyncClient):
+async def test_the_password_grant_returns_a_jwt_and_a_refresh_token(ann: AsyncClient):
     response = await ann.post("/token", data=FORM)
 
     assert response.status_code == 200
     assert response.headers["Cache-Control"] == "no-store"
-    answer = response.json()
-    assert answer.keys() == {
+    granted = response.json()
+    assert granted.keys() == {
         "access_token", "token_type", "expires_in", "refresh_token", "scope",
     }  # fmt: skip
-    assert answer["token_type"] == "bearer"
-    assert answer["expires_in"] == 1800
-    assert answer["scope"] == USUAL
-    assert await status_of(ann, answer["access_token"]) == 200
+    assert granted["token_type"] == "bearer"
+    assert granted["expires_in"] == 1800
+    assert granted["scope"] == DEFAULT_SCOPE
+    assert await status_of(ann, granted["access_token"]) == 200
 
 
-async def test_a_jwt_says_whose_it_is_and_what_for(ann: AsyncClient):
+async def test_a_jwt_has_the_documented_header_and_claims(ann: AsyncClient):
     token = (await grant(ann, scope="posts:read"))["access_token"]
 
     claims = jwt.decode(token, SECRET_KEY, algorithms=["HS256"], audience="blog-api")
 
     assert jwt.get_unverified_header(token) == {"alg": "HS256", "typ": "at+jwt"}
     assert claims["iss"] == claims["aud"] == "blog-api"
-    assert claims["sub"] == f"user:{(await ann.get('/users/me')).json()['id']}"
+    assert claims["sub"] == f"user:{await id_of(ann)}"
     assert claims["exp"] - claims["iat"] in (1799, 1800)
     assert claims["scope"] == "posts:read"
     assert claims["jti"]
 
 
-async def test_no_two_jwts_are_the_same(ann: AsyncClient):
+async def test_every_jwt_has_its_own_jti(ann: AsyncClient):
     tokens = [await grant(ann) for _ in range(2)]
 
     first, second = (
@@ -87,12 +95,12 @@ async def test_no_two_jwts_are_the_same(ann: AsyncClient):
 
 @pytest.mark.parametrize(
     "form",
-    [{"password": "wrong horse"}, {"username": "nobody@example.com"}, {"username": "no one"}],
+    [{"password": "wrong horse"}, {"username": "unknown@example.com"}, {"username": "no one"}],
 )
-async def test_a_wrong_password_is_an_invalid_grant(ann: AsyncClient, form: dict[str, str]):
+async def test_wrong_credentials_are_an_invalid_grant(ann: AsyncClient, form: dict[str, str]):
     response = await ann.post("/token", data=FORM | form)
 
-    assert_refused(response, 401, "invalid_grant")
+    assert_oauth2_error(response, 401, "invalid_grant")
     assert response.json()["detail"] == "Incorrect username or password"
     assert response.headers["WWW-Authenticate"] == "Bearer"
 
@@ -115,15 +123,15 @@ async def test_a_wrong_password_is_an_invalid_grant(ann: AsyncClient, form: dict
         (FORM | {"scope": "users:read admin"}, "invalid_scope"),
     ],
 )
-async def test_what_is_no_grant_is_refused_in_oauths_words(
+async def test_an_invalid_token_request_returns_an_oauth2_error(
     ann: AsyncClient, form: dict[str, str], error: str
 ):
     response = await ann.post("/token", data=form)
 
-    assert_refused(response, 400, error)
+    assert_oauth2_error(response, 400, error)
 
 
-async def test_an_inactive_user_gets_no_jwt(ann: AsyncClient, change_user: ChangeUser):
+async def test_an_inactive_user_cannot_get_or_use_a_jwt(ann: AsyncClient, change_user: ChangeUser):
     granted = await grant(ann)
     await change_user("ann@example.com", is_active=False)
 
@@ -131,7 +139,7 @@ async def test_an_inactive_user_gets_no_jwt(ann: AsyncClient, change_user: Chang
         await ann.post("/token", data=FORM),
         await refresh(ann, granted["refresh_token"]),
     ):
-        assert_refused(response, 400, "invalid_grant")
+        assert_oauth2_error(response, 400, "invalid_grant")
         assert response.json()["detail"] == "Inactive user"
     me = await ann.get("/users/me", headers=bearer(granted["access_token"]))
     assert me.status_code == 400
@@ -146,7 +154,7 @@ async def test_client_ids_and_unknown_fields_are_ignored(ann: AsyncClient):
     assert response.status_code == 200
 
 
-async def test_a_refresh_token_is_good_for_the_next_jwt(ann: AsyncClient):
+async def test_a_refresh_token_returns_a_new_jwt(ann: AsyncClient):
     first = await grant(ann)
 
     second = (await refresh(ann, first["refresh_token"])).json()
@@ -158,36 +166,36 @@ async def test_a_refresh_token_is_good_for_the_next_jwt(ann: AsyncClient):
         assert await status_of(ann, granted["access_token"]) == 200
 
 
-async def test_a_refresh_token_that_was_used_before_revokes_its_log_in(ann: AsyncClient):
+async def test_reusing_a_refresh_token_revokes_its_session(ann: AsyncClient):
     first = await grant(ann)
     other = await grant(ann)
     second = (await refresh(ann, first["refresh_token"])).json()
 
-    again = await refresh(ann, first["refresh_token"])
+    reused = await refresh(ann, first["refresh_token"])
 
-    assert_refused(again, 400, "invalid_grant")
-    assert again.json()["detail"] == "Invalid refresh token"
-    assert_refused(await refresh(ann, second["refresh_token"]), 400, "invalid_grant")
+    assert_oauth2_error(reused, 400, "invalid_grant")
+    assert reused.json()["detail"] == "Invalid refresh token"
+    assert_oauth2_error(await refresh(ann, second["refresh_token"]), 400, "invalid_grant")
     assert await status_of(ann, first["access_token"]) == 401
     assert await status_of(ann, second["access_token"]) == 401
     assert await status_of(ann, other["access_token"]) == 200
     assert (await ann.get("/users/me")).status_code == 200
 
 
-async def test_a_refresh_can_ask_for_less_and_never_for_more(ann: AsyncClient):
+async def test_a_refresh_can_narrow_scopes_but_not_widen_them(ann: AsyncClient):
     granted = await grant(ann, scope="posts:read users:read")
 
-    more = await refresh(ann, granted["refresh_token"], scope="posts:read posts:write")
-    less = await refresh(ann, granted["refresh_token"], scope="posts:read")
-    same = await refresh(ann, less.json()["refresh_token"])
+    wider = await refresh(ann, granted["refresh_token"], scope="posts:read posts:write")
+    narrower = await refresh(ann, granted["refresh_token"], scope="posts:read")
+    same = await refresh(ann, narrower.json()["refresh_token"])
 
-    assert_refused(more, 400, "invalid_scope")
-    assert less.json()["scope"] == "posts:read"
-    assert await status_of(ann, less.json()["access_token"]) == 403
+    assert_oauth2_error(wider, 400, "invalid_scope")
+    assert narrower.json()["scope"] == "posts:read"
+    assert await status_of(ann, narrower.json()["access_token"]) == 403
     assert same.json()["scope"] == "posts:read users:read"
 
 
-async def test_neither_a_refresh_token_nor_its_handle_is_an_access_token(ann: AsyncClient):
+async def test_a_refresh_token_and_its_handle_are_rejected_as_access_tokens(ann: AsyncClient):
     granted = await grant(ann)
     handle = granted["refresh_token"].partition(".")[0]
     sid = jwt.decode(granted["access_token"], options={"verify_signature": False})["sid"]
@@ -196,118 +204,119 @@ async def test_neither_a_refresh_token_nor_its_handle_is_an_access_token(ann: As
         assert await status_of(ann, secret) == 401
 
 
-async def test_who_reads_a_jwt_cannot_pretend_to_have_its_refresh_token(ann: AsyncClient):
+async def test_a_refresh_token_cannot_be_forged_from_the_claims_of_a_jwt(ann: AsyncClient):
     granted = await grant(ann)
     sid = jwt.decode(granted["access_token"], options={"verify_signature": False})["sid"]
 
     response = await refresh(ann, f"{sid}.nonsense")
 
-    assert_refused(response, 400, "invalid_grant")
+    assert_oauth2_error(response, 400, "invalid_grant")
     assert await status_of(ann, granted["access_token"]) == 200
 
 
-async def test_an_opaque_token_is_no_refresh_token(ann: AsyncClient):
+async def test_an_opaque_token_is_rejected_as_a_refresh_token(ann: AsyncClient):
     secret = ann.headers["Authorization"].removeprefix("Bearer ")
 
     response = await refresh(ann, secret)
 
-    assert_refused(response, 400, "invalid_grant")
+    assert_oauth2_error(response, 400, "invalid_grant")
     assert (await ann.get("/users/me")).status_code == 200
 
 
-async def test_a_jwt_ends_after_half_an_hour_and_its_log_in_after_two_weeks(ann: AsyncClient):
+async def test_a_jwt_expires_after_30_minutes_and_its_session_after_two_weeks(ann: AsyncClient):
     granted = await grant(ann)
     start = datetime.now(UTC)
 
-    def after(**time: int) -> time_machine.travel:
+    def travel(**time: int) -> time_machine.travel:
         return time_machine.travel(start + timedelta(**time), tick=False)
 
-    with after(minutes=29):
+    with travel(minutes=29):
         assert await status_of(ann, granted["access_token"]) == 200
-    with after(minutes=31):
+    with travel(minutes=31):
         assert await status_of(ann, granted["access_token"]) == 401
-    with after(days=13, hours=23, minutes=50):
+    with travel(days=13, hours=23, minutes=50):
         late = (await refresh(ann, granted["refresh_token"])).json()
         assert late["expires_in"] <= 600
-    with after(days=14, seconds=1):
+    with travel(days=14, seconds=1):
         assert await status_of(ann, late["access_token"]) == 401
-        assert_refused(await refresh(ann, late["refresh_token"]), 400, "invalid_grant")
+        assert_oauth2_error(await refresh(ann, late["refresh_token"]), 400, "invalid_grant")
 
 
-async def test_logging_out_with_a_jwt_ends_its_log_in(ann: AsyncClient):
+async def test_logging_out_with_a_jwt_revokes_its_session(ann: AsyncClient):
     granted = await grant(ann)
 
     response = await ann.delete("/auth", headers=bearer(granted["access_token"]))
 
     assert response.status_code == 204
     assert await status_of(ann, granted["access_token"]) == 401
-    assert_refused(await refresh(ann, granted["refresh_token"]), 400, "invalid_grant")
+    assert_oauth2_error(await refresh(ann, granted["refresh_token"]), 400, "invalid_grant")
     assert (await ann.get("/users/me")).status_code == 200
 
 
-async def test_another_password_revokes_the_jwts_but_the_one_presented(ann: AsyncClient):
-    mine, other = await grant(ann), await grant(ann)
+async def test_a_new_password_revokes_all_sessions_but_the_current_one(ann: AsyncClient):
+    current, other = await grant(ann), await grant(ann)
 
     response = await ann.put(
         "/users/me/password",
         json={"current_password": PASSWORD, "new_password": NEW_PASSWORD},
-        headers=bearer(mine["access_token"]),
+        headers=bearer(current["access_token"]),
     )
 
     assert response.status_code == 204
-    assert await status_of(ann, mine["access_token"]) == 200
-    assert (await refresh(ann, mine["refresh_token"])).status_code == 200
+    assert await status_of(ann, current["access_token"]) == 200
+    assert (await refresh(ann, current["refresh_token"])).status_code == 200
     assert await status_of(ann, other["access_token"]) == 401
     assert (await ann.get("/users/me")).status_code == 401
 
 
-async def test_a_jwt_ends_with_its_user(ann: AsyncClient):
+async def test_deleting_an_account_revokes_its_jwts(ann: AsyncClient):
     granted = await grant(ann)
 
     await ann.request("DELETE", "/users/me", json={"current_password": PASSWORD})
 
     assert await status_of(ann, granted["access_token"]) == 401
-    assert_refused(await refresh(ann, granted["refresh_token"]), 400, "invalid_grant")
+    assert_oauth2_error(await refresh(ann, granted["refresh_token"]), 400, "invalid_grant")
 
 
-async def test_a_bcrypt_hash_gets_a_jwt(ann: AsyncClient, change_user: ChangeUser):
-    bcrypt = "$2b$12$EixZaYVK1fsbw1ZfbX3OXePaWxn96p36WQoeG6Lruj3vjPGga31lW"
-    await change_user("ann@example.com", password_hash=bcrypt)
+async def test_a_bcrypt_hash_is_accepted_by_the_password_grant(
+    ann: AsyncClient, change_user: ChangeUser
+):
+    await change_user("ann@example.com", password_hash=BCRYPT_HASH)
 
     assert await status_of(ann, (await grant(ann, password="secret"))["access_token"]) == 200
 
 
-async def test_a_scope_can_be_asked_for_at_auth_too(ann: AsyncClient):
+async def test_auth_accepts_a_scope(ann: AsyncClient):
     login = {"username": "ann@example.com", "password": PASSWORD}
 
     narrow = await ann.post("/auth", data=login | {"scope": "posts:write"})
-    refused = await ann.post("/auth", data=login | {"scope": "admin"})
+    rejected = await ann.post("/auth", data=login | {"scope": "admin"})
 
     assert await status_of(ann, narrow.json()["access_token"]) == 403
-    assert_refused(refused, 400, "invalid_scope")
+    assert_oauth2_error(rejected, 400, "invalid_scope")
 
 
-async def test_of_twenty_simultaneous_refreshes_one_succeeds(server: Server):
+async def test_one_of_twenty_concurrent_refreshes_succeeds(server: Server):
     async with server.client() as client:
         await sign_up(client, "Refreshing")
         granted = await grant(client, username="refreshing@example.com")
-        answers = await asyncio.gather(
+        responses = await asyncio.gather(
             *(refresh(client, granted["refresh_token"]) for _ in range(20))
         )
-        statuses = sorted(answer.status_code for answer in answers)
-        (won,) = (answer.json() for answer in answers if answer.status_code == 200)
-        after = await status_of(client, won["access_token"])
+        (won,) = (response.json() for response in responses if response.status_code == 200)
+        status = await status_of(client, won["access_token"])
 
-    assert statuses == [200] + [400] * 19
-    assert after == 401
+    assert sorted(response.status_code for response in responses) == [200] + [400] * 19
+    # The others reused the refresh token, which revoked the session.
+    assert status == 401
 
 
 @pytest.mark.parametrize("library", ["authlib", "requests-oauthlib"])
-async def test_a_client_of_others_logs_in_refreshes_and_calls(
+async def test_third_party_oauth2_clients_can_log_in_refresh_and_call(
     server: Server, monkeypatch: pytest.MonkeyPatch, library: str
 ):
     email = f"{library}@example.com"
-    # Both refuse to talk without TLS otherwise.
+    # Both clients require TLS otherwise.
     monkeypatch.setenv("OAUTHLIB_INSECURE_TRANSPORT", "1")
     monkeypatch.setenv("AUTHLIB_INSECURE_TRANSPORT", "1")
 
@@ -316,7 +325,7 @@ async def test_a_client_of_others_logs_in_refreshes_and_calls(
             return AuthlibSession(scope="users:read")
         return OAuth2Session(client=LegacyApplicationClient(client_id="any"))
 
-    def use(address: str) -> tuple[list[str], set[str]]:
+    def log_in_and_refresh(address: str) -> tuple[list[str], set[str]]:
         with make_session() as oauth:
             oauth.trust_env = False
             login = {"username": email, "password": PASSWORD}
@@ -328,16 +337,16 @@ async def test_a_client_of_others_logs_in_refreshes_and_calls(
 
     async with server.client() as client:
         await sign_up(client, library)
-    emails, tokens = await asyncio.to_thread(use, server.address)
+    emails, tokens = await asyncio.to_thread(log_in_and_refresh, server.address)
 
     assert emails == [email, email]
     assert len(tokens) == 2
 
 
-async def test_the_documentation_names_the_scopes(app: FastAPI):
+async def test_openapi_lists_the_scopes_of_the_password_flow(app: FastAPI):
     async with client_of(app) as client:
         response = await client.get("/openapi.json")
 
     flows = response.json()["components"]["securitySchemes"]["OAuth2"]["flows"]
     assert flows["password"]["tokenUrl"] == flows["password"]["refreshUrl"] == "token"
-    assert set(flows["password"]["scopes"]) == {*USUAL.split(), "admin"}
+    assert set(flows["password"]["scopes"]) == {*DEFAULT_SCOPE.split(), "admin"}

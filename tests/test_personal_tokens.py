@@ -1,4 +1,4 @@
-"""Personal tokens: made, listed, used, revoked, and never stronger than they may be."""
+"""Personal tokens: scopes, expiry, listing and revocation."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -7,55 +7,51 @@ import pytest
 import time_machine
 from httpx import AsyncClient
 
-from tests.conftest import PASSWORD, ChangeUser
+from tests.support.clients import PASSWORD, ChangeUser, bearer
 
-USUAL = ["posts:read", "posts:write", "users:read", "users:write"]
+DEFAULT_SCOPES = ["posts:read", "posts:write", "users:read", "users:write"]
 
 
-def in_(**time: int) -> str:
+def time_in(**time: int) -> str:
     return (datetime.now(UTC) + timedelta(**time)).isoformat()
 
 
-async def create(client: AsyncClient, **body: object) -> dict[str, Any]:
+async def create_token(client: AsyncClient, **body: object) -> dict[str, Any]:
     response = await client.post("/users/me/tokens", json={"name": "Script", **body})
     assert response.status_code == 201, response.text
     created: dict[str, Any] = response.json()
     return created
 
 
-async def listed(client: AsyncClient) -> list[dict[str, Any]]:
+async def list_tokens(client: AsyncClient) -> list[dict[str, Any]]:
     page = (await client.get("/users/me/tokens")).json()
     assert page["total_count"] == len(page["results"])
-    results: list[dict[str, Any]] = page["results"]
-    return results
+    tokens: list[dict[str, Any]] = page["results"]
+    return tokens
 
 
-def bearer(token: dict[str, Any]) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token['access_token']}"}
-
-
-async def test_a_personal_token_is_shown_once(ann: AsyncClient):
+async def test_a_personal_token_is_returned_only_when_created(ann: AsyncClient):
     response = await ann.post("/users/me/tokens", json={"name": "Backup"})
 
     assert response.status_code == 201
     assert response.headers["Cache-Control"] == "no-store"
     token = response.json()
     assert token["name"] == "Backup"
-    assert token["scopes"] == USUAL
+    assert token["scopes"] == DEFAULT_SCOPES
     assert token["token_type"] == "bearer"
-    (shown,) = await listed(ann)
+    (shown,) = await list_tokens(ann)
     assert shown == {
         name: token[name] for name in ("id", "name", "scopes", "created_at", "expires_at")
     }
 
 
-async def test_a_personal_token_is_good_for_its_scopes_alone(ann: AsyncClient):
-    token = await create(ann, scopes=["posts:write", "posts:write"])
+async def test_a_personal_token_is_limited_to_its_scopes(ann: AsyncClient):
+    token = await create_token(ann, scopes=["posts:write", "posts:write"])
 
     written = await ann.post(
-        "/posts", json={"title": "Hello", "content": "World"}, headers=bearer(token)
+        "/posts", json={"title": "Hello", "content": "World"}, headers=bearer(token["access_token"])
     )
-    read = await ann.get("/users/me", headers=bearer(token))
+    read = await ann.get("/users/me", headers=bearer(token["access_token"]))
 
     assert token["scopes"] == ["posts:write"]
     assert written.status_code == 201
@@ -66,38 +62,40 @@ async def test_a_personal_token_is_good_for_its_scopes_alone(ann: AsyncClient):
     )
 
 
-async def test_a_draft_needs_the_scope_to_read_drafts(ann: AsyncClient):
+async def test_reading_a_draft_requires_the_posts_read_scope(ann: AsyncClient):
     draft = {"title": "Hello", "content": "World", "published_at": None}
     post = (await ann.post("/posts", json=draft)).json()
     writer, reader = (
-        await create(ann, scopes=["posts:write"]),
-        await create(ann, scopes=["posts:read"]),
+        await create_token(ann, scopes=["posts:write"]),
+        await create_token(ann, scopes=["posts:read"]),
     )
 
     for path in (f"/posts/{post['id']}", "/posts/slug/hello"):
-        assert (await ann.get(path, headers=bearer(writer))).status_code == 404
-        assert (await ann.get(path, headers=bearer(reader))).status_code == 200
+        assert (await ann.get(path, headers=bearer(writer["access_token"]))).status_code == 404
+        assert (await ann.get(path, headers=bearer(reader["access_token"]))).status_code == 200
 
 
-async def test_a_personal_token_ends_when_it_says(ann: AsyncClient):
-    token = await create(ann, expires_at=in_(hours=1))
+async def test_a_personal_token_expires_at_its_expires_at(ann: AsyncClient):
+    token = await create_token(ann, expires_at=time_in(hours=1))
 
     with time_machine.travel(datetime.now(UTC) + timedelta(hours=1, seconds=1), tick=False):
-        response = await ann.get("/users/me", headers=bearer(token))
-        left = await listed(ann)
+        response = await ann.get("/users/me", headers=bearer(token["access_token"]))
+        listed = await list_tokens(ann)
 
     assert response.status_code == 401
-    assert left == []
+    assert listed == []
 
 
-async def test_without_the_password_a_token_lives_no_longer_than_the_one_presented(
+async def test_without_the_password_a_token_expires_with_the_current_token(
     ann: AsyncClient,
 ):
-    short = await create(ann, scopes=["users:write"], expires_at=in_(hours=1))
+    short = await create_token(ann, scopes=["users:write"], expires_at=time_in(hours=1))
 
-    body = {"name": "Longer", "scopes": ["users:write"], "expires_at": in_(hours=2)}
-    longer = await ann.post("/users/me/tokens", json=body, headers=bearer(short))
-    same = await ann.post("/users/me/tokens", json={"name": "Same"}, headers=bearer(short))
+    body = {"name": "Longer", "scopes": ["users:write"], "expires_at": time_in(hours=2)}
+    longer = await ann.post("/users/me/tokens", json=body, headers=bearer(short["access_token"]))
+    same = await ann.post(
+        "/users/me/tokens", json={"name": "Same"}, headers=bearer(short["access_token"])
+    )
 
     assert longer.status_code == 422
     assert longer.json()["errors"][0]["loc"] == ["body", "expires_at"]
@@ -106,24 +104,24 @@ async def test_without_the_password_a_token_lives_no_longer_than_the_one_present
     assert same.json()["scopes"] == ["users:write"]
 
 
-async def test_without_the_password_a_token_gets_no_scope_that_the_one_presented_lacks(
+async def test_without_the_password_a_token_gets_no_more_scopes(
     ann: AsyncClient,
 ):
-    narrow = await create(ann, scopes=["users:write"])
+    narrow = await create_token(ann, scopes=["users:write"])
 
     body = {"name": "Wider", "scopes": ["users:write", "posts:write"]}
-    response = await ann.post("/users/me/tokens", json=body, headers=bearer(narrow))
+    response = await ann.post("/users/me/tokens", json=body, headers=bearer(narrow["access_token"]))
 
     assert response.status_code == 403
     assert 'scope="posts:write"' in response.headers["WWW-Authenticate"]
-    assert len(await listed(ann)) == 1
+    assert len(await list_tokens(ann)) == 1
 
 
-async def test_a_jwt_makes_no_token_that_outlives_it(ann: AsyncClient):
+async def test_a_token_created_with_a_jwt_does_not_outlive_it(ann: AsyncClient):
     form = {"grant_type": "password", "username": "ann@example.com", "password": PASSWORD}
-    headers = bearer((await ann.post("/token", data=form)).json())
+    headers = bearer((await ann.post("/token", data=form)).json()["access_token"])
 
-    hour = {"name": "Script", "expires_at": in_(hours=1)}
+    hour = {"name": "Script", "expires_at": time_in(hours=1)}
     longer = await ann.post("/users/me/tokens", json=hour, headers=headers)
     same = await ann.post("/users/me/tokens", json={"name": "Script"}, headers=headers)
 
@@ -133,49 +131,53 @@ async def test_a_jwt_makes_no_token_that_outlives_it(ann: AsyncClient):
     )
 
 
-async def test_with_the_password_a_token_lives_a_year(ann: AsyncClient):
-    long = await create(ann, expires_at=in_(days=365), current_password=PASSWORD)
+async def test_with_the_password_a_token_may_last_up_to_a_year(ann: AsyncClient):
+    long = await create_token(ann, expires_at=time_in(days=365), current_password=PASSWORD)
 
     too_long = await ann.post(
         "/users/me/tokens",
-        json={"name": "Script", "expires_at": in_(days=367), "current_password": PASSWORD},
+        json={"name": "Script", "expires_at": time_in(days=367), "current_password": PASSWORD},
     )
     with time_machine.travel(datetime.now(UTC) + timedelta(days=364), tick=False):
-        later = await ann.get("/users/me", headers=bearer(long))
+        later = await ann.get("/users/me", headers=bearer(long["access_token"]))
 
     assert too_long.status_code == 422
     assert later.status_code == 200
 
 
-async def test_with_the_password_alone_a_token_lives_ninety_days(ann: AsyncClient):
-    token = await create(ann, current_password=PASSWORD)
+async def test_with_the_password_a_token_lasts_ninety_days_by_default(ann: AsyncClient):
+    token = await create_token(ann, current_password=PASSWORD)
 
     life = datetime.fromisoformat(token["expires_at"]) - datetime.now(UTC)
 
     assert timedelta(days=89) < life <= timedelta(days=90)
 
 
-async def test_with_the_password_a_token_gets_any_scope_of_its_user(ann: AsyncClient):
-    narrow = await create(ann, scopes=["users:write"])
+async def test_with_the_password_a_token_may_have_any_scope_of_its_user(ann: AsyncClient):
+    narrow = await create_token(ann, scopes=["users:write"])
 
     def body(scope: str) -> dict[str, object]:
         return {"name": "Script", "scopes": [scope], "current_password": PASSWORD}
 
-    wider = await ann.post("/users/me/tokens", json=body("posts:write"), headers=bearer(narrow))
-    admin = await ann.post("/users/me/tokens", json=body("admin"), headers=bearer(narrow))
+    wider = await ann.post(
+        "/users/me/tokens", json=body("posts:write"), headers=bearer(narrow["access_token"])
+    )
+    admin = await ann.post(
+        "/users/me/tokens", json=body("admin"), headers=bearer(narrow["access_token"])
+    )
 
     assert wider.json()["scopes"] == ["posts:write"]
     assert admin.status_code == 403
 
 
-async def test_a_wrong_password_makes_no_token(ann: AsyncClient):
+async def test_a_wrong_password_creates_no_token(ann: AsyncClient):
     body = {"name": "Script", "current_password": "wrong horse"}
 
     response = await ann.post("/users/me/tokens", json=body)
 
     assert response.status_code == 400
     assert response.json()["detail"] == "Incorrect password"
-    assert await listed(ann) == []
+    assert await list_tokens(ann) == []
 
 
 @pytest.mark.parametrize(
@@ -190,89 +192,90 @@ async def test_a_wrong_password_makes_no_token(ann: AsyncClient):
         {"scopes": ["posts:read"]},
     ],
 )
-async def test_an_impossible_token_is_refused(ann: AsyncClient, body: dict[str, object]):
+async def test_invalid_token_fields_are_rejected(ann: AsyncClient, body: dict[str, object]):
     response = await ann.post("/users/me/tokens", json=body)
 
     assert response.status_code == 422
-    assert await listed(ann) == []
+    assert await list_tokens(ann) == []
 
 
-async def test_one_personal_token_is_revoked(ann: AsyncClient):
-    gone, kept = await create(ann), await create(ann)
+async def test_a_personal_token_can_be_revoked(ann: AsyncClient):
+    revoked, other = await create_token(ann), await create_token(ann)
 
-    response = await ann.delete(f"/users/me/tokens/{gone['id']}")
-    again = await ann.delete(f"/users/me/tokens/{gone['id']}")
-
-    assert response.status_code == 204
-    assert again.status_code == 404
-    assert again.json()["detail"] == "Token not found"
-    assert (await ann.get("/users/me", headers=bearer(gone))).status_code == 401
-    assert (await ann.get("/users/me", headers=bearer(kept))).status_code == 200
-
-
-async def test_all_other_tokens_are_revoked(ann: AsyncClient):
-    one, presented = await create(ann), await create(ann)
-
-    response = await ann.delete("/users/me/tokens", headers=bearer(presented))
+    response = await ann.delete(f"/users/me/tokens/{revoked['id']}")
+    repeated = await ann.delete(f"/users/me/tokens/{revoked['id']}")
 
     assert response.status_code == 204
-    assert (await ann.get("/users/me", headers=bearer(presented))).status_code == 200
-    assert (await ann.get("/users/me", headers=bearer(one))).status_code == 401
+    assert repeated.status_code == 404
+    assert repeated.json()["detail"] == "Token not found"
+    assert (await ann.get("/users/me", headers=bearer(revoked["access_token"]))).status_code == 401
+    assert (await ann.get("/users/me", headers=bearer(other["access_token"]))).status_code == 200
+
+
+async def test_all_other_tokens_can_be_revoked(ann: AsyncClient):
+    other, current = await create_token(ann), await create_token(ann)
+
+    response = await ann.delete("/users/me/tokens", headers=bearer(current["access_token"]))
+
+    assert response.status_code == 204
+    assert (await ann.get("/users/me", headers=bearer(current["access_token"]))).status_code == 200
+    assert (await ann.get("/users/me", headers=bearer(other["access_token"]))).status_code == 401
     assert (await ann.get("/users/me")).status_code == 401
 
 
-async def test_a_revocation_whose_id_got_lost_revokes_nothing(ann: AsyncClient):
-    token = await create(ann)
+async def test_a_delete_request_with_a_missing_id_revokes_nothing(ann: AsyncClient):
+    token = await create_token(ann)
 
-    for lost in ("/users/me/tokens/", "/users/me/tokens%2F", "/api/v1/users/me/tokens/?x=1"):
-        assert (await ann.delete(lost)).status_code == 404
+    for path in ("/users/me/tokens/", "/users/me/tokens%2F", "/api/v1/users/me/tokens/?x=1"):
+        assert (await ann.delete(path)).status_code == 404
 
-    assert (await ann.get("/users/me", headers=bearer(token))).status_code == 200
+    assert (await ann.get("/users/me", headers=bearer(token["access_token"]))).status_code == 200
 
 
-async def test_nobody_sees_or_revokes_the_tokens_of_another(ann: AsyncClient, bob: AsyncClient):
-    token = await create(ann)
+async def test_other_users_cannot_list_or_revoke_a_token(ann: AsyncClient, bob: AsyncClient):
+    token = await create_token(ann)
 
     response = await bob.delete(f"/users/me/tokens/{token['id']}")
     await bob.delete("/users/me/tokens")
 
     assert response.status_code == 404
-    assert await listed(bob) == []
-    assert await listed(ann) != []
+    assert await list_tokens(bob) == []
+    assert await list_tokens(ann) != []
 
 
-async def test_a_log_in_is_no_personal_token(ann: AsyncClient):
-    token = await create(ann)
+async def test_a_session_cannot_be_revoked_as_a_personal_token(ann: AsyncClient):
+    token = await create_token(ann)
 
-    others = [await ann.delete(f"/users/me/tokens/{token['id'] - n}") for n in (1, 2)]
+    # The ids before are those of sessions, if there are any.
+    responses = [await ann.delete(f"/users/me/tokens/{token['id'] - n}") for n in (1, 2)]
 
-    assert {response.status_code for response in others} == {404}
-    assert len(await listed(ann)) == 1
+    assert {response.status_code for response in responses} == {404}
+    assert len(await list_tokens(ann)) == 1
 
 
-async def test_another_password_revokes_personal_tokens(ann: AsyncClient):
-    token = await create(ann)
+async def test_a_new_password_revokes_personal_tokens(ann: AsyncClient):
+    token = await create_token(ann)
 
     body = {"current_password": PASSWORD, "new_password": "battery staple"}
     await ann.put("/users/me/password", json=body)
 
-    assert (await ann.get("/users/me", headers=bearer(token))).status_code == 401
+    assert (await ann.get("/users/me", headers=bearer(token["access_token"]))).status_code == 401
 
 
-async def test_a_personal_token_of_an_inactive_user_is_turned_away(
+async def test_a_personal_token_of_an_inactive_user_is_rejected(
     ann: AsyncClient, change_user: ChangeUser
 ):
-    token = await create(ann)
+    token = await create_token(ann)
     await change_user("ann@example.com", is_active=False)
 
-    response = await ann.get("/users/me", headers=bearer(token))
+    response = await ann.get("/users/me", headers=bearer(token["access_token"]))
 
     assert response.json()["detail"] == "Inactive user"
 
 
-async def test_tokens_are_paged(ann: AsyncClient):
+async def test_personal_tokens_are_paginated(ann: AsyncClient):
     for n in range(3):
-        await create(ann, name=f"Script {n}")
+        await create_token(ann, name=f"Script {n}")
 
     page = (await ann.get("/users/me/tokens?page=2&size=2")).json()
 

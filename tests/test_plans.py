@@ -9,8 +9,8 @@ from fastapi import FastAPI
 from httpx import AsyncClient
 from sqlalchemy import text
 
-from tests.conftest import publish
-from tests.statements import Execution, executions
+from tests.support.clients import publish
+from tests.support.statements import Execution, executions
 
 # The index that serves a filter and an order.
 INDEXES = {

@@ -1,4 +1,4 @@
-"""Posts: writing, reading, changing, hiding and listing them."""
+"""Posts: creating, reading, changing, hiding and listing."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -7,9 +7,9 @@ import time_machine
 from httpx import AsyncClient
 
 HELLO = {"title": "Hello", "content": "World"}
-# What only its author sees of a post.
+# An additional field in the author's own list.
 OWN = {"taken_down_at": None}
-# What is shown where there is one post alone, beside what lists show.
+# An additional field of a post that is read by id or slug.
 WORLD = {"content_html": "<p>World</p>\n"}
 LONG_AGO = "2015-05-15T12:00:00Z"
 
@@ -18,7 +18,7 @@ def in_an_hour() -> str:
     return (datetime.now(UTC) + timedelta(hours=1)).isoformat()
 
 
-async def test_a_post_is_published_now(ann: AsyncClient):
+async def test_a_new_post_is_published_immediately_by_default(ann: AsyncClient):
     response = await ann.post("/posts", json=HELLO)
 
     assert response.status_code == 201
@@ -36,7 +36,7 @@ async def test_a_post_is_published_now(ann: AsyncClient):
     assert datetime.now(UTC) - datetime.fromisoformat(post["published_at"]) < timedelta(minutes=1)
 
 
-async def test_everybody_reads_what_is_published(ann: AsyncClient, anonymous: AsyncClient):
+async def test_a_published_post_is_public(ann: AsyncClient, anonymous: AsyncClient):
     post = (await ann.post("/posts", json=HELLO)).json()
 
     by_id = await anonymous.get(f"/posts/{post['id']}")
@@ -47,7 +47,7 @@ async def test_everybody_reads_what_is_published(ann: AsyncClient, anonymous: As
     assert listed.json() == {"total_count": 1, "results": [post], "next_cursor": None}
 
 
-async def test_a_time_is_shown_in_utc(ann: AsyncClient):
+async def test_publication_times_are_returned_in_utc(ann: AsyncClient):
     body = HELLO | {"published_at": "2020-02-29T23:30:00.123456-01:00"}
 
     post = (await ann.post("/posts", json=body)).json()
@@ -64,7 +64,7 @@ async def test_a_time_is_shown_in_utc(ann: AsyncClient):
         "\uff12\uff10\uff12\uff10-01-01T00:00:00Z",
     ],
 )  # fmt: skip
-async def test_what_is_no_time_is_refused(ann: AsyncClient, published_at: object):
+async def test_an_invalid_publication_time_is_rejected(ann: AsyncClient, published_at: object):
     response = await ann.post("/posts", json=HELLO | {"published_at": published_at})
 
     assert response.status_code == 422
@@ -73,14 +73,14 @@ async def test_what_is_no_time_is_refused(ann: AsyncClient, published_at: object
 
 
 @pytest.mark.parametrize("published_at", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
-async def test_any_other_time_is_taken(ann: AsyncClient, published_at: str):
+async def test_the_earliest_and_latest_times_are_accepted(ann: AsyncClient, published_at: str):
     response = await ann.post("/posts", json=HELLO | {"published_at": published_at})
 
     assert response.status_code == 201
     assert response.json()["published_at"] == published_at
 
 
-async def test_a_draft_is_for_its_author_alone(
+async def test_a_draft_is_hidden_from_other_users(
     ann: AsyncClient, bob: AsyncClient, anonymous: AsyncClient
 ):
     draft = (await ann.post("/posts", json=HELLO | {"published_at": None})).json()
@@ -96,9 +96,7 @@ async def test_a_draft_is_for_its_author_alone(
     assert (await ann.get("/users/me/posts")).json()["results"] == [draft | OWN]
 
 
-async def test_a_hidden_post_is_not_found_by_any_method_of_another(
-    ann: AsyncClient, bob: AsyncClient
-):
+async def test_a_hidden_post_is_404_for_others_on_every_method(ann: AsyncClient, bob: AsyncClient):
     draft = (await ann.post("/posts", json=HELLO | {"published_at": None})).json()
 
     for method in ("GET", "HEAD", "PUT", "PATCH", "DELETE"):
@@ -107,7 +105,9 @@ async def test_a_hidden_post_is_not_found_by_any_method_of_another(
         assert response.status_code == 404, method
 
 
-async def test_a_scheduled_post_comes_out_at_its_time(ann: AsyncClient, anonymous: AsyncClient):
+async def test_a_scheduled_post_becomes_public_at_its_publication_time(
+    ann: AsyncClient, anonymous: AsyncClient
+):
     post = (await ann.post("/posts", json=HELLO | {"published_at": in_an_hour()})).json()
 
     before = (await anonymous.get(f"/posts/{post['id']}")).status_code
@@ -120,7 +120,7 @@ async def test_a_scheduled_post_comes_out_at_its_time(ann: AsyncClient, anonymou
     assert (after, listed_after) == (200, 1)
 
 
-async def test_putting_writes_a_post_anew_and_keeps_its_time(ann: AsyncClient):
+async def test_put_replaces_a_post_and_keeps_an_omitted_publication_time(ann: AsyncClient):
     post = (await ann.post("/posts", json=HELLO | {"published_at": LONG_AGO})).json()
 
     response = await ann.put(f"/posts/{post['id']}", json={"title": "Bye", "content": "Moon"})
@@ -138,7 +138,7 @@ async def test_putting_writes_a_post_anew_and_keeps_its_time(ann: AsyncClient):
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
-async def test_a_post_is_unpublished_and_published_again(
+async def test_a_post_can_be_unpublished_and_published_again(
     ann: AsyncClient, anonymous: AsyncClient, method: str
 ):
     path = f"/posts/{(await ann.post('/posts', json=HELLO)).json()['id']}"
@@ -152,7 +152,7 @@ async def test_a_post_is_unpublished_and_published_again(
     assert shown.json()["published_at"] == LONG_AGO
 
 
-async def test_patching_changes_only_what_is_sent(ann: AsyncClient):
+async def test_patch_changes_only_the_fields_that_are_sent(ann: AsyncClient):
     post = (await ann.post("/posts", json=HELLO)).json()
 
     response = await ann.patch(f"/posts/{post['id']}", json={"content": "Moon"})
@@ -161,7 +161,7 @@ async def test_patching_changes_only_what_is_sent(ann: AsyncClient):
     assert response.json() == post | changed
 
 
-async def test_patching_nothing_changes_nothing(ann: AsyncClient):
+async def test_an_empty_patch_changes_nothing(ann: AsyncClient):
     post = (await ann.post("/posts", json=HELLO)).json()
 
     response = await ann.patch(f"/posts/{post['id']}", json={})
@@ -169,7 +169,7 @@ async def test_patching_nothing_changes_nothing(ann: AsyncClient):
     assert response.json() == post
 
 
-async def test_a_post_is_deleted(ann: AsyncClient):
+async def test_a_post_can_be_deleted(ann: AsyncClient):
     path = f"/posts/{(await ann.post('/posts', json=HELLO)).json()['id']}"
 
     response = await ann.delete(path)
@@ -187,19 +187,19 @@ async def test_only_its_author_may_change_a_post(
     body = None if method == "DELETE" else {"title": "Mine", "content": "now"}
 
     by_bob = await bob.request(method, f"/posts/{post['id']}", json=body)
-    by_nobody = await anonymous.request(method, f"/posts/{post['id']}", json=body)
+    by_anonymous = await anonymous.request(method, f"/posts/{post['id']}", json=body)
     missing = await ann.request(method, f"/posts/{post['id'] + 1}", json=body)
-    missing_for_nobody = await anonymous.request(method, f"/posts/{post['id'] + 1}", json=body)
+    missing_for_anonymous = await anonymous.request(method, f"/posts/{post['id'] + 1}", json=body)
 
     assert by_bob.status_code == 403
     assert by_bob.json()["detail"] == "You don't have access to modify this post"
-    assert by_nobody.status_code == missing_for_nobody.status_code == 401
+    assert by_anonymous.status_code == missing_for_anonymous.status_code == 401
     assert missing.status_code == 404
     assert missing.json()["detail"] == "Post not found"
     assert (await anonymous.get(f"/posts/{post['id']}")).json() == post | WORLD
 
 
-async def test_writing_needs_a_token(anonymous: AsyncClient):
+async def test_creating_a_post_requires_a_token(anonymous: AsyncClient):
     response = await anonymous.post("/posts", json=HELLO)
 
     assert response.status_code == 401
@@ -219,7 +219,7 @@ async def test_writing_needs_a_token(anonymous: AsyncClient):
     ids=lambda change: "-".join(f"{key}:{str(value)[:9]!r}" for key, value in change.items()),
 )  # fmt: skip
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
-async def test_what_breaks_a_rule_changes_nothing(
+async def test_an_invalid_post_is_rejected_and_changes_nothing(
     ann: AsyncClient, method: str, change: dict[str, object]
 ):
     post = (await ann.post("/posts", json=HELLO)).json()
@@ -232,7 +232,7 @@ async def test_what_breaks_a_rule_changes_nothing(
     assert (await ann.get("/posts")).json()["results"] == [post]
 
 
-async def test_the_longest_texts_are_taken(ann: AsyncClient):
+async def test_the_longest_allowed_texts_are_accepted(ann: AsyncClient):
     body = {"title": "🎉" * 255, "content": "Ж" * 499_998 + "\r\n"}
 
     response = await ann.post("/posts", json=body)
@@ -255,14 +255,14 @@ async def test_the_longest_texts_are_taken(ann: AsyncClient):
         ("a" * 255, "a" * 91),
     ],
 )
-async def test_a_slug_is_made_from_the_title(ann: AsyncClient, title: str, slug: str):
+async def test_the_slug_is_derived_from_the_title(ann: AsyncClient, title: str, slug: str):
     response = await ann.post("/posts", json=HELLO | {"title": title})
 
     assert response.json()["slug"] == slug
     assert (await ann.get(f"/posts/slug/{slug}")).status_code == 200
 
 
-async def test_a_taken_slug_gets_another_end(ann: AsyncClient, bob: AsyncClient):
+async def test_a_slug_that_is_taken_gets_a_random_suffix(ann: AsyncClient, bob: AsyncClient):
     first = (await ann.post("/posts", json=HELLO)).json()
     second = (await bob.post("/posts", json=HELLO)).json()
 
@@ -272,7 +272,7 @@ async def test_a_taken_slug_gets_another_end(ann: AsyncClient, bob: AsyncClient)
         assert (await ann.get(f"/posts/slug/{post['slug']}")).json() == post | WORLD
 
 
-async def test_a_slug_goes_to_no_other_post_even_after_its_own(ann: AsyncClient):
+async def test_the_slug_of_a_deleted_post_is_not_reused(ann: AsyncClient):
     first = (await ann.post("/posts", json=HELLO)).json()
     await ann.delete(f"/posts/{first['id']}")
 
@@ -283,7 +283,7 @@ async def test_a_slug_goes_to_no_other_post_even_after_its_own(ann: AsyncClient)
 
 
 @pytest.mark.parametrize("slug", ["nothing", "a" * 101, "%00", "%ff", "a%0ab", "' OR 1=1"])
-async def test_a_slug_that_no_post_has_finds_none(anonymous: AsyncClient, slug: str):
+async def test_an_unknown_or_invalid_slug_is_not_found(anonymous: AsyncClient, slug: str):
     response = await anonymous.get(f"/posts/slug/{slug}")
 
     assert response.status_code in (404, 422)
@@ -292,7 +292,7 @@ async def test_a_slug_that_no_post_has_finds_none(anonymous: AsyncClient, slug: 
 @pytest.mark.parametrize(
     "number", ["0", "-1", "abc", "1.5", "1e3", "٣", str(2**31), str(2**63), "1" + "0" * 30]
 )
-async def test_an_impossible_id_finds_nothing(ann: AsyncClient, number: str):
+async def test_an_invalid_post_or_user_id_is_rejected(ann: AsyncClient, number: str):
     for method, path in (
         ("GET", f"/posts/{number}"),
         ("PUT", f"/posts/{number}"),
@@ -306,7 +306,7 @@ async def test_an_impossible_id_finds_nothing(ann: AsyncClient, number: str):
         assert response.status_code in (404, 422), (method, path)
 
 
-async def test_the_newest_come_first_page_by_page(ann: AsyncClient):
+async def test_pages_list_the_newest_posts_first(ann: AsyncClient):
     days = [3, 1, 2, 2, 5]
     for day in days:
         at = f"2020-01-0{day}T00:00:00Z"
@@ -321,7 +321,7 @@ async def test_the_newest_come_first_page_by_page(ann: AsyncClient):
     assert same_day == sorted(same_day, reverse=True)
 
 
-async def test_a_page_has_ten_posts(ann: AsyncClient):
+async def test_a_page_has_ten_posts_by_default(ann: AsyncClient):
     for number in range(11):
         await ann.post("/posts", json=HELLO | {"title": f"Post {number}"})
 
@@ -336,7 +336,7 @@ async def test_a_page_has_ten_posts(ann: AsyncClient):
     ["page=0", "page=-1", f"page={10**18}", "page=abc", "page=1001", "page=1.5", "size=0",
      "size=101", f"size={2**63}", "page=103&size=99", "page=" + "9" * 5000],
 )  # fmt: skip
-async def test_an_impossible_page_is_refused(ann: AsyncClient, query: str):
+async def test_an_invalid_page_or_size_is_rejected(ann: AsyncClient, query: str):
     for path in ("/posts", "/users/me/posts", "/users/1/posts"):
         response = await ann.get(f"{path}?{query}")
 
@@ -344,14 +344,14 @@ async def test_an_impossible_page_is_refused(ann: AsyncClient, query: str):
     assert (await ann.get(f"/posts?{query}")).status_code == 422
 
 
-async def test_pages_go_to_a_depth_of_ten_thousand_posts(anonymous: AsyncClient):
+async def test_pages_can_reach_ten_thousand_posts(anonymous: AsyncClient):
     for query in ("page=1000", "page=100&size=100", "page=10000&size=1"):
         response = await anonymous.get(f"/posts?{query}")
 
         assert response.json() == {"total_count": 0, "results": [], "next_cursor": None}
 
 
-async def test_a_user_has_a_list_of_their_own(
+async def test_the_posts_of_a_user_are_listed_separately(
     ann: AsyncClient, bob: AsyncClient, anonymous: AsyncClient
 ):
     by_ann = (await ann.post("/posts", json=HELLO)).json()

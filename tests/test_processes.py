@@ -1,4 +1,4 @@
-"""What only real processes show: several at one database, a kill, a log."""
+"""Server processes: concurrent workers, a crash, the log."""
 
 import asyncio
 import itertools
@@ -10,37 +10,37 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from blog_api.db.base import TableBase
-from tests.conftest import PASSWORD, ask, sign_up
-from tests.processes import Server
+from tests.support.clients import PASSWORD, bearer, request_with_retry, sign_up
+from tests.support.processes import Server
 
-ENOUGH = 200
+WRITES_BEFORE_KILL = 200
 
 
-async def all_posts(client: AsyncClient, path: str = "/posts") -> list[dict[str, str]]:
-    """Every post of a list, from all pages."""
+async def read_all_posts(client: AsyncClient, path: str = "/posts") -> list[dict[str, str]]:
+    """Return the posts on all pages."""
     posts: list[dict[str, str]] = []
-    for page in itertools.count(1):
-        found = (await client.get(f"{path}?page={page}&size=100")).json()
-        posts += found["results"]
-        if len(posts) >= found["total_count"] or not found["results"]:
+    for number in itertools.count(1):
+        page = (await client.get(f"{path}?page={number}&size=100")).json()
+        posts += page["results"]
+        if len(posts) >= page["total_count"] or not page["results"]:
             return posts
     raise AssertionError
 
 
-async def test_of_fifty_simultaneous_sign_ups_one_succeeds(server: Server):
+async def test_one_of_fifty_concurrent_sign_ups_succeeds(server: Server):
     body = {"email": "fifty@example.com", "name": "One of fifty", "password": PASSWORD}
 
     async with server.client() as client:
-        answers = await asyncio.gather(
-            *(ask(client, "POST", "/sign-up", json=body) for _ in range(50))
+        responses = await asyncio.gather(
+            *(request_with_retry(client, "POST", "/sign-up", json=body) for _ in range(50))
         )
         users = (await client.get("/users?q=one of fifty")).json()
 
-    assert sorted(answer.status_code for answer in answers) == [200] + [400] * 49
+    assert sorted(response.status_code for response in responses) == [200] + [400] * 49
     assert len(users) == 1
 
 
-async def test_two_workers_write_at_once_and_lose_nothing(server: Server):
+async def test_concurrent_writes_of_two_workers_are_not_lost(server: Server):
     async with server.client() as ann:
         await sign_up(ann, "Writing")
         old = [
@@ -50,34 +50,36 @@ async def test_two_workers_write_at_once_and_lose_nothing(server: Server):
 
         def patch(post: dict[str, str]) -> asyncio.Future[Response]:
             body = {"content": f"new {post['id']}"}
-            return asyncio.ensure_future(ask(ann, "PATCH", f"/posts/{post['id']}", json=body))
+            return asyncio.ensure_future(
+                request_with_retry(ann, "PATCH", f"/posts/{post['id']}", json=body)
+            )
 
         def create(n: int) -> asyncio.Future[Response]:
-            # One title for all, so that they compete for its slug too.
+            # All have one title, so that they compete for its slug too.
             body = {"title": "New", "content": f"new {n}"}
-            return asyncio.ensure_future(ask(ann, "POST", "/posts", json=body))
+            return asyncio.ensure_future(request_with_retry(ann, "POST", "/posts", json=body))
 
         patched = [patch(post) for post in old]
         created = [create(n) for n in range(50)]
-        answers = await asyncio.gather(*patched, *created)
-        posts = await all_posts(ann, "/users/me/posts")
+        responses = await asyncio.gather(*patched, *created)
+        posts = await read_all_posts(ann, "/users/me/posts")
 
-    assert [answer.status_code for answer in answers] == [200] * 50 + [201] * 50
+    assert [response.status_code for response in responses] == [200] * 50 + [201] * 50
     by_id = {post["id"]: post for post in posts}
     assert len(by_id) == len({post["slug"] for post in posts}) == 100
     for post in old:
         assert by_id[post["id"]]["content"] == f"new {post['id']}"
-    new = {answer.json()["content"] for answer in answers[50:]}
+    new = {response.json()["content"] for response in responses[50:]}
     assert new == {f"new {n}" for n in range(50)}
 
 
-async def test_a_killed_server_loses_nothing_that_it_acknowledged(tmp_path: Path, shared_url: URL):
+async def test_a_killed_server_loses_no_acknowledged_write(tmp_path: Path, shared_url: URL):
     acknowledged: list[str] = []
 
     with Server(tmp_path, shared_url) as server:
         async with server.client() as ann:
             await sign_up(ann, "Ann")
-            enough = asyncio.Event()
+            may_kill = asyncio.Event()
 
             async def write(writer: int) -> None:
                 for n in itertools.count():
@@ -85,26 +87,26 @@ async def test_a_killed_server_loses_nothing_that_it_acknowledged(tmp_path: Path
                     response = await ann.post("/posts", json={"title": title, "content": "x"})
                     assert response.status_code == 201, response.text
                     acknowledged.append(title)
-                    if len(acknowledged) >= ENOUGH:
-                        enough.set()
+                    if len(acknowledged) >= WRITES_BEFORE_KILL:
+                        may_kill.set()
 
             writers = [asyncio.ensure_future(write(writer)) for writer in range(4)]
-            await enough.wait()
+            await may_kill.wait()
             server.kill()
             await asyncio.wait(writers)
             for writer in writers:
-                # The kill met them amid a request; nothing else may have ended them.
+                # A connection error is expected, and no other failure.
                 assert "Error" in type(writer.exception()).__name__
                 assert not isinstance(writer.exception(), AssertionError)
     with Server(tmp_path, shared_url) as server:
         async with server.client() as client:
-            posts = await all_posts(client)
+            posts = await read_all_posts(client)
 
-    assert len(acknowledged) >= ENOUGH
+    assert len(acknowledged) >= WRITES_BEFORE_KILL
     assert set(acknowledged) <= {post["title"] for post in posts}
 
 
-async def test_four_first_starts_at_once_make_one_database_and_one_key(tmp_path: Path):
+async def test_four_concurrent_first_starts_create_one_database_and_one_key(tmp_path: Path):
     url = make_url(f"sqlite:///{tmp_path}/blog.db")
 
     with ExitStack() as stack:
@@ -123,7 +125,9 @@ async def test_four_first_starts_at_once_make_one_database_and_one_key(tmp_path:
     assert "Running upgrade" in "".join(server.log for server in servers)
 
 
-async def test_neither_the_log_nor_the_database_holds_a_secret(tmp_path: Path, shared_url: URL):
+async def test_secrets_appear_neither_in_the_log_nor_in_the_database(
+    tmp_path: Path, shared_url: URL
+):
     with Server(tmp_path, shared_url) as server:
         async with server.client() as ann:
             await sign_up(ann, "Ann")
@@ -133,7 +137,7 @@ async def test_neither_the_log_nor_the_database_holds_a_secret(tmp_path: Path, s
             await ann.post("/auth?password=hunter2", data=login)
             await ann.post("/users", json={"email": "a@example.com", "password": "hunter2\0"})
             await ann.put("/users/me/password", json={"current_password": "hunter2"})
-            await ann.get("/users/me", headers={"Authorization": "Bearer hunter2"})
+            await ann.get("/users/me", headers=bearer("hunter2"))
         server.stop()
     engine = create_async_engine(shared_url)
     async with engine.connect() as connection:
@@ -151,14 +155,14 @@ async def test_neither_the_log_nor_the_database_holds_a_secret(tmp_path: Path, s
             assert secret.encode() not in file.read_bytes(), file
 
 
-async def test_a_client_that_closes_learns_that_its_body_is_too_large(server: Server):
+async def test_a_client_that_closes_the_connection_receives_413(server: Server):
     body = b" " * (9 * 1024 * 1024)
     headers = {"Content-Type": "application/json", "Connection": "close"}
 
     async with server.client() as client:
-        answers = [
+        responses = [
             await client.post(path, content=body, headers=headers)
             for path in ("/sign-up", "/posts", "/nowhere")
         ]
 
-    assert [answer.status_code for answer in answers] == [413, 413, 413]
+    assert [response.status_code for response in responses] == [413, 413, 413]

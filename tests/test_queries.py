@@ -4,8 +4,8 @@ import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient
 
-from tests.conftest import publish
-from tests.statements import executions
+from tests.support.clients import publish
+from tests.support.statements import executions
 
 PATHS = (
     "/posts", "/posts?size=1", "/posts?sort=-updated_at&tag=python", "/posts?author={user_id}",

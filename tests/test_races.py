@@ -1,4 +1,4 @@
-"""What happens to an account while one of its passwords is verified."""
+"""Changes of an account while a request verifies its password or waits for a lock."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -16,123 +16,123 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from blog_api.accounts.models import Token, User
 from blog_api.accounts.passwords import PasswordHasher
 from blog_api.core.security import count_available_cores
-from tests.conftest import PASSWORD, ChangeUser, ask, client_of
+from tests.support.clients import PASSWORD, ChangeUser, bearer, client_of, id_of, request_with_retry
 
 LOG_IN = {"username": "ann@example.com", "password": PASSWORD}
 NEW_PASSWORD = "battery staple"
 
 
-class PausingPasswords:
-    """The application's `PasswordHasher`, whose next verification ends when the test says so."""
+class PausingHasher:
+    """The application's `PasswordHasher`, but its first verification waits for `may_continue`."""
 
-    def __init__(self, passwords: PasswordHasher) -> None:
-        self.passwords = passwords
-        self.is_reached = asyncio.Event()
-        self.may_go_on = asyncio.Event()
+    def __init__(self, hasher: PasswordHasher) -> None:
+        self.hasher = hasher
+        self.is_paused = asyncio.Event()
+        self.may_continue = asyncio.Event()
 
     def __getattr__(self, name: str) -> object:
-        return getattr(self.passwords, name)
+        return getattr(self.hasher, name)
 
     async def verify(self, password: str, password_hash: str | None) -> tuple[bool, str | None]:
-        result = await self.passwords.verify(password, password_hash)
-        if not self.is_reached.is_set():
-            self.is_reached.set()
-            await self.may_go_on.wait()
+        result = await self.hasher.verify(password, password_hash)
+        if not self.is_paused.is_set():
+            self.is_paused.set()
+            await self.may_continue.wait()
         return result
 
 
 @pytest.fixture
-async def pausing(empty_app: FastAPI) -> AsyncGenerator[PausingPasswords]:
-    passwords: PasswordHasher = empty_app.state.password_hasher
-    pausing = PausingPasswords(passwords)
-    empty_app.state.password_hasher = pausing
-    yield pausing
-    empty_app.state.password_hasher = passwords
+async def pausing_hasher(empty_app: FastAPI) -> AsyncGenerator[PausingHasher]:
+    hasher: PasswordHasher = empty_app.state.password_hasher
+    pausing_hasher = PausingHasher(hasher)
+    empty_app.state.password_hasher = pausing_hasher
+    yield pausing_hasher
+    empty_app.state.password_hasher = hasher
 
 
-async def test_nobody_logs_in_with_a_password_that_was_changed_meanwhile(
-    ann: AsyncClient, anonymous: AsyncClient, pausing: PausingPasswords
+async def test_a_login_fails_if_the_password_changes_during_verification(
+    ann: AsyncClient, anonymous: AsyncClient, pausing_hasher: PausingHasher
 ):
     login = asyncio.ensure_future(anonymous.post("/auth", data=LOG_IN))
-    await pausing.is_reached.wait()
+    await pausing_hasher.is_paused.wait()
 
     body = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
     changed = await ann.put("/users/me/password", json=body)
-    pausing.may_go_on.set()
+    pausing_hasher.may_continue.set()
 
     assert changed.status_code == 204
     assert (await login).status_code == 400
 
 
-async def test_nobody_logs_in_to_an_account_that_was_closed_meanwhile(
-    ann: AsyncClient, anonymous: AsyncClient, pausing: PausingPasswords
+async def test_a_login_fails_if_the_account_is_deleted_during_verification(
+    ann: AsyncClient, anonymous: AsyncClient, pausing_hasher: PausingHasher
 ):
     login = asyncio.ensure_future(anonymous.post("/auth", data=LOG_IN))
-    await pausing.is_reached.wait()
+    await pausing_hasher.is_paused.wait()
 
-    left = await ann.request("DELETE", "/users/me", json={"current_password": PASSWORD})
-    pausing.may_go_on.set()
+    deleted = await ann.request("DELETE", "/users/me", json={"current_password": PASSWORD})
+    pausing_hasher.may_continue.set()
 
-    assert left.status_code == 204
+    assert deleted.status_code == 204
     assert (await login).status_code == 400
 
 
-async def test_a_token_that_was_revoked_meanwhile_changes_no_address(
-    ann: AsyncClient, anonymous: AsyncClient, pausing: PausingPasswords
+async def test_an_email_change_fails_if_the_token_is_revoked_during_verification(
+    ann: AsyncClient, anonymous: AsyncClient, pausing_hasher: PausingHasher
 ):
     body = {"email": "anna@example.com", "current_password": PASSWORD}
     change = asyncio.ensure_future(ann.patch("/users/me", json=body))
-    await pausing.is_reached.wait()
+    await pausing_hasher.is_paused.wait()
 
     await ann.delete("/auth")
-    pausing.may_go_on.set()
+    pausing_hasher.may_continue.set()
 
     assert (await change).status_code == 401
     assert (await anonymous.post("/auth", data=LOG_IN)).status_code == 200
 
 
-async def wait_for_a_lock(session: AsyncSession) -> None:
-    """Until somebody waits for what this session holds; on SQLite they wait in the service."""
+async def wait_for_blocked_request(session: AsyncSession) -> None:
+    """Wait until another connection waits for a lock; on SQLite, requests queue in the service."""
     connection = await session.connection()
     if connection.dialect.name == "sqlite":
         return
-    here = "(SELECT oid FROM pg_database WHERE datname = current_database())"
-    waiting = text(
+    database = "(SELECT oid FROM pg_database WHERE datname = current_database())"
+    count_blocked = text(
         "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) "
-        f"WHERE NOT granted AND datid = {here}"
+        f"WHERE NOT granted AND datid = {database}"
     )
     with fail_after(10):
-        while not await connection.scalar(waiting):
+        while not await connection.scalar(count_blocked):
             await checkpoint()
 
 
-async def test_a_token_that_is_revoked_meanwhile_makes_no_other(
+async def test_creating_a_token_fails_if_the_current_token_is_revoked_meanwhile(
     empty_app: FastAPI, ann: AsyncClient, anonymous: AsyncClient
 ):
     stolen = (await ann.post("/users/me/tokens", json={"name": "Stolen"})).json()["access_token"]
-    anonymous.headers["Authorization"] = f"Bearer {stolen}"
+    anonymous.headers.update(bearer(stolen))
 
     async with empty_app.state.database.session(writes=True) as session:
-        # As a revocation does: it holds the user, and deletes all tokens but its own.
+        # A revocation locks the user and deletes all other tokens.
         (await session.exec(select(User).with_for_update())).one()
-        made = asyncio.ensure_future(anonymous.post("/users/me/tokens", json={"name": "New"}))
-        await wait_for_a_lock(session)
+        created = asyncio.ensure_future(anonymous.post("/users/me/tokens", json={"name": "New"}))
+        await wait_for_blocked_request(session)
         await session.exec(delete(Token).where(col(Token.name).is_not(None)))
 
-    assert (await made).status_code == 401
+    assert (await created).status_code == 401
     assert (await ann.get("/users/me/tokens")).json()["total_count"] == 0
 
 
-async def test_who_is_dismissed_meanwhile_dismisses_nobody(
+async def test_an_administrator_demoted_meanwhile_cannot_demote_others(
     empty_app: FastAPI, admin: AsyncClient, ann: AsyncClient, change_user: ChangeUser
 ):
     await change_user("ann@example.com", is_admin=True)
-    path = f"/admin/users/{(await ann.get('/users/me')).json()['id']}"
+    path = f"/admin/users/{await id_of(ann)}"
 
     async with empty_app.state.database.session(writes=True) as session:
         users = (await session.exec(select(User).with_for_update())).all()
         change = asyncio.ensure_future(admin.patch(path, json={"is_admin": False}))
-        await wait_for_a_lock(session)
+        await wait_for_blocked_request(session)
         for user in users:
             user.is_admin = user.name == "Ann"
 
@@ -140,26 +140,25 @@ async def test_who_is_dismissed_meanwhile_dismisses_nobody(
     assert (await ann.get("/users/me")).json()["is_admin"] is True
 
 
-async def test_others_are_served_while_a_password_is_verified(
-    ann: AsyncClient, anonymous: AsyncClient, pausing: PausingPasswords
+async def test_other_requests_are_served_while_a_password_is_verified(
+    ann: AsyncClient, anonymous: AsyncClient, pausing_hasher: PausingHasher
 ):
     logins = [
-        asyncio.ensure_future(ask(anonymous, "POST", "/auth", data=LOG_IN)) for _ in range(20)
+        asyncio.ensure_future(request_with_retry(anonymous, "POST", "/auth", data=LOG_IN))
+        for _ in range(20)
     ]
-    await pausing.is_reached.wait()
+    await pausing_hasher.is_paused.wait()
 
-    written = await ann.post("/posts", json={"title": "Hello", "content": "World"})
+    write = await ann.post("/posts", json={"title": "Hello", "content": "World"})
     read = await anonymous.get("/posts")
-    pausing.may_go_on.set()
+    pausing_hasher.may_continue.set()
 
-    assert written.status_code == 201
+    assert write.status_code == 201
     assert read.json()["total_count"] == 1
     assert {login.status_code for login in await asyncio.gather(*logins)} == {200}
 
 
-async def test_who_would_wait_too_long_for_a_hash_is_told_to_come_again(
-    ann: AsyncClient, monkeypatch: pytest.MonkeyPatch
-):
+async def test_a_full_password_queue_returns_503(ann: AsyncClient, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("blog_api.accounts.passwords.MAX_QUEUED", 0)
 
     response = await ann.post("/auth", data=LOG_IN)
@@ -168,24 +167,22 @@ async def test_who_would_wait_too_long_for_a_hash_is_told_to_come_again(
     assert response.headers["Retry-After"] == "1"
 
 
-async def test_one_address_does_not_take_all_the_places_in_the_queue(
-    ann: AsyncClient, empty_app: FastAPI
-):
-    passwords: PasswordHasher = empty_app.state.password_hasher
+async def test_one_address_cannot_fill_the_password_queue(ann: AsyncClient, empty_app: FastAPI):
+    hasher: PasswordHasher = empty_app.state.password_hasher
     many, other = client_of(empty_app, "192.0.2.1"), client_of(empty_app, "192.0.2.2")
 
     async with many, other:
-        async with AsyncExitStack() as turns:
+        async with AsyncExitStack() as slots:
             for _ in range(count_available_cores()):
-                await turns.enter_async_context(passwords.slot("somebody"))
+                await slots.enter_async_context(hasher.slot("another address"))
             logins = [asyncio.ensure_future(many.post("/auth", data=LOG_IN)) for _ in range(80)]
             with fail_after(10):
                 while sum(login.done() for login in logins) < 30:
                     await checkpoint()
                 one = asyncio.ensure_future(other.post("/auth", data=LOG_IN))
-                while passwords.waiting < 51:
+                while hasher.waiting < 51:
                     await checkpoint()
-        statuses = [answer.status_code for answer in await asyncio.gather(*logins)]
+        statuses = [response.status_code for response in await asyncio.gather(*logins)]
 
     assert (await one).status_code == 200
     assert sorted(statuses) == [200] * 50 + [503] * 30

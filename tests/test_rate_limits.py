@@ -1,4 +1,4 @@
-"""Limits on guessing passwords and on opening accounts."""
+"""Rate limits of password checks and sign-ups."""
 
 import asyncio
 import logging
@@ -18,8 +18,16 @@ from sqlalchemy import URL
 from blog_api.accounts.rate_limits import Limit, RateLimiter
 from blog_api.core.errors import TooManyRequests
 from blog_api.core.settings import Settings
-from tests.conftest import CHEAP, PASSWORD, client_of, make_settings, running, sign_up
-from tests.processes import Server
+from tests.support.clients import (
+    CHEAP_HASHING,
+    PASSWORD,
+    bearer,
+    client_of,
+    make_settings,
+    running,
+    sign_up,
+)
+from tests.support.processes import Server
 
 LOG_IN = {"username": "ann@example.com", "password": PASSWORD}
 WRONG = {"username": "ann@example.com", "password": "wrong horse"}
@@ -27,32 +35,35 @@ WRONG = {"username": "ann@example.com", "password": "wrong horse"}
 
 @pytest.fixture(autouse=True)
 def noon() -> Iterator[None]:
-    """A time within an hour and a minute: neither ends during a test."""
+    """Stop the clock in the middle of an hour and a minute, so that neither ends during a test."""
     with time_machine.travel(datetime(2030, 1, 31, 12, 30, 20, tzinfo=UTC), tick=False):
         yield
 
 
-def limited(**values: object) -> Settings:
-    return make_settings(database_url="sqlite://", rate_limit_enabled=True, **CHEAP, **values)
+def make_limited_settings(**values: object) -> Settings:
+    return make_settings(
+        database_url="sqlite://", rate_limit_enabled=True, **CHEAP_HASHING, **values
+    )
 
 
 @pytest.fixture
-async def guarded() -> AsyncGenerator[FastAPI]:
-    """An application with the usual limits, and Ann's account."""
-    async with running(limited()) as app:
+async def limited_app() -> AsyncGenerator[FastAPI]:
+    """An application with the default limits and an account of Ann."""
+    async with running(make_limited_settings()) as app:
         async with client_of(app, "192.0.2.200") as ann:
             await sign_up(ann, "Ann")
         yield app
 
 
 @pytest.fixture
-async def here(guarded: FastAPI) -> AsyncGenerator[AsyncClient]:
-    async with client_of(guarded, "192.0.2.1") as client:
+async def anonymous(limited_app: FastAPI) -> AsyncGenerator[AsyncClient]:
+    """A client that is not logged in."""
+    async with client_of(limited_app, "192.0.2.1") as client:
         yield client
 
 
-async def fail(client: AsyncClient, times: int, **form: str) -> list[int]:
-    """The statuses of so many wrong passwords."""
+async def guess(client: AsyncClient, times: int, **form: str) -> list[int]:
+    """Send wrong passwords; return the statuses."""
     return [(await client.post("/auth", data=WRONG | form)).status_code for _ in range(times)]
 
 
@@ -66,82 +77,82 @@ def assert_limited(response: Response, name: str, amount: int, window: int) -> N
     assert response.headers["RateLimit"] == f'"{name}";r=0;t={seconds}'
 
 
-async def test_the_eleventh_wrong_password_in_a_minute_is_refused(here: AsyncClient):
-    before = await fail(here, 10)
+async def test_the_eleventh_wrong_password_in_a_minute_is_rejected(anonymous: AsyncClient):
+    before = await guess(anonymous, 10)
 
-    wrong = await here.post("/auth", data=WRONG)
-    right = await here.post("/auth", data=LOG_IN)
+    wrong = await anonymous.post("/auth", data=WRONG)
+    right = await anonymous.post("/auth", data=LOG_IN)
 
     assert before == [400] * 10
     assert_limited(wrong, "guesses", 10, 60)
     assert_limited(right, "guesses", 10, 60)
 
 
-async def test_a_minute_later_there_is_another_chance(here: AsyncClient):
-    await fail(here, 10)
-    response = await here.post("/auth", data=LOG_IN)
+async def test_logging_in_works_after_retry_after(anonymous: AsyncClient):
+    await guess(anonymous, 10)
+    response = await anonymous.post("/auth", data=LOG_IN)
     wait = timedelta(seconds=int(response.headers["Retry-After"]))
 
     with time_machine.travel(datetime.now(UTC) + wait, tick=False):
-        later = await here.post("/auth", data=LOG_IN)
+        later = await anonymous.post("/auth", data=LOG_IN)
 
     assert later.status_code == 200
 
 
-async def test_other_accounts_and_other_addresses_are_not_refused(
-    guarded: FastAPI, here: AsyncClient
+async def test_other_accounts_and_addresses_are_not_limited(
+    limited_app: FastAPI, anonymous: AsyncClient
 ):
-    await fail(here, 10)
+    await guess(anonymous, 10)
 
-    other_account = await here.post("/auth", data=WRONG | {"username": "bob@example.com"})
-    async with client_of(guarded, "192.0.2.2") as there:
-        other_address = await there.post("/auth", data=LOG_IN)
+    other_account = await anonymous.post("/auth", data=WRONG | {"username": "bob@example.com"})
+    async with client_of(limited_app, "192.0.2.2") as other:
+        other_address = await other.post("/auth", data=LOG_IN)
 
     assert other_account.status_code == 400
     assert other_address.status_code == 200
 
 
-async def test_an_account_is_the_same_however_it_is_spelt(here: AsyncClient):
+async def test_all_spellings_of_an_email_share_a_limit(anonymous: AsyncClient):
     for name in ("ann@example.com", "ANN@example.com", "\uff41nn@example.com"):
-        await fail(here, 4, username=name)
+        await guess(anonymous, 4, username=name)
 
-    response = await here.post("/auth", data=WRONG | {"username": "Ann@Example.com"})
+    response = await anonymous.post("/auth", data=WRONG | {"username": "Ann@Example.com"})
 
     assert response.status_code == 429
 
 
-async def test_who_does_not_exist_is_guarded_all_the_same(here: AsyncClient):
-    statuses = await fail(here, 11, username="nobody@example.com")
+async def test_guesses_for_unknown_accounts_are_limited_too(anonymous: AsyncClient):
+    statuses = await guess(anonymous, 11, username="unknown@example.com")
 
     assert statuses == [400] * 10 + [429]
 
 
-async def test_a_success_does_not_count(here: AsyncClient):
-    answers = [await here.post("/auth", data=LOG_IN) for _ in range(40)]
-    failed = await fail(here, 10)
+async def test_successful_logins_do_not_count(anonymous: AsyncClient):
+    responses = [await anonymous.post("/auth", data=LOG_IN) for _ in range(40)]
+    failed = await guess(anonymous, 10)
 
-    assert {answer.status_code for answer in answers} == {200}
+    assert {response.status_code for response in responses} == {200}
     assert failed == [400] * 10
 
 
-async def test_many_successes_at_once_do_not_count_either(here: AsyncClient):
-    answers = await asyncio.gather(*(here.post("/auth", data=LOG_IN) for _ in range(40)))
+async def test_concurrent_successful_logins_do_not_count(anonymous: AsyncClient):
+    responses = await asyncio.gather(*(anonymous.post("/auth", data=LOG_IN) for _ in range(40)))
 
-    assert {answer.status_code for answer in answers} == {200}
+    assert {response.status_code for response in responses} == {200}
 
 
-async def test_many_failures_at_once_count_each(here: AsyncClient):
-    answers = await asyncio.gather(*(here.post("/auth", data=WRONG) for _ in range(60)))
+async def test_concurrent_failures_are_all_counted(anonymous: AsyncClient):
+    responses = await asyncio.gather(*(anonymous.post("/auth", data=WRONG) for _ in range(60)))
 
-    # One that just failed may count twice for a moment, so that never too many get through.
-    statuses = [answer.status_code for answer in answers] + await fail(here, 10)
+    # A failure may count twice for a moment, so that no more than ten are ever verified.
+    statuses = [response.status_code for response in responses] + await guess(anonymous, 10)
     assert statuses.count(400) == 10
     assert statuses.count(429) == 60
 
 
-async def test_attempts_under_way_are_counted_however_long_there_are_some():
-    """Flights of many minutes on end: the count of those under way neither leaks nor falls."""
-    settings = limited()
+async def test_attempts_in_progress_are_counted_exactly_over_time():
+    """Attempts overlap for minutes: their count neither leaks nor drops."""
+    settings = make_limited_settings()
     limits = RateLimiter(settings)
     limit = Limit("guesses", settings.rate_limit_guesses, "ann")
     start = datetime(2030, 1, 31, 12, 30, tzinfo=UTC)
@@ -152,160 +163,164 @@ async def test_attempts_under_way_are_counted_however_long_there_are_some():
             (await stack.enter_async_context(limits.attempt([limit]))).succeeded = True
         return stack
 
-    under_way = [await attempt(0)]
+    in_progress = [await attempt(0)]
     for seconds in range(5, 400, 5):
-        under_way.append(await attempt(seconds))
+        in_progress.append(await attempt(seconds))
         with time_machine.travel(start + timedelta(seconds=seconds), tick=False):
-            await under_way.pop(0).aclose()
+            await in_progress.pop(0).aclose()
     for _ in range(9):
-        under_way.append(await attempt(400))
+        in_progress.append(await attempt(400))
     with pytest.raises(TooManyRequests):
         await attempt(400)
-    for stack in under_way:
+    for stack in in_progress:
         await stack.aclose()
-    under_way = [await attempt(401) for _ in range(10)]
+    in_progress = [await attempt(401) for _ in range(10)]
     with pytest.raises(TooManyRequests):
         await attempt(401)
-    for stack in under_way:
+    for stack in in_progress:
         await stack.aclose()
     await limits.close()
 
 
-async def test_one_address_fails_thirty_times_a_minute(here: AsyncClient):
+async def test_an_address_is_limited_to_thirty_failures_a_minute(anonymous: AsyncClient):
     for n in range(30):
-        await fail(here, 1, username=f"user{n}@example.com")
+        await guess(anonymous, 1, username=f"user{n}@example.com")
 
-    response = await here.post("/auth", data=LOG_IN)
+    response = await anonymous.post("/auth", data=LOG_IN)
 
     assert_limited(response, "guesses-of-address", 30, 60)
 
 
-async def test_one_account_is_failed_at_a_hundred_times_an_hour(guarded: FastAPI):
+async def test_an_account_is_limited_to_a_hundred_failures_an_hour(limited_app: FastAPI):
     for n in range(10):
-        async with client_of(guarded, f"192.0.2.{n}") as client:
-            assert await fail(client, 10) == [400] * 10
+        async with client_of(limited_app, f"192.0.2.{n}") as client:
+            assert await guess(client, 10) == [400] * 10
 
-    async with client_of(guarded, "192.0.2.100") as client:
+    async with client_of(limited_app, "192.0.2.100") as client:
         response = await client.post("/auth", data=LOG_IN)
 
     assert_limited(response, "guesses-at-account", 100, 3600)
 
 
-async def test_an_hour_is_any_hour(guarded: FastAPI):
-    """Wherever it begins: a hundred just before the clock strikes count an hour long."""
+async def test_the_hourly_limit_is_a_moving_window(limited_app: FastAPI):
+    """A hundred failures just before the full hour count for an hour."""
     start = datetime(2030, 1, 31, 12, 59, 50, tzinfo=UTC)
     with time_machine.travel(start, tick=False):
         for n in range(10):
-            async with client_of(guarded, f"192.0.2.{n}") as client:
-                await fail(client, 10)
+            async with client_of(limited_app, f"192.0.2.{n}") as client:
+                await guess(client, 10)
 
-    async with client_of(guarded, "192.0.2.100") as client:
+    async with client_of(limited_app, "192.0.2.100") as client:
         with time_machine.travel(start + timedelta(minutes=59), tick=False):
-            refused = await client.post("/auth", data=LOG_IN)
-        wait = timedelta(minutes=59, seconds=int(refused.headers["Retry-After"]))
+            rejected = await client.post("/auth", data=LOG_IN)
+        wait = timedelta(minutes=59, seconds=int(rejected.headers["Retry-After"]))
         with time_machine.travel(start + wait, tick=False):
             allowed = await client.post("/auth", data=LOG_IN)
 
-    assert [refused.status_code, allowed.status_code] == [429, 200]
+    assert [rejected.status_code, allowed.status_code] == [429, 200]
 
 
-async def test_one_network_of_ipv6_is_one_address(guarded: FastAPI):
+async def test_an_ipv6_network_of_64_bits_shares_a_limit(limited_app: FastAPI):
     for n in range(10):
-        async with client_of(guarded, f"2001:db8::{n:x}") as client:
-            await fail(client, 1)
+        async with client_of(limited_app, f"2001:db8::{n:x}") as client:
+            await guess(client, 1)
 
     async with (
-        client_of(guarded, "2001:db8::ffff:1:2:3") as same,
-        client_of(guarded, "2001:db8:0:1::1") as other,
+        client_of(limited_app, "2001:db8::ffff:1:2:3") as same,
+        client_of(limited_app, "2001:db8:0:1::1") as other,
     ):
         assert (await same.post("/auth", data=LOG_IN)).status_code == 429
         assert (await other.post("/auth", data=LOG_IN)).status_code == 200
 
 
-async def test_ipv4_within_ipv6_is_ipv4(guarded: FastAPI, here: AsyncClient):
-    await fail(here, 10)
+async def test_an_ipv4_mapped_address_counts_as_ipv4(limited_app: FastAPI, anonymous: AsyncClient):
+    await guess(anonymous, 10)
 
     async with (
-        client_of(guarded, "::ffff:192.0.2.1") as same,
-        client_of(guarded, "::ffff:192.0.2.9") as other,
+        client_of(limited_app, "::ffff:192.0.2.1") as same,
+        client_of(limited_app, "::ffff:192.0.2.9") as other,
     ):
         assert (await same.post("/auth", data=LOG_IN)).status_code == 429
         assert (await other.post("/auth", data=LOG_IN)).status_code == 200
 
 
-async def test_all_that_ask_for_a_password_share_the_limit(here: AsyncClient):
-    token = (await here.post("/auth", data=LOG_IN)).json()["access_token"]
-    here.headers["Authorization"] = f"Bearer {token}"
+async def test_all_routes_that_verify_a_password_share_the_limit(anonymous: AsyncClient):
+    token = (await anonymous.post("/auth", data=LOG_IN)).json()["access_token"]
+    anonymous.headers.update(bearer(token))
     wrong = {"current_password": "wrong horse"}
 
     async def guess_everywhere() -> list[int]:
-        answers = [
-            await here.post("/auth", data=WRONG),
-            await here.post("/token", data=WRONG | {"grant_type": "password"}),
-            await here.patch("/users/me", json=wrong | {"email": "anna@example.com"}),
-            await here.put("/users/me/password", json=wrong | {"new_password": "battery staple"}),
-            await here.request("DELETE", "/users/me", json=wrong),
-            await here.post("/users/me/tokens", json=wrong | {"name": "Script"}),
+        responses = [
+            await anonymous.post("/auth", data=WRONG),
+            await anonymous.post("/token", data=WRONG | {"grant_type": "password"}),
+            await anonymous.patch("/users/me", json=wrong | {"email": "anna@example.com"}),
+            await anonymous.put(
+                "/users/me/password", json=wrong | {"new_password": "battery staple"}
+            ),
+            await anonymous.request("DELETE", "/users/me", json=wrong),
+            await anonymous.post("/users/me/tokens", json=wrong | {"name": "Script"}),
         ]
-        return [answer.status_code for answer in answers]
+        return [response.status_code for response in responses]
 
     assert await guess_everywhere() == [400, 401, 400, 400, 400, 400]
     assert (await guess_everywhere())[4:] == [429, 429]
     assert await guess_everywhere() == [429] * 6
-    assert (await here.get("/users/me")).status_code == 200
+    assert (await anonymous.get("/users/me")).status_code == 200
 
 
-async def test_one_address_opens_twenty_accounts_an_hour(guarded: FastAPI, here: AsyncClient):
+async def test_an_address_is_limited_to_twenty_sign_ups_an_hour(
+    limited_app: FastAPI, anonymous: AsyncClient
+):
     for n in range(10):
         body = {"email": f"user{n}@example.com", "name": "User", "password": PASSWORD}
-        assert (await here.post("/sign-up", json=body)).status_code == 200
-        # Taken, and it counts.
-        assert (await here.post("/users", json=body)).status_code == 400
+        assert (await anonymous.post("/sign-up", json=body)).status_code == 200
+        # A rejected sign-up counts too.
+        assert (await anonymous.post("/users", json=body)).status_code == 400
     body = {"email": "one.more@example.com", "name": "User", "password": PASSWORD}
 
     for path in ("/sign-up", "/users"):
-        assert_limited(await here.post(path, json=body), "sign-ups", 20, 3600)
-    async with client_of(guarded, "192.0.2.2") as there:
-        assert (await there.post("/users", json=body)).status_code == 201
+        assert_limited(await anonymous.post(path, json=body), "sign-ups", 20, 3600)
+    async with client_of(limited_app, "192.0.2.2") as other:
+        assert (await other.post("/users", json=body)).status_code == 201
 
 
-async def test_a_change_of_address_counts_as_a_sign_up(here: AsyncClient):
-    token = (await here.post("/auth", data=LOG_IN)).json()["access_token"]
-    here.headers["Authorization"] = f"Bearer {token}"
+async def test_a_change_of_email_counts_as_a_sign_up(anonymous: AsyncClient):
+    token = (await anonymous.post("/auth", data=LOG_IN)).json()["access_token"]
+    anonymous.headers.update(bearer(token))
 
-    answers = [
-        await here.patch(
+    responses = [
+        await anonymous.patch(
             "/users/me", json={"email": f"ann{n}@example.com", "current_password": PASSWORD}
         )
         for n in range(21)
     ]
 
-    assert [answer.status_code for answer in answers] == [200] * 20 + [429]
-    assert (await here.get("/users/me")).json()["email"] == "ann19@example.com"
+    assert [response.status_code for response in responses] == [200] * 20 + [429]
+    assert (await anonymous.get("/users/me")).json()["email"] == "ann19@example.com"
 
 
-async def test_the_limits_are_settings():
-    settings = limited(rate_limit_guesses="2/5 minutes", rate_limit_sign_ups="1/day")
+async def test_the_rate_limits_can_be_configured():
+    settings = make_limited_settings(rate_limit_guesses="2/5 minutes", rate_limit_sign_ups="1/day")
     async with running(settings) as app, client_of(app, "192.0.2.1") as client:
         await sign_up(client, "Ann")
-        assert await fail(client, 3) == [400, 400, 429]
+        assert await guess(client, 3) == [400, 400, 429]
         assert_limited(await client.post("/auth", data=LOG_IN), "guesses", 2, 300)
         body = {"email": "bob@example.com", "password": PASSWORD}
         assert_limited(await client.post("/users", json=body), "sign-ups", 1, 86_400)
 
 
-async def test_without_limits_nobody_is_refused():
+async def test_rate_limits_can_be_disabled():
     async with (
-        running(limited().model_copy(update={"rate_limit_enabled": False})) as app,
+        running(make_limited_settings().model_copy(update={"rate_limit_enabled": False})) as app,
         client_of(app, "192.0.2.1") as client,
     ):
-        assert await fail(client, 40) == [400] * 40
+        assert await guess(client, 40) == [400] * 40
 
 
-async def test_a_browser_may_read_what_is_left():
-    settings = limited(cors_origins=["https://example.com"])
+async def test_the_rate_limit_headers_are_exposed_to_browsers():
+    settings = make_limited_settings(cors_origins=["https://example.com"])
     async with running(settings) as app, client_of(app, "192.0.2.1") as client:
-        await fail(client, 10)
+        await guess(client, 10)
         response = await client.post("/auth", data=WRONG, headers={"Origin": "https://example.com"})
 
     assert response.status_code == 429
@@ -316,43 +331,43 @@ async def test_a_browser_may_read_what_is_left():
 
 @pytest.fixture
 def closed_port() -> Iterator[int]:
-    """A port at which nobody answers."""
+    """A port that is bound but not listening."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield bound.getsockname()[1]
 
 
-async def test_without_redis_the_limits_are_kept_in_memory(
+async def test_the_limits_fall_back_to_memory_if_redis_fails(
     closed_port: int, caplog: pytest.LogCaptureFixture
 ):
-    settings = limited(rate_limit_storage=f"redis://127.0.0.1:{closed_port}")
+    settings = make_limited_settings(rate_limit_storage=f"redis://127.0.0.1:{closed_port}")
     async with running(settings) as app, client_of(app, "192.0.2.1") as client:
         await sign_up(client, "Ann")
         with caplog.at_level(logging.WARNING):
-            statuses = await fail(client, 11)
+            statuses = await guess(client, 11)
 
     assert statuses == [400] * 10 + [429]
     assert "Redis failed" in caplog.text
 
 
 @pytest.mark.parametrize(("trusted", "expected"), [("[]", 429), ('["127.0.0.1"]', 400)])
-async def test_only_a_trusted_proxy_says_where_somebody_comes_from(
+async def test_x_forwarded_for_is_used_only_from_a_trusted_proxy(
     tmp_path: Path, shared_url: URL, trusted: str, expected: int
 ):
     limits = {"RATE_LIMIT_ENABLED": "true", "TRUSTED_PROXIES": trusted}
     with Server(tmp_path, shared_url, settings=limits) as server:
         async with server.client() as client:
-            answers = [
+            responses = [
                 await client.post("/auth", data=WRONG, headers={"X-Forwarded-For": f"192.0.2.{n}"})
                 for n in range(11)
             ]
 
-    assert [answer.status_code for answer in answers] == [400] * 10 + [expected]
+    assert [response.status_code for response in responses] == [400] * 10 + [expected]
 
 
 @pytest.fixture
 def redis_url(tmp_path: Path) -> Iterator[str]:
-    """A Redis of this test alone, on a free port."""
+    """A Redis server of this test, on a free port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -380,7 +395,7 @@ async def test_workers_share_the_limits_in_redis(tmp_path: Path, shared_url: URL
         ]
         async with servers[0].client() as one, servers[1].client() as two:
             await sign_up(one, "Ann")
-            in_turn = [
+            sequential = [
                 (
                     await client.post(
                         "/auth", data=WRONG, headers={"X-Forwarded-For": f"192.0.2.{n}"}
@@ -388,7 +403,7 @@ async def test_workers_share_the_limits_in_redis(tmp_path: Path, shared_url: URL
                 )
                 for n, client in enumerate([one, two] * 6)
             ]
-            at_once = await asyncio.gather(
+            concurrent = await asyncio.gather(
                 *(
                     client.post("/auth", data=WRONG | {"username": "bob@example.com"})
                     for client in [one, two] * 20
@@ -399,9 +414,9 @@ async def test_workers_share_the_limits_in_redis(tmp_path: Path, shared_url: URL
                 for client in [one, two] * 5
             ]
 
-    assert [answer.status_code for answer in in_turn] == [400] * 10 + [429] * 2
-    assert_limited(in_turn[-1], "guesses", 10, 60)
-    assert {answer.status_code for answer in at_once} == {400, 429}
-    # One that just failed may count twice for a moment, so that never too many get through.
-    verified = [answer.status_code for answer in (*at_once, *afterwards)].count(400)
+    assert [response.status_code for response in sequential] == [400] * 10 + [429] * 2
+    assert_limited(sequential[-1], "guesses", 10, 60)
+    assert {response.status_code for response in concurrent} == {400, 429}
+    # A failure may count twice for a moment, so that no more than ten are ever verified.
+    verified = [response.status_code for response in (*concurrent, *afterwards)].count(400)
     assert verified == 10

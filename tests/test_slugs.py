@@ -1,15 +1,23 @@
-"""Slugs follow titles; an old one leads to the post; none goes to another."""
+"""Slugs: derived from titles, redirected after a change, and never reused."""
 
 import re
 
 import pytest
 from httpx import AsyncClient
 
-from tests.conftest import CHEAP, PASSWORD, client_of, make_settings, publish, running, sign_up
+from tests.support.clients import (
+    CHEAP_HASHING,
+    PASSWORD,
+    client_of,
+    make_settings,
+    publish,
+    running,
+    sign_up,
+)
 
 
 async def rename(client: AsyncClient, post: dict[str, object], title: str) -> str:
-    """The slug that a post has after it gets this title."""
+    """Change the title of a post; return its slug."""
     response = await client.patch(f"/posts/{post['id']}", json={"title": title})
     assert response.status_code == 200, response.text
     slug: str = response.json()["slug"]
@@ -17,24 +25,26 @@ async def rename(client: AsyncClient, post: dict[str, object], title: str) -> st
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
-async def test_a_slug_follows_the_title(ann: AsyncClient, anonymous: AsyncClient, method: str):
+async def test_a_new_title_changes_the_slug_and_redirects_the_former_one(
+    ann: AsyncClient, anonymous: AsyncClient, method: str
+):
     post = await publish(ann)
 
     body = {"title": "Bye, Moon", "content": "World"}
     changed = (await ann.request(method, f"/posts/{post['id']}", json=body)).json()
 
     shown = await anonymous.get("/posts/slug/bye-moon")
-    old = await anonymous.get("/posts/slug/hello")
+    redirect = await anonymous.get("/posts/slug/hello")
     assert changed["slug"] == shown.json()["slug"] == "bye-moon"
     assert shown.json()["id"] == post["id"]
-    assert old.status_code == 308
-    assert old.headers["Location"] == "/posts/slug/bye-moon"
-    # The post can take it back, so nobody keeps this for good.
-    assert old.headers["Cache-Control"] == "no-cache"
-    assert (await anonymous.get(old.headers["Location"])).json() == shown.json()
+    assert redirect.status_code == 308
+    assert redirect.headers["Location"] == "/posts/slug/bye-moon"
+    # The post can get the slug back, so the redirect is revalidated.
+    assert redirect.headers["Cache-Control"] == "no-cache"
+    assert (await anonymous.get(redirect.headers["Location"])).json() == shown.json()
 
 
-async def test_every_slug_that_a_post_ever_had_leads_to_it(
+async def test_every_former_slug_redirects_to_the_current_one(
     ann: AsyncClient, anonymous: AsyncClient
 ):
     post = await publish(ann, title="One")
@@ -48,7 +58,7 @@ async def test_every_slug_that_a_post_ever_had_leads_to_it(
             assert response.headers["Location"] == "/posts/slug/four"
 
 
-async def test_a_redirection_keeps_the_prefix_and_the_query(ann: AsyncClient):
+async def test_a_redirect_keeps_the_prefix_and_the_query(ann: AsyncClient):
     await rename(ann, await publish(ann), "Bye")
 
     response = await ann.get("/api/v1/posts/slug/hello?a=b%20c&d")
@@ -57,9 +67,9 @@ async def test_a_redirection_keeps_the_prefix_and_the_query(ann: AsyncClient):
     assert response.headers["Location"] == "/api/v1/posts/slug/bye?a=b%20c&d"
 
 
-async def test_a_redirection_goes_to_the_public_address_and_no_other():
+async def test_a_redirect_uses_the_public_url_and_not_the_host_header():
     settings = make_settings(
-        database_url="sqlite://", public_url="https://example.com/blog", **CHEAP
+        database_url="sqlite://", public_url="https://example.com/blog", **CHEAP_HASHING
     )
     async with running(settings) as app, client_of(app) as client:
         await sign_up(client, "Ann")
@@ -69,7 +79,7 @@ async def test_a_redirection_goes_to_the_public_address_and_no_other():
     assert response.headers["Location"] == "https://example.com/blog/posts/slug/bye"
 
 
-async def test_a_post_takes_its_old_slug_back(ann: AsyncClient, anonymous: AsyncClient):
+async def test_a_post_can_get_its_former_slug_back(ann: AsyncClient, anonymous: AsyncClient):
     post = await publish(ann)
 
     await rename(ann, post, "Bye")
@@ -81,7 +91,7 @@ async def test_a_post_takes_its_old_slug_back(ann: AsyncClient, anonymous: Async
 
 
 @pytest.mark.parametrize("title", ["Hello", "hello", "HELLO!", "Héllo", "Hello 🎉"])
-async def test_a_title_of_the_same_letters_keeps_the_slug(ann: AsyncClient, title: str):
+async def test_a_title_with_the_same_slug_form_keeps_the_slug(ann: AsyncClient, title: str):
     first = await publish(ann)
     second = await publish(ann)
 
@@ -89,7 +99,7 @@ async def test_a_title_of_the_same_letters_keeps_the_slug(ann: AsyncClient, titl
     assert await rename(ann, second, title) == second["slug"]
 
 
-async def test_any_other_change_keeps_the_slug(ann: AsyncClient):
+async def test_changes_of_other_fields_keep_the_slug(ann: AsyncClient):
     post = await publish(ann, title="!!!")
 
     response = await ann.patch(
@@ -99,7 +109,7 @@ async def test_any_other_change_keeps_the_slug(ann: AsyncClient):
     assert response.json()["slug"] == post["slug"] == "post"
 
 
-async def test_an_old_slug_goes_to_no_other_post(ann: AsyncClient, bob: AsyncClient):
+async def test_a_former_slug_is_not_given_to_another_post(ann: AsyncClient, bob: AsyncClient):
     post = await publish(ann)
     await rename(ann, post, "Bye")
 
@@ -113,7 +123,7 @@ async def test_an_old_slug_goes_to_no_other_post(ann: AsyncClient, bob: AsyncCli
     assert (await ann.get("/posts/slug/bye")).json()["id"] == post["id"]
 
 
-async def test_two_posts_of_one_title_have_two_slugs_and_keep_them(ann: AsyncClient):
+async def test_two_posts_with_one_title_have_two_stable_slugs(ann: AsyncClient):
     first, second = await publish(ann, title="One"), await publish(ann, title="Two")
 
     slugs = [await rename(ann, post, "Same") for post in (first, second)]
@@ -127,7 +137,7 @@ async def test_two_posts_of_one_title_have_two_slugs_and_keep_them(ann: AsyncCli
 
 
 @pytest.mark.parametrize("way", ["by its author", "by an administrator", "with its author"])
-async def test_the_slugs_of_a_deleted_post_are_gone_for_good(
+async def test_every_slug_of_a_deleted_post_returns_410(
     ann: AsyncClient, bob: AsyncClient, anonymous: AsyncClient, admin: AsyncClient, way: str
 ):
     post = await publish(ann)
@@ -152,7 +162,7 @@ async def test_the_slugs_of_a_deleted_post_are_gone_for_good(
     assert (await anonymous.get(f"/posts/{post['id']}")).status_code == 404
 
 
-async def test_a_slug_tells_nobody_of_a_hidden_post(
+async def test_a_slug_does_not_reveal_a_hidden_post(
     ann: AsyncClient, bob: AsyncClient, anonymous: AsyncClient
 ):
     draft = await publish(ann, title="Secret", published_at=None)
@@ -167,13 +177,13 @@ async def test_a_slug_tells_nobody_of_a_hidden_post(
     assert (await ann.get("/posts/slug/very-secret")).json()["id"] == draft["id"]
 
 
-async def test_a_title_that_ends_like_a_date_is_a_title_of_its_own(ann: AsyncClient):
+async def test_a_numeric_title_suffix_is_not_taken_for_a_random_one(ann: AsyncClient):
     post = await publish(ann, title="News 20261124")
 
     assert await rename(ann, post, "News") == "news"
 
 
-async def test_the_longest_title_has_room_for_another_end(ann: AsyncClient):
+async def test_the_slug_of_the_longest_title_has_room_for_a_suffix(ann: AsyncClient):
     slugs = [(await publish(ann, title="a" * 255))["slug"] for _ in range(2)]
 
     assert slugs[0] == "a" * 91

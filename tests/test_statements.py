@@ -3,8 +3,9 @@
 from fastapi import FastAPI
 from httpx import AsyncClient
 
-from tests.conftest import PASSWORD, publish, remark
-from tests.statements import executions
+from tests.support.clients import PASSWORD, publish
+from tests.support.clients import add_comment as remark
+from tests.support.statements import executions
 
 LISTS = (
     "/posts", "/posts?q=hello", "/posts?q=hello&sort=published_at", "/posts?tag=python",

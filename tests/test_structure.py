@@ -22,7 +22,8 @@ from blog_api.app import create_app
 from blog_api.db.base import TableBase
 from blog_api.db.session import get_session
 from blog_api.models import TABLES
-from tests.conftest import CHEAP, make_settings
+from tests.support.clients import CHEAP_HASHING as CHEAP
+from tests.support.clients import make_settings
 
 PACKAGE = Path(blog_api.__file__).parent
 MAX_LINES = 400

@@ -1,4 +1,4 @@
-"""Traces, by FastAPI's own OpenTelemetry and its environment variables."""
+"""Traces by FastAPI's OpenTelemetry integration, configured by environment variables."""
 
 import threading
 from collections.abc import Iterator
@@ -9,19 +9,19 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from sqlalchemy import URL
 
-from tests.conftest import PASSWORD, sign_up
-from tests.processes import Server
+from tests.support.clients import PASSWORD, sign_up
+from tests.support.processes import Server
 
 
 class Collector(ThreadingHTTPServer):
-    """Takes what is exported, as OpenTelemetry's collector does."""
+    """Record the bodies of exported traces."""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Receiver)
+        super().__init__(("127.0.0.1", 0), CollectorHandler)
         self.bodies: list[tuple[str, bytes]] = []
 
 
-class Receiver(BaseHTTPRequestHandler):
+class CollectorHandler(BaseHTTPRequestHandler):
     server: Collector
 
     def do_POST(self) -> None:
@@ -31,7 +31,7 @@ class Receiver(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:
-        """Keep quiet: what it got is looked at afterwards."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ async def test_requests_and_statements_are_traced(
         async with server.client() as client:
             await sign_up(client, "Ann")
             await client.get("/posts")
-        # It sends what it still has before it ends.
+        # The server exports the remaining spans when it stops.
         server.stop()
 
     names, texts = set(), ""
@@ -78,7 +78,7 @@ async def test_requests_and_statements_are_traced(
     assert PASSWORD not in texts
 
 
-async def test_without_its_variables_nothing_is_traced(
+async def test_without_otel_variables_nothing_is_traced(
     tmp_path: Path, shared_url: URL, collector: Collector
 ):
     variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.server_port}"}

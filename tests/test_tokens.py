@@ -1,4 +1,4 @@
-"""Signing up, logging in and out, and what a token is good for."""
+"""Sign-up, log-in, log-out and opaque tokens."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -11,14 +11,16 @@ from pwdlib import PasswordHash
 from sqlmodel import delete, select
 
 from blog_api.accounts.models import Token, User
-from tests.conftest import CHEAP, PASSWORD, ChangeUser
+from tests.support.clients import CHEAP_HASHING, PASSWORD, ChangeUser, bearer
 
 SIGN_UP = {"email": "carl@example.com", "name": "Carl", "password": PASSWORD}
 LOG_IN = {"username": "ann@example.com", "password": PASSWORD}
 TWO_WEEKS = timedelta(weeks=2)
+# The hash of "secret" in FastAPI's tutorial.
+BCRYPT_HASH = "$2b$12$EixZaYVK1fsbw1ZfbX3OXePaWxn96p36WQoeG6Lruj3vjPGga31lW"
 
 
-async def test_signing_up_gives_an_account_and_a_token(anonymous: AsyncClient):
+async def test_sign_up_creates_an_account_and_logs_in(anonymous: AsyncClient):
     response = await anonymous.post("/sign-up", json=SIGN_UP)
 
     assert response.status_code == 200
@@ -33,10 +35,10 @@ async def test_signing_up_gives_an_account_and_a_token(anonymous: AsyncClient):
     assert timedelta(seconds=-60) < lifetime - TWO_WEEKS <= timedelta()
 
 
-async def test_the_token_of_signing_up_works(anonymous: AsyncClient):
+async def test_the_token_of_a_sign_up_is_valid(anonymous: AsyncClient):
     token = (await anonymous.post("/sign-up", json=SIGN_UP)).json()["token"]["access_token"]
 
-    response = await anonymous.get("/users/me", headers={"Authorization": f"Bearer {token}"})
+    response = await anonymous.get("/users/me", headers=bearer(token))
 
     assert response.status_code == 200
     assert response.json()["email"] == "carl@example.com"
@@ -48,7 +50,7 @@ async def test_the_token_of_signing_up_works(anonymous: AsyncClient):
     ids=["same", "capitals", "full-width", "domain"],
 )
 @pytest.mark.parametrize("path", ["/sign-up", "/users"])
-async def test_an_address_can_sign_up_once_however_it_is_spelt(
+async def test_an_email_can_sign_up_once_in_any_spelling(
     anonymous: AsyncClient, path: str, email: str
 ):
     await anonymous.post("/sign-up", json=SIGN_UP)
@@ -60,30 +62,30 @@ async def test_an_address_can_sign_up_once_however_it_is_spelt(
     assert len((await anonymous.get("/users")).json()) == 1
 
 
-async def test_an_address_is_kept_as_it_was_given(anonymous: AsyncClient):
+async def test_an_email_keeps_its_spelling(anonymous: AsyncClient):
     response = await anonymous.post("/sign-up", json=SIGN_UP | {"email": "Carl@Example.COM"})
 
     assert response.json()["email"] == "Carl@Example.COM"
 
 
-async def test_logging_in_gives_a_token(ann: AsyncClient):
+async def test_logging_in_returns_a_token(ann: AsyncClient):
     response = await ann.post("/auth", data=LOG_IN)
 
     assert response.status_code == 200
     assert response.headers["Cache-Control"] == "no-store"
     assert response.json().keys() == {"access_token", "expires", "token_type"}
     token = response.json()["access_token"]
-    me = await ann.get("/users/me", headers={"Authorization": f"Bearer {token}"})
+    me = await ann.get("/users/me", headers=bearer(token))
     assert me.json()["name"] == "Ann"
 
 
-async def test_logging_in_takes_the_address_in_any_letters(ann: AsyncClient):
+async def test_logging_in_ignores_the_case_of_the_email(ann: AsyncClient):
     response = await ann.post("/auth", data=LOG_IN | {"username": "ANN@example.com"})
 
     assert response.status_code == 200
 
 
-async def test_the_fields_of_an_oauth2_form_are_ignored(ann: AsyncClient):
+async def test_auth_ignores_other_oauth2_form_fields(ann: AsyncClient):
     form = LOG_IN | {"grant_type": "password", "scope": "", "client_id": "x", "hello": "world"}
 
     response = await ann.post("/auth", data=form)
@@ -95,11 +97,11 @@ async def test_the_fields_of_an_oauth2_form_are_ignored(ann: AsyncClient):
     "form",
     [
         LOG_IN | {"password": "wrong horse"},
-        LOG_IN | {"username": "nobody@example.com"},
+        LOG_IN | {"username": "unknown@example.com"},
         LOG_IN | {"username": "no address at all"},
     ],
 )
-async def test_a_wrong_login_is_refused(ann: AsyncClient, form: dict[str, str]):
+async def test_wrong_credentials_are_rejected(ann: AsyncClient, form: dict[str, str]):
     response = await ann.post("/auth", data=form)
 
     assert response.status_code == 400
@@ -116,7 +118,9 @@ async def test_a_wrong_login_is_refused(ann: AsyncClient, form: dict[str, str]):
         "Bearer a b",
     ],
 )
-async def test_a_bad_token_is_refused_everywhere(anonymous: AsyncClient, header: str):
+async def test_an_invalid_token_is_rejected_on_public_routes_too(
+    anonymous: AsyncClient, header: str
+):
     headers = {b"Authorization": header.encode("latin-1")}
 
     for path in ("/users/me", "/posts", "/posts/1", "/posts/slug/x", "/users", "/users/1/posts"):
@@ -127,7 +131,7 @@ async def test_a_bad_token_is_refused_everywhere(anonymous: AsyncClient, header:
         assert response.json()["detail"] == "Invalid authentication credentials"
 
 
-async def test_no_token_is_refused_where_one_is_needed(anonymous: AsyncClient):
+async def test_a_missing_token_is_rejected_on_private_routes(anonymous: AsyncClient):
     response = await anonymous.get("/users/me")
 
     assert response.status_code == 401
@@ -135,13 +139,13 @@ async def test_no_token_is_refused_where_one_is_needed(anonymous: AsyncClient):
     assert response.json()["detail"] == "Not authenticated"
 
 
-async def test_basic_authentication_of_a_proxy_is_no_token(anonymous: AsyncClient):
+async def test_basic_authentication_is_ignored_on_public_routes(anonymous: AsyncClient):
     response = await anonymous.get("/posts", headers={"Authorization": "Basic YTpi"})
 
     assert response.status_code == 200
 
 
-async def test_a_token_ends_after_two_weeks(ann: AsyncClient):
+async def test_an_expired_token_is_rejected(ann: AsyncClient):
     start = datetime.now(UTC)
 
     with time_machine.travel(start + TWO_WEEKS - timedelta(minutes=1), tick=False):
@@ -153,7 +157,7 @@ async def test_a_token_ends_after_two_weeks(ann: AsyncClient):
     assert after.status_code == 401
 
 
-async def test_logging_in_removes_the_tokens_that_have_ended(ann: AsyncClient):
+async def test_logging_in_deletes_the_expired_tokens_of_the_user(ann: AsyncClient):
     with time_machine.travel(datetime.now(UTC) + TWO_WEEKS + timedelta(seconds=1), tick=False):
         await ann.post("/auth", data=LOG_IN)
 
@@ -162,18 +166,17 @@ async def test_logging_in_removes_the_tokens_that_have_ended(ann: AsyncClient):
     assert response.status_code == 401
 
 
-async def test_logging_out_revokes_the_token_that_is_presented(ann: AsyncClient):
+async def test_logging_out_revokes_only_the_current_token(ann: AsyncClient):
     other = (await ann.post("/auth", data=LOG_IN)).json()["access_token"]
 
     response = await ann.delete("/auth")
 
     assert response.status_code == 204
     assert (await ann.get("/users/me")).status_code == 401
-    ann.headers["Authorization"] = f"Bearer {other}"
-    assert (await ann.get("/users/me")).status_code == 200
+    assert (await ann.get("/users/me", headers=bearer(other))).status_code == 200
 
 
-async def test_an_inactive_user_is_turned_away(ann: AsyncClient, change_user: ChangeUser):
+async def test_an_inactive_user_is_rejected_everywhere(ann: AsyncClient, change_user: ChangeUser):
     await change_user("ann@example.com", is_active=False)
 
     for response in (
@@ -187,7 +190,7 @@ async def test_an_inactive_user_is_turned_away(ann: AsyncClient, change_user: Ch
         assert response.json()["detail"] == "Inactive user"
 
 
-async def test_only_the_right_password_learns_that_an_account_is_inactive(
+async def test_inactivity_is_not_revealed_to_a_wrong_password(
     ann: AsyncClient, change_user: ChangeUser
 ):
     await change_user("ann@example.com", is_active=False)
@@ -197,58 +200,57 @@ async def test_only_the_right_password_learns_that_an_account_is_inactive(
     assert response.json()["detail"] == "Incorrect email or password"
 
 
-async def test_a_hash_of_bcrypt_logs_in_and_is_replaced(
+async def test_a_bcrypt_hash_is_accepted_and_upgraded_to_argon2(
     ann: AsyncClient, change_user: ChangeUser, empty_app: FastAPI
 ):
-    # The hash of "secret" in FastAPI's tutorial.
-    bcrypt = "$2b$12$EixZaYVK1fsbw1ZfbX3OXePaWxn96p36WQoeG6Lruj3vjPGga31lW"
-    await change_user("ann@example.com", password_hash=bcrypt)
+    await change_user("ann@example.com", password_hash=BCRYPT_HASH)
 
-    answers = [
+    responses = [
         await ann.post("/auth", data=LOG_IN | {"password": password})
         for password in ("secret", "secret", PASSWORD, "s" * 73)
     ]
 
     async with empty_app.state.database.session(writes=False) as session:
         (user,) = (await session.exec(select(User))).all()
-    assert [answer.status_code for answer in answers] == [200, 200, 400, 400]
+    assert [response.status_code for response in responses] == [200, 200, 400, 400]
     assert user.password_hash.startswith("$argon2id$")
 
 
-async def test_an_outdated_hash_lets_all_in_who_log_in_at_once(
+async def test_concurrent_logins_with_an_outdated_hash_all_succeed(
     ann: AsyncClient, change_user: ChangeUser
 ):
-    bcrypt = "$2b$12$EixZaYVK1fsbw1ZfbX3OXePaWxn96p36WQoeG6Lruj3vjPGga31lW"
-    await change_user("ann@example.com", password_hash=bcrypt)
+    await change_user("ann@example.com", password_hash=BCRYPT_HASH)
 
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         *(ann.post("/auth", data=LOG_IN | {"password": "secret"}) for _ in range(4)),
         ann.post("/users/me/tokens", json={"name": "Script"}),
     )
 
-    assert [answer.status_code for answer in answers] == [200] * 4 + [201]
+    assert [response.status_code for response in responses] == [200] * 4 + [201]
 
 
-@pytest.mark.parametrize("username", ["ann@example.com", "nobody@example.com", "no address"])
-async def test_a_wrong_login_costs_one_hash_whoever_it_is(
+@pytest.mark.parametrize("username", ["ann@example.com", "unknown@example.com", "no address"])
+async def test_a_failed_login_verifies_one_hash_for_any_username(
     ann: AsyncClient, empty_app: FastAPI, monkeypatch: pytest.MonkeyPatch, username: str
 ):
     hashing: PasswordHash = empty_app.state.password_hasher._hashing
     verify = hashing.verify_and_update
-    costs = []
+    parameters = []
 
-    def count(password: str, password_hash: str) -> tuple[bool, str | None]:
-        costs.append(password_hash.split("$")[:4])
+    def record(password: str, password_hash: str) -> tuple[bool, str | None]:
+        parameters.append(password_hash.split("$")[:4])
         return verify(password, password_hash)
 
-    monkeypatch.setattr(hashing, "verify_and_update", count)
+    monkeypatch.setattr(hashing, "verify_and_update", record)
     await ann.post("/auth", data={"username": username, "password": "wrong horse"})
 
-    cheap = f"m={CHEAP['argon2_memory_kib']},t={CHEAP['argon2_passes']},p={CHEAP['argon2_lanes']}"
-    assert costs == [["", "argon2id", "v=19", cheap]]
+    memory, passes, lanes = CHEAP_HASHING.values()
+    assert parameters == [["", "argon2id", "v=19", f"m={memory},t={passes},p={lanes}"]]
 
 
-async def test_logging_in_clears_the_rows_of_ended_logins(ann: AsyncClient, empty_app: FastAPI):
+async def test_auth_and_token_delete_the_rows_of_expired_sessions(
+    ann: AsyncClient, empty_app: FastAPI
+):
     grant = {"grant_type": "password", **LOG_IN}
     for path, form in (("/auth", LOG_IN), ("/token", grant)):
         await ann.post(path, data=form)
@@ -261,7 +263,7 @@ async def test_logging_in_clears_the_rows_of_ended_logins(ann: AsyncClient, empt
 
 
 @pytest.mark.parametrize("password_hash", ["", "!", "$argon2id$nonsense", "$2b$12$nonsense"])
-async def test_nobody_logs_in_by_a_hash_of_no_kind(
+async def test_a_malformed_password_hash_never_matches(
     ann: AsyncClient, change_user: ChangeUser, password_hash: str
 ):
     await change_user("ann@example.com", password_hash=password_hash)

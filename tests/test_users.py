@@ -3,12 +3,20 @@
 import pytest
 from httpx import AsyncClient
 
-from tests.conftest import CHEAP, PASSWORD, client_of, make_settings, running, sign_up
+from tests.support.clients import (
+    CHEAP_HASHING,
+    PASSWORD,
+    client_of,
+    id_of,
+    make_settings,
+    running,
+    sign_up,
+)
 
 NEW = {"email": "carl@example.com", "password": PASSWORD}
 
 
-async def test_an_account_can_be_opened_without_logging_in(anonymous: AsyncClient):
+async def test_an_account_can_be_created_without_logging_in(anonymous: AsyncClient):
     response = await anonymous.post("/users", json=NEW | {"name": "Carl"})
 
     assert response.status_code == 201
@@ -22,14 +30,14 @@ async def test_an_account_can_be_opened_without_logging_in(anonymous: AsyncClien
     assert login.status_code == 200
 
 
-async def test_a_name_that_is_left_out_does_not_show_the_address(anonymous: AsyncClient):
+async def test_an_omitted_name_defaults_to_anonymous(anonymous: AsyncClient):
     response = await anonymous.post("/users", json=NEW)
 
     assert response.status_code == 201
     assert response.json()["name"] == "Anonymous"
 
 
-async def test_a_name_is_needed_to_sign_up(anonymous: AsyncClient):
+async def test_sign_up_requires_a_name(anonymous: AsyncClient):
     response = await anonymous.post("/sign-up", json=NEW)
 
     assert response.status_code == 422
@@ -44,7 +52,7 @@ async def test_a_name_is_needed_to_sign_up(anonymous: AsyncClient):
      "carl@exa\u0000mple.com", "carl\n@example.com", "carl\ufffd@example.com",
      "carl@" + "a." * 130 + "com", "ﷺ" * 50 + "@example.com", 5, None, ["carl@example.com"]],
 )  # fmt: skip
-async def test_what_is_no_address_is_refused(anonymous: AsyncClient, email: object):
+async def test_an_invalid_email_is_rejected(anonymous: AsyncClient, email: object):
     response = await anonymous.post("/users", json=NEW | {"email": email})
 
     assert response.status_code == 422
@@ -52,14 +60,14 @@ async def test_what_is_no_address_is_refused(anonymous: AsyncClient, email: obje
 
 
 @pytest.mark.parametrize("name", ["", " ", "a" * 101, "a\nb", "\u0000", "\u001b[31m", "\u0085"])
-async def test_what_is_no_name_is_refused(anonymous: AsyncClient, name: str):
+async def test_an_invalid_name_is_rejected(anonymous: AsyncClient, name: str):
     response = await anonymous.post("/users", json=NEW | {"name": name})
 
     assert response.status_code == 422
 
 
 @pytest.mark.parametrize("name", ["Ж", "a" * 100, "🎉" * 100, "O'Neil; DROP TABLE users"])
-async def test_any_other_name_is_taken(anonymous: AsyncClient, name: str):
+async def test_any_valid_name_is_accepted(anonymous: AsyncClient, name: str):
     response = await anonymous.post("/users", json=NEW | {"name": name})
 
     assert response.status_code == 201
@@ -67,9 +75,7 @@ async def test_any_other_name_is_taken(anonymous: AsyncClient, name: str):
 
 
 @pytest.mark.parametrize("password", ["1234567", "", "a" * 129, "null\u0000byte!", 12345678, None])
-async def test_a_password_that_may_not_be_chosen_is_refused(
-    anonymous: AsyncClient, password: object
-):
+async def test_an_invalid_password_is_rejected(anonymous: AsyncClient, password: object):
     response = await anonymous.post("/users", json=NEW | {"password": password})
 
     assert response.status_code == 422
@@ -77,7 +83,7 @@ async def test_a_password_that_may_not_be_chosen_is_refused(
 
 
 @pytest.mark.parametrize("password", ["xk83mz0q", "п" * 128, "🔑" * 128, " leading and trailing "])
-async def test_any_other_password_logs_in(anonymous: AsyncClient, password: str):
+async def test_any_valid_password_can_log_in(anonymous: AsyncClient, password: str):
     await anonymous.post("/users", json=NEW | {"password": password})
 
     right = await anonymous.post("/auth", data={"username": NEW["email"], "password": password})
@@ -92,7 +98,7 @@ async def test_any_other_password_logs_in(anonymous: AsyncClient, password: str)
 @pytest.mark.parametrize(
     "password", ["12345678", "password1", "Password", "football", "QWERTYUIOP"]
 )
-async def test_one_of_the_most_common_passwords_is_refused(anonymous: AsyncClient, password: str):
+async def test_a_common_password_is_rejected(anonymous: AsyncClient, password: str):
     response = await anonymous.post("/users", json=NEW | {"password": password})
 
     assert response.status_code == 422
@@ -105,22 +111,24 @@ async def test_one_of_the_most_common_passwords_is_refused(anonymous: AsyncClien
     ]
 
 
-async def test_common_passwords_can_be_let_in():
-    settings = make_settings(database_url="sqlite://", password_refuse_common=False, **CHEAP)
+async def test_common_passwords_can_be_allowed_by_a_setting():
+    settings = make_settings(
+        database_url="sqlite://", password_refuse_common=False, **CHEAP_HASHING
+    )
     async with running(settings) as app, client_of(app) as client:
         response = await client.post("/users", json=NEW | {"password": "12345678"})
 
     assert response.status_code == 201
 
 
-async def test_nobody_makes_themselves_an_administrator(anonymous: AsyncClient):
+async def test_a_sign_up_cannot_set_is_admin(anonymous: AsyncClient):
     response = await anonymous.post("/users", json=NEW | {"is_admin": True})
 
     assert response.status_code == 422
     assert (await anonymous.get("/users")).json() == []
 
 
-async def test_profiles_show_no_address(ann: AsyncClient, anonymous: AsyncClient):
+async def test_public_profiles_show_no_email(ann: AsyncClient, anonymous: AsyncClient):
     users = (await anonymous.get("/users")).json()
     profile = (await anonymous.get(f"/users/{users[0]['id']}")).json()
 
@@ -129,7 +137,7 @@ async def test_profiles_show_no_address(ann: AsyncClient, anonymous: AsyncClient
     assert profile["name"] == "Ann"
 
 
-async def test_users_are_listed_in_parts(anonymous: AsyncClient):
+async def test_users_can_be_listed_with_skip_and_limit(anonymous: AsyncClient):
     for name in ("Ann", "Bob", "Carl"):
         await sign_up(anonymous, name)
 
@@ -141,11 +149,11 @@ async def test_users_are_listed_in_parts(anonymous: AsyncClient):
 @pytest.mark.parametrize(
     "query", ["skip=-1", "limit=0", "limit=101", "skip=abc", f"skip={2**63}", f"limit={10**30}"]
 )
-async def test_an_impossible_part_is_refused(anonymous: AsyncClient, query: str):
+async def test_invalid_skip_and_limit_are_rejected(anonymous: AsyncClient, query: str):
     assert (await anonymous.get(f"/users?{query}")).status_code == 422
 
 
-async def test_a_user_who_does_not_exist_is_not_found(anonymous: AsyncClient):
+async def test_an_unknown_user_is_not_found(anonymous: AsyncClient):
     for path in ("/users/1", "/users/1/posts"):
         response = await anonymous.get(path)
 
@@ -153,10 +161,10 @@ async def test_a_user_who_does_not_exist_is_not_found(anonymous: AsyncClient):
         assert response.json()["detail"] == "User not found"
 
 
-async def test_an_id_is_never_given_twice(anonymous: AsyncClient):
+async def test_user_ids_are_never_reused(anonymous: AsyncClient):
     first = (await anonymous.post("/users", json=NEW)).json()["id"]
     await sign_up(anonymous, "Ann")
-    last = (await anonymous.get("/users/me")).json()["id"]
+    last = await id_of(anonymous)
     await anonymous.request("DELETE", "/users/me", json={"current_password": PASSWORD})
     del anonymous.headers["Authorization"]
 
@@ -165,35 +173,37 @@ async def test_an_id_is_never_given_twice(anonymous: AsyncClient):
     assert first < last < after
 
 
-async def test_users_are_found_by_a_part_of_their_names(anonymous: AsyncClient):
+async def test_users_can_be_searched_by_part_of_their_name(anonymous: AsyncClient):
     names = ("Ann", "Bob", "Анна Ёлкина", "100% real", "snake_case", "back\\slash", "É")
     for number, name in enumerate(names):
         await anonymous.post("/users", json=NEW | {"email": f"{number}@example.com", "name": name})
 
-    async def found(q: str, **query: str) -> list[str]:
+    async def search(q: str, **query: str) -> list[str]:
         response = await anonymous.get("/users", params={"q": q, **query})
         assert response.status_code == 200, response.text
         return [user["name"] for user in response.json()]
 
     for name in names:
-        assert await found(name) == await found(name.lower()) == await found(name.upper()) == [name]
-    assert await found("н") == await found("ЁЛКИ") == ["Анна Ёлкина"]
-    assert await found("nn") == ["Ann"]
-    assert await found("b") == ["Bob", "back\\slash"]
-    assert await found("b", skip="1") == ["back\\slash"]
-    assert await found("b", limit="1") == ["Bob"]
-    # These mean nothing but themselves.
-    assert await found("%") == ["100% real"]
-    assert await found("_") == ["snake_case"]
-    assert await found("\\") == ["back\\slash"]
-    assert await found("") == list(names)
+        assert (
+            await search(name) == await search(name.lower()) == await search(name.upper()) == [name]
+        )
+    assert await search("н") == await search("ЁЛКИ") == ["Анна Ёлкина"]
+    assert await search("nn") == ["Ann"]
+    assert await search("b") == ["Bob", "back\\slash"]
+    assert await search("b", skip="1") == ["back\\slash"]
+    assert await search("b", limit="1") == ["Bob"]
+    # Wildcards of LIKE are matched literally.
+    assert await search("%") == ["100% real"]
+    assert await search("_") == ["snake_case"]
+    assert await search("\\") == ["back\\slash"]
+    assert await search("") == list(names)
     for q in ("%%", "a%", "__", "*", "'", '"', "'; DROP TABLE users", "🎉", "ann@example.com"):
-        assert await found(q) == [], q
-    # What no name has.
+        assert await search(q) == [], q
+    # Characters that no name can have.
     for q in ("\x00", "Ann\x00", "\x01", "\x85", "\ufffd", "\uffff"):
-        assert await found(q) == [], ascii(q)
+        assert await search(q) == [], ascii(q)
 
 
-async def test_only_so_much_of_a_name_is_looked_for(anonymous: AsyncClient):
+async def test_the_name_query_of_users_has_a_maximum_length(anonymous: AsyncClient):
     assert (await anonymous.get("/users", params={"q": "a" * 100})).status_code == 200
     assert (await anonymous.get("/users", params={"q": "a" * 101})).status_code == 422

@@ -37,9 +37,9 @@ from blog_api.core.fields import (
     MAX_EMAIL_LENGTH,
     Password,
     RequestModel,
+    SchemaDefaults,
     casefold_key,
     check_identifier,
-    schema_example,
     utc_now,
 )
 from blog_api.core.security import generate_token
@@ -54,21 +54,17 @@ router = APIRouter(
 
 Username = Annotated[
     str,
-    Field(
-        max_length=MAX_EMAIL_LENGTH,
-        description="Email address.",
-        schema_extra=schema_example("ann@example.com", pattern=IDENTIFIER_PATTERN),
-    ),
+    Field(max_length=MAX_EMAIL_LENGTH),
+    SchemaDefaults("Email address.", "ann@example.com", pattern=IDENTIFIER_PATTERN),
     AfterValidator(check_identifier),
 ]
 
 
 ScopeText = Annotated[
     str,
-    Field(
-        max_length=200,
-        description="Scopes separated by spaces. Default: all except `admin`.",
-        schema_extra=schema_example("posts:read posts:write"),
+    Field(max_length=200),
+    SchemaDefaults(
+        "Scopes separated by spaces. Default: all except `admin`.", "posts:read posts:write"
     ),
 ]
 

@@ -59,8 +59,8 @@ class Grant(RequestModel):
         description="`password` or `refresh_token`.",
         schema_extra=schema_example("password"),
     )
-    username: Username | None = None
-    password: Password | None = None
+    username: Username | None = Field(default=None, description="With `grant_type=password`.")
+    password: Password | None = Field(default=None, description="With `grant_type=password`.")
     refresh_token: str | None = Field(
         default=None,
         max_length=200,

@@ -13,6 +13,7 @@ from blog_api.core.fields import (
     MAX_INT32,
     TEXT_PATTERN,
     RequestBody,
+    SchemaDefaults,
     check_text,
     schema_example,
 )
@@ -32,11 +33,8 @@ def check_comment_text(value: str) -> str:
 
 CommentText = Annotated[
     str,
-    Field(
-        min_length=1,
-        max_length=10_000,
-        schema_extra=schema_example("Well said.", pattern=TEXT_PATTERN),
-    ),
+    Field(min_length=1, max_length=10_000),
+    SchemaDefaults("Plain text.", "Well said.", pattern=TEXT_PATTERN),
     AfterValidator(check_comment_text),
 ]
 

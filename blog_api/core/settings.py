@@ -90,7 +90,7 @@ def parse_rate_limit(value: object) -> RateLimitItem:
     if isinstance(value, RateLimitItem):
         return value
     if not RATE_PATTERN.fullmatch(str(value)):
-        raise ValueError("must be a number per time, such as 10/minute or 100/12 hours")
+        raise ValueError("must be a limit such as 10/minute or 100/12 hours")
     return parse_limit(str(value))
 
 
@@ -196,7 +196,7 @@ class Settings(BaseSettings):
 
     @property
     def allows_any_origin(self) -> bool:
-        """Whether CORS allows an arbitrary origin, tried with a random one."""
+        """Return whether CORS allows an arbitrary origin, tried with a random one."""
         origin = f"https://{secrets.token_hex(16)}.invalid"
         pattern = self.cors_origin_pattern
         return "*" in self.cors_origins or bool(pattern and re.fullmatch(pattern, origin))

@@ -129,11 +129,12 @@ class PostgresInvalidation:
             yield
 
     async def _keep_listening(self) -> None:
-        driver_errors = get_driver_errors("postgresql")
+        errors: tuple[type[Exception], ...] = get_driver_errors("postgresql")
+        errors += (ServiceUnavailable, DBAPIError, OSError)
         while True:
             try:
                 await self._listen()
-            except (ServiceUnavailable, DBAPIError, OSError, *driver_errors) as error:
+            except errors as error:
                 log.warning("The response cache is off: %s", describe_error(error))
             await anyio.sleep(RETRY_SECONDS)
 

@@ -16,7 +16,7 @@ import httpx
 
 from tests.load.databases import Loaded, plain
 from tests.load.machine import SERVER_CORES, listening_port, pinned
-from tests.processes import environment
+from tests.support.processes import make_environment
 
 HERE = Path(__file__).parent
 START_SECONDS = 60
@@ -60,7 +60,7 @@ def ours(
     return Contender(
         name=f"blog-api, {database}" + ("" if cache else ", no cache") + several,
         command=(*serve, "--workers", str(workers)),
-        variables=environment(loaded.url, given),
+        variables=make_environment(loaded.url, given),
         loaded=loaded,
         cores=frozenset(SERVER_CORES) if cores is None else cores,
     )

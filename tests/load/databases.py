@@ -17,10 +17,10 @@ from sqlalchemy import URL
 from blog_api.accounts.passwords import PasswordHasher
 from blog_api.cli.console import progress
 from blog_api.db.migrate import find_migrations, get_head_revision, migrate
-from tests.conftest import make_settings
 from tests.load import data
 from tests.load.data import Row, Size
 from tests.load.machine import parent_named
+from tests.support.clients import make_settings
 
 BATCH = 1_000
 # What a database that was made here is known by: a comment on Postgres, a number in SQLite's file.

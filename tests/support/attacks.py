@@ -1,6 +1,6 @@
-"""Markdown by which people try to run a script in other people's browsers, by kind.
+"""Markdown that tries to execute a script in the browser of a reader, by kind.
 
-Whatever gets to run calls `pwn()`, or asks another host for something that is no image.
+An attack that succeeds calls `pwn()`, or requests something other than an image from another host.
 """
 
 SCRIPTS = (
@@ -512,7 +512,7 @@ MARKDOWN_PARTS = (
     "<col span=99999999><hr width=99999 size=9 onclick=pwn() noshade>",
 )
 
-# So deep that whoever goes down step by step falls, and not so deep that it takes long.
+# Deep enough to overflow the stack of a recursive parser, and still fast to render.
 DEEP = (
     "> " * 500 + "<script>pwn()</script>",
     "- " * 500 + "<script>pwn()</script>",

@@ -1,4 +1,4 @@
-"""Real server processes on free ports of this machine."""
+"""Server processes on free ports."""
 
 import os
 import queue
@@ -16,19 +16,21 @@ from typing import Self
 import httpx
 from sqlalchemy import URL
 
+from tests.support.clients import MINIMUM_HASHING, SECRET_KEY
+
 START_SECONDS = 60
 STOP_SECONDS = 30
+# Read after the last line of the server's log.
+END_OF_LOG = "end of log"
 
 
-def environment(url: URL, settings: Mapping[str, str | None]) -> dict[str, str]:
-    """A child's environment: ours without the settings of whoever runs the tests."""
+def make_environment(url: URL, settings: Mapping[str, str | None]) -> dict[str, str]:
+    """Return the environment of a child process: ours, but with these settings only."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith("BLOG_")}
     given: dict[str, str | None] = {
         "DATABASE_URL": url.render_as_string(hide_password=False),
-        "SECRET_KEY": "for the tests and nothing but the tests",
-        "ARGON2_MEMORY_KIB": "19456",
-        "ARGON2_PASSES": "2",
-        "ARGON2_LANES": "1",
+        "SECRET_KEY": SECRET_KEY,
+        **{name.upper(): str(value) for name, value in MINIMUM_HASHING.items()},
         "RATE_LIMIT_ENABLED": "false",
         **settings,
     }
@@ -36,9 +38,9 @@ def environment(url: URL, settings: Mapping[str, str | None]) -> dict[str, str]:
 
 
 class Server:
-    """`blog-api serve` in a folder of its own, from its start until the end of the block.
+    """`blog-api serve` in a folder of its own, running until the end of the block.
 
-    Its address is what it says itself, so nobody else's server is ever taken for it.
+    It listens on a free port; its address is read from its own log.
     """
 
     def __init__(
@@ -53,7 +55,7 @@ class Server:
         self.folder = folder
         self.url = url
         self.workers = workers
-        self.environment = environment(url, settings) | (variables or {})
+        self.environment = make_environment(url, settings) | (variables or {})
         self.log = ""
         self.address = ""
 
@@ -68,20 +70,20 @@ class Server:
             start_new_session=True,
         )
         self._lines: queue.Queue[str] = queue.Queue()
-        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._reader.start()
         while not self.address or self.log.count("startup complete") < self.workers:
             self.log += self._lines.get(timeout=START_SECONDS)
             found = re.search(r"running on (http://127\.0\.0\.1:\d+)", self.log)
             self.address = found[1] if found else ""
-            assert "gone" not in self.log, self.log
+            assert END_OF_LOG not in self.log, self.log
         return self
 
-    def _read(self) -> None:
+    def _read_log(self) -> None:
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self._lines.put(line)
-        self._lines.put("gone")
+        self._lines.put(END_OF_LOG)
 
     def __exit__(
         self,
@@ -93,12 +95,12 @@ class Server:
             self.stop()
 
     def stop(self) -> None:
-        """Ask it to stop. The log is whole afterwards."""
+        """Terminate the server; afterwards `log` is complete."""
         self.process.terminate()
         self._wait()
 
     def kill(self) -> None:
-        """End it and its workers at once, as a power failure would."""
+        """Kill the server and its workers, like a power failure."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self._wait()
 
@@ -112,7 +114,7 @@ class Server:
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[httpx.AsyncClient]:
-        # Sooner than the server lets go of a connection, or one is used just as it does.
+        # Drop idle connections before the server does, or a request may hit one that it closes.
         limits = httpx.Limits(max_connections=100, keepalive_expiry=1)
         async with httpx.AsyncClient(
             base_url=self.address, timeout=60, limits=limits, trust_env=False, verify=False

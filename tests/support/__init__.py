@@ -1,0 +1,1 @@
+"""Helpers of the tests: clients, databases, servers and long fixtures."""
