@@ -129,7 +129,8 @@ class PostgresInvalidation:
             yield
 
     async def _keep_listening(self) -> None:
-        errors = (ServiceUnavailable, DBAPIError, OSError, *get_driver_errors("postgresql"))
+        errors: tuple[type[Exception], ...] = get_driver_errors("postgresql")
+        errors += (ServiceUnavailable, DBAPIError, OSError)
         while True:
             try:
                 await self._listen()
