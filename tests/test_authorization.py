@@ -14,7 +14,7 @@ from tests.support.clients import ChangeUser, client_of, id_of, log_in, sign_up
 
 WRONG = "wrong horse"
 HELLO = {"title": "Hello", "content": "World"}
-FORM = {"grant_type": "password", "username": "nobody@example.com", "password": WRONG}
+FORM = {"grant_type": "password", "username": "unknown@example.com", "password": WRONG}
 
 # "other" has a post too; "unscoped" is the owner, with every scope but the required one.
 KINDS = ("anonymous", "user", "owner", "other", "admin", "deactivated", "unscoped")

@@ -246,7 +246,7 @@ async def test_other_users_cannot_delete_a_comment(
     post = await publish(ann)
     comment = await add_comment(ann, post)
     path = f"/comments/{comment['id']}"
-    # A post or an answer by the user makes no difference.
+    # A post or an answer of their own gives other users no permission.
     await publish(bob)
     answer = await add_comment(bob, post, to=comment)
 

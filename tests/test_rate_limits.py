@@ -144,7 +144,7 @@ async def test_concurrent_successful_logins_do_not_count(anonymous: AsyncClient)
 async def test_concurrent_failures_are_all_counted(anonymous: AsyncClient):
     responses = await asyncio.gather(*(anonymous.post("/auth", data=WRONG) for _ in range(60)))
 
-    # A failure may count twice for a moment, so that no more than ten are ever verified.
+    # A failure may count twice for a moment, so that at most ten are ever verified.
     statuses = [response.status_code for response in responses] + await guess(anonymous, 10)
     assert statuses.count(400) == 10
     assert statuses.count(429) == 60
@@ -417,6 +417,6 @@ async def test_workers_share_the_limits_in_redis(tmp_path: Path, shared_url: URL
     assert [response.status_code for response in sequential] == [400] * 10 + [429] * 2
     assert_limited(sequential[-1], "guesses", 10, 60)
     assert {response.status_code for response in concurrent} == {400, 429}
-    # A failure may count twice for a moment, so that no more than ten are ever verified.
+    # A failure may count twice for a moment, so that at most ten are ever verified.
     verified = [response.status_code for response in (*concurrent, *afterwards)].count(400)
     assert verified == 10

@@ -1,1 +1,1 @@
-"""What the service costs, next to other ways of writing the same: `python -m tests.load`."""
+"""Benchmark of the service and of other implementations: `python -m tests.load`."""

@@ -15,8 +15,8 @@ import typer
 from blog_api.cli.console import confirm
 from blog_api.core.urls import parse_database_url
 from tests.load.bench import Bench, Options, running_bench
-from tests.load.databases import NotOurs, server_version
-from tests.load.memory import Held, measure_memory
+from tests.load.databases import ForeignDatabase, server_version
+from tests.load.memory import MemoryUse, measure_memory
 from tests.load.parts import PARTS
 from tests.load.report import draw, write_report
 
@@ -26,8 +26,6 @@ DEFAULT_FOLDER = Path(tempfile.gettempdir()) / "blog-api-load"
 
 
 class Part(StrEnum):
-    """What can be measured on its own."""
-
     reads = "reads"
     create = "create"
     growth = "growth"
@@ -37,28 +35,28 @@ class Part(StrEnum):
     memory = "memory"
 
 
-def own_folder(folder: Path, *, may_replace: bool) -> None:
-    """Make the folder; ask before anything is written into one that was not made here."""
+def prepare_folder(folder: Path, *, may_replace: bool) -> None:
+    """Create the folder; ask for confirmation if it has files of another program."""
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()) and not (folder / MARK).exists():
-        confirm(f"{folder} has files of others. Write among them?", yes=may_replace)
+        confirm(f"{folder} has files of another program. Write into it?", yes=may_replace)
     (folder / MARK).touch()
 
 
-def measure_all(parts: list[Part], options: Options) -> tuple[Bench, list[Held]]:
-    held: list[Held] = []
+def measure_all(parts: list[Part], options: Options) -> tuple[Bench, list[MemoryUse]]:
+    memory: list[MemoryUse] = []
     with running_bench(options) as bench:
         for part in parts:
             print(f"== {part}", file=sys.stderr, flush=True)
             bench.clean()
             if part is Part.memory:
-                held = measure_memory(bench)
+                memory = measure_memory(bench)
             else:
                 PARTS[part](bench)
-            # Nobody else's server listens to what a part writes. A quick run has no time for that.
+            # Otherwise the servers of earlier parts would react to the writes of later ones.
             if not options.quick:
                 bench.stop()
-    return bench, held
+    return bench, memory
 
 
 def main(
@@ -66,43 +64,45 @@ def main(
         str,
         typer.Option(
             envvar="LOAD_DATABASE_URL",
-            help="A Postgres where databases may be made, by a superuser.",
+            help="A Postgres server and a superuser that may create databases.",
         ),
     ] = "postgresql://postgres@127.0.0.1/postgres",
-    part: Annotated[list[Part] | None, typer.Option(help="Which parts; all if left out.")] = None,
+    part: Annotated[
+        list[Part] | None, typer.Option(help="The parts to run; all by default.")
+    ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Everything once and small: does it work?")
+        bool, typer.Option("--quick", help="Run everything once on small data, as a test.")
     ] = False,
     folder: Annotated[
-        Path, typer.Option(help="Where files are kept between runs; gigabytes of them.")
+        Path, typer.Option(help="The folder for databases, reused by later runs; needs gigabytes.")
     ] = DEFAULT_FOLDER,
     connections: Annotated[
-        list[int] | None, typer.Option(min=1, help="How many; normally 32 and 256.")
+        list[int] | None, typer.Option(min=1, help="Numbers of connections; 32 and 256 by default.")
     ] = None,
     rounds: Annotated[int, typer.Option(min=1)] = 3,
-    seconds: Annotated[float, typer.Option(min=0.1, help="How long a round is.")] = 5,
-    output: Annotated[Path | None, typer.Option(help="A file for the tables, .md.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="A file for the plot, .png.")] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Duration of a round.")] = 5,
+    output: Annotated[Path | None, typer.Option(help="Write the tables to this .md file.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write the plot to this .png file.")] = None,
     logs: Annotated[
-        bool, typer.Option("--logs", help="Keep what the servers log in the folder.")
+        bool, typer.Option("--logs", help="Write the logs of the servers to the folder.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before replacing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Replace without confirmation.")] = False,
 ) -> None:
-    """Show what the service costs next to other ways of writing the same thing.
+    """Measure the service and other implementations of it.
 
-    Linux with `wrk` and Postgres. The exit status is 1 where a request fails, or where contenders
-    answer differently.
+    Requires Linux, `wrk` and Postgres. The exit status is 1 if a request fails, or if responses
+    of the contenders differ.
     """
-    # The servers that it has started end with it.
+    # Exit by an exception, so that the servers are stopped.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     if shutil.which("wrk") is None:
-        sys.exit("load: there is no `wrk`")
+        sys.exit("load: `wrk` is not installed")
     if plot is not None and find_spec("matplotlib") is None:
-        sys.exit("load: --plot needs matplotlib")
+        sys.exit("load: --plot requires matplotlib")
     parts = part or list(Part)
     if plot is not None and not {Part.reads, Part.growth} & {*parts}:
         sys.exit("load: --plot draws the parts reads and growth")
-    own_folder(folder, may_replace=yes)
+    prepare_folder(folder, may_replace=yes)
     options = Options(
         folder=folder.resolve(),
         server=parse_database_url(database_url),
@@ -115,10 +115,10 @@ def main(
         logs=logs or quick,
     )
     try:
-        bench, held = measure_all(parts, options)
-    except NotOurs as error:
-        sys.exit(f"load: {error} was not made here; --yes replaces it")
-    report = write_report(bench, held, asyncio.run(server_version(options.server)))
+        bench, memory = measure_all(parts, options)
+    except ForeignDatabase as error:
+        sys.exit(f"load: {error} was not created by this program; --yes replaces it")
+    report = write_report(bench, memory, asyncio.run(server_version(options.server)))
     print(report)
     if output is not None:
         output.write_text(report)

@@ -1,21 +1,21 @@
-"""An ASGI application that knows its answers by heart: what uvicorn alone can do."""
+"""An ASGI application that sends recorded responses: the limit that uvicorn sets."""
 
 import json
 import os
 from pathlib import Path
 from typing import Any
 
-# Each path with its query, and the headers and the body that were recorded.
-ANSWERS = {
+# The ASGI messages of the recorded response for each path with its query.
+RESPONSES = {
     path: (
         {
             "type": "http.response.start",
             "status": 200,
-            "headers": [(name.encode(), value.encode()) for name, value in answer["headers"]],
+            "headers": [(name.encode(), value.encode()) for name, value in response["headers"]],
         },
-        {"type": "http.response.body", "body": answer["body"].encode()},
+        {"type": "http.response.body", "body": response["body"].encode()},
     )
-    for path, answer in json.loads(Path(os.environ["ANSWERS"]).read_text()).items()
+    for path, response in json.loads(Path(os.environ["RESPONSES"]).read_text()).items()
 }
 
 
@@ -23,6 +23,6 @@ async def app(scope: Any, _receive: Any, send: Any) -> None:
     if scope["type"] == "lifespan":
         return
     query = scope["query_string"].decode()
-    start, body = ANSWERS[f"{scope['path']}?{query}" if query else scope["path"]]
+    start, body = RESPONSES[f"{scope['path']}?{query}" if query else scope["path"]]
     await send(start)
     await send(body)

@@ -1,4 +1,4 @@
-"""The bench: what all parts share of preparing, starting, comparing and collecting."""
+"""The bench: prepare databases, start servers, compare contenders and collect the results."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,14 +16,12 @@ from tests.load.data import LARGE, MEDIUM, SMALL, TINY, Size
 from tests.load.databases import Loaded, postmaster_pid, prepare_postgres, prepare_sqlite
 from tests.load.measure import Figures, Load, measure, medians
 
-# What was sent before wrk left is still being written.
+# Requests of wrk may still be executing after it exits.
 SETTLE_SECONDS = 0.3
 
 
 @dataclass(frozen=True)
 class Options:
-    """What is chosen on the command line."""
-
     folder: Path
     server: URL
     connections: tuple[int, ...]
@@ -40,13 +38,13 @@ class Options:
 
     @property
     def sizes(self) -> tuple[Size, Size]:
-        """Between which it grows."""
+        """The sizes that the part `growth` compares."""
         return (TINY, SMALL) if self.quick else (MEDIUM, LARGE)
 
 
 @dataclass(frozen=True)
 class Result:
-    """What the rounds of one contender in one case gave."""
+    """The figures of all rounds of one contender in one case."""
 
     part: str
     case: str
@@ -55,20 +53,22 @@ class Result:
 
     @cached_property
     def figures(self) -> Figures:
-        """The medians."""
+        """The medians of the rounds."""
         return medians(self.rounds)
 
     def ratio_to(self, other: "Result", value: Callable[[Figures], float]) -> float | None:
-        """How many times the other's value: the median of what each round says, since a machine
-        that is slow for a while is slow for both. None where the other's is 0."""
+        """Return the median of the ratios of each round; None if the other value is always 0.
+
+        A machine that is slow during a round is slow for both.
+        """
         pairs = zip(map(value, self.rounds), map(value, other.rounds), strict=True)
-        ratios = [mine / its for mine, its in pairs if its]
+        ratios = [one / two for one, two in pairs if two]
         return median(ratios) if ratios else None
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Who is measured by what, in a comparison."""
+    """A server and the load that measures it, under a name in the comparison."""
 
     name: str
     running: Running
@@ -77,7 +77,7 @@ class Entry:
 
 @dataclass
 class Bench:
-    """Where the parts find what they need and leave what they found."""
+    """Databases and servers for the parts, and their results."""
 
     options: Options
     results: list[Result] = field(default_factory=list)
@@ -85,7 +85,7 @@ class Bench:
     problems: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        # Each database is looked at once.
+        # Prepare each database once.
         self.postgres: Callable[[Size], Loaded] = cache(self._postgres)
         self.sqlite: Callable[[Size], Loaded] = cache(self._sqlite)
         self.postmaster: Callable[[], int | None] = cache(
@@ -108,28 +108,28 @@ class Bench:
         return loaded
 
     def clean(self) -> None:
-        """Let all databases be what they were when they were loaded."""
+        """Delete what was added to the databases since they were loaded."""
         for loaded in self._loaded:
             loaded.clean()
 
-    def new(self, contender: Contender) -> Running:
-        """A server of its own, which its user starts and ends."""
+    def make_server(self, contender: Contender) -> Running:
+        """Return a server that the caller starts and stops as a context manager."""
         log = self.options.folder / f"{contender.name}.log" if self.options.logs else None
         return Running(contender, self.options.folder, log)
 
     def start(self, contender: Contender) -> Running:
-        """A server that runs until `stop()`; one that runs already is taken again."""
+        """Return a server that runs until `stop()`, started earlier or now."""
         for running in self._running:
             if running.contender == contender:
                 return running
-        self._running.append(self._stack.enter_context(self.new(contender)))
+        self._running.append(self._stack.enter_context(self.make_server(contender)))
         return self._running[-1]
 
     def stop(self) -> None:
         self._running.clear()
         self._stack.close()
 
-    def note(self, text: str) -> None:
+    def add_note(self, text: str) -> None:
         if text not in self.notes:
             self.notes.append(text)
 
@@ -154,10 +154,9 @@ class Bench:
         *,
         writes: bool = False,
     ) -> None:
-        """Measure all in turn, as many rounds as are asked for.
+        """Measure the entries in turns, so that a slow moment of the machine affects all.
 
-        In turn, since a machine is not always as fast. After what writes, its database becomes
-        again what it was.
+        After an entry that writes, its database is cleaned.
         """
         options = self.options
         runs: dict[str, list[Figures]] = {entry.name: [] for entry in entries}
@@ -172,17 +171,17 @@ class Bench:
                     if writes:
                         self.clean_after(entry)
                     step()
-        for name, found in runs.items():
-            self.keep(part, case, name, found)
+        for name, figures_of_rounds in runs.items():
+            self.add_result(part, case, name, figures_of_rounds)
 
     def clean_after(self, entry: Entry) -> None:
         loaded = entry.running.contender.loaded
         if loaded is not None:
-            # Nothing tells when the last of those requests has ended: wrk is gone.
+            # wrk does not wait for its last requests.
             time.sleep(SETTLE_SECONDS)
             loaded.clean()
 
-    def keep(self, part: str, case: str, name: str, rounds: Sequence[Figures]) -> None:
+    def add_result(self, part: str, case: str, name: str, rounds: Sequence[Figures]) -> None:
         result = Result(part, case, name, rounds)
         self.results.append(result)
         if errors := result.figures.errors:
@@ -191,7 +190,7 @@ class Bench:
 
 @contextmanager
 def running_bench(options: Options) -> Iterator[Bench]:
-    """A bench, whose servers are ended whatever happens."""
+    """Yield a bench; stop its servers at the end."""
     bench = Bench(options)
     try:
         yield bench

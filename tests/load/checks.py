@@ -1,4 +1,4 @@
-"""Checks: that all contenders answer the same before anything is measured."""
+"""Checks before measuring: all contenders return the same content."""
 
 import json
 import secrets
@@ -13,8 +13,8 @@ from tests.load import data
 from tests.load.contenders import Running, client_of
 from tests.load.measure import Load, Request
 
-# What is of one answer alone, or is the server's own.
-PASSING_HEADERS = {"date", "server", "x-request-id", "x-process-time"}
+# Headers that differ between equal responses.
+VARYING_HEADERS = {"date", "server", "x-request-id", "x-process-time"}
 
 
 def send(client: httpx.Client, request: Request) -> httpx.Response:
@@ -23,40 +23,40 @@ def send(client: httpx.Client, request: Request) -> httpx.Response:
     )
 
 
-def normal(value: Any, name: str = "") -> Any:
-    """The same value whatever the language: a moment can be written in several ways."""
+def normalize(value: Any, name: str = "") -> Any:
+    """Parse the times in a JSON value, which other languages format differently."""
     if isinstance(value, dict):
-        return {key: normal(one, key) for key, one in value.items()}
+        return {key: normalize(one, key) for key, one in value.items()}
     if isinstance(value, list):
-        return [normal(one) for one in value]
+        return [normalize(one) for one in value]
     return datetime.fromisoformat(value) if name.endswith("_at") and value else value
 
 
 def content_of(response: httpx.Response) -> Any:
-    """What has to be equal: a list's cursor, for one, is an extra of ours."""
-    body = normal(response.json())
+    """Return the content that must be equal; only the service has cursors, for example."""
+    body = normalize(response.json())
     if "results" in body:
         return {"total_count": body["total_count"], "results": body["results"]}
     return body
 
 
 def check_reads(reference: Running, other: Running, loads: list[Load]) -> list[str]:
-    """What the other answers otherwise than the reference."""
+    """Return descriptions of the responses that differ from those of the reference."""
     problems = []
-    with client_of(reference) as expected, client_of(other) as found:
+    with client_of(reference) as reference_client, client_of(other) as other_client:
         for load in loads:
             for request in load.requests:
-                answers = [send(client, request) for client in (expected, found)]
-                statuses = [answer.status_code for answer in answers]
+                responses = [send(client, request) for client in (reference_client, other_client)]
+                statuses = [response.status_code for response in responses]
                 if statuses != [200, 200]:
-                    problems.append(f"{request.path} answers {statuses}, not 200")
-                elif content_of(answers[0]) != content_of(answers[1]):
-                    problems.append(f"{request.path} has another content")
+                    problems.append(f"{request.path} returns {statuses} instead of 200")
+                elif content_of(responses[0]) != content_of(responses[1]):
+                    problems.append(f"{request.path} returns different content")
     return [f"{other.contender.name}: {problem}" for problem in problems]
 
 
 def check_create(reference: Running, writer: Running) -> list[str]:
-    """What of a post that the writer writes is not as it should be to readers of the reference."""
+    """Create two posts on the writer; return what is wrong with them on the reference."""
     word = secrets.token_hex(4)
     content = data.sample_markdown()
     tags = [f"New {word}", data.tag_name(1)]
@@ -73,36 +73,36 @@ def check_create(reference: Running, writer: Running) -> list[str]:
     with client_of(reference) as reader, client_of(writer) as client:
         counted = reader.get("/posts").json()["total_count"]
         first = client.post("/posts", json=body, headers=authorization)
-        again = client.post("/posts", json=body, headers=authorization)
-        if [first.status_code, again.status_code] != [201, 201]:
-            return [f"{writer.contender.name}: POST answers {first.status_code}: {first.text}"]
-        post = normal(first.json())
+        second = client.post("/posts", json=body, headers=authorization)
+        if [first.status_code, second.status_code] != [201, 201]:
+            return [f"{writer.contender.name}: POST returns {first.status_code}: {first.text}"]
+        post = normalize(first.json())
         if {name: post.get(name) for name in expected} != expected:
             problems.append(f"the new post is {first.text}")
-        shown = normal(reader.get(f"/posts/slug/{expected['slug']}").json())
+        shown = normalize(reader.get(f"/posts/slug/{expected['slug']}").json())
         if shown != {**post, "content_html": render_markdown(content)}:
             problems.append(f"the new post is read as {shown}")
-        if again.json()["slug"] == expected["slug"]:
-            problems.append("a slug goes to two posts")
+        if second.json()["slug"] == expected["slug"]:
+            problems.append("two posts have one slug")
         if reader.get("/posts").json()["total_count"] != counted + 2:
             problems.append("the new posts are not counted")
         tagged = reader.get("/posts", params={"tag": tags[0]}).json()
-        if [one["id"] for one in tagged["results"]] != [again.json()["id"], post["id"]]:
+        if [one["id"] for one in tagged["results"]] != [second.json()["id"], post["id"]]:
             problems.append("the new posts are not found by their tag")
     return [f"{writer.contender.name}: {problem}" for problem in problems]
 
 
-def record(running: Running, loads: list[Load], file: Path) -> None:
-    """Write the answers, with their headers, for who knows them by heart."""
-    answers = {}
+def record_responses(running: Running, loads: list[Load], file: Path) -> None:
+    """Write the responses with their headers to a file, for the bare application."""
+    responses = {}
     with client_of(running) as client:
         for load in loads:
             for request in load.requests:
-                answer = send(client, request)
+                response = send(client, request)
                 headers = [
                     (name, value)
-                    for name, value in answer.headers.items()
-                    if name not in PASSING_HEADERS
+                    for name, value in response.headers.items()
+                    if name not in VARYING_HEADERS
                 ]
-                answers[request.path] = {"headers": headers, "body": answer.text}
-    file.write_text(json.dumps(answers))
+                responses[request.path] = {"headers": headers, "body": response.text}
+    file.write_text(json.dumps(responses))

@@ -1,4 +1,4 @@
-"""The contenders: who serves the same posts, and how each is started."""
+"""The contenders: servers of the same posts, and how each is started."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ from typing import Self
 
 import httpx
 
-from tests.load.databases import Loaded, plain
+from tests.load.databases import Loaded, render_plain_url
 from tests.load.machine import SERVER_CORES, listening_port, pinned
 from tests.support.processes import make_environment
 
@@ -26,13 +26,13 @@ POLL_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class Contender:
-    """A server, and how it is started. It takes any free port."""
+    """A server and its command; it listens on a free port."""
 
     name: str
     command: tuple[str, ...]
     variables: Mapping[str, str] = field(default_factory=dict)
     loaded: Loaded | None = None
-    # Where it runs; None is where no `.env` lies.
+    # The working folder; by default one without a `.env` file.
     folder: Path | None = None
     cores: frozenset[int] = frozenset(SERVER_CORES)
 
@@ -42,23 +42,23 @@ class Contender:
 
 
 def uvicorn(app: str, folder: Path = HERE) -> tuple[str, ...]:
-    """With no access log, which is in favour of whoever is not ours."""
+    """Return the command, without an access log, which favors the other contenders."""
     options = ("--port", "0", "--no-access-log", "--log-level", "warning", "--app-dir", str(folder))
     return (sys.executable, "-m", "uvicorn", app, *options)
 
 
-def ours(
+def blog_api(
     loaded: Loaded, *, cache: bool = True, workers: int = 1, cores: frozenset[int] | None = None
 ) -> Contender:
-    """The service as it comes, with its access log; only the limits on guessing are off."""
-    # None is the default: what the tests choose for speed is not for here.
-    settings = {f"ARGON2_{name}": None for name in ("MEMORY_KIB", "PASSES", "LANES")}
-    given = settings if cache else {**settings, "CACHE_BYTES": "0"}
+    """The service with its default settings and its access log, but without rate limits."""
+    # None selects the default instead of the cheaper hashing of the tests.
+    defaults = {f"ARGON2_{name}": None for name in ("MEMORY_KIB", "PASSES", "LANES")}
+    given = defaults if cache else {**defaults, "CACHE_BYTES": "0"}
     serve = (sys.executable, "-m", "blog_api", "serve", "--port", "0")
     database = "SQLite" if loaded.is_sqlite else "Postgres"
-    several = "" if workers == 1 else f", {workers} workers"
+    suffix = "" if workers == 1 else f", {workers} workers"
     return Contender(
-        name=f"blog-api, {database}" + ("" if cache else ", no cache") + several,
+        name=f"blog-api, {database}" + ("" if cache else ", no cache") + suffix,
         command=(*serve, "--workers", str(workers)),
         variables=make_environment(loaded.url, given),
         loaded=loaded,
@@ -67,67 +67,70 @@ def ours(
 
 
 def tutorial(loaded: Loaded, kind: str) -> Contender:
-    """The blog as tutorials write it: `async` or `sync`."""
+    """The blog as a tutorial writes it: `async` or `sync`."""
     return Contender(
         name=f"tutorial, {kind}",
         command=uvicorn(f"tutorial.in_{kind}:app"),
-        variables={"DATABASE_URL": plain(loaded.url)},
+        variables={"DATABASE_URL": render_plain_url(loaded.url)},
         loaded=loaded,
     )
 
 
-def bare(answers: Path) -> Contender:
-    """The limit: what was recorded in a file, from an application that does nothing else."""
+def bare(responses: Path) -> Contender:
+    """An application that only sends the responses recorded in a file."""
     return Contender(
-        name="bare ASGI", command=uvicorn("bare:app"), variables={"ANSWERS": str(answers)}
+        name="bare ASGI", command=uvicorn("bare:app"), variables={"RESPONSES": str(responses)}
     )
 
 
 def fastify(loaded: Loaded, folder: Path, *, count: str) -> Contender:
-    words = {"exact": "count(*)", "counter": "a counter"}
+    labels = {"exact": "count(*)", "counter": "a counter"}
     return Contender(
-        name=f"Fastify, {words[count]}",
+        name=f"Fastify, {labels[count]}",
         command=("node", "server.js"),
-        variables={"DATABASE_URL": plain(loaded.url), "COUNT": count, "NODE_ENV": "production"},
+        variables={
+            "DATABASE_URL": render_plain_url(loaded.url),
+            "COUNT": count,
+            "NODE_ENV": "production",
+        },
         loaded=loaded,
         folder=folder,
     )
 
 
 def install_fastify(folder: Path) -> str | None:
-    """Put Fastify into a folder; returns why it cannot be there."""
+    """Install Fastify in a folder; return the error, or None."""
     if shutil.which("node") is None or shutil.which("npm") is None:
-        return "there is no Node.js"
+        return "Node.js is not installed"
     folder.mkdir(exist_ok=True)
     for name in ("server.js", "package.json"):
         shutil.copy(HERE / "fastify" / name, folder)
     options = ("--no-package-lock", "--no-audit", "--no-fund", "--silent", "--prefer-offline")
-    done = subprocess.run(
+    process = subprocess.run(
         ["npm", "install", *options], cwd=folder, capture_output=True, text=True, check=False
     )
-    lines = (done.stderr + done.stdout).strip().splitlines()
-    return None if done.returncode == 0 else f"npm install fails: {' '.join(lines[:3])}"
+    lines = (process.stderr + process.stdout).strip().splitlines()
+    return None if process.returncode == 0 else f"npm install fails: {' '.join(lines[:3])}"
 
 
-def client_of(running: "Running", *, kept: int = 100) -> httpx.Client:
-    """A client that keeps so many connections open between requests."""
-    # Reading the certificates that nobody needs here takes longer than most answers do.
+def client_of(running: "Running", *, max_keepalive: int = 100) -> httpx.Client:
+    # Without `verify=False`, loading the certificates would take longer than most requests.
     return httpx.Client(
         base_url=running.url,
         timeout=START_SECONDS,
-        limits=httpx.Limits(max_keepalive_connections=kept),
+        limits=httpx.Limits(max_keepalive_connections=max_keepalive),
         trust_env=False,
         verify=False,
     )
 
 
 class Running:
-    """A contender from its first answer until the end of the block."""
+    """A contender between its first response and the end of the block."""
 
     def __init__(self, contender: Contender, folder: Path, log: Path | None = None) -> None:
         self.contender = contender
         self.folder = folder
-        # Of ours that is the access log. Whoever measures writes it nowhere.
+        # By default the log is discarded; that of the service is the access log.
         self.log = log
         self.start_seconds = 0.0
 
@@ -147,7 +150,7 @@ class Running:
             )
         try:
             self.url = self.wait_for_port(start + START_SECONDS)
-            # One worker has the socket before any of them answers.
+            # The socket is open before the workers are ready.
             with client_of(self) as client:
                 client.get("/posts?page=1&size=10")
         except BaseException:
@@ -160,9 +163,9 @@ class Running:
     def wait_for_port(self, deadline: float) -> str:
         while (port := listening_port(self.pid)) is None:
             if self.process.poll() is not None or time.monotonic() > deadline:
-                seen = self.log.read_text()[-2_000:] if self.log else "--logs tells why"
-                raise RuntimeError(f"{self.contender.name} does not start: {seen}")
-            # A contender of another language tells nobody that it listens.
+                log = self.log.read_text()[-2_000:] if self.log else "--logs shows its log"
+                raise RuntimeError(f"{self.contender.name} does not start: {log}")
+            # Not every contender logs that it listens, so poll.
             time.sleep(POLL_SECONDS)
         return f"http://127.0.0.1:{port}"
 
@@ -177,6 +180,6 @@ class Running:
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(timeout=STOP_SECONDS)
         finally:
-            # Whether it takes too long or we are interrupted.
+            # It took too long, or the benchmark was interrupted.
             self.process.kill()
             self.process.wait()

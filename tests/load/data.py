@@ -1,4 +1,4 @@
-"""The data: what the rows hold, and what is written beside them while the triggers are off."""
+"""The data of the benchmark, and the statements that replace the disabled triggers."""
 
 import json
 import random
@@ -12,7 +12,7 @@ from blog_api.accounts.scopes import DEFAULT_SCOPES, join_scopes
 from blog_api.core.security import hash_token
 from blog_api.text.markdown import render_markdown
 
-# To be raised with whatever changes below: databases of before are made anew then.
+# Increase it with every change below, so that existing databases are recreated.
 LAYOUT = 1
 
 AUTHORS = 1_000
@@ -21,12 +21,12 @@ LOGINS = 16
 BODIES = 500
 BODY_LENGTH = 1_500
 
-# Fixed, so that every run reads the same; and in the past, even for a million.
+# Fixed, so that every run has the same data, and in the past even for a million posts.
 FIRST_PUBLISHED_AT = datetime(2024, 1, 1, tzinfo=UTC)
-A_POST_EVERY = timedelta(minutes=1)
+POST_INTERVAL = timedelta(minutes=1)
 NEVER = datetime(2100, 1, 1, tzinfo=UTC)
 
-# Of the first author.
+# A token of the first author.
 TOKEN = "a-token-for-the-load-test-and-nothing-else"
 PASSWORD = "a password for the load test"
 
@@ -42,7 +42,7 @@ WORDS = VOCABULARY.split()
 
 @dataclass(frozen=True)
 class Size:
-    """How many posts; a database has the name of one."""
+    """A number of posts, and its name in the name of the database."""
 
     name: str
     posts: int
@@ -58,17 +58,17 @@ def login_email(number: int) -> str:
 
 
 def published_at(post_id: int) -> datetime:
-    return FIRST_PUBLISHED_AT + post_id * A_POST_EVERY
+    return FIRST_PUBLISHED_AT + post_id * POST_INTERVAL
 
 
 def tag_ids(post_id: int) -> list[int]:
-    """Three different ones."""
+    """Return three different ids."""
     step = post_id // TAGS % 60
     return [1 + (post_id + offset) % TAGS for offset in (0, 1 + step, 70 + step)]
 
 
 def author_id(post_id: int) -> int:
-    # 7919 has no factor in common with a thousand: each author has as many.
+    # 7919 and 1000 are coprime, so all authors have the same number of posts.
     return 1 + post_id * 7_919 % AUTHORS
 
 
@@ -81,7 +81,7 @@ def sentence(words: random.Random) -> str:
 
 
 def markdown(words: random.Random) -> str:
-    """A post of what posts have: headings, emphasis, links, a list, code and a table."""
+    """Return a text with headings, emphasis, links, a list, code and a table."""
     parts = [
         f"# {sentence(words)}",
         f"*{sentence(words)}* See [this page](https://example.com/{words.choice(WORDS)}).",
@@ -104,7 +104,7 @@ def times(at: datetime) -> Row:
 
 
 def user_rows(password_hash: str) -> Iterator[Row]:
-    """The authors, of whom nobody knows a password, and those who log in."""
+    """Yield authors without passwords, then users that log in."""
     for user_id in range(1, AUTHORS + LOGINS + 1):
         number = user_id - AUTHORS
         email = login_email(number) if number > 0 else f"author-{user_id}@example.com"
@@ -186,7 +186,7 @@ def post_tag_rows(size: Size) -> Iterator[Row]:
 
 
 def tables(size: Size, password_hash: str) -> Iterator[tuple[str, int, list[str], Iterator[Row]]]:
-    """Each table's name, how many rows it gets, its columns, and the rows; the ids go from 1."""
+    """Yield name, row count, columns and rows of each table; ids start at 1."""
     for table, count, rows in (
         ("users", AUTHORS + LOGINS, user_rows(password_hash)),
         ("tokens", 1, token_rows()),
@@ -199,22 +199,22 @@ def tables(size: Size, password_hash: str) -> Iterator[tuple[str, int, list[str]
         yield table, count, list(first), chain([first], rows)
 
 
-# Triggers keep these otherwise. The index of words gets the titles alone: no list that is measured
-# looks at it, and the words of a million posts would take the better part of an hour.
+# Triggers do this otherwise. Only titles are indexed for search, which is not measured: indexing
+# the contents of a million posts would take most of an hour.
 COUNTS = """
     INSERT INTO post_counts (user_id, tag_id, delta)
     SELECT 0, 0, count(*) FROM posts
     UNION ALL SELECT user_id, 0, count(*) FROM posts GROUP BY user_id
     UNION ALL SELECT 0, tag_id, count(*) FROM post_tags GROUP BY tag_id
 """
-WORDS_ON_POSTGRES = (
+SEARCH_ON_POSTGRES = (
     "INSERT INTO post_search (post_id, vector) SELECT id, to_tsvector('simple', title) FROM posts"
 )
-WORDS_ON_SQLITE = "INSERT INTO post_search (rowid, title) SELECT id, title FROM posts"
+SEARCH_ON_SQLITE = "INSERT INTO post_search (rowid, title) SELECT id, title FROM posts"
 
 
-def leftovers(size: Size) -> list[str]:
-    """Statements that delete what was added since it was loaded."""
+def cleanup_statements(size: Size) -> list[str]:
+    """Return statements that delete what was added since the data was loaded."""
     return [
         f"DELETE FROM posts WHERE id > {size.posts}",
         f"DELETE FROM slugs WHERE id > {size.posts}",

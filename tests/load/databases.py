@@ -1,4 +1,4 @@
-"""The databases: made by the service's own migrations, loaded, kept, and cleaned between runs."""
+"""The databases: created by the migrations of the service, loaded, and cleaned between runs."""
 
 import asyncio
 import sqlite3
@@ -23,13 +23,13 @@ from tests.load.machine import parent_named
 from tests.support.clients import make_settings
 
 BATCH = 1_000
-# What a database that was made here is known by: a comment on Postgres, a number in SQLite's file.
-MADE_HERE = "blog-api load test"
-APPLICATION_ID = zlib.crc32(MADE_HERE.encode()) >> 1
+# Marks the databases of this program: a comment on Postgres, an application id on SQLite.
+MARK = "blog-api load test"
+APPLICATION_ID = zlib.crc32(MARK.encode()) >> 1
 
 
-class NotOurs(Exception):
-    """There is something of that name already that was not made here."""
+class ForeignDatabase(Exception):
+    """A database of this name exists, but this program did not create it."""
 
 
 @dataclass(frozen=True)
@@ -48,24 +48,24 @@ class Loaded:
         return str(self.url.database)
 
     def clean(self) -> None:
-        """Delete what a run has added, so that each contender meets the same tables."""
+        """Delete what a run has added, so that all contenders have the same data."""
         if self.is_sqlite:
             clean_file(self)
         else:
             asyncio.run(clean_postgres(self))
 
 
-def key_of(size: Size) -> str:
-    """What a complete database says of itself; with other tables or other data it is another."""
+def describe_data(size: Size) -> str:
+    """Return a description of schema and data, which is stored in a complete database."""
     scripts = sorted((find_migrations() / "versions").glob("*.py"))
-    # A migration that is not released yet can change without another revision.
+    # A migration that is not released yet can change and keep its revision.
     schema = zlib.crc32(b"".join(script.read_bytes() for script in scripts))
     revision = f"{get_head_revision()} ({schema:08x})"
-    return f"{MADE_HERE}: {size.posts} posts, layout {data.LAYOUT}, revision {revision}"
+    return f"{MARK}: {size.posts} posts, layout {data.LAYOUT}, revision {revision}"
 
 
-def password_hash() -> str:
-    """Of the usual strength: it is what logging in costs."""
+def hash_password() -> str:
+    """Hash with the default settings, which log-ins are measured with."""
     passwords = PasswordHasher(make_settings(database_url="sqlite://"))
     return asyncio.run(passwords.hash(data.PASSWORD))
 
@@ -78,48 +78,51 @@ def batches(rows: Iterator[Row], columns: list[str]) -> Iterator[list[tuple[Any,
 # On Postgres.
 
 
-def plain(url: URL) -> str:
-    """As other drivers and languages write it."""
+def render_plain_url(url: URL) -> str:
+    """Return the URL without SQLAlchemy's driver name."""
     return url.set(drivername="postgresql").render_as_string(hide_password=False)
 
 
 def prepare_postgres(server: URL, size: Size, *, may_replace: bool) -> Loaded:
-    """The database `load_test_…` of this size; raises NotOurs where somebody else's is there."""
+    """Return the database `load_test_…` of this size; create and load it if necessary.
+
+    Raises ForeignDatabase.
+    """
     loaded = Loaded(server.set(database=f"load_test_{size.name}"), size)
-    if asyncio.run(make_postgres(server, loaded, may_replace=may_replace)):
+    if asyncio.run(create_if_missing(server, loaded, may_replace=may_replace)):
         asyncio.run(migrate(make_settings(database_url=loaded.url)))
-        asyncio.run(load_postgres(loaded, password_hash()))
+        asyncio.run(load_postgres(loaded, hash_password()))
     else:
         loaded.clean()
     return loaded
 
 
-async def make_postgres(server: URL, loaded: Loaded, *, may_replace: bool) -> bool:
-    """Whether it had to be made: it is empty then."""
+async def create_if_missing(server: URL, loaded: Loaded, *, may_replace: bool) -> bool:
+    """Create an empty database unless a complete one exists; return whether it was created."""
     name = loaded.url.database
-    connection = await asyncpg.connect(plain(server))
+    connection = await asyncpg.connect(render_plain_url(server))
     try:
         comment = await connection.fetchval(
             "SELECT coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database "
             "WHERE datname = $1",
             name,
         )
-        if comment == key_of(loaded.size):
+        if comment == describe_data(loaded.size):
             return False
-        if comment is not None and not comment.startswith(MADE_HERE) and not may_replace:
-            raise NotOurs(f"the database {name}")
+        if comment is not None and not comment.startswith(MARK) and not may_replace:
+            raise ForeignDatabase(f"the database {name}")
         await connection.execute(f'DROP DATABASE IF EXISTS "{name}"')
         await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE template0')
-        await connection.execute(f"COMMENT ON DATABASE \"{name}\" IS '{MADE_HERE}: unfinished'")
+        await connection.execute(f"COMMENT ON DATABASE \"{name}\" IS '{MARK}: unfinished'")
         return True
     finally:
         await connection.close()
 
 
 async def load_postgres(loaded: Loaded, hashed: str) -> None:
-    connection = await asyncpg.connect(plain(loaded.url))
+    connection = await asyncpg.connect(render_plain_url(loaded.url))
     try:
-        # Neither triggers nor foreign keys meanwhile. It takes a superuser.
+        # Disables triggers and foreign keys; only a superuser may.
         await connection.execute("SET session_replication_role = replica")
         for table, count, columns, rows in data.tables(loaded.size, hashed):
             with progress(f"{loaded.url.database}: {table}", -(-count // BATCH)) as step:
@@ -130,20 +133,20 @@ async def load_postgres(loaded: Loaded, hashed: str) -> None:
                 await connection.execute(
                     f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), {count})"
                 )
-        for statement in (data.COUNTS, data.WORDS_ON_POSTGRES, "VACUUM ANALYZE"):
+        for statement in (data.COUNTS, data.SEARCH_ON_POSTGRES, "VACUUM ANALYZE"):
             await connection.execute(statement)
         await connection.execute(
-            f"COMMENT ON DATABASE \"{loaded.url.database}\" IS '{key_of(loaded.size)}'"
+            f"COMMENT ON DATABASE \"{loaded.url.database}\" IS '{describe_data(loaded.size)}'"
         )
     finally:
         await connection.close()
 
 
 def postmaster_pid(server: URL) -> int | None:
-    """The process of which all of Postgres descends; None where it runs elsewhere."""
+    """Return the parent of all Postgres processes; None if Postgres runs on another machine."""
 
     async def find() -> int | None:
-        connection = await asyncpg.connect(plain(server))
+        connection = await asyncpg.connect(render_plain_url(server))
         try:
             pid: int = await connection.fetchval("SELECT pg_backend_pid()")
             return parent_named(pid, "postgres")
@@ -154,7 +157,7 @@ def postmaster_pid(server: URL) -> int | None:
 
 
 async def server_version(server: URL) -> str:
-    connection = await asyncpg.connect(plain(server))
+    connection = await asyncpg.connect(render_plain_url(server))
     try:
         version: str = await connection.fetchval("SHOW server_version")
         return version.split()[0]
@@ -163,10 +166,10 @@ async def server_version(server: URL) -> str:
 
 
 async def clean_postgres(loaded: Loaded) -> None:
-    connection = await asyncpg.connect(plain(loaded.url))
+    connection = await asyncpg.connect(render_plain_url(loaded.url))
     try:
-        # What is dead would stand before the newest posts of every list.
-        for statement in (*data.leftovers(loaded.size), "VACUUM ANALYZE"):
+        # Dead rows would slow down the first page of every list.
+        for statement in (*data.cleanup_statements(loaded.size), "VACUUM ANALYZE"):
             await connection.execute(statement)
     finally:
         await connection.close()
@@ -176,46 +179,49 @@ async def clean_postgres(loaded: Loaded) -> None:
 
 
 def prepare_sqlite(folder: Path, size: Size, *, may_replace: bool) -> Loaded:
-    """The file `load_….db` of this size; raises NotOurs where somebody else's is there."""
+    """Return the file `load_….db` of this size; create and load it if necessary.
+
+    Raises ForeignDatabase.
+    """
     path = folder / f"load_{size.name}.db"
     loaded = Loaded(URL.create("sqlite+aiosqlite", database=str(path)), size)
     if path.exists():
         with closing(sqlite3.connect(path)) as file:
-            mark, version = (
+            application_id, version = (
                 file.execute(f"PRAGMA {name}").fetchone()[0]
                 for name in ("application_id", "user_version")
             )
-        if (mark, version) == (APPLICATION_ID, version_of(size)):
+        if (application_id, version) == (APPLICATION_ID, version_of(size)):
             loaded.clean()
             return loaded
-        if mark != APPLICATION_ID and not may_replace:
-            raise NotOurs(str(path))
+        if application_id != APPLICATION_ID and not may_replace:
+            raise ForeignDatabase(str(path))
     for suffix in ("", "-wal", "-shm"):
         Path(f"{path}{suffix}").unlink(missing_ok=True)
     asyncio.run(migrate(make_settings(database_url=loaded.url)))
-    load_file(loaded, password_hash())
+    load_file(loaded, hash_password())
     return loaded
 
 
 def version_of(size: Size) -> int:
-    return zlib.crc32(key_of(size).encode()) >> 1
+    return zlib.crc32(describe_data(size).encode()) >> 1
 
 
 def to_sqlite(value: object) -> object:
-    """As the service writes it."""
+    """Convert a time to the format of the service."""
     return value.strftime("%Y-%m-%d %H:%M:%S.%f") if isinstance(value, datetime) else value
 
 
 def load_file(loaded: Loaded, hashed: str) -> None:
     with closing(sqlite3.connect(loaded.file, isolation_level=None)) as file:
         file.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        # A file that is left half loaded is made anew.
+        # An incomplete file is recreated by the next run, so durability is not needed.
         file.execute("PRAGMA journal_mode = OFF")
         file.execute("PRAGMA synchronous = OFF")
         triggers = file.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
-        made_by = dict(triggers.fetchall())
+        sql_by_trigger = dict(triggers.fetchall())
         file.execute("BEGIN")
-        for name in made_by:
+        for name in sql_by_trigger:
             file.execute(f"DROP TRIGGER {name}")
         for table, count, columns, rows in data.tables(loaded.size, hashed):
             insert = (
@@ -226,7 +232,7 @@ def load_file(loaded: Loaded, hashed: str) -> None:
                 for batch in batches(rows, columns):
                     file.executemany(insert, [tuple(map(to_sqlite, row)) for row in batch])
                     step()
-        for statement in (data.COUNTS, data.WORDS_ON_SQLITE, *made_by.values(), "ANALYZE"):
+        for statement in (data.COUNTS, data.SEARCH_ON_SQLITE, *sql_by_trigger.values(), "ANALYZE"):
             file.execute(statement)
         file.execute("COMMIT")
         file.execute(f"PRAGMA user_version = {version_of(loaded.size)}")
@@ -236,6 +242,6 @@ def clean_file(loaded: Loaded) -> None:
     with closing(sqlite3.connect(loaded.file, isolation_level=None, timeout=30)) as file:
         file.execute("PRAGMA foreign_keys = ON")
         file.execute("BEGIN IMMEDIATE")
-        for statement in data.leftovers(loaded.size):
+        for statement in data.cleanup_statements(loaded.size):
             file.execute(statement)
         file.execute("COMMIT")

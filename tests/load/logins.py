@@ -1,4 +1,4 @@
-"""A storm of log-ins, in a process of its own: `python logins.py URL PASSWORD EMAIL...`"""
+"""Continuous log-ins in a separate process: `python logins.py URL PASSWORD EMAIL...`"""
 
 import asyncio
 import json
@@ -9,10 +9,10 @@ from collections import Counter
 import httpx
 
 
-async def log_in_again_and_again(
+async def log_in_repeatedly(
     client: httpx.AsyncClient, email: str, password: str, statuses: Counter[str]
 ) -> None:
-    """Count the answers by their status, and what failed by its name."""
+    """Count responses by status, and errors by class."""
     while True:
         try:
             response = await client.post("/auth", data={"username": email, "password": password})
@@ -24,16 +24,16 @@ async def log_in_again_and_again(
 
 
 async def main(url: str, password: str, *emails: str) -> None:
-    """Say `ready` at the first answer; at the end, how many there were of which status."""
+    """Print `ready` after the first response, and the counts when SIGTERM is received."""
     statuses: Counter[str] = Counter()
     async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False, verify=False) as client:
         clients = [
-            asyncio.create_task(log_in_again_and_again(client, email, password, statuses))
+            asyncio.create_task(log_in_repeatedly(client, email, password, statuses))
             for email in emails
         ]
-        ended = asyncio.Event()
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
-        await ended.wait()
+        is_terminated = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, is_terminated.set)
+        await is_terminated.wait()
         for one in clients:
             one.cancel()
         await asyncio.gather(*clients, return_exceptions=True)

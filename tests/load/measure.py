@@ -1,4 +1,4 @@
-"""Measuring: a load, sent by wrk, and what it costs."""
+"""Measure a server under a load from wrk."""
 
 import json
 import secrets
@@ -15,17 +15,15 @@ from urllib.parse import urlencode
 from tests.load.machine import LOAD_CORES, cpu_seconds, pinned
 
 SCRIPT = Path(__file__).with_name("wrk.lua")
-# It takes its time for what waits longer for an error, and that time is what is measured.
+# Longer than any response takes, since wrk counts slow responses as errors.
 TIMEOUT = "60s"
-END_SECONDS = 90
-END_AGAIN_SECONDS = 0.5
-LONGEST_SECONDS = 10
+MAX_SECONDS = 90
+SIGNAL_SECONDS = 0.5
+LONGEST_ROUND_SECONDS = 10
 
 
 @dataclass(frozen=True)
 class Request:
-    """One that wrk sends."""
-
     path: str
     method: str = "GET"
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -34,7 +32,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Load:
-    """Requests that are sent in turn, under the name that the report gives them."""
+    """Requests that are sent in turn, and their name in the report."""
 
     name: str
     requests: Sequence[Request]
@@ -42,14 +40,14 @@ class Load:
 
 @dataclass(frozen=True)
 class Figures:
-    """What one run gave, or the medians of several."""
+    """The figures of one run, or the medians of several."""
 
     requests: float
     requests_per_second: float
     p50_ms: float
     p99_ms: float
     errors: float
-    # Of a core, for each request; of Postgres, None where it runs elsewhere or is not used.
+    # CPU time of a request in the server and in Postgres, if that is used and runs here.
     cpu_us: float
     postgres_us: float | None
 
@@ -69,25 +67,25 @@ def post(path: str, token: str, body: dict[str, Any]) -> Request:
 
 
 def write_load(load: Load, file: Path) -> None:
-    """For wrk, in Lua, where a string is written as in JSON as long as it is ASCII.
+    """Write a load as Lua for wrk; ASCII strings are the same in Lua and JSON.
 
-    `@run@` is another word for each run, so that what has to be new is new.
+    `@run@` is replaced by a word of this run, so that titles are new in each run.
     """
     rows = []
     for one in load.requests:
         values = {"method": one.method, "path": one.path, "body": one.body}
-        words = [f"{name} = {json.dumps(value)}" for name, value in values.items() if value]
+        assignments = [f"{name} = {json.dumps(value)}" for name, value in values.items() if value]
         headers = ", ".join(
             f"[{json.dumps(name)}] = {json.dumps(value)}" for name, value in one.headers.items()
         )
-        rows.append(f"  {{ {', '.join(words)}, headers = {{ {headers} }} }},\n")
+        rows.append(f"  {{ {', '.join(assignments)}, headers = {{ {headers} }} }},\n")
     text = "".join(rows).replace("@run@", secrets.token_hex(4))
     assert text.isascii() and "\\u" not in text
     file.write_text(f"return {{\n{text}}}\n")
 
 
-def start(command: Sequence[str]) -> subprocess.Popen[str]:
-    """Start what is ended by SIGINT, and do not let one that comes too early kill it."""
+def start_wrk(command: Sequence[str]) -> subprocess.Popen[str]:
+    """Start wrk with SIGINT ignored, so that an early one does not kill it."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with pinned(LOAD_CORES):
@@ -97,21 +95,21 @@ def start(command: Sequence[str]) -> subprocess.Popen[str]:
 
 
 def run_wrk(url: str, load: Load, connections: int, seconds: float, folder: Path) -> dict[str, Any]:
-    """Let wrk send a load for so long; returns what `wrk.lua` prints."""
+    """Send a load for a time; return the figures that `wrk.lua` prints."""
     file = folder / "requests.lua"
     write_load(load, file)
     command = ["wrk", "--threads", "1", "--connections", str(connections), "--timeout", TIMEOUT]
-    # It counts in whole seconds, so it is ended by us.
-    command += ["--duration", f"{END_SECONDS}s", "--script", str(SCRIPT), url, "--", str(file)]
-    wrk = start(command)
+    # wrk accepts whole seconds only, so it is interrupted below.
+    command += ["--duration", f"{MAX_SECONDS}s", "--script", str(SCRIPT), url, "--", str(file)]
+    wrk = start_wrk(command)
     try:
         with suppress(subprocess.TimeoutExpired):
             wrk.wait(timeout=seconds)
         while wrk.poll() is None:
-            # Again, if it was not listening yet.
+            # Repeat the signal, in case wrk did not handle it yet.
             wrk.send_signal(signal.SIGINT)
             with suppress(subprocess.TimeoutExpired):
-                wrk.wait(timeout=END_AGAIN_SECONDS)
+                wrk.wait(timeout=SIGNAL_SECONDS)
         output, _ = wrk.communicate()
     finally:
         wrk.kill()
@@ -131,32 +129,32 @@ def measure(
     seconds: float,
     folder: Path,
 ) -> Figures:
-    """One run. Whatever else Postgres does meanwhile is counted too."""
+    """Measure one run. Other work of Postgres is counted too."""
     pids = [pid, *([] if postgres_pid is None else [postgres_pid])]
     while True:
         before = [cpu_seconds(one) for one in pids]
-        found = run_wrk(url, load, connections, seconds, folder)
+        output = run_wrk(url, load, connections, seconds, folder)
         spent = [cpu_seconds(one) - start for one, start in zip(pids, before, strict=True)]
-        if found["requests"] > 0 or seconds > LONGEST_SECONDS:
+        if output["requests"] > 0 or seconds > LONGEST_ROUND_SECONDS:
             break
-        # On a busy machine a short round ends before its first request does.
+        # On a busy machine, a short round ends before its first response.
         seconds *= 4
-    # What has failed at once is no request that was served.
-    requests = max(1, found["requests"])
+    # Avoid dividing by zero if all requests failed.
+    requests = max(1, output["requests"])
     cpu, *of_postgres = (1e6 * one / requests for one in spent)
     return Figures(
-        requests=found["requests"],
-        requests_per_second=found["requests"] / found["seconds"],
-        p50_ms=found["p50_ms"],
-        p99_ms=found["p99_ms"],
-        errors=found["errors"] + (found["requests"] == 0),
+        requests=output["requests"],
+        requests_per_second=output["requests"] / output["seconds"],
+        p50_ms=output["p50_ms"],
+        p99_ms=output["p99_ms"],
+        errors=output["errors"] + (output["requests"] == 0),
         cpu_us=cpu,
         postgres_us=of_postgres[0] if of_postgres else None,
     )
 
 
 def medians(runs: Sequence[Figures]) -> Figures:
-    """Of each figure; errors are added up."""
+    """Return the median of each figure, and the sum of the errors."""
     values: dict[str, Any] = {}
     for one in fields(Figures):
         found = [getattr(run, one.name) for run in runs]

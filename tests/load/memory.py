@@ -1,4 +1,4 @@
-"""The part `memory`: how long a start takes, and what a server holds once its cache is full."""
+"""The part `memory`: the start time of a server, and its memory when its cache is full."""
 
 import subprocess
 import sys
@@ -9,15 +9,15 @@ from itertools import chain
 from blog_api.cli.console import progress
 from blog_api.core.settings import Settings
 from tests.load.bench import Bench
-from tests.load.contenders import Contender, Running, client_of, ours
+from tests.load.contenders import Contender, Running, blog_api, client_of
 from tests.load.data import Size
 from tests.load.machine import memory_bytes
 from tests.load.parts import other_readers
 
-# A little more than the cache holds, and this many posts; the rest are long lists.
-FILL = 1.25
+# Request more than fits into the cache: this many posts, then long lists.
+FILL_RATIO = 1.25
 POSTS = 2_000
-FILL_QUICKLY = 4 * 1024 * 1024
+QUICK_FILL_BYTES = 4 * 1024 * 1024
 STEP_BYTES = 1024 * 1024
 
 IMPORT = """
@@ -29,18 +29,18 @@ print(time.perf_counter() - start, len(sys.modules))
 
 
 @dataclass(frozen=True)
-class Held:
-    """What a server takes of time and memory."""
+class MemoryUse:
+    """The start time and the memory of a server."""
 
     contender: str
     start_seconds: float
     bytes_at_start: int
     bytes_at_end: int
-    answers: int
+    responses: int
 
 
-def paths(size: Size) -> Iterator[str]:
-    """Of answers that are all different."""
+def list_paths(size: Size) -> Iterator[str]:
+    """Yield paths of different responses."""
     posts = (f"/posts/{post_id}" for post_id in range(1, min(size.posts, POSTS) + 1))
     pages = (
         f"/posts?page={page}&size={length}"
@@ -50,55 +50,58 @@ def paths(size: Size) -> Iterator[str]:
     return chain(posts, pages)
 
 
-def fill(running: Running, size: Size, wanted: int) -> int:
-    """Let a server make so many bytes of answers; returns how many answers those are.
+def request_bytes(running: Running, size: Size, wanted: int) -> int:
+    """Request this many bytes of responses; return the number of responses.
 
-    On one connection after the other, so that each of several workers gets some.
+    Each request has a new connection, so that all workers receive some.
     """
-    made = answers = told = 0
+    received = responses = steps = 0
     title = f"memory: {running.contender.name}"
-    with progress(title, wanted // STEP_BYTES) as step, client_of(running, kept=0) as client:
-        for path in paths(size):
-            answer = client.get(path).raise_for_status()
-            made += len(answer.content)
-            answers += 1
-            while told < wanted // STEP_BYTES and made >= (told + 1) * STEP_BYTES:
-                told += 1
+    with (
+        progress(title, wanted // STEP_BYTES) as step,
+        client_of(running, max_keepalive=0) as client,
+    ):
+        for path in list_paths(size):
+            response = client.get(path).raise_for_status()
+            received += len(response.content)
+            responses += 1
+            while steps < wanted // STEP_BYTES and received >= (steps + 1) * STEP_BYTES:
+                steps += 1
                 step()
-            if made >= wanted:
+            if received >= wanted:
                 break
-    return answers
+    return responses
 
 
-def measure_held(bench: Bench, contender: Contender, size: Size, wanted: int) -> Held:
+def measure_server(bench: Bench, contender: Contender, size: Size, wanted: int) -> MemoryUse:
     starts = []
     for _ in range(bench.options.rounds - 1):
-        with bench.new(contender) as running:
+        with bench.make_server(contender) as running:
             starts.append(running.start_seconds)
-    with bench.new(contender) as running:
+    with bench.make_server(contender) as running:
         starts.append(running.start_seconds)
         at_start = memory_bytes(running.pid)
-        answers = fill(running, size, wanted)
+        responses = request_bytes(running, size, wanted)
         at_end = memory_bytes(running.pid)
-        return Held(contender.name, min(starts), at_start, at_end, answers)
+        return MemoryUse(contender.name, min(starts), at_start, at_end, responses)
 
 
-def measure_memory(bench: Bench) -> list[Held]:
-    """How long it takes to the first answer (the fastest of as many starts as there are rounds:
-    what else the machine does can only add), and what all processes of a server hold in memory
-    then, and after more answers than a cache keeps."""
+def measure_memory(bench: Bench) -> list[MemoryUse]:
+    """The time to the first response (the fastest of several starts, since other work can only
+    add to it), and the memory of all processes of a server then and after more responses than
+    its cache holds."""
     size = bench.options.small
     loaded = bench.postgres(size)
     cache_bytes = Settings.model_fields["cache_bytes"].default
-    wanted = FILL_QUICKLY if bench.options.quick else int(FILL * cache_bytes)
+    wanted = QUICK_FILL_BYTES if bench.options.quick else int(FILL_RATIO * cache_bytes)
     measured = [
-        (ours(loaded), wanted),
-        (ours(loaded, workers=2), 2 * wanted),
-        (ours(loaded, cache=False), wanted),
+        (blog_api(loaded), wanted),
+        (blog_api(loaded, workers=2), 2 * wanted),
+        (blog_api(loaded, cache=False), wanted),
         *((contender, wanted) for contender in other_readers(bench, loaded)),
     ]
-    found = [measure_held(bench, contender, size, much) for contender, much in measured]
-    words = subprocess.run(
+    uses = [measure_server(bench, contender, size, count) for contender, count in measured]
+    seconds, modules = subprocess.run(
         [sys.executable, "-c", IMPORT],
         cwd=bench.options.folder,
         env=dict(measured[0][0].variables),
@@ -106,5 +109,7 @@ def measure_memory(bench: Bench) -> list[Held]:
         text=True,
         check=True,
     ).stdout.split()
-    bench.note(f"memory: `import blog_api.app` takes {float(words[0]):.2f} s, {words[1]} modules.")
-    return found
+    bench.add_note(
+        f"memory: `import blog_api.app` takes {float(seconds):.2f} s, {modules} modules."
+    )
+    return uses

@@ -1,4 +1,4 @@
-"""The parts: what is compared with what, and by which requests."""
+"""The parts of the benchmark: contenders and requests of each."""
 
 import json
 import random
@@ -10,16 +10,16 @@ from importlib.util import find_spec
 from blog_api.cli.console import progress
 from tests.load import data
 from tests.load.bench import Bench, Entry
-from tests.load.checks import check_create, check_reads, record
+from tests.load.checks import check_create, check_reads, record_responses
 from tests.load.contenders import (
     HERE,
     Contender,
     Running,
     bare,
+    blog_api,
     client_of,
     fastify,
     install_fastify,
-    ours,
     tutorial,
 )
 from tests.load.data import TOKEN, Size
@@ -27,12 +27,12 @@ from tests.load.databases import Loaded
 from tests.load.machine import CORES, LOAD_CORES, SERVER_CORES, pinned
 from tests.load.measure import Figures, Load, Request, get, post
 
-# Growth is measured by one client: what a request costs, and how long it takes on its own.
-ALONE = 1
+# Growth is measured with a single client, for the cost and latency of one request.
+ONE_CONNECTION = 1
 LOGIN_SECONDS = 60
 
 
-def reads(size: Size) -> list[Load]:
+def make_reads(size: Size) -> list[Load]:
     return [
         Load("list", [get("/posts", page=1, size=10)]),
         Load("one post", [get(f"/posts/{size.posts // 2}")]),
@@ -40,67 +40,67 @@ def reads(size: Size) -> list[Load]:
     ]
 
 
-def new_post() -> Request:
+def make_new_post() -> Request:
     tags = [data.tag_name(tag_id) for tag_id in data.tag_ids(1)]
     title = "Load @run@ @number@"
     return post("/posts", TOKEN, {"title": title, "content": data.sample_markdown(), "tags": tags})
 
 
-def anonymous_reads(size: Size, count: int, words: random.Random) -> list[Request]:
-    """Half of them of twenty pages of the list, half of two hundred posts."""
+def make_anonymous_reads(size: Size, count: int, words: random.Random) -> list[Request]:
+    """Return random requests: half for twenty pages of the list, half for two hundred posts."""
     pages = [get("/posts", page=page, size=10) for page in range(1, 21)]
     step = max(1, size.posts // 200)
     posts = [get(f"/posts/{post_id}") for post_id in range(1, size.posts + 1, step)][:200]
     return [words.choice(pages if number % 2 else posts) for number in range(count)]
 
 
-def mixed_requests(size: Size) -> list[Request]:
-    """95 % anonymous reads, 4 % by somebody who is logged in, 1 % new posts; always the same."""
+def make_mixed_requests(size: Size) -> list[Request]:
+    """Return 95 % anonymous reads, 4 % reads with a token and 1 % new posts, always the same."""
     words = random.Random(1)
-    signed_in = [
+    with_token = [
         get("/users/me", TOKEN) if number % 2 else get(f"/posts/{1 + number}", TOKEN)
         for number in range(80)
     ]
-    found = [*anonymous_reads(size, 1_900, words), *signed_in, *[new_post()] * 20]
-    words.shuffle(found)
-    return found
+    requests = [*make_anonymous_reads(size, 1_900, words), *with_token, *[make_new_post()] * 20]
+    words.shuffle(requests)
+    return requests
 
 
 def other_readers(bench: Bench, loaded: Loaded) -> list[Contender]:
-    """Those that are not ours; of one that cannot run here, a note says why."""
-    found = []
-    why = install_fastify(bench.options.folder / "fastify")
-    if why is None:
+    """Return the other implementations; add a note for each that cannot run here."""
+    contenders = []
+    error = install_fastify(bench.options.folder / "fastify")
+    if error is None:
         folder = bench.options.folder / "fastify"
-        found = [fastify(loaded, folder, count=count) for count in ("exact", "counter")]
+        contenders = [fastify(loaded, folder, count=count) for count in ("exact", "counter")]
     else:
-        bench.note(f"Fastify is left out: {why}.")
-    return [*found, *tutorials(bench, loaded)]
+        bench.add_note(f"Fastify is omitted: {error}.")
+    return [*contenders, *tutorials(bench, loaded)]
 
 
 def tutorials(bench: Bench, loaded: Loaded) -> list[Contender]:
     if find_spec("psycopg") is None:
-        bench.note("The synchronous tutorial is left out: there is no `psycopg`.")
+        bench.add_note("The synchronous tutorial is omitted: `psycopg` is not installed.")
         return [tutorial(loaded, "async")]
     return [tutorial(loaded, kind) for kind in ("async", "sync")]
 
 
 def measure_reads(bench: Bench) -> None:
-    """The same three reads, again and again, by all contenders."""
+    """Three reads by all contenders, repeated."""
     size = bench.options.small
-    loads = reads(size)
+    loads = make_reads(size)
     on_postgres, on_sqlite = bench.postgres(size), bench.sqlite(size)
-    reference = bench.start(ours(on_postgres, cache=False))
-    answers = bench.options.folder / "answers.json"
-    record(reference, loads, answers)
+    reference = bench.start(blog_api(on_postgres, cache=False))
+    responses = bench.options.folder / "responses.json"
+    record_responses(reference, loads, responses)
     running = [
         bench.start(contender)
         for contender in (
-            bare(answers),
-            ours(on_postgres),
-            ours(on_postgres, cache=False),
-            ours(on_sqlite),
-            ours(on_sqlite, cache=False),
+            bare(responses),
+            blog_api(on_postgres),
+            blog_api(on_postgres, cache=False),
+            blog_api(on_sqlite),
+            blog_api(on_sqlite, cache=False),
             *other_readers(bench, on_postgres),
         )
     ]
@@ -113,15 +113,15 @@ def measure_reads(bench: Bench) -> None:
 
 
 def measure_create(bench: Bench) -> None:
-    """New posts, by all who write."""
+    """New posts by all contenders that can write."""
     size = bench.options.small
     on_postgres, on_sqlite = bench.postgres(size), bench.sqlite(size)
-    reference = bench.start(ours(on_postgres))
-    in_file = bench.start(ours(on_sqlite))
+    reference = bench.start(blog_api(on_postgres))
+    in_file = bench.start(blog_api(on_sqlite))
     others = [bench.start(contender) for contender in tutorials(bench, on_postgres)]
     for writer in (reference, in_file, *others):
         bench.problems += check_create(writer if writer is in_file else reference, writer)
-    load = Load("create", [new_post()])
+    load = Load("create", [make_new_post()])
     entries = [Entry(one.contender.name, one, load) for one in (reference, in_file, *others)]
     bench.clean()
     connections = bench.options.connections[0]
@@ -139,34 +139,36 @@ def growth_loads(running: Running, size: Size, deep_page: int) -> list[Load]:
         Load("one post", [get(f"/posts/{size.posts // 2}")]),
         Load("posts of an author", [get("/users/7/posts", page=1, size=10)]),
         Load("posts of a tag", [get("/posts", tag=data.tag_name(7), page=1, size=10)]),
-        Load("create", [new_post()]),
+        Load("create", [make_new_post()]),
     ]
 
 
 def measure_growth(bench: Bench) -> None:
-    """What a request of one client costs the service with few posts and with many, the cache off.
-    CPU is the server's and that of Postgres."""
+    """The cost of a request of a single client with few posts and with many, without the cache.
+    CPU is that of the server and of Postgres."""
     sizes = bench.options.sizes
-    # Nine tenths down the smaller list.
+    # The page at nine tenths of the smaller list.
     deep_page = sizes[0].posts // 10 * 9 // 10
     entries: list[tuple[str, list[Load], Running]] = []
     for size in sizes:
         for loaded in (bench.postgres(size), bench.sqlite(size)):
-            running = bench.start(ours(loaded, cache=False))
+            running = bench.start(blog_api(loaded, cache=False))
             database = "SQLite" if loaded.is_sqlite else "Postgres"
             name = f"{database}, {size.name}"
             entries.append((name, growth_loads(running, size, deep_page), running))
     for number, load in enumerate(entries[0][1]):
-        which = [Entry(name, running, loads[number]) for name, loads, running in entries]
-        bench.compare("growth", load.name, which, ALONE, writes=load.name == "create")
+        entries_of_load = [Entry(name, running, loads[number]) for name, loads, running in entries]
+        bench.compare(
+            "growth", load.name, entries_of_load, ONE_CONNECTION, writes=load.name == "create"
+        )
 
 
 def measure_mixed(bench: Bench) -> None:
-    """What a blog is asked for in a day: mostly reads, by everybody, of what others read too."""
+    """The mix of a normal day: mostly anonymous reads of popular posts and pages."""
     size = bench.options.small
     loaded = bench.postgres(size)
-    load = Load("mixed", mixed_requests(size))
-    contenders = (ours(loaded), tutorial(loaded, "async"))
+    load = Load("mixed", make_mixed_requests(size))
+    contenders = (blog_api(loaded), tutorial(loaded, "async"))
     entries = [Entry(one.name, bench.start(one), load) for one in contenders]
     for connections in bench.options.connections:
         bench.compare(
@@ -175,15 +177,15 @@ def measure_mixed(bench: Bench) -> None:
 
 
 def measure_storm(bench: Bench) -> None:
-    """Anonymous reads, alone and while many log in, each with the right password."""
+    """Anonymous reads, alone and during many log-ins with correct passwords."""
     options = bench.options
     loaded = bench.postgres(options.small)
-    running = bench.start(ours(loaded))
-    load = Load("reads", anonymous_reads(options.small, 2_000, random.Random(1)))
+    running = bench.start(blog_api(loaded))
+    load = Load("reads", make_anonymous_reads(options.small, 2_000, random.Random(1)))
     entry = Entry(running.contender.name, running, load)
     connections = options.connections[0]
     alone: list[Figures] = []
-    stormed: list[Figures] = []
+    during_logins: list[Figures] = []
     logins = 0
     with progress("storm", options.rounds) as step:
         if options.warm_up:
@@ -193,20 +195,20 @@ def measure_storm(bench: Bench) -> None:
             figures, statuses = with_logins(
                 running.url, lambda: bench.run(entry, connections, options.seconds)
             )
-            stormed.append(figures)
+            during_logins.append(figures)
             logins += statuses.pop("200", 0)
             if statuses:
-                bench.problems.append(f"storm: log-ins are answered {statuses}")
+                bench.problems.append(f"storm: log-ins return {statuses}")
             step()
     bench.clean_after(entry)
     case = f"reads, {connections} connections"
-    bench.keep("storm", case, "alone", alone)
-    bench.keep("storm", case, f"while {data.LOGINS} clients log in", stormed)
-    bench.note(f"storm: {logins} log-ins in {options.rounds} rounds of {options.seconds:g} s.")
+    bench.add_result("storm", case, "alone", alone)
+    bench.add_result("storm", case, f"while {data.LOGINS} clients log in", during_logins)
+    bench.add_note(f"storm: {logins} log-ins in {options.rounds} rounds of {options.seconds:g} s.")
 
 
 def with_logins(url: str, work: Callable[[], Figures]) -> tuple[Figures, dict[str, int]]:
-    """What the work gives while clients log in, and what these are answered."""
+    """Return the result of the work while clients log in, and the statuses of the log-ins."""
     emails = [data.login_email(number) for number in range(1, data.LOGINS + 1)]
     command = [sys.executable, str(HERE / "logins.py"), url, data.PASSWORD, *emails]
     with pinned(LOAD_CORES):
@@ -225,22 +227,22 @@ def with_logins(url: str, work: Callable[[], Figures]) -> tuple[Figures, dict[st
 
 
 def measure_workers(bench: Bench) -> None:
-    """One worker on one core, and two on two."""
+    """One worker on one core, and two workers on two cores."""
     size = bench.options.small
     loaded = bench.postgres(size)
     two_cores = frozenset(CORES[:2])
     if len(CORES) < 3:
-        bench.note(
-            f"workers: this machine has {len(CORES)} cores, so two are not free for two workers: "
-            "they share one with wrk, and all with Postgres."
+        bench.add_note(
+            f"workers: this machine has only {len(CORES)} cores, so two workers share one with wrk "
+            "and all with Postgres."
         )
     running = [
-        bench.start(ours(loaded, cache=cache, workers=workers, cores=cores))
+        bench.start(blog_api(loaded, cache=cache, workers=workers, cores=cores))
         for cache in (True, False)
         for workers, cores in ((1, frozenset(SERVER_CORES)), (2, two_cores))
     ]
     for connections in bench.options.connections:
-        for load in reads(size):
+        for load in make_reads(size):
             entries = [Entry(one.contender.name, one, load) for one in running]
             case = f"{load.name}, {connections} connections"
             bench.compare("workers", case, entries, connections)

@@ -11,70 +11,70 @@ from pathlib import Path
 from tests.load.bench import Bench, Result
 from tests.load.machine import CORES, cpu_model
 from tests.load.measure import Figures
-from tests.load.memory import Held, measure_memory
+from tests.load.memory import MemoryUse, measure_memory
 from tests.load.parts import PARTS
 
-# Whom the others are compared with, where they take part.
-YARDSTICKS = ("bare ASGI", "tutorial, async", "tutorial, sync")
+# The contenders with which the others are compared, if they took part.
+BASELINES = ("bare ASGI", "tutorial, async", "tutorial, sync")
 PACKAGES = ("fastapi", "starlette", "uvicorn", "sqlmodel", "sqlalchemy", "asyncpg", "pydantic")
 MIB = 1024 * 1024
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """The first column is words, the others are numbers."""
+    """Yield the lines of a table; the columns after the first are numbers."""
     yield f"| {' | '.join(head)} |"
     yield f"| --- |{' ---: |' * (len(head) - 1)}"
     for row in rows:
         yield f"| {' | '.join(row)} |"
 
 
-def number(value: float | None, digits: int = 1) -> str:
+def format_number(value: float | None, digits: int = 1) -> str:
     return "" if value is None else f"{value:,.{digits}f}"
 
 
-def share(value: float | None) -> str:
-    """A ratio; of a small one two digits tell something."""
+def format_ratio(value: float | None) -> str:
+    """Format with two decimals, or two significant digits if it is small."""
     if value is None:
         return ""
     return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
 
 
-def words_of(part: Callable[[Bench], object]) -> str:
-    """What a part says of itself."""
+def describe_part(part: Callable[[Bench], object]) -> str:
+    """Return the docstring of a part as one line."""
     return " ".join((part.__doc__ or "").split())
 
 
 def case_table(results: Sequence[Result]) -> Iterator[str]:
-    """One case: each contender, and how it stands to the yardsticks."""
+    """Yield the table of one case, with ratios to the baselines."""
     by_name = {one.contender: one for one in results}
-    yardsticks = [name for name in YARDSTICKS if name in by_name] or [results[0].contender]
+    baselines = [name for name in BASELINES if name in by_name] or [results[0].contender]
     has_errors = any(one.figures.errors for one in results)
-    head = [results[0].case, "requests/s", *(f"÷ {name}" for name in yardsticks)]
+    head = [results[0].case, "requests/s", *(f"÷ {name}" for name in baselines)]
     head += ["p50 ms", "p99 ms", "CPU µs", "Postgres µs", *(["failed"] if has_errors else [])]
     rows = []
     for one in results:
         figures = one.figures
         ratios = [
             one.ratio_to(by_name[name], lambda found: found.requests_per_second)
-            for name in yardsticks
+            for name in baselines
         ]
         rows.append(
             [
                 one.contender,
-                number(figures.requests_per_second, 0),
-                *(share(ratio) for ratio in ratios),
-                number(figures.p50_ms),
-                number(figures.p99_ms),
-                number(figures.cpu_us, 0),
-                number(figures.postgres_us, 0),
-                *([number(figures.errors, 0)] if has_errors else []),
+                format_number(figures.requests_per_second, 0),
+                *(format_ratio(ratio) for ratio in ratios),
+                format_number(figures.p50_ms),
+                format_number(figures.p99_ms),
+                format_number(figures.cpu_us, 0),
+                format_number(figures.postgres_us, 0),
+                *([format_number(figures.errors, 0)] if has_errors else []),
             ]
         )
     return table(head, rows)
 
 
 def growth_table(results: Sequence[Result]) -> Iterator[str]:
-    """Each request with few posts and with many; the CPU of Postgres is counted with ours."""
+    """Yield the table of each request with few posts and with many."""
     sizes = list(dict.fromkeys(one.contender.partition(", ")[2] for one in results))
     head = ["request, database"]
     shown: dict[str, Callable[[Figures], float]] = {
@@ -91,23 +91,23 @@ def growth_table(results: Sequence[Result]) -> Iterator[str]:
             few, many = (found[case, f"{database}, {size}"] for size in sizes)
             row = [f"{case}, {database}"]
             for value in shown.values():
-                row += [number(value(one.figures), 2) for one in (few, many)]
-                row.append(number(many.ratio_to(few, value), 2))
+                row += [format_number(value(one.figures), 2) for one in (few, many)]
+                row.append(format_number(many.ratio_to(few, value), 2))
             rows.append(row)
     return table(head, rows)
 
 
-def memory_table(found: Sequence[Held]) -> Iterator[str]:
-    head = ["server", "first answer, s", "MiB then", "MiB after answers", "answers"]
+def memory_table(found: Sequence[MemoryUse]) -> Iterator[str]:
+    head = ["server", "first response, s", "MiB then", "MiB after responses", "responses"]
     return table(
         head,
         (
             [
                 one.contender,
-                number(one.start_seconds, 2),
-                number(one.bytes_at_start / MIB),
-                number(one.bytes_at_end / MIB),
-                number(one.answers, 0),
+                format_number(one.start_seconds, 2),
+                format_number(one.bytes_at_start / MIB),
+                format_number(one.bytes_at_end / MIB),
+                format_number(one.responses, 0),
             ]
             for one in found
         ),
@@ -126,10 +126,10 @@ def versions() -> str:
 
 def node_version() -> str:
     try:
-        done = subprocess.run(["node", "--version"], capture_output=True, text=True, check=False)
+        process = subprocess.run(["node", "--version"], capture_output=True, text=True, check=False)
     except OSError:
         return "no Node.js"
-    return f"Node.js {done.stdout.strip().removeprefix('v')}"
+    return f"Node.js {process.stdout.strip().removeprefix('v')}"
 
 
 def about(bench: Bench, postgres: str) -> Iterator[str]:
@@ -143,42 +143,42 @@ def about(bench: Bench, postgres: str) -> Iterator[str]:
     yield ""
     yield (
         f"Medians of {options.rounds} rounds of {options.seconds:g} s, in which the contenders "
-        "take turns; a ratio is the median of the rounds' own. Each server has one core, and wrk "
-        "another; Postgres may use both. "
-        "`CPU µs` is what the server's processes use a request, `Postgres µs` what all of Postgres "
-        "does, which nobody else should use meanwhile."
+        "take turns; a ratio is the median of the ratios of the rounds. Each server has one core, "
+        "and wrk another; Postgres may use both. `CPU µs` is the CPU time of a request in the "
+        "server's processes, `Postgres µs` that in all Postgres processes; no other client should "
+        "use Postgres meanwhile."
     )
     if options.quick:
         yield ""
-        yield "**Quick: these figures show that it works, and nothing else.**"
+        yield "**A quick run: it shows that the benchmark works, not how fast the service is.**"
 
 
-def write_report(bench: Bench, held: Sequence[Held], postgres: str) -> str:
+def write_report(bench: Bench, memory: Sequence[MemoryUse], postgres: str) -> str:
     lines = list(about(bench, postgres))
     for part, of_part in groupby(bench.results, lambda one: one.part):
-        lines += ["", f"## {part.title()}", "", words_of(PARTS[part])]
+        lines += ["", f"## {part.title()}", "", describe_part(PARTS[part])]
         if part == "growth":
             lines += ["", *growth_table(list(of_part))]
             continue
         for _, of_case in groupby(of_part, lambda one: one.case):
             lines += ["", *case_table(list(of_case))]
-    if held:
-        lines += ["", "## Memory", "", words_of(measure_memory), "", *memory_table(held)]
-    for title, texts in (("Notes", bench.notes), ("What is wrong", bench.problems)):
+    if memory:
+        lines += ["", "## Memory", "", describe_part(measure_memory), "", *memory_table(memory)]
+    for title, texts in (("Notes", bench.notes), ("Problems", bench.problems)):
         if texts:
             lines += ["", f"## {title}", "", *(f"- {text}" for text in texts)]
     return "\n".join(lines) + "\n"
 
 
 def draw(results: Sequence[Result], file: Path) -> None:
-    """Reads, a panel a request, and growth; each axis begins at 0 or says that it is a log."""
+    """Plot reads and growth; an axis starts at 0 or is labeled as logarithmic."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     reads = [one for one in results if one.part == "reads"]
-    # As many connections as come first.
+    # Only the cases with the first number of connections.
     cases = [
         case
         for case in dict.fromkeys(one.case for one in reads)

@@ -1,7 +1,7 @@
--- Sends the requests of a file in turn, each with a number of its own where the body has a place
--- for it, and prints the figures as JSON.
+-- Sends the requests of a file in turn, replaces the placeholder in bodies by the number of the
+-- request, and prints the figures as JSON.
 
-local PLACE = "@number@"
+local PLACEHOLDER = "@number@"
 
 local requests = {}
 local sent = 0
@@ -9,8 +9,8 @@ local sent = 0
 function init(args)
   for i, one in ipairs(dofile(args[1])) do
     requests[i] = one
-    if not one.body or not one.body:find(PLACE, 1, true) then
-      -- Once, rather than for each request: what wrk does is no cost of the server's.
+    if not one.body or not one.body:find(PLACEHOLDER, 1, true) then
+      -- Format it only once, to save CPU time of wrk.
       one.ready = wrk.format(one.method, one.path, one.headers, one.body)
     end
   end
@@ -22,7 +22,7 @@ function request()
   if one.ready then
     return one.ready
   end
-  return wrk.format(one.method, one.path, one.headers, (one.body:gsub(PLACE, sent)))
+  return wrk.format(one.method, one.path, one.headers, (one.body:gsub(PLACEHOLDER, sent)))
 end
 
 function done(summary, latency)

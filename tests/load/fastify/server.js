@@ -1,4 +1,4 @@
-// The reads of the same blog in Fastify: prepared statements, and JSON by schema.
+// The read routes of the blog in Fastify, with prepared statements and JSON serialized by schema.
 
 import { createHash } from 'node:crypto'
 import Fastify from 'fastify'
@@ -13,7 +13,7 @@ const POST = `p.id, p.created_at, p.updated_at, p.title, p.content, p.slug, p.pu
   u.name AS user_name, p.tags, p.comment_count, p.bookmark_count`
 const PUBLISHED = 'p.published_at <= now() AND p.taken_down_at IS NULL'
 
-// Each has a name, by which a connection prepares it once.
+// Named statements are prepared once on each connection.
 const statements = {
   list: `SELECT ${POST} FROM posts p JOIN users u ON u.id = p.user_id WHERE ${PUBLISHED}
     ORDER BY p.published_at DESC, p.id DESC LIMIT $1 OFFSET $2`,

@@ -1,1 +1,1 @@
-"""The same blog as tutorials write it, in asynchronous and in synchronous SQLModel."""
+"""The blog as tutorials write it, in asynchronous and in synchronous SQLModel."""

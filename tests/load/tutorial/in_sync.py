@@ -29,7 +29,7 @@ from .models import (
 )
 
 engine = create_engine(make_url(os.environ["DATABASE_URL"]).set(drivername="postgresql+psycopg"))
-# As many as SQLAlchemy's pool gives out at a time.
+# The size of SQLAlchemy's default pool with its overflow.
 CONNECTIONS = 15
 
 app = FastAPI()
@@ -41,8 +41,8 @@ def get_session() -> Iterator[Session]:
         yield session
 
 
-# A session outlives the thread of its route. Without a limit, requests that wait for a thread in
-# which theirs is closed keep the connections for which all threads wait.
+# Without the limit it deadlocks: sessions are closed in threads, and all threads may be waiting for
+# connections of sessions that are to be closed.
 SessionDep = Annotated[Session, Depends(get_session, max_concurrency=CONNECTIONS)]
 
 

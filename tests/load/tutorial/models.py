@@ -1,4 +1,4 @@
-"""What both tutorials share: tables, schemas, and the work that touches no database."""
+"""Tables, schemas and functions without database access, shared by both tutorials."""
 
 import secrets
 from datetime import UTC, datetime
@@ -13,7 +13,7 @@ from sqlmodel import Field, Relationship, SQLModel
 
 markdown = MarkdownIt("commonmark", {"maxNesting": 100}).enable(["table", "strikethrough"])
 
-# What the service lets through, too.
+# The attributes that the service allows.
 ATTRIBUTES = {
     **nh3.ALLOWED_ATTRIBUTES,
     "code": {"class"},
@@ -74,7 +74,7 @@ class PostTag(SQLModel, table=True):
 
     tag_id: int = Field(foreign_key="tags.id", primary_key=True)
     post_id: int = Field(foreign_key="posts.id", primary_key=True)
-    # Copies of the post's, which make the service's lists of a tag fast.
+    # Copied from the post, for the index of the lists by tag.
     published_at: datetime | None = Field(default=None, sa_type=DateTime(timezone=True))
     updated_at: datetime = Field(sa_type=DateTime(timezone=True))
 
