@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager, nullcontext
 from importlib.metadata import version
 from typing import Any
 
+from anyio import create_task_group
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.middleware import Middleware
@@ -93,11 +94,16 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
     if instrument_sql(database.engine):
         database.uses_driver_queries = False
     watching = app.state.invalidation.watch() if settings.cache_bytes else nullcontext()
-    async with watching, app.state.access_log.writing():
-        # Exclude the objects of the start from every later collection.
-        gc.collect()
-        gc.freeze()
-        yield
+    try:
+        async with watching, create_task_group() as tasks:
+            tasks.start_soon(app.state.access_log.write_periodically)
+            # Exclude the objects of the start from every later collection.
+            gc.collect()
+            gc.freeze()
+            yield
+            tasks.cancel_scope.cancel()
+    finally:
+        app.state.access_log.flush()
     await app.state.rate_limiter.close()
     await database.close()
 

@@ -104,7 +104,7 @@ class AccessLog:
         finally:
             client = scope["client"][0] if scope.get("client") else "-"
             seconds = time.perf_counter() - start
-            self.log.add(client, scope["method"], scope["path"], status, seconds, request_id)
+            self.log.append(client, scope["method"], scope["path"], status, seconds, request_id)
 
 
 class SecurityHeaders:
