@@ -111,7 +111,7 @@ async def authenticate_jwt(session: AsyncSession, signer: JWTSigner, secret: str
         claims = signer.verify(secret)
     except InvalidJWT:
         raise InvalidToken from None
-    found = await execute_query(session, AUTHENTICATE_JWT, {"digest": claims.login})
+    found = await execute_query(session, AUTHENTICATE_JWT, {"digest": claims.session_digest})
     if not found or found[0].id != claims.user_id:
         raise InvalidToken
     (user,) = found
