@@ -33,7 +33,7 @@ from blog_api.posts import routes as posts
 from blog_api.profiles import follows, me
 from blog_api.profiles import users as profiles
 from blog_api.text.renderer import Renderer
-from blog_api.web import health, index, openapi
+from blog_api.web import docs, health, index, openapi
 from blog_api.web.access_log import AccessLogWriter
 from blog_api.web.cache import find_query_parameters
 from blog_api.web.middleware_stack import inner_middleware, outer_middleware
@@ -57,7 +57,7 @@ ROUTERS = (
     moderation.router,
     audit.router,
     health.router,
-    openapi.router,
+    docs.router,
     index.router,
 )
 
@@ -81,7 +81,7 @@ class BlogAPI(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
-            openapi.finish_openapi(super().openapi())
+            openapi.complete_openapi(super().openapi())
         return super().openapi()
 
 
@@ -129,7 +129,6 @@ def create_app(settings: Settings) -> FastAPI:
         ),
         title=settings.title,
         version=version("blog-api"),
-        description="A blog as a JSON API.",
         openapi_tags=openapi.TAGS,
         middleware=inner_middleware(settings),
         exception_handlers=EXCEPTION_HANDLERS,
@@ -141,7 +140,7 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
         docs_url=None,
         redoc_url=None,
-        routes=openapi.MOUNTS,
+        routes=docs.MOUNTS,
     )
     app.state.settings = settings
     app.state.database = database
