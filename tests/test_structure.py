@@ -1,7 +1,9 @@
 """Rules about the code that a reviewer would otherwise have to remember."""
 
 import ast
+import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,6 +26,7 @@ from blog_api.core.settings import Settings
 from blog_api.db.base import TableBase
 from blog_api.db.session import UNSEEN_TABLES, get_session
 from blog_api.models import TABLES
+from blog_api.web.openapi import PLACEHOLDER
 from tests.conftest import CHEAP, make_settings
 
 PACKAGE = Path(blog_api.__file__).parent
@@ -209,6 +212,23 @@ def test_every_problem_in_the_documentation_is_a_problem_document(openapi: dict[
                 assert response["content"].keys() == {"application/problem+json"}, name
 
 
+def test_every_property_and_every_parameter_has_a_description(openapi: dict[str, Any]):
+    undescribed = [
+        f"{name}.{key}"
+        for name, schema in openapi["components"]["schemas"].items()
+        for key, value in schema.get("properties", {}).items()
+        if "$ref" not in value and "description" not in value
+    ]
+    undescribed += [
+        f"{name} {parameter['name']}"
+        for name, operation in operations_of(openapi)
+        for parameter in operation.get("parameters", [])
+        if "description" not in parameter
+    ]
+
+    assert undescribed == []
+
+
 def test_every_response_with_content_has_an_example(openapi: dict[str, Any]):
     for name, operation in operations_of(openapi):
         for status, response in operation["responses"].items():
@@ -232,6 +252,19 @@ def test_example_responses_match_their_models(built: FastAPI, openapi: dict[str,
                 checked += 1
 
     assert checked > 30
+
+
+def test_no_example_contains_a_placeholder(openapi: dict[str, Any]):
+    """A property of a type that says nothing needs `examples`, or an entry in `EXAMPLES`."""
+    examples = [
+        (name, content.get("example"))
+        for name, operation in operations_of(openapi)
+        for response in operation["responses"].values()
+        for content in response.get("content", {}).values()
+    ]
+
+    for name, example in (*examples, *openapi["components"]["examples"].items()):
+        assert not re.search(rf"\b{PLACEHOLDER}\b", json.dumps(example)), name
 
 
 def test_example_problems_match_their_schemas(openapi: dict[str, Any]):
