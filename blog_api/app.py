@@ -38,7 +38,7 @@ from blog_api.web.access_log import AccessLogWriter
 from blog_api.web.cache import find_query_parameters
 from blog_api.web.middleware_stack import inner_middleware, outer_middleware
 
-# A request is compared with the routes in this order: the ones that are read most come first.
+# Requests are matched against the routes in this order: the most frequent ones come first.
 ROUTERS = (
     posts.router,
     post_lists.router,
@@ -67,7 +67,7 @@ GC_THRESHOLD = 10_000
 
 
 class BlogAPI(FastAPI):
-    """FastAPI with middleware around its own, which a cached response does not pass."""
+    """FastAPI with middleware outside of its own; a cache hit passes only that."""
 
     def __init__(self, *, outer_middleware: Sequence[Middleware], **values: Any) -> None:
         super().__init__(**values)
@@ -114,18 +114,18 @@ def operation_id(route: APIRoute) -> str:
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """Return the application of these settings. It opens nothing until it is started."""
+    """Return the application. It opens no files or connections until it is started."""
     is_traced = is_telemetry_enabled()
     database = Database(settings)
-    changes = create_invalidation(settings, database)
-    request_log = AccessLogWriter()
+    invalidation = create_invalidation(settings, database)
+    access_log = AccessLogWriter()
 
     def cache_parameters() -> frozenset[str]:
         return find_query_parameters(app.routes)
 
     app = BlogAPI(
         outer_middleware=outer_middleware(
-            settings, request_log, changes.current_version, cache_parameters
+            settings, access_log, invalidation.current_version, cache_parameters
         ),
         title=settings.title,
         version=version("blog-api"),
@@ -133,7 +133,7 @@ def create_app(settings: Settings) -> FastAPI:
         middleware=inner_middleware(settings),
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=lifespan,
-        # Left to itself, FastAPI looks for a tracer at each request.
+        # By default FastAPI looks for a tracer on each request.
         telemetry={"tracing": is_traced, "metrics": is_traced, "logs": is_traced},
         generate_unique_id_function=operation_id,
         # A redirect would contain the Host header of the request.
@@ -144,8 +144,8 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     app.state.database = database
-    app.state.invalidation = changes
-    app.state.access_log = request_log
+    app.state.invalidation = invalidation
+    app.state.access_log = access_log
     app.state.password_hasher = PasswordHasher(settings)
     app.state.rate_limiter = RateLimiter(settings)
     app.state.renderer = Renderer()
