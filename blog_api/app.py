@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager, nullcontext
 from importlib.metadata import version
 from typing import Any
 
+from anyio import create_task_group
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.middleware import Middleware
@@ -32,12 +33,12 @@ from blog_api.posts import routes as posts
 from blog_api.profiles import follows, me
 from blog_api.profiles import users as profiles
 from blog_api.text.renderer import Renderer
-from blog_api.web import guide, health, index, openapi
+from blog_api.web import docs, guide, health, index, openapi
 from blog_api.web.access_log import AccessLogWriter
 from blog_api.web.cache import find_query_parameters
 from blog_api.web.middleware_stack import inner_middleware, outer_middleware
 
-# A request is compared with the routes in this order: the ones that are read most come first.
+# Requests are matched against the routes in this order: the most frequent ones come first.
 ROUTERS = (
     posts.router,
     post_lists.router,
@@ -56,7 +57,7 @@ ROUTERS = (
     moderation.router,
     audit.router,
     health.router,
-    openapi.router,
+    docs.router,
     guide.router,
     index.router,
 )
@@ -67,7 +68,7 @@ GC_THRESHOLD = 10_000
 
 
 class BlogAPI(FastAPI):
-    """FastAPI with middleware around its own, which a cached response does not pass."""
+    """FastAPI with middleware outside of its own; a cache hit passes only that."""
 
     def __init__(self, *, outer_middleware: Sequence[Middleware], **values: Any) -> None:
         super().__init__(**values)
@@ -81,7 +82,7 @@ class BlogAPI(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
-            openapi.finish_openapi(super().openapi())
+            openapi.complete_openapi(super().openapi())
         return super().openapi()
 
 
@@ -94,11 +95,16 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
     if instrument_sql(database.engine):
         database.uses_driver_queries = False
     watching = app.state.invalidation.watch() if settings.cache_bytes else nullcontext()
-    async with watching, app.state.access_log.writing():
-        # Exclude the objects of the start from every later collection.
-        gc.collect()
-        gc.freeze()
-        yield
+    try:
+        async with watching, create_task_group() as tasks:
+            tasks.start_soon(app.state.access_log.write_periodically)
+            # Exclude the objects of the start from every later collection.
+            gc.collect()
+            gc.freeze()
+            yield
+            tasks.cancel_scope.cancel()
+    finally:
+        app.state.access_log.flush()
     await app.state.rate_limiter.close()
     await database.close()
 
@@ -109,39 +115,38 @@ def operation_id(route: APIRoute) -> str:
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """Return the application of these settings. It opens nothing until it is started."""
+    """Return the application. It opens no files or connections until it is started."""
     is_traced = is_telemetry_enabled()
     database = Database(settings)
-    changes = create_invalidation(settings, database)
-    request_log = AccessLogWriter()
+    invalidation = create_invalidation(settings, database)
+    access_log = AccessLogWriter()
 
     def cache_parameters() -> frozenset[str]:
         return find_query_parameters(app.routes)
 
     app = BlogAPI(
         outer_middleware=outer_middleware(
-            settings, request_log, changes.current_version, cache_parameters
+            settings, access_log, invalidation.current_version, cache_parameters
         ),
         title=settings.title,
         version=version("blog-api"),
-        description="A blog as a JSON API.",
         openapi_tags=openapi.TAGS,
         middleware=inner_middleware(settings),
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=lifespan,
-        # Left to itself, FastAPI looks for a tracer at each request.
+        # By default FastAPI looks for a tracer on each request.
         telemetry={"tracing": is_traced, "metrics": is_traced, "logs": is_traced},
         generate_unique_id_function=operation_id,
         # A redirect would contain the Host header of the request.
         redirect_slashes=False,
         docs_url=None,
         redoc_url=None,
-        routes=openapi.MOUNTS,
+        routes=docs.MOUNTS,
     )
     app.state.settings = settings
     app.state.database = database
-    app.state.invalidation = changes
-    app.state.access_log = request_log
+    app.state.invalidation = invalidation
+    app.state.access_log = access_log
     app.state.password_hasher = PasswordHasher(settings)
     app.state.rate_limiter = RateLimiter(settings)
     app.state.renderer = Renderer()

@@ -329,6 +329,30 @@ async def test_the_rate_limit_headers_are_exposed_to_browsers():
     assert {"Retry-After", "RateLimit", "RateLimit-Policy"} <= set(exposed)
 
 
+async def test_expired_counters_in_memory_are_deleted_once_a_minute():
+    """Fails if `limits` changes when `MemoryStorage` sweeps: see `RateLimiter._pause_sweep()`."""
+    limiter = RateLimiter(make_limited_settings())
+    memory, rate = limiter._memory, limiter.settings.rate_limit_guesses
+    await limiter.record_hit(Limit("guesses", rate, "ann"))
+    assert memory.timer is not None
+    await memory.timer
+
+    with time_machine.travel(datetime.now(UTC) + timedelta(minutes=2), tick=False):
+        await limiter.record_hit(Limit("guesses", rate, "bob"))
+        pause = memory.timer
+        swept, _ = await asyncio.wait([pause], timeout=0.5)
+        pause.cancel()
+        await asyncio.wait([pause])
+        paused_with = len(memory.events)
+        await limiter.record_hit(Limit("guesses", rate, "bob"))
+        await memory.timer
+
+    assert not swept
+    assert paused_with == 2
+    assert len(memory.events) == 1
+    await limiter.close()
+
+
 @pytest.fixture
 def closed_port() -> Iterator[int]:
     """A port that is bound but not listening."""

@@ -1,7 +1,9 @@
 """Rules about the code that a reviewer would otherwise have to remember."""
 
 import ast
+import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.params import Form
 from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
+from pydantic import TypeAdapter
 from sqlalchemy import inspect
 from sqlmodel import SQLModel
 
@@ -22,6 +25,7 @@ from blog_api.app import create_app
 from blog_api.db.base import TableBase
 from blog_api.db.session import get_session
 from blog_api.models import TABLES
+from blog_api.web.openapi import PLACEHOLDER
 from tests.support.clients import CHEAP_HASHING as CHEAP
 from tests.support.clients import make_settings
 
@@ -200,6 +204,71 @@ def test_every_problem_in_the_documentation_is_a_problem_document(openapi: dict[
         for status, response in operation["responses"].items():
             if int(status) >= 400:
                 assert response["content"].keys() == {"application/problem+json"}, name
+
+
+def test_every_property_and_every_parameter_has_a_description(openapi: dict[str, Any]):
+    undescribed = [
+        f"{name}.{key}"
+        for name, schema in openapi["components"]["schemas"].items()
+        for key, value in schema.get("properties", {}).items()
+        if "$ref" not in value and "description" not in value
+    ]
+    undescribed += [
+        f"{name} {parameter['name']}"
+        for name, operation in operations_of(openapi)
+        for parameter in operation.get("parameters", [])
+        if "description" not in parameter
+    ]
+
+    assert undescribed == []
+
+
+def test_every_response_with_content_has_an_example(openapi: dict[str, Any]):
+    for name, operation in operations_of(openapi):
+        for status, response in operation["responses"].items():
+            for media_type, content in response.get("content", {}).items():
+                assert content.get("example") or content.get("examples"), (name, status, media_type)
+
+
+def test_example_responses_match_their_models(built: FastAPI, openapi: dict[str, Any]):
+    checked = 0
+    for route in routes_of(built):
+        if not route.include_in_schema or route.response_model is None:
+            continue
+        (method,) = route.methods or {"none"}
+        operation = openapi["paths"][route.path_format][method.lower()]
+        (success,) = (code for code in operation["responses"] if code[0] == "2")
+        model = TypeAdapter(route.response_model)
+        for media_type, content in operation["responses"][success]["content"].items():
+            if media_type.endswith("json"):
+                example = content["example"]
+                assert model.dump_python(model.validate_python(example), mode="json") == example
+                checked += 1
+
+    assert checked > 30
+
+
+def test_no_example_contains_a_placeholder(openapi: dict[str, Any]):
+    """A property of a type that says nothing needs `examples`, or an entry in `EXAMPLES`."""
+    examples = [
+        (name, content.get("example"))
+        for name, operation in operations_of(openapi)
+        for response in operation["responses"].values()
+        for content in response.get("content", {}).values()
+    ]
+
+    for name, example in (*examples, *openapi["components"]["examples"].items()):
+        assert not re.search(rf"\b{PLACEHOLDER}\b", json.dumps(example)), name
+
+
+def test_example_problems_match_their_schemas(openapi: dict[str, Any]):
+    schemas = openapi["components"]["schemas"]
+
+    examples = openapi["components"]["examples"]
+
+    assert "PostNotFound" in examples
+    for name, example in examples.items():
+        assert example["value"].keys() == schemas[name]["properties"].keys(), name
 
 
 def test_no_body_is_a_table_and_each_forbids_unknown_fields(built: FastAPI):

@@ -129,7 +129,7 @@ async def authenticate_jwt(session: AsyncSession, signer: JWTSigner, secret: str
         claims = signer.verify(secret)
     except InvalidJWT:
         raise InvalidToken from None
-    found = await execute_query(session, JWT_SESSION_BY_DIGEST, {"digest": claims.login})
+    found = await execute_query(session, JWT_SESSION_BY_DIGEST, {"digest": claims.session_digest})
     if not found or found[0]["id"] != claims.user_id:
         raise InvalidToken
     of_session = make_auth(found[0])

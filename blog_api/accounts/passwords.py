@@ -1,4 +1,4 @@
-"""Hash, verify and check passwords."""
+"""Hash passwords, verify them, and reject weak ones."""
 
 import base64
 import secrets
@@ -23,20 +23,20 @@ from blog_api.core.errors import (
 from blog_api.core.security import count_available_cores
 from blog_api.core.settings import Settings
 
+# Requests that wait for a core; a hash takes about 0.1 s.
 MAX_QUEUED = 100
-
-
 COMMON_PASSWORD_COUNT = 3_000
 
 
 class PasswordRejected(ValueError):
-    """A password that nobody may choose; the message says why."""
+    """A new password is too weak; the message says why."""
 
 
 class PasswordHasher:
-    """Hashes and verifies, in threads, as many at a time as there are cores to run on.
+    """Hash and verify passwords in threads, at most one for each core.
 
-    The cost is `BLOG_ARGON2_…`. A hash of bcrypt, or of another cost, verifies too.
+    New hashes are Argon2id with the cost in `BLOG_ARGON2_…`. Hashes of bcrypt and of other costs
+    are verified too, and replaced after a successful log-in.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -50,14 +50,14 @@ class PasswordHasher:
         self._hashing = PasswordHash((argon2, BcryptHasher()))
         self._cores = Semaphore(count_available_cores())
         self._waiting: Counter[str] = Counter()
-        # No password has this hash, but it takes as long as any to find out.
-        self._nobodys_hash = (
+        # Verified for unknown users, so that the response takes as long as for a wrong password.
+        self._dummy_hash = (
             f"$argon2id$v=19$m={settings.argon2_memory_kib},t={settings.argon2_passes},"
             f"p={settings.argon2_lanes}${random_base64(16)}${random_base64(32)}"
         )
 
     def check_choice(self, password: str) -> None:
-        """Raise PasswordRefused for a password that may not be chosen."""
+        """Raise PasswordRejected if a new password is too short or too common."""
         if len(password) < self.min_length:
             raise PasswordRejected(f"Use at least {self.min_length} characters")
         if self.refuse_common and password.lower() in load_common_passwords():
@@ -65,14 +65,14 @@ class PasswordHasher:
 
     @property
     def waiting(self) -> int:
-        """How many wait for a turn."""
+        """Number of requests that wait for a core."""
         return self._waiting.total()
 
     @asynccontextmanager
     async def slot(self, client: str) -> AsyncIterator[None]:
         """Wait for a core and occupy it. Raises ServiceUnavailable if too many wait already.
 
-        Half of the places are enough for one: the others' log-ins do not depend on it.
+        One client may fill half of the queue, so that it cannot block the others.
         """
         if self.waiting >= MAX_QUEUED or self._waiting[client] >= MAX_QUEUED // 2:
             raise ServiceUnavailable
@@ -87,43 +87,42 @@ class PasswordHasher:
             self._cores.release()
 
     async def hash(self, password: str) -> str:
-        """Where others wait, the caller has a turn."""
+        """Hash a password. The caller holds a `slot()` if requests compete for cores."""
         return await anyio.to_thread.run_sync(self._hashing.hash, password)
 
     async def verify(self, password: str, password_hash: str | None) -> tuple[bool, str | None]:
-        """Whether it is the password, and a new hash where the old one is outdated.
+        """Return whether the password is right, and a new hash if the old one is outdated.
 
-        No hash, for a user who does not exist, takes as long as a wrong password. The caller
-        has a turn.
+        Without a hash, for an unknown user, it takes as long. The caller holds a `slot()`.
         """
-        password_hash = password_hash or self._nobodys_hash
+        password_hash = password_hash or self._dummy_hash
         return await anyio.to_thread.run_sync(self._verify, password, password_hash)
 
     def _verify(self, password: str, password_hash: str) -> tuple[bool, str | None]:
         try:
             return self._hashing.verify_and_update(password, password_hash)
         except (UnknownHashError, ValueError):
-            # A hash of no known kind; bcrypt refuses more than 72 bytes with a ValueError.
+            # ValueError: bcrypt rejects passwords of more than 72 bytes.
             return False, None
 
 
 @cache
 def load_common_passwords() -> frozenset[str]:
-    """The most common passwords, as the package `zxcvbn` counts them."""
+    """Return the most common passwords of the list in `zxcvbn`."""
     from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
     return frozenset(FREQUENCY_LISTS["passwords"][:COMMON_PASSWORD_COUNT])
 
 
 def random_base64(size: int) -> str:
-    """`size` random bytes in the unpadded base64 of Argon2's hash strings."""
+    """Return random bytes in unpadded base64, as in Argon2's hash strings."""
     return base64.b64encode(secrets.token_bytes(size)).decode().rstrip("=")
 
 
 def check_new_password(passwords: PasswordHasher, password: SecretStr, *, field: str) -> None:
-    """Whether a password may be chosen, in `field`; raises ValidationFailed."""
+    """Raise ValidationFailed, with an error for `field`, if a new password is too weak."""
     try:
         passwords.check_choice(password.get_secret_value())
-    except PasswordRejected as refusal:
-        error = FieldError(loc=["body", field], type="password_refused", msg=str(refusal))
+    except PasswordRejected as rejection:
+        error = FieldError(loc=["body", field], type="password_refused", msg=str(rejection))
         raise ValidationFailed([error]) from None

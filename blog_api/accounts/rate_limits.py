@@ -1,14 +1,22 @@
-"""Limits on guessing passwords and on opening accounts."""
+"""Rate limits of password checks and sign-ups, per account and per client network.
+
+Each limit is a moving window in which failed password checks count; the table of limits is below.
+A check takes as long as a hash, so checks in progress are counted too: with 10 failures a minute
+allowed and 8 counted, two checks may run at once, and a third is rejected (429) until one ends. A
+success then frees its place, and a failure occupies one for a minute.
+
+The counters are in memory or in Redis. While Redis fails, each process counts in memory.
+"""
 
 import asyncio
 import logging
 import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address, ip_network
-from typing import Annotated, Any, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 
 from anyio import fail_after, move_on_after
 from fastapi import Depends, Request
@@ -24,42 +32,46 @@ from blog_api.core.errors import TooManyRequests
 from blog_api.core.security import hash_token
 from blog_api.core.settings import Settings
 
+if TYPE_CHECKING:
+    from redis.asyncio import ConnectionPool
+
 log = logging.getLogger(__name__)
 
-
-# For all that is asked of Redis at a time, and for each part of it.
+# For all Redis commands of one operation, and for each of them.
 REDIS_TIMEOUT_SECONDS = 0.5
-
-
-# After a failure the limits are kept in memory for so long before Redis is asked again.
+# After a failure, until Redis is tried again.
 REDIS_PAUSE_SECONDS = 5.0
-
-
-# No password takes longer to verify. An attempt whose process died is forgotten in two minutes.
+# Longer than any check. If a process dies, its checks in progress expire after two minutes.
 ATTEMPT_SECONDS = 180
-
-
 SWEEP_SECONDS = 60
-
 
 T = TypeVar("T")
 
 
+# The table of limits: name in the `RateLimit` header, setting with the rate, counted key.
+PASSWORD_CHECKS = (
+    ("guesses", "rate_limit_guesses", "{account}/{network}"),
+    ("guesses-of-address", "rate_limit_guesses_of_address", "{network}"),
+    ("guesses-at-account", "rate_limit_guesses_at_account", "{account}"),
+)
+SIGN_UPS = (("sign-ups", "rate_limit_sign_ups", "{network}"),)
+
+
 class Limit(NamedTuple):
-    """One limit on one thing: a name for the client, how many, and of whom."""
+    """A limit of one account, client network, or pair of them."""
 
     name: str
     rate: RateLimitItem
-    of: str
+    key: str
 
-    def flight_key(self, minute: int) -> str:
-        """The count of attempts that began in this minute and have not ended."""
-        return f"flight/{self.name}/{self.of}/{minute}"
+    def in_progress_key(self, minute: int) -> str:
+        """Return the key that counts attempts which started in a minute and have not ended."""
+        return f"flight/{self.name}/{self.key}/{minute}"
 
 
 @dataclass
 class Attempt:
-    """One that is under way. It failed unless it is said to have succeeded."""
+    """An attempt in progress. It counts as failed unless `succeeded` is set."""
 
     counters: "RateLimitCounters"
     keys: Sequence[str]
@@ -67,67 +79,64 @@ class Attempt:
 
 
 class RateLimitCounters:
-    """Counts in one storage; a failure counts from when it happened to a whole period later."""
+    """Counters in one storage."""
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
         self.window = MovingWindowRateLimiter(storage)
 
-    async def check(self, limit: Limit, *, places: int = 1) -> None:
-        """Raise TooManyRequests where a limit has fewer places left."""
-        if not await self.window.test(limit.rate, limit.name, limit.of, cost=places):
-            raise await self.refusal(limit)
+    async def require_capacity(self, *limits: Limit, cost: int = 1) -> None:
+        """Raise TooManyRequests if less than `cost` is left of a limit."""
+        for limit in limits:
+            if not await self.window.test(limit.rate, limit.name, limit.key, cost=cost):
+                raise await self.make_problem(limit)
 
-    async def check_all(self, limits: Sequence[Limit]) -> None:
-        await asyncio.gather(*(self.check(limit) for limit in limits))
+    async def record_hit(self, limit: Limit) -> None:
+        """Count one. Raises TooManyRequests if nothing is left."""
+        if not await self.window.hit(limit.rate, limit.name, limit.key):
+            raise await self.make_problem(limit)
 
-    async def begin(self, limits: Sequence[Limit]) -> Attempt:
-        """Begin an attempt, unless it and those under way may use up more than a limit has.
+    async def record_failures(self, limits: Sequence[Limit]) -> None:
+        await asyncio.gather(
+            *(self.window.hit(limit.rate, limit.name, limit.key) for limit in limits)
+        )
 
-        One that has just failed counts twice until it has ended: better than not at all.
+    async def start_attempt(self, limits: Sequence[Limit]) -> Attempt:
+        """Count an attempt in progress. Raises TooManyRequests.
+
+        A failed attempt counts twice for a moment, in progress and as a failure, rather than not
+        at all.
         """
         minute = int(time.time() // 60)
-        attempt = Attempt(self, [limit.flight_key(minute) for limit in limits])
-        begun = await asyncio.gather(
+        attempt = Attempt(self, [limit.in_progress_key(minute) for limit in limits])
+        started = await asyncio.gather(
             *(self.storage.incr(key, ATTEMPT_SECONDS) for key in attempt.keys)
         )
-        may_go_on = False
-        try:
+        async with AsyncExitStack() as on_rejection:
+            on_rejection.push_async_callback(self.end_attempt, attempt)
             earlier = await asyncio.gather(
-                *(self.storage.get(limit.flight_key(minute - 1)) for limit in limits)
+                *(self.storage.get(limit.in_progress_key(minute - 1)) for limit in limits)
             )
             await asyncio.gather(
                 *(
-                    self.check(limit, places=now + before)
-                    for limit, now, before in zip(limits, begun, earlier, strict=True)
+                    self.require_capacity(limit, cost=now + before)
+                    for limit, now, before in zip(limits, started, earlier, strict=True)
                 )
             )
-            may_go_on = True
-        finally:
-            if not may_go_on:
-                await self.end(attempt)
+            on_rejection.pop_all()
         return attempt
 
-    async def end(self, attempt: Attempt) -> None:
-        """Whatever happens meanwhile. A Redis that fails now forgets by itself what was begun."""
+    async def end_attempt(self, attempt: Attempt) -> None:
+        """Count an attempt as ended, even if the request is cancelled."""
+        # If Redis fails, the count expires.
         with suppress(StorageError), move_on_after(REDIS_TIMEOUT_SECONDS, shield=True):
             await asyncio.gather(
                 *(self.storage.incr(key, ATTEMPT_SECONDS, -1) for key in attempt.keys)
             )
 
-    async def fail(self, limits: Sequence[Limit]) -> None:
-        await asyncio.gather(
-            *(self.window.hit(limit.rate, limit.name, limit.of) for limit in limits)
-        )
-
-    async def count(self, limit: Limit) -> None:
-        """Count one; raises TooManyRequests where that is one too many."""
-        if not await self.window.hit(limit.rate, limit.name, limit.of):
-            raise await self.refusal(limit)
-
-    async def refusal(self, limit: Limit) -> TooManyRequests:
-        """With header fields of draft-ietf-httpapi-ratelimit-headers-10; times in seconds."""
-        stats = await self.window.get_window_stats(limit.rate, limit.name, limit.of)
+    async def make_problem(self, limit: Limit) -> TooManyRequests:
+        """Return a 429 with the headers of draft-ietf-httpapi-ratelimit-headers-10."""
+        stats = await self.window.get_window_stats(limit.rate, limit.name, limit.key)
         seconds = max(1, math.ceil(stats.reset_time - time.time()))
         policy = f'"{limit.name}";q={limit.rate.amount};w={limit.rate.get_expiry()}'
         return TooManyRequests(
@@ -140,84 +149,101 @@ class RateLimitCounters:
 
 
 class RateLimiter:
-    """The limits of this deployment, in memory or in Redis.
-
-    A Redis that fails is logged, and for a while each process counts for itself.
-    """
+    """Check and count limits in Redis if it is configured and available, else in memory."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._memory = MemoryStorage()
-        self._here = RateLimitCounters(self._memory)
-        self._rest: asyncio.Task[None] | None = None
-        self._redis: RateLimitCounters | None = None
+        self._memory_counters = RateLimitCounters(self._memory)
+        self._sweep_pause: asyncio.Task[None] | None = None
+        self._redis_pool: ConnectionPool | None = None
         if not settings.uses_memory_rate_limits:
-            self._redis = RateLimitCounters(connect_redis(settings.rate_limit_storage))
-        self._redis_from = 0.0
+            self._redis_pool, storage = create_redis_storage(settings.rate_limit_storage)
+            self._redis_counters = RateLimitCounters(storage)
+        self._redis_paused_until = 0.0
 
-    async def use(self, work: Callable[[RateLimitCounters], Awaitable[T]]) -> T:
-        if self._redis is not None and time.monotonic() >= self._redis_from:
-            try:
-                with fail_after(REDIS_TIMEOUT_SECONDS):
-                    return await work(self._redis)
-            except (StorageError, TimeoutError) as error:
-                self._redis_from = time.monotonic() + REDIS_PAUSE_SECONDS
-                log.warning("Rate limits are kept in memory, since Redis failed: %r", error)
-        self._let_memory_rest()
-        return await work(self._here)
+    async def require_capacity(self, limits: Sequence[Limit]) -> None:
+        """Raise TooManyRequests if nothing is left of a limit."""
+        await self._run(lambda counters: counters.require_capacity(*limits))
 
-    def _let_memory_rest(self) -> None:
-        """When its timer is done, the storage goes through all it has: once a minute will do."""
-        timer = self._memory.timer
-        if timer is not None and timer.done() and timer is not self._rest:
-            self._rest = self._memory.timer = asyncio.create_task(asyncio.sleep(SWEEP_SECONDS))
+    async def record_hit(self, limit: Limit) -> None:
+        """Count one. Raises TooManyRequests if nothing is left."""
+        await self._run(lambda counters: counters.record_hit(limit))
 
     @asynccontextmanager
     async def attempt(self, limits: Sequence[Limit]) -> AsyncIterator[Attempt]:
-        """Raises TooManyRequests."""
-        attempt = await self.use(lambda counters: counters.begin(limits))
+        """Count an attempt, and a failure unless it has succeeded. Raises TooManyRequests."""
+        attempt = await self._run(lambda counters: counters.start_attempt(limits))
         try:
             yield attempt
         finally:
             if not attempt.succeeded:
-                await self.use(lambda counters: counters.fail(limits))
-            await attempt.counters.end(attempt)
+                await self._run(lambda counters: counters.record_failures(limits))
+            await attempt.counters.end_attempt(attempt)
+
+    async def _run(self, operation: Callable[[RateLimitCounters], Awaitable[T]]) -> T:
+        if self._redis_pool is not None and time.monotonic() >= self._redis_paused_until:
+            try:
+                with fail_after(REDIS_TIMEOUT_SECONDS):
+                    return await operation(self._redis_counters)
+            except (StorageError, TimeoutError) as error:
+                self._redis_paused_until = time.monotonic() + REDIS_PAUSE_SECONDS
+                log.warning("Rate limits are counted in memory because Redis failed: %r", error)
+        self._pause_sweep()
+        return await operation(self._memory_counters)
+
+    def _pause_sweep(self) -> None:
+        """Let `MemoryStorage` delete expired keys once a minute.
+
+        limits 5.8 does it after every hit, in a thread for each key, unless the task in `timer`
+        is running. There is no setting for it and no issue that asks for one; the loop is that
+        of https://github.com/alisaifee/limits/issues/277.
+        """
+        timer = self._memory.timer
+        if timer is not None and timer.done() and timer is not self._sweep_pause:
+            pause = asyncio.create_task(asyncio.sleep(SWEEP_SECONDS))
+            self._sweep_pause = self._memory.timer = pause
 
     async def close(self) -> None:
         if self._memory.timer is not None:
             self._memory.timer.cancel()
-        if self._redis is not None:
-            # `limits` neither closes its client nor types it.
-            client: Any = cast(RedisStorage, self._redis.storage).bridge
-            await client.get_connection().aclose()
+        if self._redis_pool is not None:
+            await self._redis_pool.aclose()
 
 
-def connect_redis(url: URL) -> RedisStorage:
-    """Needs the package `redis`, which the settings have looked for. It connects when used."""
+def create_redis_storage(url: URL) -> "tuple[ConnectionPool, RedisStorage]":
+    """Return a storage and its connections, which are opened when they are needed."""
+    # The package `redis` is optional; `Settings` has checked that it is installed.
+    from redis.asyncio import ConnectionPool
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
 
-    options: dict[str, Any] = {
-        "socket_timeout": REDIS_TIMEOUT_SECONDS,
-        "socket_connect_timeout": REDIS_TIMEOUT_SECONDS,
-        # Once more, for a connection that was closed meanwhile.
-        "retry": Retry(NoBackoff(), 1),
-    }
-    return RedisStorage(
-        url.render_as_string(hide_password=False),
+    address = url.render_as_string(hide_password=False)
+    pool = ConnectionPool.from_url(
+        address,
+        socket_timeout=REDIS_TIMEOUT_SECONDS,
+        socket_connect_timeout=REDIS_TIMEOUT_SECONDS,
+        # Once: a connection in the pool may have been closed by the server.
+        retry=Retry(NoBackoff(), 1),
+    )
+    # `limits` does not close a pool of its own. The annotation of its options lacks this one.
+    options: dict[str, Any] = {"connection_pool": pool}
+    storage = RedisStorage(
+        address,
         wrap_exceptions=True,
         implementation="redispy",
         key_prefix="blog-api",
         **options,
     )
+    return pool, storage
 
 
 def get_client_network(address: str) -> str:
-    """Who counts as one: an IPv4 address, or the /64 that one household or server has of IPv6."""
+    """Return what counts as one client: an IPv4 address, or a /64 of IPv6."""
     try:
         ip = ip_address(address)
     except ValueError:
-        # A Unix socket, or a name that a test made up.
+        # A Unix socket has no address.
         return address
     if isinstance(ip, IPv6Address):
         if ip.ipv4_mapped is None:
@@ -227,50 +253,47 @@ def get_client_network(address: str) -> str:
 
 
 class LoginThrottle:
-    """Stands before the passwords: who asks, from where, and how often they were wrong."""
+    """Rate-limit password checks and sign-ups per address and account."""
 
-    def __init__(self, passwords: PasswordHasher, limits: RateLimiter, address: str) -> None:
+    def __init__(self, passwords: PasswordHasher, limiter: RateLimiter, address: str) -> None:
         self.passwords = passwords
-        self._limits = limits
-        self._address = get_client_network(address)
+        self._limiter = limiter
+        self._network = get_client_network(address)
 
     async def verify_password(
         self, password: str, password_hash: str | None, *, account: str
     ) -> tuple[bool, str | None]:
-        """As `Passwords.verify()`; a wrong one counts against the account and the address.
+        """Verify a password like `PasswordHasher.verify()`. Raises TooManyRequests.
 
-        `account` is what was asked for, whether it exists or not. Raises TooManyRequests.
+        `account` is the submitted name of the account, which need not exist.
         """
-        limits = self._guesses(account)
-        # Before it queues, so that who is refused anyway keeps nobody waiting.
-        await self._limits.use(lambda counters: counters.check_all(limits))
-        async with self.passwords.slot(self._address), self._limits.attempt(limits) as attempt:
+        limits = self._get_limits(PASSWORD_CHECKS, account)
+        # Before it waits for a core: a client over its limit must not fill the queue.
+        await self._limiter.require_capacity(limits)
+        async with self.passwords.slot(self._network), self._limiter.attempt(limits) as attempt:
             is_right, new_hash = await self.passwords.verify(password, password_hash)
             attempt.succeeded = is_right
         return is_right, new_hash
 
-    def _guesses(self, account: str) -> Sequence[Limit]:
-        settings = self._limits.settings
-        if not settings.rate_limit_enabled:
-            return ()
-        # The storage need not know whose addresses these are.
-        account = hash_token(account)
-        return (
-            Limit("guesses", settings.rate_limit_guesses, f"{account}/{self._address}"),
-            Limit("guesses-of-address", settings.rate_limit_guesses_of_address, self._address),
-            Limit("guesses-at-account", settings.rate_limit_guesses_at_account, account),
-        )
-
     async def hash_password(self, password: SecretStr) -> str:
-        async with self.passwords.slot(self._address):
+        async with self.passwords.slot(self._network):
             return await self.passwords.hash(password.get_secret_value())
 
     async def count_new_address(self) -> None:
-        """Count a new email address, whether it is free or not; raises TooManyRequests."""
-        settings = self._limits.settings
-        if settings.rate_limit_enabled:
-            limit = Limit("sign-ups", settings.rate_limit_sign_ups, self._address)
-            await self._limits.use(lambda counters: counters.count(limit))
+        """Count a submitted new email address, taken or not. Raises TooManyRequests."""
+        for limit in self._get_limits(SIGN_UPS):
+            await self._limiter.record_hit(limit)
+
+    def _get_limits(self, rules: Sequence[tuple[str, str, str]], account: str = "") -> list[Limit]:
+        settings = self._limiter.settings
+        if not settings.rate_limit_enabled:
+            return []
+        # Hashed, since Redis should not hold email addresses.
+        values = {"account": hash_token(account), "network": self._network}
+        return [
+            Limit(name, getattr(settings, setting), key.format_map(values))
+            for name, setting, key in rules
+        ]
 
 
 async def get_login_throttle(request: Request) -> LoginThrottle:

@@ -20,7 +20,6 @@ from uuid import uuid4
 import anyio
 from sqlalchemy.exc import DBAPIError
 
-from blog_api.core.background import in_background
 from blog_api.core.errors import ServiceUnavailable
 from blog_api.core.settings import Settings
 from blog_api.core.urls import get_sqlite_path
@@ -125,8 +124,10 @@ class PostgresInvalidation:
 
     @asynccontextmanager
     async def watch(self) -> AsyncGenerator[None]:
-        async with in_background(self._keep_listening()):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._keep_listening)
             yield
+            tasks.cancel_scope.cancel()
 
     async def _keep_listening(self) -> None:
         errors: tuple[type[Exception], ...] = get_driver_errors("postgresql")

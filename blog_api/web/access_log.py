@@ -1,10 +1,15 @@
-"""Logs: on standard error, a line each."""
+"""Access log, and the configuration of all logs: standard error, one entry a line.
+
+Requests are buffered and written ten times a second, all of them as one log record, in a thread: a
+record for each would take longer than a cache hit, and a slow reader of standard error would stop
+the event loop. A line has the client, the method, the path, the status, the duration and the
+request id: `2026-01-31 09:00:00,123 INFO blog_api.access: 192.0.2.1 GET /posts 200 1.8ms 6f1c…`.
+Queries, headers and bodies may contain secrets and are never logged.
+"""
 
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
@@ -12,47 +17,31 @@ from urllib.parse import quote
 import anyio
 import anyio.to_thread
 
-from blog_api.core.background import in_background
-
 WRITE_INTERVAL_SECONDS = 0.1
-
 
 access_log = logging.getLogger("blog_api.access")
 
 
 class AccessLogWriter:
-    """A line for each request, that leaves out where somebody might have put a secret.
-
-    Lines are written ten times a second, all of them as one record: a record for each would take
-    longer than an answer that is kept in memory.
-    """
+    """Buffer of requests that are not written yet."""
 
     def __init__(self) -> None:
         self._requests: deque[tuple[float, str, str, str, int, float, str]] = deque()
 
-    def add(
+    def append(
         self, client: str, method: str, path: str, status: int, seconds: float, request_id: str
     ) -> None:
-        """Note a request that has been answered just now."""
         self._requests.append((time.time(), client, method, path, status, seconds, request_id))
 
-    @asynccontextmanager
-    async def writing(self) -> AsyncGenerator[None]:
-        """Within, what is noted is soon written; at the end, all of it."""
-        try:
-            async with in_background(self._keep_writing()):
-                yield
-        finally:
-            self._write()
-
-    async def _keep_writing(self) -> None:
+    async def write_periodically(self) -> None:
+        """Write the buffered lines every `WRITE_INTERVAL_SECONDS` until cancelled."""
         while True:
             await anyio.sleep(WRITE_INTERVAL_SECONDS)
             if self._requests:
-                # Whoever reads them may be slow.
-                await anyio.to_thread.run_sync(self._write)
+                await anyio.to_thread.run_sync(self.flush)
 
-    def _write(self) -> None:
+    def flush(self) -> None:
+        """Write the buffered lines."""
         lines = []
         while self._requests:
             at, client, method, path, status, seconds, request_id = self._requests.popleft()
@@ -67,7 +56,7 @@ class AccessLogWriter:
 
 @lru_cache(maxsize=2)
 def format_time(milliseconds: int) -> str:
-    """A time as all other lines of the log have it; where it matters, many have the same."""
+    """Format a time as `logging` does. Under load many requests share a millisecond."""
     second, rest = divmod(milliseconds, 1000)
     text = time.strftime(logging.Formatter.default_time_format, time.localtime(second))
     return f"{text},{rest:03d}"
@@ -75,7 +64,7 @@ def format_time(milliseconds: int) -> str:
 
 @lru_cache(maxsize=1_000)
 def quote_field(text: str) -> str:
-    """What nobody takes for another line of the log, or another field."""
+    """Percent-encode spaces and line breaks, so that a client cannot forge fields or lines."""
     return quote(text, safe="/:.")
 
 

@@ -1,4 +1,10 @@
-"""Conditional requests (RFC 9110, 13): versions, ETags, `If-Match`, 304."""
+"""Conditional requests (RFC 9110, 13): ETags, 304, and 412 for `If-Match`.
+
+The ETag of a response is a digest of its body. If the response shows one row, the row's version
+comes first: `"3-9f86d081884c7d659a2feaa0"`. A GET with that ETag in `If-None-Match` gets 304 while
+the body is unchanged; an update with it in `If-Match` gets 412 once the row has another version,
+no matter in which media type the client has read version 3.
+"""
 
 import re
 from collections.abc import Sequence
@@ -13,42 +19,34 @@ from blog_api.core.errors import Problem
 from blog_api.db.base import VersionedModel
 
 ETAG_DIGITS = 24
-
-
-# Whoever keeps an answer asks again, and learns by the ETag that it is still so.
+# Caches may store a response, but revalidate it by its ETag each time.
 NO_CACHE = b"no-cache"
-
-
 PUBLIC_NO_CACHE = b"public, no-cache"
-
-
-# What an answer without a body does not have.
+# A 304 has no body.
 BODY_HEADERS = {b"content-length", b"content-type"}
 
-
-# The header fields of a message, their names in lower case.
+# Headers of an ASGI message; names are in lower case.
 RawHeaders = list[tuple[bytes, bytes]]
 
-
-# A strong ETag of ours: of a row with a version, that comes first.
+# The ETag of one row, with its version.
 VERSIONED_ETAG = re.compile(r'"(\d{1,10})-[0-9a-f]+"', re.ASCII)
 
 
 class PreconditionFailed(Problem):
-    """`If-Match` names another version: read it again, and decide anew."""
+    """`If-Match` names another version: read the current one and try again."""
 
     status = codes.HTTP_412_PRECONDITION_FAILED
     detail = "This was changed since you read it"
 
 
 class Precondition:
-    """What a client knows of what it changes (RFC 9110, 13.1.1)."""
+    """ETags in `If-Match` (RFC 9110, 13.1.1)."""
 
     def __init__(self, headers: Sequence[str]) -> None:
         self._tags = [tag.strip() for header in headers for tag in header.split(",")]
 
     def check(self, row: VersionedModel) -> None:
-        """Raise PreconditionFailed where the client has read another version, or none of ours."""
+        """Raise PreconditionFailed unless one of the ETags has the row's version."""
         if self._tags in ([], ["*"]):
             return
         found = (VERSIONED_ETAG.fullmatch(tag) for tag in self._tags)
@@ -63,11 +61,11 @@ async def get_precondition(
         Header(
             alias="If-Match",
             max_length=1_000,
-            description="ETags of what was read: 412 where it was changed since.",
+            description="ETag of the version to change. If it is not the current one: 412.",
         ),
     ] = None,
 ) -> Precondition:
-    # Several fields of this name are one list (RFC 9110, 5.3).
+    # The header may be repeated (RFC 9110, 5.3).
     return Precondition(request.headers.getlist("If-Match"))
 
 
@@ -75,17 +73,17 @@ PreconditionDep = Annotated[Precondition, Depends(get_precondition)]
 
 
 def set_etag_version(request: Request, version: int) -> None:
-    """Let the ETag of the answer begin with the version of what it shows."""
+    """Make the ETag of the response start with this version."""
     request.state.version = version
 
 
 def mark_public(request: Request) -> None:
-    """Let the answer be one for everybody, which may be kept."""
+    """Allow shared caches to store the response: it is the same for every client."""
     request.state.is_public = True
 
 
 class ConditionalRequests:
-    """Give each answer that is made as a whole a strong ETag; a GET that knows it gets 304."""
+    """Add strong ETags to responses that are not streamed, and respond with 304."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -112,7 +110,7 @@ class ConditionalRequests:
 
 
 def add_etag(scope: Scope, start: Message, body: Message) -> Message:
-    """Put an ETag into the start of an answer; returns what is left of its body."""
+    """Add an ETag to `start` if the response may have one; return the body to send."""
     status, state = start["status"], scope["state"]
     version: int | None = state.get("version")
     is_read = scope["method"] == "GET" and status == codes.HTTP_200_OK
@@ -120,7 +118,7 @@ def add_etag(scope: Scope, start: Message, body: Message) -> Message:
     if not (is_read or is_written):
         return body
     given = dict(start["headers"])
-    # Files have one of their own; what must not be kept need not be known again.
+    # Static files have an ETag; a response that is never stored is never revalidated.
     if b"etag" in given or given.get(b"cache-control") == b"no-store":
         return body
     digest = sha256(body.get("body", b"")).hexdigest()[:ETAG_DIGITS]
@@ -129,7 +127,7 @@ def add_etag(scope: Scope, start: Message, body: Message) -> Message:
     is_public = is_read and state.get("is_public", False)
     if b"cache-control" not in given:
         headers.append((b"cache-control", PUBLIC_NO_CACHE if is_public else NO_CACHE))
-    # What is kept outside of here is kept whole, and judged there.
+    # The response cache stores the complete response and compares `If-None-Match` itself.
     is_cached = is_public and state.get("is_cached", False)
     if not is_read or is_cached or not matches_if_none_match(scope, etag):
         start["headers"] = headers
@@ -140,14 +138,13 @@ def add_etag(scope: Scope, start: Message, body: Message) -> Message:
 
 
 def remove_body_headers(headers: RawHeaders) -> RawHeaders:
-    """What an answer says of itself to a client that has it."""
     return [line for line in headers if line[0] not in BODY_HEADERS]
 
 
 def matches_if_none_match(scope: Scope, etag: bytes) -> bool:
-    """Whether the client has the answer with this ETag (RFC 9110, 13.1.2).
+    """Compare an ETag with `If-None-Match` (RFC 9110, 13.1.2).
 
-    `If-Modified-Since` is not asked: a feed changes too when an older post goes.
+    `If-Modified-Since` is ignored: deleting a post changes a feed but no date in it.
     """
     for name, value in scope["headers"]:
         if name == b"if-none-match":

@@ -1,10 +1,10 @@
-"""Health: whether the process lives, and whether it can serve."""
+"""Health checks for load balancers and process supervisors."""
 
 from types import MappingProxyType
 from typing import Literal
 
 from fastapi import APIRouter
-from sqlmodel import SQLModel
+from sqlmodel import Field, SQLModel
 from sqlmodel.ext.asyncio.session import AsyncSession
 from starlette import status as codes
 
@@ -16,13 +16,13 @@ router = APIRouter(prefix="/health", tags=["health"])
 
 
 class Health(SQLModel):
-    """All is well."""
+    """The check has succeeded."""
 
-    status: Literal["ok"]
+    status: Literal["ok"] = Field(description="Always `ok`; a failed check is a 503.")
 
 
 class NotReady(Problem):
-    """The database is not at the revision that this version of the service works with."""
+    """The database does not have the schema revision of this version of the service."""
 
     status = codes.HTTP_503_SERVICE_UNAVAILABLE
     detail = "The database is not migrated: run blog-api migrate"
@@ -31,7 +31,7 @@ class NotReady(Problem):
 
 
 async def require_migrated(session: AsyncSession) -> None:
-    """Raise NotReady unless the database is at this version's revision."""
+    """Raise NotReady unless the database has the schema revision of this version."""
     connection = await session.connection()
     if await connection.run_sync(get_current_revision) != get_head_revision():
         raise NotReady
@@ -39,12 +39,12 @@ async def require_migrated(session: AsyncSession) -> None:
 
 @router.get("/live")
 async def check_live() -> Health:
-    """Tell that the process answers. It does not ask the database."""
+    """Check that the process responds. Does not use the database."""
     return Health(status="ok")
 
 
 @router.get("/ready", responses=problem_responses(ServiceUnavailable, NotReady))
 async def check_ready(session: SessionDep) -> Health:
-    """Tell whether the database answers and is migrated, so that requests can be served."""
+    """Check that the database is reachable and migrated."""
     await require_migrated(session)
     return Health(status="ok")

@@ -1,7 +1,7 @@
-"""`GET /`: the name, the version and links to start from."""
+"""`GET /`: name, version and links."""
 
 from fastapi import APIRouter, Request
-from sqlmodel import SQLModel
+from sqlmodel import Field, SQLModel
 
 from blog_api.web.links import make_link
 
@@ -20,15 +20,15 @@ PATHS = {
 
 
 class Index(SQLModel):
-    """The service and where to go on."""
+    """The service and its entry points."""
 
-    name: str
-    version: str
-    links: dict[str, str]
+    name: str = Field(description="`BLOG_TITLE`.")
+    version: str = Field(description="Version of the service.")
+    links: dict[str, str] = Field(description="URLs of the documentation, the lists and the feeds.")
 
 
 @router.get("/")
 async def read_index(request: Request) -> Index:
-    """Return the name, the version and links to the documentation and the lists."""
+    """Get the name and version of the service, and links to start from."""
     links = {name: make_link(request, path) for name, path in PATHS.items()}
     return Index(name=request.app.title, version=request.app.version, links=links)

@@ -1,4 +1,4 @@
-"""The layers around the routes: pure ASGI classes, outermost first in `main.py`."""
+"""ASGI middleware around the routes; `middleware_stack.py` has their order."""
 
 import logging
 import time
@@ -8,7 +8,6 @@ from itertools import count
 from secrets import randbits
 from uuid import UUID, uuid4
 
-from starlette._utils import get_route_path
 from starlette.datastructures import Headers
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.cors import CORSMiddleware
@@ -26,54 +25,38 @@ from blog_api.core.errors import (
     problem_response,
 )
 from blog_api.web.access_log import AccessLogWriter
+from blog_api.web.links import get_route_path
 
 log = logging.getLogger(__name__)
 
-
-# A new request id is this process' UUID, whose last digits count. `uuid4()` for each request would
-# be a tenth of what it costs to answer from memory.
+# A new request id is the UUID of this process with a counter in its last 12 digits: `uuid4()`
+# would take a tenth of the time of a cache hit.
 PROCESS_UUID = str(uuid4())[:-12]
-
-
 REQUEST_NUMBERS = count(randbits(40))
 
-
-# No address of ours is longer; a path of five thousand digits is not even a number to Python.
+# No route has a longer path. Python refuses to parse an id of 5,000 digits.
 MAX_PATH_LENGTH = 1_000
-
-
-# How much is read of a body that is refused for its size, so that its client, who may be still
-# sending, gets to read the answer.
+# A body over its limit is read up to this size, so that a client that is still sending it
+# receives the response.
 MAX_DRAINED_BYTES = 32 * 1024 * 1024
-
-
 BODY_HEADERS = {b"content-length", b"transfer-encoding"}
 
-
 API_PREFIX = "/api/v1"
-
-
 HEALTH_PATHS = ("/health/live", "/health/ready")
 
-
-# By their status, since these layers refuse in plain text.
-PROBLEMS_BY_STATUS: dict[int, type[Problem]] = {
+# Problems in place of the plain-text responses of Starlette's middleware.
+PLAIN_TEXT_PROBLEMS: dict[int, type[Problem]] = {
     UntrustedHost.status: UntrustedHost,
     ContentTooLarge.status: ContentTooLarge,
 }
-
 
 SECURITY_HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
 ]
-
-
-# The pages of the documentation have a policy of their own.
+# HTML pages set their own policy.
 POLICY = b"content-security-policy"
-
-
 STRICT_SECURITY_HEADERS = [
     *SECURITY_HEADERS,
     (POLICY, b"default-src 'none'; frame-ancestors 'none'"),
@@ -81,7 +64,7 @@ STRICT_SECURITY_HEADERS = [
 
 
 def get_request_id(scope: Scope) -> str:
-    """The UUID that a request comes with, or a new one."""
+    """Return the UUID in `X-Request-ID`, or a new one."""
     for name, value in scope["headers"]:
         if name == b"x-request-id":
             with suppress(ValueError):
@@ -90,7 +73,7 @@ def get_request_id(scope: Scope) -> str:
 
 
 class AccessLog:
-    """An id for each request, a line in the log, and `X-Process-Time` in seconds."""
+    """Give each request an id, a line in the access log, and `X-Process-Time` in seconds."""
 
     def __init__(self, app: ASGIApp, log: AccessLogWriter) -> None:
         self.app = app
@@ -121,11 +104,11 @@ class AccessLog:
         finally:
             client = scope["client"][0] if scope.get("client") else "-"
             seconds = time.perf_counter() - start
-            self.log.add(client, scope["method"], scope["path"], status, seconds, request_id)
+            self.log.append(client, scope["method"], scope["path"], status, seconds, request_id)
 
 
 class SecurityHeaders:
-    """Headers that keep a browser from making more of an answer than it is."""
+    """Add headers that restrict browsers: no sniffing, no frames, no referrer, no scripts."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -142,12 +125,12 @@ class SecurityHeaders:
 
 
 async def send_unavailable(scope: Scope, receive: Receive, send: Send) -> None:
-    """Tell a client to come again."""
+    """ASGI application that responds with 503."""
     await problem_response(ServiceUnavailable(), scope)(scope, receive, send)
 
 
 class CORS(CORSMiddleware):
-    """Let pages on other origins call; a preflight that is refused is a problem too."""
+    """Send CORS headers; a rejected preflight request gets a problem document."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "OPTIONS":
@@ -162,7 +145,7 @@ class CORS(CORSMiddleware):
 
 
 class TrustedHosts(TrustedHostMiddleware):
-    """Refuse other host names, but for health: a supervisor asks by address."""
+    """Reject other host names, except for health checks, which use the IP address."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         is_health = scope["type"] == "http" and get_route_path(scope) in HEALTH_PATHS
@@ -170,10 +153,9 @@ class TrustedHosts(TrustedHostMiddleware):
 
 
 class ProblemDocuments:
-    """Make a problem document of what no handler sees.
+    """Respond with a problem document to unexpected exceptions and to overlong paths.
 
-    That is an error that nobody expected, and the plain text by which Starlette's own layers
-    refuse a body or a host.
+    The plain-text responses of Starlette's body limit and trusted hosts are replaced too.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -183,83 +165,84 @@ class ProblemDocuments:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        is_read = False
-        is_started = False
-        is_replaced = False
-
-        async def receive_and_watch() -> Message:
-            nonlocal is_read
-            message = await receive()
-            is_read = not message.get("more_body", False)
-            return message
-
-        async def drain() -> None:
-            size = 0
-            while not is_read and size < MAX_DRAINED_BYTES:
-                size += len((await receive_and_watch()).get("body", b""))
-
-        async def answer(problem: Problem) -> None:
-            await problem_response(problem, scope)(scope, receive, send)
-
-        async def refuse(start: Message) -> None:
-            nonlocal is_replaced
-            if start["status"] == ContentTooLarge.status and "Expect" not in Headers(scope=scope):
-                await drain()
-            is_replaced = is_plain_text(start)
-            if is_replaced:
-                await answer(PROBLEMS_BY_STATUS[start["status"]]())
-            else:
-                await send(start)
-
-        async def drop() -> None:
-            """The text of an answer that was replaced."""
-
-        def send_problem_for_text(message: Message) -> Awaitable[None]:
-            nonlocal is_started
-            if message["type"] == "http.response.start":
-                is_started = True
-                if message["status"] in PROBLEMS_BY_STATUS:
-                    return refuse(message)
-            return drop() if is_replaced else send(message)
-
         if len(scope["path"]) > MAX_PATH_LENGTH:
-            await answer(UriTooLong())
+            await problem_response(UriTooLong(), scope)(scope, receive, send)
             return
+        channel = ProblemChannel(scope, receive, send)
         try:
-            await self.app(scope, receive_and_watch, send_problem_for_text)
+            await self.app(scope, channel.receive, channel.send)
         except Exception:
-            # The one broad net: whatever nobody expected becomes a problem document too, where
-            # FastAPI's own layer around this one would answer in plain text. Nothing is hidden:
-            # the log has it all, and what has begun to be answered is raised again.
+            # The only broad `except`: FastAPI's own handler outside of this would respond in
+            # plain text. The traceback is logged, and after the start of a response the
+            # exception is raised again.
             log.exception("Unexpected error in request %s", scope["state"]["request_id"])
-            if is_started:
+            if channel.is_started:
                 raise
-            await answer(InternalServerError())
+            await problem_response(InternalServerError(), scope)(scope, receive, send)
 
 
-def is_plain_text(start: Message) -> bool:
-    return Headers(raw=start["headers"]).get("Content-Type", "").startswith("text/plain")
+class ProblemChannel:
+    """`receive` and `send` of one request, for `ProblemDocuments`."""
+
+    __slots__ = ("_receive", "_scope", "_send", "is_body_read", "is_replaced", "is_started")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._scope, self._receive, self._send = scope, receive, send
+        self.is_body_read = self.is_started = self.is_replaced = False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self.is_body_read = not message.get("more_body", False)
+        return message
+
+    def send(self, message: Message) -> Awaitable[None]:
+        if message["type"] == "http.response.start":
+            self.is_started = True
+            if message["status"] in PLAIN_TEXT_PROBLEMS:
+                return self._send_rejection(message)
+        return self._discard() if self.is_replaced else self._send(message)
+
+    async def _send_rejection(self, start: Message) -> None:
+        problem = PLAIN_TEXT_PROBLEMS[start["status"]]
+        # A client that sends `Expect: 100-continue` has not started to send its body.
+        if problem is ContentTooLarge and "Expect" not in Headers(scope=self._scope):
+            await self._drain_body()
+        content_type = Headers(raw=start["headers"]).get("Content-Type", "")
+        self.is_replaced = content_type.startswith("text/plain")
+        if self.is_replaced:
+            response = problem_response(problem(), self._scope)
+            await response(self._scope, self._receive, self._send)
+        else:
+            await self._send(start)
+
+    async def _drain_body(self) -> None:
+        size = 0
+        while not self.is_body_read and size < MAX_DRAINED_BYTES:
+            size += len((await self.receive()).get("body", b""))
+
+    async def _discard(self) -> None:
+        """Discard the body of a replaced response."""
 
 
 class BodyLimits:
-    """A body without a token, be it good or bad, is small: no public route takes a long one."""
+    """Limit request bodies; without a bearer token, valid or not, the limit is lower."""
 
     def __init__(self, app: ASGIApp, max_body_size: int, max_body_size_without_token: int) -> None:
         self.app = app
         self.with_token = RequestBodyLimitMiddleware(app, max_body_size)
-        self.without = RequestBodyLimitMiddleware(app, max_body_size_without_token)
+        self.without_token = RequestBodyLimitMiddleware(app, max_body_size_without_token)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        # Without one of these there is no body (RFC 9112, 6.3).
+        # Without one of these headers there is no body (RFC 9112, 6.3).
         if scope["type"] != "http" or all(name not in BODY_HEADERS for name, _ in scope["headers"]):
             return self.app(scope, receive, send)
         authorization = Headers(scope=scope).get("Authorization", "")
         has_token = authorization.lower().startswith("bearer ")
-        return (self.with_token if has_token else self.without)(scope, receive, send)
+        return (self.with_token if has_token else self.without_token)(scope, receive, send)
 
 
 class HeadAsGet:
-    """Answer HEAD wherever GET is answered, without the body (RFC 9110, 9.3.2)."""
+    """Handle HEAD as GET, without the body (RFC 9110, 9.3.2)."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -277,11 +260,10 @@ class HeadAsGet:
 
 
 class PathPrefixes:
-    """Let every path stand under `/api/v1` too, and tolerate one slash at its end.
+    """Accept every path under `/api/v1` and under the public path, and with one trailing slash.
 
-    A redirect would have to name a host. The prefix becomes a part of the `root_path`, with
-    which every link begins. So does the path of the public address, whether the proxy in front
-    takes it off or not.
+    Redirects would have to name a host. The prefixes move to `root_path`, with which every link
+    begins. The proxy may remove the public path or pass it on.
     """
 
     def __init__(self, app: ASGIApp, root: str) -> None:
@@ -291,13 +273,21 @@ class PathPrefixes:
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "http":
             root: str = scope.get("root_path", "") or self.root
-            path = get_route_path({"path": scope["path"], "root_path": root}) or "/"
-            if path == API_PREFIX or path.startswith(f"{API_PREFIX}/"):
-                root, path = root + API_PREFIX, path.removeprefix(API_PREFIX) or "/"
+            path = remove_prefix(scope["path"], root)
+            if has_prefix(path, API_PREFIX):
+                root, path = root + API_PREFIX, remove_prefix(path, API_PREFIX)
             has_slash = path.endswith("/") and not path.endswith("//") and path != "/"
             if has_slash:
                 path = path[:-1]
             scope["state"]["slash_at_end"] = has_slash
-            # A copy: the log tells the path that was asked for.
+            # A copy: the access log shows the path of the request.
             scope = {**scope, "root_path": root, "path": root + path}
         return self.app(scope, receive, send)
+
+
+def has_prefix(path: str, prefix: str) -> bool:
+    return path == prefix or path.startswith(f"{prefix}/")
+
+
+def remove_prefix(path: str, prefix: str) -> str:
+    return (path.removeprefix(prefix) if has_prefix(path, prefix) else path) or "/"

@@ -1,4 +1,4 @@
-"""The middleware of the application, in the order in which a request passes it."""
+"""Middleware of the application, in the order in which a request passes it."""
 
 from collections.abc import Callable
 
@@ -46,11 +46,11 @@ def outer_middleware(
 ) -> list[Middleware]:
     """Return the middleware outside of FastAPI's own, outermost first.
 
-    A cached response passes only these.
+    A cache hit passes only these.
     """
     stack = [Middleware(AccessLog, log=log)]
     if settings.cors_origins or settings.cors_origin_pattern:
-        # Outside of ProblemDocuments: a browser has to be allowed to read those too.
+        # Outside of ProblemDocuments, so that browsers may read problem documents too.
         stack.append(
             Middleware(
                 CORS,

@@ -1,152 +1,223 @@
-"""The documentation: `/docs` and `/redoc` from this server alone, and the OpenAPI document."""
+"""The OpenAPI document: what FastAPI cannot derive from the routes."""
 
-import re
-from base64 import b64encode
-from hashlib import sha256
+import json
 from pathlib import Path
 from typing import Any
-
-from fastapi import APIRouter, Request
-from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
-from fastapi.responses import HTMLResponse
-from starlette.routing import BaseRoute, Mount
-from starlette.staticfiles import StaticFiles
 
 from blog_api.core.errors import PROBLEM_MEDIA_TYPE
 
 NOT_AUTHENTICATED = "#/components/schemas/NotAuthenticated"
-
-
 JSON_LINES = "application/jsonl"
-
-
 BEARER_SCHEME = "Token"
-
-
-STRING_HEADER = {"schema": {"type": "string"}}
-
-
-STATIC = Path(__file__).parent / "static"
-
+# Markdown, shown at the top of `/docs` and `/redoc`.
+INTRODUCTION = Path(__file__).parent / "introduction.md"
 
 TAGS = [
-    {"name": "index", "description": "What this is, and where to go on."},
+    {"name": "index", "description": "Name, version and links."},
     {"name": "users", "description": "Accounts and public profiles."},
-    {"name": "tokens", "description": "Signing up, logging in and out, OAuth2."},
-    {"name": "personal tokens", "description": "For scripts and apps: named, scoped, revocable."},
-    {"name": "me", "description": "One's own account."},
-    {"name": "posts", "description": "What is written here: drafts, scheduled, published."},
-    {"name": "comments", "description": "What readers say, in threads."},
-    {"name": "follows", "description": "Authors whose posts one wants to read."},
-    {"name": "bookmarks", "description": "Posts that one wants to find again."},
-    {"name": "feeds", "description": "The newest posts, for feed readers."},
-    {"name": "admin", "description": "For administrators: accounts, posts, figures, audit."},
-    {"name": "health", "description": "For those who run the service."},
+    {"name": "tokens", "description": "Sign up, log in and out, OAuth2."},
+    {"name": "personal tokens", "description": "Named tokens with scopes, for scripts and apps."},
+    {"name": "me", "description": "The account of the token."},
+    {"name": "posts", "description": "Published posts, drafts and scheduled posts; tags."},
+    {"name": "comments", "description": "Comments in threads."},
+    {"name": "follows", "description": "Followed authors and their posts."},
+    {"name": "bookmarks", "description": "Bookmarked posts."},
+    {"name": "feeds", "description": "The newest posts as JSON Feed, Atom and RSS."},
+    {"name": "admin", "description": "Accounts, moderation, statistics and the audit log."},
+    {"name": "health", "description": "Checks for load balancers and supervisors."},
 ]
 
-router = APIRouter(include_in_schema=False)
+ETAG_HEADER = {"description": "Strong ETag (RFC 9110, 8.8.3).", "schema": {"type": "string"}}
+LINK_HEADER = {
+    "description": "URLs of other pages: `first`, `prev`, `next`, `last` (RFC 8288).",
+    "schema": {"type": "string"},
+}
+
+# Example values by property, for properties without `examples`; "Schema.property" comes first.
+EXAMPLES: dict[str, Any] = {
+    "access_token": "ZXhhbXBsZS10b2tlbg",
+    "answer_count": 0,
+    "answers": [],
+    "bookmark_count": 0,
+    "comment_count": 0,
+    "content": "My *first* post.",
+    "content_html": "<p>My <em>first</em> post.</p>\n",
+    "depth": 0,
+    "email": "ann@example.com",
+    "expires": "2026-02-14T09:00:00Z",
+    "expires_at": "2026-05-01T09:00:00Z",
+    "expires_in": 1800,
+    "feed_url": "https://example.com/blog/feed.json",
+    "home_page_url": "https://example.com/blog",
+    "is_admin": False,
+    "is_deleted": False,
+    "links": {"docs": "/docs", "posts": "/posts", "json_feed": "/feed.json"},
+    "name": "Ann",
+    "next_cursor": None,
+    "parent_id": None,
+    "refresh_token": "c2Vzc2lvbg.cmVmcmVzaC10b2tlbg",
+    "scope": "posts:read posts:write users:read users:write",
+    "slug": "hello-world",
+    "snippet": "My *<mark>first</mark>* post.",
+    "tags": ["Python"],
+    "taken_down_at": None,
+    "title": "Hello, World",
+    "url": "https://example.com/blog/posts/slug/hello-world",
+    "user_name": "Ann",
+    "version": "1.0.0",
+    "AuditEntryRead.comment_id": None,
+    "AuditEntryRead.post_id": None,
+    "CommentRead.content": "Well said.",
+    "CommentThread.content": "Well said.",
+    "ExportedComment.content": "Well said.",
+    "ExportedToken.name": "Backup script",
+    "FeedItem.id": "https://example.com/blog/posts/1",
+    "GrantRead.access_token": "eyJhbGciOiJIUzI1NiJ9.e30.c2lnbmF0dXJl",
+    "Index.name": "Blog API",
+    "InsufficientScope.scope": "posts:write",
+    "JSONFeed.title": "Blog API",
+    "NewPersonalTokenRead.name": "Backup script",
+    "PersonalTokenRead.name": "Backup script",
+    "TagRead.name": "Python",
+}
+# By `format`, or by `type`.
+EXAMPLES_BY_KIND = {"date-time": "2026-01-31T09:00:00Z", "boolean": True, "integer": 1}
+# A property needs `examples` or an entry in `EXAMPLES`.
+PLACEHOLDER = "string"
+EXAMPLES_BY_MEDIA_TYPE = {
+    "text/markdown": "My *first* post.",
+    "application/atom+xml": """\
+<?xml version='1.0' encoding='UTF-8'?>
+<feed xmlns="http://www.w3.org/2005/Atom">
+  <id>https://example.com/blog/feed.atom</id>
+  <title>Blog API</title>
+  <updated>2026-01-31T09:00:00+00:00</updated>
+  <link href="https://example.com/blog/feed.atom" rel="self"/>
+  <entry>
+    <id>https://example.com/blog/posts/1</id>
+    <title>Hello, World</title>
+    <updated>2026-01-31T09:00:00+00:00</updated>
+    <author><name>Ann</name></author>
+    <content type="html">&lt;p&gt;My &lt;em&gt;first&lt;/em&gt; post.&lt;/p&gt;</content>
+    <link href="https://example.com/blog/posts/slug/hello-world"/>
+    <category term="Python"/>
+    <published>2026-01-31T09:00:00+00:00</published>
+  </entry>
+</feed>
+""",
+    "application/rss+xml": """\
+<?xml version='1.0' encoding='UTF-8'?>
+<rss xmlns:dc="http://purl.org/dc/elements/1.1/" version="2.0">
+  <channel>
+    <title>Blog API</title>
+    <link>https://example.com/blog</link>
+    <description>Blog API</description>
+    <item>
+      <title>Hello, World</title>
+      <link>https://example.com/blog/posts/slug/hello-world</link>
+      <description>&lt;p&gt;My &lt;em&gt;first&lt;/em&gt; post.&lt;/p&gt;</description>
+      <guid isPermaLink="false">https://example.com/blog/posts/1</guid>
+      <category>Python</category>
+      <pubDate>Sat, 31 Jan 2026 09:00:00 +0000</pubDate>
+      <dc:creator>Ann</dc:creator>
+    </item>
+  </channel>
+</rss>
+""",
+}
 
 
-# Our own files, and those of Swagger UI and ReDoc, which the package `fastapi-offline` carries.
-MOUNTS: list[BaseRoute] = [
-    Mount("/static/docs", StaticFiles(packages=[("fastapi_offline", "static")])),
-    Mount("/static", StaticFiles(directory=STATIC)),
-]
-
-
-def secure_page(html: HTMLResponse, *, style: str = "") -> HTMLResponse:
-    """The page with a policy by which it loads nothing that is not from here.
-
-    Scripts are from here too, or are one that stands in the page, known by its digest. Swagger
-    UI and ReDoc set styles as they go, draw with data URLs, and search in a worker.
-    """
-    text = bytes(html.body).decode()
-    scripts = re.findall("<script>(.*?)</script>", text, re.DOTALL)
-    digests = (b64encode(sha256(script.encode()).digest()).decode() for script in scripts)
-    if style:
-        html = HTMLResponse(
-            text.replace("</head>", f'<link rel="stylesheet" href="{style}"></head>')
-        )
-    html.headers["Content-Security-Policy"] = "; ".join(
-        (
-            "default-src 'none'",
-            " ".join(["script-src 'self'", *(f"'sha256-{digest}'" for digest in digests)]),
-            "style-src 'self' 'unsafe-inline'",
-            "img-src 'self' data:",
-            "font-src 'self'",
-            "connect-src 'self'",
-            "worker-src blob:",
-            "base-uri 'none'",
-            "form-action 'none'",
-            "frame-ancestors 'none'",
-        )
-    )
-    return html
-
-
-@router.get("/docs")
-async def read_docs(request: Request) -> HTMLResponse:
-    """Swagger UI, where every route can be tried."""
-    root: str = request.scope.get("root_path", "")
-    return secure_page(
-        get_swagger_ui_html(
-            openapi_url=f"{root}/openapi.json",
-            title=request.app.title,
-            swagger_js_url=f"{root}/static/docs/swagger-ui-bundle.js",
-            swagger_css_url=f"{root}/static/docs/swagger-ui.css",
-            swagger_favicon_url=f"{root}/static/favicon.svg",
-            swagger_ui_parameters={"persistAuthorization": False, "tryItOutEnabled": True},
-        )
-    )
-
-
-@router.get("/redoc")
-async def read_redoc(request: Request) -> HTMLResponse:
-    """ReDoc, to read from beginning to end."""
-    root: str = request.scope.get("root_path", "")
-    return secure_page(
-        get_redoc_html(
-            openapi_url=f"{root}/openapi.json",
-            title=request.app.title,
-            redoc_js_url=f"{root}/static/docs/redoc.standalone.js",
-            redoc_favicon_url=f"{root}/static/favicon.svg",
-            with_google_fonts=False,
-        ),
-        style=f"{root}/static/redoc.css",
-    )
-
-
-def find_schema_refs(response: dict[str, Any]) -> set[str]:
-    """The schemas that an answer may have."""
-    (media,) = response["content"].values()
-    return {one["$ref"] for one in media["schema"].get("anyOf", [media["schema"]])}
-
-
-def finish_openapi(openapi: dict[str, Any]) -> None:
-    """What FastAPI cannot be told of tokens, problems, conditional requests and pages."""
-    # Wherever one of OAuth2 is taken: as a dependency it would cost each request something.
-    openapi["components"]["securitySchemes"][BEARER_SCHEME] = {
+def complete_openapi(openapi: dict[str, Any]) -> None:
+    """Add the introduction, bearer tokens, conditional requests, problems and examples."""
+    components = openapi["components"]
+    openapi["info"]["description"] = INTRODUCTION.read_text()
+    # Accepted wherever OAuth2 is: a second security dependency would slow down each request.
+    components["securitySchemes"][BEARER_SCHEME] = {
         "type": "http",
         "scheme": "bearer",
-        "description": "Any token: of `/auth`, of `/token`, or a personal one.",
+        "description": "Any token: of `/auth`, of `/token`, or a personal token.",
+    }
+    components["examples"] = {
+        name: {"value": make_example(schema, components["schemas"], name)}
+        for name, schema in components["schemas"].items()
+        if is_problem(schema)
     }
     for operations in openapi["paths"].values():
         for method, operation in operations.items():
-            responses = operation["responses"]
-            for code, response in responses.items():
-                if code >= "400":
-                    # Whatever the route itself answers with.
-                    (content,) = response["content"].values()
-                    response["content"] = {PROBLEM_MEDIA_TYPE: content}
-            if "security" in operation:
-                operation["security"].append({BEARER_SCHEME: []})
-            if "security" in operation and NOT_AUTHENTICATED not in find_schema_refs(
-                responses["401"]
-            ):
-                # Who logs in sees more.
-                operation["security"].append({})
-            if method == "get" and JSON_LINES not in responses["200"]["content"]:
-                responses["200"]["headers"] = {"ETag": STRING_HEADER}
-                responses["304"] = {"description": "It is what `If-None-Match` names."}
-            if any(one["name"] == "page" for one in operation.get("parameters", ())):
-                responses["200"]["headers"]["Link"] = STRING_HEADER
+            complete_operation(method, operation)
+            add_examples(operation, components["schemas"])
+
+
+def complete_operation(method: str, operation: dict[str, Any]) -> None:
+    responses = operation["responses"]
+    for code, response in responses.items():
+        if code >= "400":
+            # FastAPI documents errors with the media type of the route.
+            (content,) = response["content"].values()
+            response["content"] = {PROBLEM_MEDIA_TYPE: content}
+    if "security" in operation:
+        operation["security"].append({BEARER_SCHEME: []})
+        if NOT_AUTHENTICATED not in find_refs(responses["401"]):
+            # Authentication is optional.
+            operation["security"].append({})
+    if method == "get" and JSON_LINES not in responses["200"]["content"]:
+        responses["200"]["headers"] = {"ETag": ETAG_HEADER}
+        responses["304"] = {"description": "Not modified: `If-None-Match` has the current ETag."}
+    if any(parameter["name"] == "page" for parameter in operation.get("parameters", ())):
+        responses["200"]["headers"]["Link"] = LINK_HEADER
+
+
+def find_refs(response: dict[str, Any]) -> list[str]:
+    """Return the references to the schemas of a response with one media type."""
+    (content,) = response["content"].values()
+    return [one["$ref"] for one in content["schema"].get("anyOf", [content["schema"]])]
+
+
+def is_problem(schema: dict[str, Any]) -> bool:
+    urn = schema.get("properties", {}).get("type", {}).get("const", "")
+    return isinstance(urn, str) and urn.startswith("urn:")
+
+
+def add_examples(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
+    """Add an example to each response that has content."""
+    for code, response in operation["responses"].items():
+        for media_type, content in response.get("content", {}).items():
+            if code >= "400":
+                names = [ref.rpartition("/")[2] for ref in find_refs(response)]
+                content["examples"] = {
+                    name: {"$ref": f"#/components/examples/{name}"} for name in names
+                }
+            elif "itemSchema" in content:
+                items = [make_example(item, schemas) for item in content["itemSchema"]["anyOf"]]
+                content["example"] = "".join(f"{json.dumps(item)}\n" for item in items)
+            elif media_type in EXAMPLES_BY_MEDIA_TYPE:
+                content["example"] = EXAMPLES_BY_MEDIA_TYPE[media_type]
+            else:
+                content["example"] = make_example(content["schema"], schemas)
+
+
+def make_example(schema: dict[str, Any], schemas: dict[str, Any], name: str = "") -> Any:
+    """Return a value of a schema; `name` is its name, or that of its schema and property."""
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        return make_example(schemas[name], schemas, name)
+    if "const" in schema:
+        return schema["const"]
+    if "examples" in schema:
+        return schema["examples"][0]
+    for key in (name, name.partition(".")[2]):
+        if key in EXAMPLES:
+            return EXAMPLES[key]
+    if "enum" in schema:
+        return schema["enum"][0]
+    if "anyOf" in schema:
+        return make_example(schema["anyOf"][0], schemas, name)
+    if schema.get("type") == "array":
+        return [make_example(schema["items"], schemas, name)]
+    if schema.get("type") == "object":
+        return {
+            key: make_example(value, schemas, f"{name}.{key}")
+            for key, value in schema.get("properties", {}).items()
+        }
+    kind = schema.get("format") or schema.get("type", "")
+    return EXAMPLES_BY_KIND.get(kind, PLACEHOLDER)

@@ -1,0 +1,70 @@
+"""`/docs` (Swagger UI), `/redoc` (ReDoc) and `/static`, served without the internet."""
+
+import re
+from base64 import b64encode
+from hashlib import sha256
+from pathlib import Path
+
+from fastapi import APIRouter, Request
+from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
+from fastapi.responses import HTMLResponse
+from starlette.routing import BaseRoute, Mount
+from starlette.staticfiles import StaticFiles
+
+router = APIRouter(include_in_schema=False)
+
+# The package `fastapi-offline` contains the scripts of Swagger UI and ReDoc.
+MOUNTS: list[BaseRoute] = [
+    Mount("/static/docs", StaticFiles(packages=[("fastapi_offline", "static")])),
+    Mount("/static", StaticFiles(directory=Path(__file__).parent / "static")),
+]
+
+# Swagger UI and ReDoc set styles from scripts, use data URLs as images, and search in a worker.
+POLICY = (
+    "default-src 'none'; script-src 'self'{digests}; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:; font-src 'self'; connect-src 'self'; worker-src blob:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+def secure_page(page: HTMLResponse, *, style: str = "") -> HTMLResponse:
+    """Allow a page to load from this server only, and to run only the scripts that it contains."""
+    html = bytes(page.body).decode()
+    scripts = re.findall("<script>(.*?)</script>", html, re.DOTALL)
+    digests = [b64encode(sha256(script.encode()).digest()).decode() for script in scripts]
+    if style:
+        html = html.replace("</head>", f'<link rel="stylesheet" href="{style}"></head>')
+    policy = POLICY.format(digests="".join(f" 'sha256-{digest}'" for digest in digests))
+    return HTMLResponse(html, headers={"Content-Security-Policy": policy})
+
+
+@router.get("/docs")
+async def read_docs(request: Request) -> HTMLResponse:
+    """Return Swagger UI."""
+    root: str = request.scope["root_path"]
+    return secure_page(
+        get_swagger_ui_html(
+            openapi_url=f"{root}/openapi.json",
+            title=request.app.title,
+            swagger_js_url=f"{root}/static/docs/swagger-ui-bundle.js",
+            swagger_css_url=f"{root}/static/docs/swagger-ui.css",
+            swagger_favicon_url=f"{root}/static/favicon.svg",
+            swagger_ui_parameters={"persistAuthorization": False, "tryItOutEnabled": True},
+        )
+    )
+
+
+@router.get("/redoc")
+async def read_redoc(request: Request) -> HTMLResponse:
+    """Return ReDoc."""
+    root: str = request.scope["root_path"]
+    return secure_page(
+        get_redoc_html(
+            openapi_url=f"{root}/openapi.json",
+            title=request.app.title,
+            redoc_js_url=f"{root}/static/docs/redoc.standalone.js",
+            redoc_favicon_url=f"{root}/static/favicon.svg",
+            with_google_fonts=False,
+        ),
+        style=f"{root}/static/redoc.css",
+    )
