@@ -310,7 +310,7 @@ def test_nothing_that_comes_in_is_without_a_bound(openapi: dict[str, Any]):
 
 
 def test_serving_imports_nothing_that_it_does_not_use():
-    large = ["alembic", "defusedxml", "feedgen", "lxml", "rich", "typer", "yaml", "zxcvbn"]
+    large = ["alembic", "defusedxml", "rich", "typer", "yaml", "zxcvbn"]
     script = f"import sys, blog_api.app; print([m for m in {large} if m in sys.modules])"
 
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -51,14 +51,12 @@ router = APIRouter(
     max_body_size=MAX_ANONYMOUS_BODY_BYTES,
 )
 
-
 Username = Annotated[
     str,
     Field(max_length=MAX_EMAIL_LENGTH),
     SchemaDefaults("Email address.", "ann@example.com", pattern=IDENTIFIER_PATTERN),
     AfterValidator(check_identifier),
 ]
-
 
 ScopeText = Annotated[
     str,

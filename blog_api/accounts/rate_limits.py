@@ -47,7 +47,6 @@ SWEEP_SECONDS = 60
 
 T = TypeVar("T")
 
-
 # The table of limits: name in the `RateLimit` header, setting with the rate, counted key.
 PASSWORD_CHECKS = (
     ("guesses", "rate_limit_guesses", "{account}/{network}"),

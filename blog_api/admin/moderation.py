@@ -43,7 +43,6 @@ COMMENT_PROBLEMS = (CommentNotFound, ValidationFailed)
 
 IS_NOT_TAKEN_DOWN = col(Post.taken_down_at).is_(None)
 
-
 # A post that was taken down is in that state only.
 STATE_CONDITIONS = {
     None: true(),
@@ -74,7 +73,6 @@ async def get_locked_post(post_id: PathId, session: SessionDep) -> Post:
 
 
 AnyPost = Annotated[Post, Depends(get_any_post)]
-
 
 LockedPost = Annotated[Post, Depends(get_locked_post)]
 

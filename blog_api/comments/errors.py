@@ -20,7 +20,6 @@ class ThreadTooDeep(BadRequest):
 
 READ_PROBLEMS = (*OPTIONAL_AUTH_PROBLEMS, CommentNotFound, ValidationFailed)
 
-
 CHANGE_PROBLEMS = (
     *SCOPE_PROBLEMS,
     CommentNotFound,

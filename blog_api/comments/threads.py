@@ -32,14 +32,12 @@ OLDEST_FIRST = Sort("id", (col(Comment.id),))
 
 THREAD_ORDER = Sort("path", (col(Comment.path),))
 
-
 # Comments on the post itself.
 COMMENTS = ListQuery(
     select(Comment).where(
         col(Comment.post_id) == bindparam("post", type_=Integer), col(Comment.parent_id).is_(None)
     )
 )
-
 
 # All answers below a comment, at any depth.
 ANSWERS = ListQuery(

@@ -69,7 +69,6 @@ class TableModel(TableBase):
 
 TableModelT = TypeVar("TableModelT", bound=TableModel)
 
-
 # The time of execution, for statements that are built once.
 NOW = bindparam("now", callable_=utc_now, type_=UTCDateTime())
 

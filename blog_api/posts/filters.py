@@ -65,5 +65,4 @@ class OwnPostQuery(TagFilter, PageQuery):
 
 PostParams = Annotated[PostQuery, Query()]
 
-
 OwnPostParams = Annotated[OwnPostQuery, Query()]

@@ -76,7 +76,6 @@ USED_TAGS = ListQuery(TAG_QUERY)
 
 NEWEST_CREATED_FIRST = Sort("-created_at", (col(Post.created_at), col(Post.id)), is_descending=True)
 
-
 # Conditions on the author by the name of the bound parameter.
 AUTHOR_CONDITIONS = {
     "author": col(Post.user_id) == bindparam("author", type_=Integer),

@@ -38,7 +38,6 @@ POSTGRES_INDEX = table("post_search", column("post_id"), column("vector"))
 
 POSTS = table("posts", column("id"), column("title"), column("content"))
 
-
 # A match in the title weighs ten times one in the content.
 BM25_WEIGHTS = "10.0, 5.0, 1.0"
 

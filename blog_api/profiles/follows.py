@@ -34,7 +34,6 @@ class CannotFollowSelf(BadRequest):
 
 BY_ID = Sort("id", (col(User.id),))
 
-
 # The authors whom the bound user `follower` follows.
 FOLLOWED_IDS = select(Follow.author_id).where(
     col(Follow.user_id) == bindparam("follower", type_=Integer)

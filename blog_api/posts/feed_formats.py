@@ -1,0 +1,212 @@
+"""Feed formats: JSON Feed 1.1, Atom (RFC 4287) and RSS 2.0.
+
+JSON Feed is a response model; feedgenerator writes the XML formats. All have the full HTML of the
+posts; RSS has no time of modification.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import ClassVar, Literal
+from urllib.parse import quote
+
+from feedgenerator import Atom1Feed, Rss201rev2Feed, SyndicationFeed
+from pydantic import Field
+
+from blog_api.core.fields import ResponseModel
+from blog_api.posts.models import Post
+
+# Date of a feed without posts: Atom requires one, and the current time would change the ETag.
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class FeedEntry:
+    """A published post with its id and link in feeds."""
+
+    id: str
+    url: str
+    post: Post
+
+    @property
+    def published_at(self) -> datetime:
+        return self.post.published_at or self.post.created_at
+
+    @property
+    def updated_at(self) -> datetime:
+        """Return the time of the last change or, if later, the scheduled publication."""
+        return max(self.post.updated_at, self.published_at)
+
+
+@dataclass(frozen=True)
+class Feed:
+    """Data of a feed for every format. Links are absolute if `BLOG_PUBLIC_URL` is set."""
+
+    title: str
+    public_url: str | None
+    url: str
+    entries: Sequence[FeedEntry]
+
+    @property
+    def id(self) -> str:
+        return self.url if self.public_url else f"urn:blog-api:feed:{quote(self.url, '')}"
+
+    @property
+    def updated_at(self) -> datetime | None:
+        return max((entry.updated_at for entry in self.entries), default=None)
+
+
+class FeedAuthor(ResponseModel):
+    """The author of a post."""
+
+    name: str = Field(examples=["Ann"])
+    """Name of the author."""
+
+
+class FeedItem(ResponseModel):
+    """A post in a JSON Feed."""
+
+    id: str = Field(examples=["https://example.com/posts/1"])
+    """Identifier of the post, the same in every feed."""
+    url: str = Field(examples=["https://example.com/posts/slug/hello-world"])
+    """Link to the post."""
+    title: str = Field(examples=["Hello, World"])
+    """Title of the post."""
+    content_html: str = Field(examples=["<p>My <em>first</em> post.</p>\n"])
+    """Content as sanitized HTML."""
+    date_published: datetime = Field(examples=["2026-01-31T09:00:00Z"])
+    """Time of publication."""
+    date_modified: datetime = Field(examples=["2026-01-31T09:00:00Z"])
+    """Time of the last change; not before `date_published`."""
+    authors: list[FeedAuthor] = Field(examples=[[{"name": "Ann"}]])
+    """The author, in a list of one."""
+    tags: list[str] = Field(examples=[["Python"]])
+    """Tags of the post."""
+
+
+class JSONFeed(ResponseModel):
+    """A feed in the format of https://www.jsonfeed.org/version/1.1/."""
+
+    version: Literal["https://jsonfeed.org/version/1.1"] = "https://jsonfeed.org/version/1.1"
+    """Version of the format."""
+    title: str = Field(examples=["Blog API"])
+    """Title of the blog."""
+    home_page_url: str | None = Field(
+        default=None, exclude_if=lambda url: url is None, examples=["https://example.com"]
+    )
+    """`BLOG_PUBLIC_URL`; absent if it is not set."""
+    feed_url: str = Field(examples=["https://example.com/feed.json"])
+    """Link to this feed, with its filters."""
+    items: list[FeedItem]
+    """Posts, newest first."""
+
+
+def make_json_feed(feed: Feed) -> JSONFeed:
+    return JSONFeed(
+        title=feed.title,
+        home_page_url=feed.public_url,
+        feed_url=feed.url,
+        items=[
+            FeedItem(
+                id=entry.id,
+                url=entry.url,
+                title=entry.post.title,
+                content_html=entry.post.content_html,
+                date_published=entry.published_at,
+                date_modified=entry.updated_at,
+                authors=[FeedAuthor(name=entry.post.user_name)],
+                tags=entry.post.tags,
+            )
+            for entry in feed.entries
+        ],
+    )
+
+
+class XMLFeed(SyndicationFeed):
+    """XML document with the HTML of each post in the element `html_element`."""
+
+    html_element: ClassVar[str]
+
+    def __init__(self, feed: Feed) -> None:
+        super().__init__(
+            title=feed.title,
+            link=feed.public_url or "/",
+            description=feed.title,
+            feed_url=feed.url,
+            feed_guid=feed.id,
+        )
+        self.updated_at = feed.updated_at or EPOCH
+        for entry in feed.entries:
+            self.add_item(
+                title=entry.post.title,
+                link=entry.url,
+                author_name=entry.post.user_name,
+                pubdate=entry.published_at,
+                updateddate=entry.updated_at,
+                unique_id=entry.id,
+                unique_id_is_permalink=False,
+                categories=entry.post.tags,
+                **{"description": None, self.html_element: entry.post.content_html},
+            )
+            # The library percent-encodes non-ASCII characters, even those of the host.
+            self.items[-1]["link"] = entry.url
+
+    def latest_post_date(self) -> datetime:
+        return self.updated_at
+
+    def to_xml(self) -> str:
+        # XML parsers replace a literal carriage return by a line feed.
+        return str(self.writeString("utf-8")).replace("\r", "&#13;")
+
+
+class AtomFeed(XMLFeed, Atom1Feed):
+    html_element = "content"
+
+
+class RSSFeed(XMLFeed, Rss201rev2Feed):
+    html_element = "description"
+
+
+ATOM_EXAMPLE = """\
+<?xml version="1.0" encoding="utf-8"?>
+<feed xmlns="http://www.w3.org/2005/Atom">
+  <title>Blog API</title>
+  <link href="https://example.com" rel="alternate"/>
+  <link href="https://example.com/feed.atom" rel="self"/>
+  <id>https://example.com/feed.atom</id>
+  <updated>2026-01-31T09:00:00+00:00</updated>
+  <subtitle>Blog API</subtitle>
+  <entry>
+    <title>Hello, World</title>
+    <link href="https://example.com/posts/slug/hello-world" rel="alternate"/>
+    <published>2026-01-31T09:00:00+00:00</published>
+    <updated>2026-01-31T09:00:00+00:00</updated>
+    <author><name>Ann</name></author>
+    <id>https://example.com/posts/1</id>
+    <content type="html">&lt;p&gt;My &lt;em&gt;first&lt;/em&gt; post.&lt;/p&gt;</content>
+    <category term="Python"/>
+  </entry>
+</feed>
+"""
+
+RSS_EXAMPLE = """\
+<?xml version="1.0" encoding="utf-8"?>
+<rss version="2.0" xmlns:atom="http://www.w3.org/2005/Atom">
+  <channel>
+    <title>Blog API</title>
+    <link>https://example.com</link>
+    <description>Blog API</description>
+    <atom:link href="https://example.com/feed.rss" rel="self"/>
+    <lastBuildDate>Sat, 31 Jan 2026 09:00:00 +0000</lastBuildDate>
+    <item>
+      <title>Hello, World</title>
+      <link>https://example.com/posts/slug/hello-world</link>
+      <description>&lt;p&gt;My &lt;em&gt;first&lt;/em&gt; post.&lt;/p&gt;</description>
+      <dc:creator xmlns:dc="http://purl.org/dc/elements/1.1/">Ann</dc:creator>
+      <pubDate>Sat, 31 Jan 2026 09:00:00 +0000</pubDate>
+      <guid isPermaLink="false">https://example.com/posts/1</guid>
+      <category>Python</category>
+    </item>
+  </channel>
+</rss>
+"""
