@@ -106,7 +106,7 @@ async def test_the_version_is_not_doubled_in_the_document(anonymous: AsyncClient
 
 @pytest.mark.parametrize("prefix", ["", "/blog"], ids=["taken off", "left on"])
 async def test_behind_a_proxy_everything_stands_under_its_prefix(prefix: str):
-    """Whether the proxy takes the prefix off or not."""
+    """The proxy may remove the prefix or leave it."""
     settings = make_settings(
         database_url="sqlite://", public_url="https://example.com/blog", **CHEAP
     )

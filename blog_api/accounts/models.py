@@ -95,7 +95,7 @@ class PasswordConfirmation(RequestBody):
     current_password: Password
 
 
-class TokenBase(ResponseModel):
+class TokenBase(SQLModel):
     expires_at: datetime
     """Time of expiry."""
 
@@ -147,7 +147,7 @@ class Token(TokenBase, TableModel, table=True):
         return effective_scopes(self.scope, is_admin=self.user.is_admin)
 
 
-class PersonalTokenRead(TokenBase):
+class PersonalTokenRead(ResponseModel, TokenBase):
     """A personal token without its secret."""
 
     id: int

@@ -40,7 +40,8 @@ CommentText = Annotated[
 
 
 class CommentBase(SQLModel):
-    content: str | None = Field(max_length=10_000, description="Null: the comment was deleted.")
+    content: str | None = Field(max_length=10_000)
+    """Plain text. Null: the comment was deleted."""
 
 
 class CommentCreate(RequestBody):

@@ -105,7 +105,7 @@ class ResponseModel(SQLModel):
 def read_attribute_docstrings(model: type) -> Iterator[tuple[str, str]]:
     """Yield the fields of a model and their descriptions, those of its bases last."""
     for parent in model.__mro__:
-        if issubclass(parent, ResponseModel):
+        if issubclass(parent, SQLModel) and parent is not SQLModel:
             (definition,) = ast.parse(dedent(inspect.getsource(parent))).body
             for field, text in pairwise(getattr(definition, "body", [])):
                 match field, text:

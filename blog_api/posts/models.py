@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from pydantic import MISSING
 from pydantic import Field as SchemaField
 from sqlalchemy import JSON, BigInteger, Index, Integer, UniqueConstraint
-from sqlmodel import Field, Relationship, col
+from sqlmodel import Field, Relationship, SQLModel, col
 
 from blog_api.accounts.models import User
 from blog_api.core.fields import (
@@ -25,7 +25,7 @@ from blog_api.db.base import Invalidates, ReadModel, TableBase, TableModel, Vers
 from blog_api.web.pagination import Page
 
 
-class PostBase(ResponseModel):
+class PostBase(SQLModel):
     title: str = Field(max_length=255)
     """Title."""
     content: str
