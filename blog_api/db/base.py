@@ -73,12 +73,10 @@ TableModelT = TypeVar("TableModelT", bound=TableModel)
 NOW = bindparam("now", callable_=utc_now, type_=UTCDateTime())
 
 
+@event.listens_for(TableModel, "before_insert", propagate=True)
 def set_updated_at(_mapper: object, _connection: Connection, row: TableModel) -> None:
     """Give a new row one time for both columns: the default factories differ by microseconds."""
     row.updated_at = row.created_at
-
-
-event.listen(TableModel, "before_insert", set_updated_at, propagate=True)
 
 
 def preserve_updated_at(row: TableModel) -> None:

@@ -49,11 +49,6 @@ def create_engine(url: URL, *, pool_size: int = 1, for_migrations: bool = False)
     return engine
 
 
-def caches_prepared_statements(url: URL) -> bool:
-    """Return whether connections cache prepared statements, which some poolers do not support."""
-    return url.query.get("prepared_statement_cache_size") != "0"
-
-
 def is_connection_open(connection: AsyncConnection) -> bool:
     """Return whether the driver has not noticed that the connection was closed.
 

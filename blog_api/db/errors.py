@@ -43,7 +43,7 @@ def translate_errors() -> Iterator[None]:
     except StaleDataError as error:
         raise Conflict from error
     except DBAPIError as error:
-        if is_unique_violation(error) or is_foreign_key_violation(error):
+        if get_error_code(error) in UNIQUE_VIOLATIONS | FOREIGN_KEY_VIOLATIONS:
             log.warning("Conflict with another transaction: %s", describe_error(error))
             raise Conflict from error
         if not is_unavailable(error):
@@ -67,10 +67,6 @@ def to_service_unavailable(error: Exception) -> ServiceUnavailable:
 
 def is_unique_violation(error: DBAPIError) -> bool:
     return get_error_code(error) in UNIQUE_VIOLATIONS
-
-
-def is_foreign_key_violation(error: DBAPIError) -> bool:
-    return get_error_code(error) in FOREIGN_KEY_VIOLATIONS
 
 
 def get_error_code(error: DBAPIError) -> str | int | None:

@@ -26,7 +26,6 @@ from blog_api.core.settings import Settings
 from blog_api.db.base import Invalidates, get_invalidates
 from blog_api.db.engine import (
     STATEMENT_TIMEOUT_SECONDS,
-    caches_prepared_statements,
     create_engine,
     is_connection_open,
 )
@@ -63,8 +62,10 @@ class Database:
 
     def __init__(self, settings: Settings) -> None:
         self._is_in_memory = settings.is_in_memory
-        # Without them, and when statements are traced, SQLAlchemy executes every statement.
-        self.uses_driver_queries = caches_prepared_statements(settings.database_url)
+        # SQLAlchemy executes every statement if a pooler does not support prepared statements, or
+        # if statements are traced.
+        parameters = settings.database_url.query
+        self.uses_driver_queries = parameters.get("prepared_statement_cache_size") != "0"
         pool_size = 1 if settings.is_in_memory else settings.pool_size
         self.engine = create_engine(settings.database_url, pool_size=pool_size)
         # On SQLite a transaction begins only with the option `sqlite_begin`.
