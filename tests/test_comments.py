@@ -80,15 +80,15 @@ async def test_comments_are_listed_with_their_answers_in_thread_order(
     post = await publish(ann)
     one = await add_comment(bob, post, "1")
     two = await add_comment(bob, post, "2")
-    one_one = await add_comment(ann, post, "1.1", one)
+    one_answer = await add_comment(ann, post, "1.1", one)
     await add_comment(ann, post, "2.1", two)
     await add_comment(bob, post, "1.2", one)
-    await add_comment(bob, post, "1.1.1", one_one)
+    await add_comment(bob, post, "1.1.1", one_answer)
 
     assert await read_thread(ann, post) == [
         (0, "1"), (1, "1.1"), (2, "1.1.1"), (1, "1.2"), (0, "2"), (1, "2.1"),
     ]  # fmt: skip
-    for comment, answers, direct in ((one, ["1.1", "1.1.1", "1.2"], 2), (one_one, ["1.1.1"], 1)):
+    for comment, answers, direct in ((one, ["1.1", "1.1.1", "1.2"], 2), (one_answer, ["1.1.1"], 1)):
         page = (await ann.get(f"/comments/{comment['id']}/answers")).json()
         assert [answer["content"] for answer in page["results"]] == answers
         assert page["total_count"] == len(answers)

@@ -1,4 +1,4 @@
-"""The service against a plain model of it: the same random requests, the same responses."""
+"""Compare the service with a plain model of it, by random requests."""
 
 import os
 from functools import partial
@@ -11,7 +11,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.support.blog_machine import BlogMachine
 from tests.support.clients import client_of
 
-# By default a few runs, always the same; with `MODEL_RUNS=100`, that many random and longer ones.
+# By default a few short runs, always the same; with `MODEL_RUNS=100`, that many long random ones.
 RUNS = int(os.environ.get("MODEL_RUNS", "0"))
 # A seed with which the few runs reach most kinds of requests.
 SEED = 24

@@ -246,7 +246,7 @@ async def test_other_users_cannot_list_or_revoke_a_token(ann: AsyncClient, bob: 
 async def test_a_session_cannot_be_revoked_as_a_personal_token(ann: AsyncClient):
     token = await create_token(ann)
 
-    # Sessions have ids of the same table.
+    # Sessions are rows of the same table.
     responses = [await ann.delete(f"/users/me/tokens/{token['id'] - n}") for n in (1, 2)]
 
     assert {response.status_code for response in responses} == {404}

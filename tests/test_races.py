@@ -179,10 +179,10 @@ async def test_one_address_cannot_fill_the_password_queue(ann: AsyncClient, empt
             with fail_after(10):
                 while sum(login.done() for login in logins) < 30:
                     await checkpoint()
-                one = asyncio.ensure_future(other.post("/auth", data=LOG_IN))
+                other_login = asyncio.ensure_future(other.post("/auth", data=LOG_IN))
                 while hasher.waiting < 51:
                     await checkpoint()
         statuses = [response.status_code for response in await asyncio.gather(*logins)]
 
-    assert (await one).status_code == 200
+    assert (await other_login).status_code == 200
     assert sorted(statuses) == [200] * 50 + [503] * 30
