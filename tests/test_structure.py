@@ -100,7 +100,7 @@ def test_importing_a_module_changes_nothing_in_the_process():
     assert ran.returncode == 0, ran.stderr
 
 
-def test_no_module_is_crowded():
+def test_every_module_is_below_the_line_limit():
     for path in PACKAGE.rglob("*.py"):
         assert len(path.read_text().splitlines()) <= MAX_LINES, path.name
 
@@ -114,7 +114,7 @@ def test_the_docstring_of_a_module_begins_with_a_summary_line():
         assert not rest or rest[0] == "", path
 
 
-def test_every_relationship_says_how_it_loads():
+def test_every_relationship_states_how_it_loads():
     for mapper in TableBase._sa_registry.mappers:
         for relationship in mapper.relationships:
             assert relationship.lazy in {"joined", "selectin", "raise"}, relationship
@@ -125,7 +125,7 @@ def test_every_table_has_a_plural_name():
         assert table.name.endswith("s"), table.name
 
 
-def test_the_names_of_problems_never_change(openapi: dict[str, Any]):
+def test_problem_urns_never_change(openapi: dict[str, Any]):
     """Clients compare them; a class that is renamed must not rename its problem."""
     schemas = openapi["components"]["schemas"].values()
     types = [schema.get("properties", {}).get("type", {}).get("const", "") for schema in schemas]
@@ -166,7 +166,7 @@ def test_the_names_of_problems_never_change(openapi: dict[str, Any]):
     }
 
 
-def test_every_route_has_a_sentence_and_a_name_of_its_own(openapi: dict[str, Any]):
+def test_every_route_has_a_description_and_a_unique_operation_id(openapi: dict[str, Any]):
     operations = [operation for _, operation in operations_of(openapi)]
     tags = {tag["name"] for tag in openapi["tags"]}
 
@@ -176,7 +176,7 @@ def test_every_route_has_a_sentence_and_a_name_of_its_own(openapi: dict[str, Any
         assert set(operation.get("tags", [""])) <= tags, operation["operationId"]
 
 
-def test_every_route_lists_its_problems(built: FastAPI, openapi: dict[str, Any]):
+def test_every_route_documents_the_errors_it_can_return(built: FastAPI, openapi: dict[str, Any]):
     for route in routes_of(built):
         if not route.include_in_schema:
             continue
@@ -199,7 +199,7 @@ def test_every_route_lists_its_problems(built: FastAPI, openapi: dict[str, Any])
         assert expected <= operation["responses"].keys(), route.name
 
 
-def test_every_problem_in_the_documentation_is_a_problem_document(openapi: dict[str, Any]):
+def test_every_documented_error_is_a_problem_document(openapi: dict[str, Any]):
     for name, operation in operations_of(openapi):
         for status, response in operation["responses"].items():
             if int(status) >= 400:
@@ -271,7 +271,7 @@ def test_example_problems_match_their_schemas(openapi: dict[str, Any]):
         assert example["value"].keys() == schemas[name]["properties"].keys(), name
 
 
-def test_no_body_is_a_table_and_each_forbids_unknown_fields(built: FastAPI):
+def test_request_bodies_are_not_tables_and_forbid_unknown_fields(built: FastAPI):
     bodies = [(route, body) for route in routes_of(built) for body in route.dependant.body_params]
 
     assert len(bodies) > 8
@@ -284,7 +284,7 @@ def test_no_body_is_a_table_and_each_forbids_unknown_fields(built: FastAPI):
         assert isinstance(body.field_info, Form) or model.model_config.get("extra") == "forbid"
 
 
-def test_nothing_that_comes_in_is_without_a_bound(openapi: dict[str, Any]):
+def test_every_input_is_bounded(openapi: dict[str, Any]):
     schemas = openapi["components"]["schemas"]
     inputs: dict[str, dict[str, Any]] = {}
     for name, operation in operations_of(openapi):
@@ -309,7 +309,7 @@ def test_nothing_that_comes_in_is_without_a_bound(openapi: dict[str, Any]):
                 assert one["type"] in ("null", "boolean"), name
 
 
-def test_serving_imports_nothing_that_it_does_not_use():
+def test_serving_does_not_import_large_unused_packages():
     large = ["alembic", "defusedxml", "rich", "typer", "yaml", "zxcvbn"]
     script = f"import sys, blog_api.app; print([m for m in {large} if m in sys.modules])"
 

@@ -242,7 +242,7 @@ def test_a_database_of_a_newer_version_is_an_error(folder: Path):
     assert "a newer version may have migrated the database" in result.stderr
 
 
-def test_workers_cannot_share_a_database_in_memory(monkeypatch: pytest.MonkeyPatch):
+def test_several_workers_cannot_share_an_in_memory_database(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("BLOG_DATABASE_URL", "sqlite://")
 
     result = runner.invoke(cli, ["--workers", "2"])

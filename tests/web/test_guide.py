@@ -158,7 +158,7 @@ async def test_head_and_conditional_requests_work(anonymous: AsyncClient):
     assert slashed.text == page.text
 
 
-async def test_links_stay_under_the_version(anonymous: AsyncClient):
+async def test_links_keep_the_version_prefix(anonymous: AsyncClient):
     page = await read_page(anonymous, "/api/v1/guide/deploy")
 
     assert page.loaded == ["/api/v1/static/favicon.svg", "/api/v1/static/guide.css"]

@@ -253,7 +253,7 @@ def test_a_folder_is_read_recursively_in_order(tmp_path: Path):
     assert locations == [f"{tmp_path / name}:1" for name in ("a.MARKDOWN", "b.md", "sub/c.md")]
 
 
-def test_links_out_of_the_folder_are_not_followed(tmp_path: Path):
+def test_symlinks_that_leave_the_folder_are_not_followed(tmp_path: Path):
     folder = tmp_path / "posts"
     folder.mkdir()
     (tmp_path / "secret.md").write_text("Secret")
@@ -438,13 +438,13 @@ def test_an_error_in_a_file_has_its_line(tmp_path: Path, text: str | bytes, line
     assert get_line(entry) == line
 
 
-def test_a_byte_order_mark_does_not_hide_front_matter(tmp_path: Path):
+def test_front_matter_after_a_byte_order_mark_is_found(tmp_path: Path):
     entry = read_markdown(tmp_path, "\ufeff---\r\ntitle: Hello\r\n---\r\n\r\nWorld\r\n")
 
     assert get_record(entry).content == "World\r\n"
 
 
-def test_a_file_is_named_by_its_slug(tmp_path: Path):
+def test_an_exported_file_is_named_after_the_slug(tmp_path: Path):
     path = write_markdown(
         tmp_path, make_record(published_at="2030-01-01T00:00:00Z", tags=["Привет"])
     )

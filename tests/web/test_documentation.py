@@ -13,7 +13,7 @@ HELLO = {"title": "Hello", "content": "World"}
 
 
 @pytest.mark.parametrize("path", ["/docs", "/redoc"])
-async def test_a_page_loads_nothing_foreign(anonymous: AsyncClient, path: str):
+async def test_the_documentation_pages_load_only_local_files(anonymous: AsyncClient, path: str):
     page = await anonymous.get(path)
 
     loaded = re.findall(r'(?:src|href)="([^"]*)"', page.text)
@@ -30,7 +30,7 @@ async def test_a_page_loads_nothing_foreign(anonymous: AsyncClient, path: str):
     assert "unsafe-inline" not in policy["script-src"]
 
 
-async def test_anything_else_may_load_nothing_at_all(anonymous: AsyncClient):
+async def test_all_other_responses_have_a_policy_that_loads_nothing(anonymous: AsyncClient):
     for path in ("/", "/posts", "/nowhere", "/static/favicon.svg"):
         response = await anonymous.get(path)
 
@@ -38,7 +38,7 @@ async def test_anything_else_may_load_nothing_at_all(anonymous: AsyncClient):
         assert policy == "default-src 'none'; frame-ancestors 'none'"
 
 
-async def test_static_files_are_served(anonymous: AsyncClient):
+async def test_static_files_support_etags_and_head(anonymous: AsyncClient):
     icon = await anonymous.get("/static/favicon.svg")
     again = await anonymous.get(
         "/static/favicon.svg", headers={"If-None-Match": icon.headers["ETag"]}
@@ -56,14 +56,14 @@ async def test_static_files_are_served(anonymous: AsyncClient):
     "path",
     ["nothing.png", "", "docs", "../main.py", "%2e%2e/main.py", "..%2fmain.py", "%00", "a" * 500],
 )
-async def test_nothing_else_is_served(anonymous: AsyncClient, path: str):
+async def test_paths_outside_the_static_folder_are_not_found(anonymous: AsyncClient, path: str):
     response = await anonymous.get(f"/static/{path}")
 
     assert response.status_code == 404
     assert response.headers["Content-Type"] == "application/problem+json"
 
 
-async def test_static_files_are_only_read(anonymous: AsyncClient):
+async def test_static_files_allow_only_get_and_head(anonymous: AsyncClient):
     for method in ("POST", "PUT", "DELETE"):
         response = await anonymous.request(method, "/static/favicon.svg")
 
@@ -72,7 +72,7 @@ async def test_static_files_are_only_read(anonymous: AsyncClient):
         assert response.headers["Content-Type"] == "application/problem+json"
 
 
-async def test_every_route_stands_under_a_version_too(ann: AsyncClient):
+async def test_every_route_is_available_under_the_version_prefix(ann: AsyncClient):
     post = (await ann.post("/api/v1/posts", json=HELLO)).json()
 
     for path in ("/users/me", "/posts", f"/posts/{post['id']}", "/posts/slug/hello", "/docs",
@@ -82,7 +82,7 @@ async def test_every_route_stands_under_a_version_too(ann: AsyncClient):
 
 
 @pytest.mark.parametrize("path", ["/api/v1", "/api/v1/"])
-async def test_links_stay_under_the_version(anonymous: AsyncClient, path: str):
+async def test_links_keep_the_version_prefix(anonymous: AsyncClient, path: str):
     links = (await anonymous.get(path)).json()["links"]
 
     assert links["docs"] == "/api/v1/docs"
@@ -91,11 +91,11 @@ async def test_links_stay_under_the_version(anonymous: AsyncClient, path: str):
 
 
 @pytest.mark.parametrize("path", ["/api", "/api/v1x", "/api/v2/posts", "/api/v1/api/v1/posts"])
-async def test_no_other_prefix_is_one(anonymous: AsyncClient, path: str):
+async def test_other_prefixes_are_not_found(anonymous: AsyncClient, path: str):
     assert (await anonymous.get(path)).status_code == 404
 
 
-async def test_the_version_is_not_doubled_in_the_document(anonymous: AsyncClient):
+async def test_the_openapi_document_has_the_version_prefix_as_its_server(anonymous: AsyncClient):
     plain = (await anonymous.get("/openapi.json")).json()
     versioned = (await anonymous.get("/api/v1/openapi.json")).json()
 
@@ -105,7 +105,7 @@ async def test_the_version_is_not_doubled_in_the_document(anonymous: AsyncClient
 
 
 @pytest.mark.parametrize("prefix", ["", "/blog"], ids=["taken off", "left on"])
-async def test_behind_a_proxy_everything_stands_under_its_prefix(prefix: str):
+async def test_every_path_is_served_under_the_path_of_the_public_url(prefix: str):
     """The proxy may remove the prefix or leave it."""
     settings = make_settings(
         database_url="sqlite://", public_url="https://example.com/blog", **CHEAP
@@ -140,7 +140,7 @@ def refs(value: Any) -> set[str]:
     return set().union(*map(refs, value)) if isinstance(value, list) else set()
 
 
-async def test_the_document_is_what_people_want(anonymous: AsyncClient):
+async def test_the_openapi_document_has_clean_names_and_descriptions(anonymous: AsyncClient):
     openapi = (await anonymous.get("/openapi.json")).json()
     schemas = openapi["components"]["schemas"]
 
@@ -153,7 +153,7 @@ async def test_the_document_is_what_people_want(anonymous: AsyncClient):
             assert len(operation["tags"]) == 1
 
 
-async def test_what_is_sent_has_an_example(anonymous: AsyncClient):
+async def test_every_field_of_a_request_body_has_an_example(anonymous: AsyncClient):
     openapi = (await anonymous.get("/openapi.json")).json()
     schemas = openapi["components"]["schemas"]
     is_plain = {"boolean", "integer"}
@@ -169,7 +169,7 @@ async def test_what_is_sent_has_an_example(anonymous: AsyncClient):
                     ), f"{method} {path}: {field}"
 
 
-async def test_where_a_log_in_is_optional_the_document_says_so(anonymous: AsyncClient):
+async def test_the_openapi_document_marks_optional_authentication(anonymous: AsyncClient):
     for _ in range(2):
         openapi = (await anonymous.get("/openapi.json")).json()
         security = openapi["paths"]["/posts"]["get"]["security"]

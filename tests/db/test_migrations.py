@@ -92,7 +92,7 @@ async def test_migrations_build_what_the_code_declares_and_can_be_reversed(empty
             assert await connection.run_sync(get_current_revision) is None
 
 
-async def test_migrating_again_changes_nothing(empty_url: URL):
+async def test_migrate_is_idempotent(empty_url: URL):
     settings = make_settings(database_url=empty_url, **FLOOR)
     await migrate(settings)
     async with running(settings) as app, client_of(app) as client:
@@ -103,7 +103,7 @@ async def test_migrating_again_changes_nothing(empty_url: URL):
         assert [user["name"] for user in (await client.get("/users")).json()] == ["Ann"]
 
 
-async def test_the_service_is_ready_when_the_database_is_at_the_head(empty_url: URL):
+async def test_the_service_is_ready_if_the_database_is_at_the_head_revision(empty_url: URL):
     settings = make_settings(database_url=empty_url, **FLOOR)
     async with running(settings) as app, client_of(app) as client:
         if not settings.is_sqlite:

@@ -48,7 +48,7 @@ async def test_concurrent_readers_and_writers_share_the_connections(empty_url: U
         assert (await ann.get("/posts")).json()["total_count"] == 9
 
 
-async def test_a_connection_that_the_database_closes_is_replaced(empty_url: URL):
+async def test_a_connection_closed_by_the_database_is_replaced(empty_url: URL):
     settings = make_settings(database_url=empty_url, pool_size=POOL_SIZE, **FLOOR)
     await migrate(settings)
     async with running(settings) as app, client_of(app) as ann:
