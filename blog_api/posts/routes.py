@@ -33,7 +33,11 @@ QUALITY_PATTERN = re.compile(r"[01](\.\d{0,3})?", re.ASCII)
 
 READ_PROBLEMS = (*OPTIONAL_AUTH_PROBLEMS, PostNotFound, ValidationFailed)
 MARKDOWN_RESPONSE: dict[int | str, dict[str, Any]] = {
-    200: {"content": {MARKDOWN_MEDIA_TYPE: {"schema": {"type": "string"}}}}
+    200: {
+        "content": {
+            MARKDOWN_MEDIA_TYPE: {"schema": {"type": "string"}, "example": "My *first* post."}
+        }
+    }
 }
 REDIRECT_RESPONSE: dict[int | str, dict[str, Any]] = {
     308: {
