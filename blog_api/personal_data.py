@@ -14,24 +14,13 @@ from blog_api.accounts.auth import (
     verify_password,
 )
 from blog_api.accounts.errors import PASSWORD_PROBLEMS, SCOPE_PROBLEMS, LastAdmin
-from blog_api.accounts.models import (
-    PasswordConfirmation,
-    PersonalTokenRead,
-    Token,
-    User,
-    UserRead,
-)
+from blog_api.accounts.models import PasswordConfirmation, PersonalTokenRead, Token, User, UserRead
 from blog_api.accounts.personal_tokens import personal_tokens_of
 from blog_api.accounts.rate_limits import LoginThrottleDep
 from blog_api.accounts.service import lock_admins, require_other_admin
 from blog_api.comments.models import Comment, CommentRead
 from blog_api.comments.service import anonymize_comments
-from blog_api.core.errors import (
-    BODY_PROBLEMS,
-    Conflict,
-    ServiceUnavailable,
-    problem_responses,
-)
+from blog_api.core.errors import BODY_PROBLEMS, Conflict, ServiceUnavailable, problem_responses
 from blog_api.core.fields import MAX_ANONYMOUS_BODY_BYTES
 from blog_api.db.base import ReadModel
 from blog_api.db.queries import iterate_rows

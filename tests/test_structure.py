@@ -62,7 +62,7 @@ def calls_of(dependant: Dependant) -> set[object]:
 
 
 def test_packages_import_only_the_layers_below_them():
-    """The contracts stand in `pyproject.toml`."""
+    """The contracts are in `pyproject.toml`."""
     command = [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"]
 
     ran = subprocess.run(command, cwd=PACKAGE.parent, capture_output=True, text=True)
@@ -74,7 +74,7 @@ def test_the_index_of_models_lists_every_table():
     assert {inspect(table).local_table for table in TABLES} == set(TableBase.metadata.sorted_tables)
 
 
-def test_every_table_stands_in_the_models_of_its_package():
+def test_every_table_is_in_the_models_of_its_package():
     for mapper in TableBase._sa_registry.mappers:
         assert mapper.class_.__module__.endswith(".models"), mapper.class_
 

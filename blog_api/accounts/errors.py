@@ -70,12 +70,10 @@ class IncorrectPassword(BadRequest):
     detail = "Incorrect password"
 
 
-# What a route can answer that knows who is asking; that must know; that asks for a scope; and
-# that asks for the password again.
+# The problems of routes with optional authentication, with any token, with a token that has a
+# scope, and with the password as confirmation.
 OPTIONAL_AUTH_PROBLEMS = (InvalidToken, InactiveUser)
-
 AUTH_PROBLEMS = (NotAuthenticated, *OPTIONAL_AUTH_PROBLEMS)
-
 SCOPE_PROBLEMS = (*AUTH_PROBLEMS, InsufficientScope)
 
 PASSWORD_PROBLEMS = (*SCOPE_PROBLEMS, IncorrectPassword, TooManyRequests)

@@ -15,11 +15,7 @@ from pwdlib.hashers.argon2 import Argon2Hasher
 from pwdlib.hashers.bcrypt import BcryptHasher
 from pydantic import SecretStr
 
-from blog_api.core.errors import (
-    FieldError,
-    ServiceUnavailable,
-    ValidationFailed,
-)
+from blog_api.core.errors import FieldError, ServiceUnavailable, ValidationFailed
 from blog_api.core.security import count_available_cores
 from blog_api.core.settings import Settings
 

@@ -13,10 +13,7 @@ from blog_api.accounts.models import Token, User, UserCreate
 from blog_api.accounts.passwords import check_new_password
 from blog_api.accounts.rate_limits import LoginThrottle
 from blog_api.accounts.scopes import join_scopes
-from blog_api.core.fields import (
-    casefold_key,
-    utc_now,
-)
+from blog_api.core.fields import casefold_key, utc_now
 from blog_api.core.security import hash_token
 from blog_api.db.queries import insert_unique
 from blog_api.db.session import connection_released

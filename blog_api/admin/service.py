@@ -7,15 +7,9 @@ from sqlmodel import col
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.accounts.auth import AuthenticatedUser
-from blog_api.accounts.errors import (
-    EmailTaken,
-)
+from blog_api.accounts.errors import EmailTaken
 from blog_api.accounts.models import Token, User, UserCreate
-from blog_api.accounts.service import (
-    build_user,
-    find_user,
-    users_by_email,
-)
+from blog_api.accounts.service import build_user, find_user, users_by_email
 from blog_api.admin.audit import record_audit_entry
 from blog_api.admin.models import AuditAction
 from blog_api.core.fields import casefold_key

@@ -8,23 +8,11 @@ from sqlmodel import Field, col, or_, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from blog_api.accounts.auth import Admin
-from blog_api.accounts.errors import (
-    SCOPE_PROBLEMS,
-    InsufficientScope,
-    LastAdmin,
-    UserNotFound,
-)
+from blog_api.accounts.errors import SCOPE_PROBLEMS, InsufficientScope, LastAdmin, UserNotFound
 from blog_api.accounts.models import User, UserRead
 from blog_api.accounts.scopes import Scope
 from blog_api.accounts.service import lock_admins, require_other_admin
-from blog_api.admin.models import (
-    AccountPage,
-    AccountUpdate,
-    PostState,
-    PostStats,
-    Stats,
-    UserStats,
-)
+from blog_api.admin.models import AccountPage, AccountUpdate, PostState, PostStats, Stats, UserStats
 from blog_api.admin.moderation import STATE_CONDITIONS
 from blog_api.admin.service import update_flags
 from blog_api.core.errors import (

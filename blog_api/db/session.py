@@ -24,11 +24,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from blog_api.core.errors import Problem, ServiceUnavailable
 from blog_api.core.settings import Settings
 from blog_api.db.base import Invalidates, get_invalidates
-from blog_api.db.engine import (
-    STATEMENT_TIMEOUT_SECONDS,
-    create_engine,
-    is_connection_open,
-)
+from blog_api.db.engine import STATEMENT_TIMEOUT_SECONDS, create_engine, is_connection_open
 from blog_api.db.errors import to_service_unavailable, translate_errors
 
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}

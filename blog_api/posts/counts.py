@@ -8,14 +8,7 @@ from collections.abc import Set as AbstractSet
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Integer,
-    ScalarSelect,
-    bindparam,
-    func,
-    literal_column,
-)
+from sqlalchemy import ColumnElement, Integer, ScalarSelect, bindparam, func, literal_column
 from sqlmodel import UTCDateTime, col, select
 from sqlmodel.sql.expression import Select
 

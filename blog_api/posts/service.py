@@ -11,9 +11,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
 from blog_api.accounts.auth import Auth, CanWritePosts, connection_released_for
-from blog_api.core.errors import (
-    Conflict,
-)
+from blog_api.core.errors import Conflict
 from blog_api.core.fields import PathId, RequestBody
 from blog_api.db.base import save_changes
 from blog_api.db.queries import insert_if_missing, insert_returning_id, iterate_batches

@@ -12,16 +12,8 @@ from blog_api.accounts.errors import OPTIONAL_AUTH_PROBLEMS, SIGN_UP_PROBLEMS, U
 from blog_api.accounts.models import ProfileRead, User, UserCreate, UserRead
 from blog_api.accounts.rate_limits import LoginThrottleDep
 from blog_api.accounts.service import find_user, insert_user
-from blog_api.core.errors import (
-    ServiceUnavailable,
-    ValidationFailed,
-    problem_responses,
-)
-from blog_api.core.fields import (
-    CONTROL_CHARACTERS,
-    MAX_ANONYMOUS_BODY_BYTES,
-    PathId,
-)
+from blog_api.core.errors import ServiceUnavailable, ValidationFailed, problem_responses
+from blog_api.core.fields import CONTROL_CHARACTERS, MAX_ANONYMOUS_BODY_BYTES, PathId
 from blog_api.db.session import SessionDep
 from blog_api.profiles.models import UserQuery
 
