@@ -1,6 +1,6 @@
 """Paginated lists: one statement reads a page, its total and its cursors.
 
-    POSTS = ListQuery(select(Post.id), where=[IS_PUBLISHED], select_rows=select_found_posts(PostRead))
+    POSTS = ListQuery(select(Post.id), select_rows=select_found_posts(PostRead))
     NEWEST = Sort("-published_at", (col(Post.published_at), col(Post.id)), is_descending=True)
     page = await POSTS.fetch_page(session, NEWEST, {}, size=10)
 
