@@ -14,7 +14,7 @@ from tests.support.clients import client_of
 # By default a few short runs, always the same; with `MODEL_RUNS=100`, that many long random ones.
 RUNS = int(os.environ.get("MODEL_RUNS", "0"))
 # A seed with which the few runs reach most kinds of requests.
-SEED = 24
+SEED = 4
 SETTINGS = settings(
     max_examples=RUNS or 6,
     stateful_step_count=40 if RUNS else 20,
