@@ -26,8 +26,7 @@ from blog_api.db.base import TableBase
 from blog_api.db.session import get_session
 from blog_api.models import TABLES
 from blog_api.web.openapi import PLACEHOLDER
-from tests.support.clients import CHEAP_HASHING as CHEAP
-from tests.support.clients import make_settings
+from tests.support.clients import CHEAP_HASHING, make_settings
 
 PACKAGE = Path(blog_api.__file__).parent
 MAX_LINES = 400
@@ -36,7 +35,7 @@ MAX_LINES = 400
 @pytest.fixture(scope="module")
 def built() -> FastAPI:
     """An application that is never started."""
-    return create_app(make_settings(database_url="sqlite://", **CHEAP))
+    return create_app(make_settings(database_url="sqlite://", **CHEAP_HASHING))
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,15 @@ from typer.testing import CliRunner, Result
 
 from blog_api.cli.commands import cli
 from blog_api.db.migrate import migrate
-from tests.support.clients import MINIMUM_HASHING as FLOOR
-from tests.support.clients import PASSWORD, SECRET_KEY, client_of, make_settings, running, sign_up
+from tests.support.clients import (
+    MINIMUM_HASHING,
+    PASSWORD,
+    SECRET_KEY,
+    client_of,
+    make_settings,
+    running,
+    sign_up,
+)
 
 runner = CliRunner()
 
@@ -33,7 +40,7 @@ RECORD = {
 @pytest.fixture
 async def url(empty_url: URL, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> URL:
     """A migrated database that the commands use."""
-    await migrate(make_settings(database_url=empty_url, **FLOOR))
+    await migrate(make_settings(database_url=empty_url, **MINIMUM_HASHING))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BLOG_DATABASE_URL", empty_url.render_as_string(hide_password=False))
     monkeypatch.setenv("BLOG_SECRET_KEY", SECRET_KEY)
@@ -45,7 +52,7 @@ async def url(empty_url: URL, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 @asynccontextmanager
 async def serve_database(url: URL) -> AsyncGenerator[AsyncClient]:
     """Serve the database; yields an anonymous client."""
-    settings = make_settings(database_url=url, **FLOOR)
+    settings = make_settings(database_url=url, **MINIMUM_HASHING)
     async with running(settings) as app, client_of(app) as client:
         yield client
 
@@ -327,7 +334,7 @@ async def test_progress_in_a_pipe_is_plain_lines(url: URL, tmp_path: Path):
 
 async def test_rendering_again_does_not_change_etags(url: URL, tmp_path: Path):
     await run_command("import", write_lines(tmp_path / "in.jsonl", RECORD))
-    settings = make_settings(database_url=url, **FLOOR)
+    settings = make_settings(database_url=url, **MINIMUM_HASHING)
     async with running(settings) as app, client_of(app) as client:
         before = await client.get("/posts/1")
         async with app.state.database.session(writes=True) as session:

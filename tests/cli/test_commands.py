@@ -17,10 +17,16 @@ from blog_api.app import create_app
 from blog_api.cli.commands import cli
 from blog_api.core.urls import parse_database_url
 from blog_api.web.access_log import LOGGING
-from tests.support.clients import CHEAP_HASHING as CHEAP
-from tests.support.clients import MINIMUM_HASHING as FLOOR
-from tests.support.clients import SECRET_KEY, client_of, make_settings, running, sign_up
-from tests.support.databases import read_test_database_url as wipeable_url
+from tests.support.clients import (
+    CHEAP_HASHING,
+    MINIMUM_HASHING,
+    SECRET_KEY,
+    client_of,
+    make_settings,
+    running,
+    sign_up,
+)
+from tests.support.databases import read_test_database_url
 from tests.support.processes import Server
 
 runner = CliRunner()
@@ -265,7 +271,7 @@ def test_all_forms_of_redis_urls_are_accepted(monkeypatch: pytest.MonkeyPatch, s
     monkeypatch.setenv("BLOG_RATE_LIMIT_STORAGE", storage)
 
     result = runner.invoke(cli, ["settings"])
-    create_app(make_settings(database_url="sqlite://", rate_limit_storage=storage, **CHEAP))
+    create_app(make_settings(database_url="sqlite://", rate_limit_storage=storage, **CHEAP_HASHING))
 
     assert result.exit_code == 0
     assert re.search(
@@ -292,7 +298,7 @@ async def test_create_admin_creates_an_administrator(folder: Path):
         runner.invoke, cli, ["create-admin", "ann@example.com", "--name", "Ann"], "correct horse\n"
     )
 
-    settings = make_settings(database_url=f"sqlite:///{folder}/blog.db", **FLOOR)
+    settings = make_settings(database_url=f"sqlite:///{folder}/blog.db", **MINIMUM_HASHING)
     async with running(settings) as app, client_of(app) as client:
         form = {"username": "ann@example.com", "password": "correct horse"}
         response = await client.post("/auth", data=form | {"scope": "admin users:read"})
@@ -313,7 +319,7 @@ async def test_create_admin_creates_an_administrator(folder: Path):
 async def test_create_admin_promotes_an_existing_user_only_if_confirmed(
     folder: Path, options: list[str], is_admin: bool
 ):
-    settings = make_settings(database_url=f"sqlite:///{folder}/blog.db", **FLOOR)
+    settings = make_settings(database_url=f"sqlite:///{folder}/blog.db", **MINIMUM_HASHING)
     async with running(settings) as app, client_of(app) as client:
         await sign_up(client, "Ann")
         made = await asyncio.to_thread(
@@ -427,4 +433,4 @@ def test_tests_wipe_only_databases_named_test(monkeypatch: pytest.MonkeyPatch, n
     monkeypatch.setenv("TEST_DATABASE_URL", f"postgresql://ann@db.example/{name}")
 
     with pytest.raises(pytest.exit.Exception, match="must contain 'test'"):
-        wipeable_url()
+        read_test_database_url()

@@ -6,21 +6,27 @@ from anyio import fail_after
 from sqlalchemy import URL
 
 from blog_api.db.migrate import migrate
-from tests.support.clients import MINIMUM_HASHING as FLOOR
-from tests.support.clients import client_of, make_settings, publish, running, sign_up
-from tests.support.clients import request_with_retry as ask
-from tests.support.databases import execute_on_server as at_server
+from tests.support.clients import (
+    MINIMUM_HASHING,
+    client_of,
+    make_settings,
+    publish,
+    request_with_retry,
+    running,
+    sign_up,
+)
+from tests.support.databases import execute_on_server
 
 HELLO = {"title": "Hello", "content": "World"}
 
 POOL_SIZE = 2
-# `ask()` repeats a request as long as its response is 503, so a leaked connection would hang it.
+# A leaked connection would hang `request_with_retry()`, which repeats a request while it is 503.
 TIMEOUT_SECONDS = 30
 
 
 async def query_connections(url: URL, expression: str) -> list[int]:
     """Return the value of an expression for each other connection to a database on Postgres."""
-    return await at_server(
+    return await execute_on_server(
         url,
         f"SELECT {expression} FROM pg_stat_activity "
         "WHERE datname = current_database() AND pid <> pg_backend_pid() "
@@ -29,14 +35,19 @@ async def query_connections(url: URL, expression: str) -> list[int]:
 
 
 async def test_concurrent_readers_and_writers_share_the_connections(empty_url: URL):
-    settings = make_settings(database_url=empty_url, pool_size=POOL_SIZE, cache_bytes=0, **FLOOR)
+    settings = make_settings(
+        database_url=empty_url, pool_size=POOL_SIZE, cache_bytes=0, **MINIMUM_HASHING
+    )
     await migrate(settings)
     async with running(settings) as app, client_of(app) as ann:
         await sign_up(ann, "Ann")
         for _ in range(3):
-            reads = [ask(ann, "GET", path) for path in ("/posts", "/users/me", "/users") * 2]
-            missing = [ask(ann, "GET", "/posts/999") for _ in range(2)]
-            writes = [ask(ann, "POST", "/posts", json=HELLO) for _ in range(3)]
+            reads = [
+                request_with_retry(ann, "GET", path)
+                for path in ("/posts", "/users/me", "/users") * 2
+            ]
+            missing = [request_with_retry(ann, "GET", "/posts/999") for _ in range(2)]
+            writes = [request_with_retry(ann, "POST", "/posts", json=HELLO) for _ in range(3)]
             with fail_after(TIMEOUT_SECONDS):
                 responses = await asyncio.gather(*reads, *missing, *writes)
 
@@ -49,21 +60,23 @@ async def test_concurrent_readers_and_writers_share_the_connections(empty_url: U
 
 
 async def test_a_connection_closed_by_the_database_is_replaced(empty_url: URL):
-    settings = make_settings(database_url=empty_url, pool_size=POOL_SIZE, **FLOOR)
+    settings = make_settings(database_url=empty_url, pool_size=POOL_SIZE, **MINIMUM_HASHING)
     await migrate(settings)
     async with running(settings) as app, client_of(app) as ann:
         await sign_up(ann, "Ann")
-        await asyncio.gather(*(ask(ann, "GET", "/users/me") for _ in range(POOL_SIZE)))
+        await asyncio.gather(
+            *(request_with_retry(ann, "GET", "/users/me") for _ in range(POOL_SIZE))
+        )
         if not settings.is_sqlite:
             assert len(await query_connections(empty_url, "pg_terminate_backend(pid)")) >= POOL_SIZE
 
         for _ in range(POOL_SIZE + 1):
-            assert (await ask(ann, "GET", "/users/me")).status_code == 200
+            assert (await request_with_retry(ann, "GET", "/users/me")).status_code == 200
         assert (await publish(ann))["title"] == "Hello"
 
 
 async def test_connections_that_are_cut_during_requests_become_503_and_are_replaced(empty_url: URL):
-    settings = make_settings(database_url=empty_url, cache_bytes=0, **FLOOR)
+    settings = make_settings(database_url=empty_url, cache_bytes=0, **MINIMUM_HASHING)
     await migrate(settings)
     async with running(settings) as app, client_of(app) as ann:
         await sign_up(ann, "Ann")
@@ -71,10 +84,13 @@ async def test_connections_that_are_cut_during_requests_become_503_and_are_repla
 
         async def read_repeatedly() -> set[int]:
             paths = ("/posts", "/posts/1", "/users/me") * 20
-            return {(await ask(ann, "GET", path)).status_code for path in paths}
+            return {(await request_with_retry(ann, "GET", path)).status_code for path in paths}
 
         async def write_repeatedly() -> set[int]:
-            return {(await ask(ann, "POST", "/posts", json=HELLO)).status_code for _ in range(20)}
+            return {
+                (await request_with_retry(ann, "POST", "/posts", json=HELLO)).status_code
+                for _ in range(20)
+            }
 
         async def cut_connections() -> None:
             if not settings.is_sqlite:
@@ -92,4 +108,4 @@ async def test_connections_that_are_cut_during_requests_become_503_and_are_repla
         assert {200} <= set().union(*reads) <= {200} | unavailable
         assert {201} <= set().union(*writes) <= {201} | unavailable
         for _ in range(settings.pool_size + 1):
-            assert (await ask(ann, "GET", "/users/me")).status_code == 200
+            assert (await request_with_retry(ann, "GET", "/users/me")).status_code == 200

@@ -25,8 +25,15 @@ from blog_api.db.migrate import (
     migration_connection,
 )
 from blog_api.posts.models import Post
-from tests.support.clients import MINIMUM_HASHING as FLOOR
-from tests.support.clients import PASSWORD, client_of, log_in, make_settings, running, sign_up
+from tests.support.clients import (
+    MINIMUM_HASHING,
+    PASSWORD,
+    client_of,
+    log_in,
+    make_settings,
+    running,
+    sign_up,
+)
 
 FIRST = "53fe22308b68"
 # The revision before tags, comments and the search.
@@ -78,7 +85,7 @@ def test_a_merge_of_branches_is_the_head_revision(tmp_path: Path, monkeypatch: p
 
 
 async def test_migrations_build_what_the_code_declares_and_can_be_reversed(empty_url: URL):
-    settings = make_settings(database_url=empty_url, **FLOOR)
+    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
 
     def check_and_downgrade(connection: Connection) -> None:
         command.check(make_alembic_config(connection))
@@ -93,7 +100,7 @@ async def test_migrations_build_what_the_code_declares_and_can_be_reversed(empty
 
 
 async def test_migrate_is_idempotent(empty_url: URL):
-    settings = make_settings(database_url=empty_url, **FLOOR)
+    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
     await migrate(settings)
     async with running(settings) as app, client_of(app) as client:
         await sign_up(client, "Ann")
@@ -104,7 +111,7 @@ async def test_migrate_is_idempotent(empty_url: URL):
 
 
 async def test_the_service_is_ready_if_the_database_is_at_the_head_revision(empty_url: URL):
-    settings = make_settings(database_url=empty_url, **FLOOR)
+    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
     async with running(settings) as app, client_of(app) as client:
         if not settings.is_sqlite:
             # On Postgres, `blog-api migrate` has to be run.
@@ -126,7 +133,7 @@ async def test_the_service_is_ready_if_the_database_is_at_the_head_revision(empt
 
 
 async def test_a_downgrade_and_upgrade_gives_no_token_more_scopes(empty_url: URL):
-    settings = make_settings(database_url=empty_url, **FLOOR)
+    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
     await migrate(settings)
     hello = {"title": "Hello", "content": "World"}
     form = {"username": "ann@example.com", "password": PASSWORD}
@@ -155,7 +162,7 @@ async def test_a_downgrade_and_upgrade_gives_no_token_more_scopes(empty_url: URL
 
 
 async def test_a_failed_migration_is_rolled_back(empty_url: URL):
-    settings = make_settings(database_url=empty_url, **FLOOR)
+    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
     engine = create_async_engine(empty_url)
     async with engine.begin() as connection:
         await connection.execute(text("CREATE TABLE posts (id INTEGER)"))
@@ -173,7 +180,9 @@ async def test_a_failed_migration_is_rolled_back(empty_url: URL):
 
 async def test_a_worker_restarts_while_the_file_is_locked(tmp_path: Path):
     file = tmp_path / "blog.db"
-    settings = make_settings(database_url=make_url(f"sqlite+aiosqlite:///{file}"), **FLOOR)
+    settings = make_settings(
+        database_url=make_url(f"sqlite+aiosqlite:///{file}"), **MINIMUM_HASHING
+    )
     await migrate(settings)
 
     with closing(sqlite3.connect(file, isolation_level=None)) as other:
@@ -186,7 +195,7 @@ async def test_a_worker_restarts_while_the_file_is_locked(tmp_path: Path):
 
 async def test_sqlite_does_not_reuse_ids(tmp_path: Path):
     settings = make_settings(
-        database_url=make_url(f"sqlite+aiosqlite:///{tmp_path}/blog.db"), **FLOOR
+        database_url=make_url(f"sqlite+aiosqlite:///{tmp_path}/blog.db"), **MINIMUM_HASHING
     )
     await migrate(settings)
 
@@ -201,7 +210,7 @@ async def test_sqlite_does_not_reuse_ids(tmp_path: Path):
 
 
 async def test_existing_posts_are_shown_and_found_after_the_migration(empty_url: URL):
-    settings = make_settings(database_url=empty_url, **FLOOR)
+    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
     await upgrade(settings, BEFORE_SEARCH)
     await execute(
         settings,
@@ -248,7 +257,7 @@ async def test_existing_posts_are_shown_and_found_after_the_migration(empty_url:
 
 
 async def test_the_search_works_after_a_downgrade_and_upgrade(empty_url: URL):
-    settings = make_settings(database_url=empty_url, **FLOOR)
+    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
     await migrate(settings)
     async with running(settings) as app, client_of(app) as ann:
         await sign_up(ann, "Ann")
@@ -275,7 +284,9 @@ async def test_the_search_works_after_a_downgrade_and_upgrade(empty_url: URL):
 
 async def test_a_downgrade_drops_the_triggers_of_the_search_on_sqlite(tmp_path: Path):
     file = tmp_path / "blog.db"
-    settings = make_settings(database_url=make_url(f"sqlite+aiosqlite:///{file}"), **FLOOR)
+    settings = make_settings(
+        database_url=make_url(f"sqlite+aiosqlite:///{file}"), **MINIMUM_HASHING
+    )
 
     def list_search_tables_and_triggers() -> list[str]:
         query = "SELECT name FROM sqlite_master WHERE type IN ('table', 'trigger')"
@@ -295,7 +306,7 @@ async def test_a_downgrade_drops_the_triggers_of_the_search_on_sqlite(tmp_path: 
 
 
 async def test_ids_of_users_are_not_reused_after_a_downgrade_and_upgrade(empty_url: URL):
-    settings = make_settings(database_url=empty_url, **FLOOR)
+    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
     await migrate(settings)
     ids = []
 
@@ -311,7 +322,7 @@ async def test_ids_of_users_are_not_reused_after_a_downgrade_and_upgrade(empty_u
 
 
 async def test_a_downgrade_and_upgrade_preserves_users_and_their_posts(empty_url: URL):
-    settings = make_settings(database_url=empty_url, **FLOOR)
+    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
     await migrate(settings)
     paths = ("/users/me", "/users/me/posts", "/users")
     async with running(settings) as app, client_of(app) as ann:
@@ -327,7 +338,7 @@ async def test_a_downgrade_and_upgrade_preserves_users_and_their_posts(empty_url
 
 
 async def test_imported_users_have_no_password_after_a_downgrade_and_upgrade(empty_url: URL):
-    settings = make_settings(database_url=empty_url, **FLOOR)
+    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
     await migrate(settings)
     insert = """
         INSERT INTO users (created_at, updated_at, name, import_key, is_active, is_admin)

@@ -3,8 +3,7 @@
 from fastapi import FastAPI
 from httpx import AsyncClient
 
-from tests.support.clients import PASSWORD, publish
-from tests.support.clients import add_comment as remark
+from tests.support.clients import PASSWORD, add_comment, publish
 from tests.support.statements import executions
 
 LISTS = (
@@ -27,7 +26,7 @@ async def add_rows(admin: AsyncClient, ann: AsyncClient, number: int) -> dict[st
     await admin.put(f"/users/me/bookmarks/{hello['id']}")
     await admin.post("/users/me/tokens", json={"name": "Script"})
     await admin.put(f"/admin/posts/{own['id']}/takedown")
-    comment = await remark(ann, hello)
+    comment = await add_comment(ann, hello)
     return {"user_id": hello["user_id"], "id": hello["id"], "comment_id": comment["id"]}
 
 
@@ -48,15 +47,15 @@ async def test_a_long_list_executes_no_more_statements_than_a_short_one(
 ):
     ids = await add_rows(admin, ann, 0)
     first = {"id": ids["comment_id"]}
-    await remark(admin, ids, to=first)
+    await add_comment(admin, ids, to=first)
     few = await count_statements(empty_app, admin, ids)
 
     for number in range(1, 30):
         await add_rows(admin, ann, number)
         author = ann if number % 2 else admin
-        comment = await remark(author, ids)
-        await remark(author, ids, to=comment)
-        await remark(author, ids, to=first)
+        comment = await add_comment(author, ids)
+        await add_comment(author, ids, to=comment)
+        await add_comment(author, ids, to=first)
     many = await count_statements(empty_app, admin, ids)
 
     assert many == few

@@ -18,8 +18,14 @@ from httpx import AsyncClient, Response
 from sqlmodel import update
 
 from blog_api.posts.models import Post
-from tests.support.clients import CHEAP_HASHING as CHEAP
-from tests.support.clients import PASSWORD, client_of, make_settings, running, sign_up
+from tests.support.clients import (
+    CHEAP_HASHING,
+    PASSWORD,
+    client_of,
+    make_settings,
+    running,
+    sign_up,
+)
 
 HELLO = {"title": "Hello", "content": "World"}
 MEDIA_TYPES = {
@@ -230,7 +236,10 @@ def expected_item(post: dict[str, Any], path: str, public_url: str | None = None
 async def public_app() -> AsyncGenerator[FastAPI]:
     """A blog with `BLOG_PUBLIC_URL` set and one post."""
     settings = make_settings(
-        database_url="sqlite://", public_url="https://example.com/blog", title="A & B's", **CHEAP
+        database_url="sqlite://",
+        public_url="https://example.com/blog",
+        title="A & B's",
+        **CHEAP_HASHING,
     )
     async with running(settings) as app:
         async with client_of(app) as client:
@@ -539,7 +548,9 @@ async def test_feedparser_reads_a_feed_without_posts(public_app: FastAPI, path: 
 
 async def test_links_to_posts_follow_the_post_url_setting():
     settings = make_settings(
-        database_url="sqlite://", post_url="https://пример.example/read/{slug}?id={id}&a=b", **CHEAP
+        database_url="sqlite://",
+        post_url="https://пример.example/read/{slug}?id={id}&a=b",
+        **CHEAP_HASHING,
     )
     async with running(settings) as app, client_of(app) as ann:
         await sign_up(ann, "Ann")

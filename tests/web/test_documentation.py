@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 from httpx import AsyncClient
 
-from tests.support.clients import CHEAP_HASHING as CHEAP
-from tests.support.clients import client_of, make_settings, running, sign_up
+from tests.support.clients import CHEAP_HASHING, client_of, make_settings, running, sign_up
 
 HELLO = {"title": "Hello", "content": "World"}
 
@@ -108,7 +107,7 @@ async def test_the_openapi_document_has_the_version_prefix_as_its_server(anonymo
 async def test_every_path_is_served_under_the_path_of_the_public_url(prefix: str):
     """The proxy may remove the prefix or leave it."""
     settings = make_settings(
-        database_url="sqlite://", public_url="https://example.com/blog", **CHEAP
+        database_url="sqlite://", public_url="https://example.com/blog", **CHEAP_HASHING
     )
     async with running(settings) as app, client_of(app) as client:
         await sign_up(client, "Ann")

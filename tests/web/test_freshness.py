@@ -11,7 +11,7 @@ from httpx import AsyncClient
 from sqlalchemy import URL
 
 from tests.support.clients import publish, sign_up
-from tests.support.databases import execute_on_server as at_server
+from tests.support.databases import execute_on_server
 from tests.support.processes import Server
 
 # A larger number finds rarer races.
@@ -52,7 +52,7 @@ async def wait_until_shown(client: AsyncClient, path: str, content: str | None) 
 
 
 async def cut_listening_connections(url: URL) -> None:
-    await at_server(
+    await execute_on_server(
         url,
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
         "WHERE datname = current_database() AND query LIKE 'SELECT pg_notify(%'",
