@@ -105,8 +105,8 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
             tasks.cancel_scope.cancel()
     finally:
         app.state.access_log.flush()
-    await app.state.rate_limiter.close()
-    await database.close()
+        await app.state.rate_limiter.close()
+        await database.close()
 
 
 def operation_id(route: APIRoute) -> str:
