@@ -7,7 +7,7 @@ A route declares what it needs by the type of a parameter: `OptionalAuth` (anony
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -132,13 +132,9 @@ async def authenticate_jwt(session: AsyncSession, signer: JWTSigner, secret: str
     found = await execute_query(session, JWT_SESSION_BY_DIGEST, {"digest": claims.session_digest})
     if not found or found[0]["id"] != claims.user_id:
         raise InvalidToken
-    of_session = make_auth(found[0])
-    return Auth(
-        token_id=of_session.token_id,
-        user=of_session.user,
-        scopes=of_session.scopes & claims.scopes,
-        expires_at=min(of_session.expires_at, claims.expires_at),
-    )
+    auth = make_auth(found[0])
+    expires_at = min(auth.expires_at, claims.expires_at)
+    return replace(auth, scopes=auth.scopes & claims.scopes, expires_at=expires_at)
 
 
 oauth2_scheme = OAuth2PasswordBearer(
