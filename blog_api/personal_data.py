@@ -29,6 +29,7 @@ from blog_api.posts.bookmarks import remove_bookmarks
 from blog_api.posts.models import Bookmark, OwnPostRead, Post
 from blog_api.posts.queries import posts_without_html
 from blog_api.profiles.models import Follow
+from blog_api.web.conditional import PreconditionDep, PreconditionFailed
 
 router = APIRouter(
     tags=["me"],
@@ -120,13 +121,14 @@ async def export_me(user: CurrentUser, request: Request) -> AsyncIterable[Export
 @router.delete(
     "/users/me",
     status_code=204,
-    responses=problem_responses(*PASSWORD_PROBLEMS, *BODY_PROBLEMS, LastAdmin),
+    responses=problem_responses(*PASSWORD_PROBLEMS, *BODY_PROBLEMS, LastAdmin, PreconditionFailed),
 )
 async def delete_me(
     confirmation: PasswordConfirmation,
     auth: CanWriteAccount,
     session: SessionDep,
     throttle: LoginThrottleDep,
+    precondition: PreconditionDep,
 ) -> None:
     """Delete the account and its posts. Its comments stay without content and user."""
     user_before = auth.user
@@ -136,6 +138,7 @@ async def delete_me(
     # Before the own row: otherwise two administrators who leave at once deadlock.
     admins = await lock_admins(session, and_user=user_before.id) if user_before.is_admin else ()
     user = await lock_authenticated_user(session, auth, verified_hash)
+    precondition.check(user)
     if user.is_admin and not admins:
         # The user became an administrator meanwhile.
         raise Conflict

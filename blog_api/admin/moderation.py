@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Request
 from sqlalchemy import true
 from sqlmodel import Field, and_, col, select
 from sqlmodel.sql.expression import SelectOfScalar
@@ -22,6 +22,7 @@ from blog_api.db.session import SessionDep
 from blog_api.posts.errors import PostNotFound
 from blog_api.posts.models import OwnPostPage, OwnPostRead, Post
 from blog_api.posts.queries import IS_PUBLISHED, IS_SCHEDULED, find_post, select_found_posts
+from blog_api.web.conditional import PreconditionDep, PreconditionFailed, set_etag_row
 from blog_api.web.pagination import Page, PageQuery, PaginatorDep
 
 router = APIRouter(
@@ -38,6 +39,7 @@ class AdminPostQuery(PageQuery):
 NEWEST_FIRST = Sort("-id", (col(Post.id),), is_descending=True)
 
 POST_PROBLEMS = (PostNotFound, ValidationFailed)
+POST_CHANGE_PROBLEMS = (*POST_PROBLEMS, PreconditionFailed)
 
 COMMENT_PROBLEMS = (CommentNotFound, ValidationFailed)
 
@@ -62,14 +64,24 @@ def post_by_id(post_id: int) -> SelectOfScalar[Post]:
     return select(Post).where(col(Post.id) == post_id)
 
 
-async def get_any_post(post_id: PathId, session: SessionDep) -> Post:
-    """Return a post in any state. Raises PostNotFound."""
-    return await find_post(session, post_by_id(post_id))
+async def get_any_post(post_id: PathId, session: SessionDep, request: Request) -> Post:
+    """Return a post in any state. Raises PostNotFound. Sets the row of the ETag."""
+    post = await find_post(session, post_by_id(post_id))
+    set_etag_row(request, post)
+    return post
 
 
-async def get_locked_post(post_id: PathId, session: SessionDep) -> Post:
-    """Lock and return a post in any state. Raises PostNotFound."""
-    return await find_post(session, post_by_id(post_id).with_for_update(of=Post))
+async def get_locked_post(
+    post_id: PathId, precondition: PreconditionDep, session: SessionDep, request: Request
+) -> Post:
+    """Lock and return a post in any state. Sets the row of the ETag.
+
+    Raises PostNotFound and PreconditionFailed.
+    """
+    post = await find_post(session, post_by_id(post_id).with_for_update(of=Post))
+    precondition.check(post)
+    set_etag_row(request, post)
+    return post
 
 
 AnyPost = Annotated[Post, Depends(get_any_post)]
@@ -94,7 +106,9 @@ async def read_any_post(_: Admin, post: AnyPost) -> Post:
 
 
 @router.delete(
-    "/posts/{post_id:int}", status_code=204, responses=problem_responses(*POST_PROBLEMS, Conflict)
+    "/posts/{post_id:int}",
+    status_code=204,
+    responses=problem_responses(*POST_CHANGE_PROBLEMS, Conflict),
 )
 async def delete_any_post(admin: Admin, post: LockedPost, session: SessionDep) -> None:
     """Delete a post of any author."""
@@ -105,7 +119,7 @@ async def delete_any_post(admin: Admin, post: LockedPost, session: SessionDep) -
 @router.put(
     "/posts/{post_id:int}/takedown",
     response_model=OwnPostRead,
-    responses=problem_responses(*POST_PROBLEMS),
+    responses=problem_responses(*POST_CHANGE_PROBLEMS),
 )
 async def take_down_post(admin: Admin, post: LockedPost, session: SessionDep) -> Post:
     """Take a post down: only its author still sees it, and cannot undo that. Idempotent."""
@@ -119,7 +133,7 @@ async def take_down_post(admin: Admin, post: LockedPost, session: SessionDep) ->
 @router.delete(
     "/posts/{post_id:int}/takedown",
     response_model=OwnPostRead,
-    responses=problem_responses(*POST_PROBLEMS),
+    responses=problem_responses(*POST_CHANGE_PROBLEMS),
 )
 async def restore_post(admin: Admin, post: LockedPost, session: SessionDep) -> Post:
     """Undo a takedown. Idempotent."""
@@ -143,19 +157,23 @@ AnyComment = Annotated[Comment, Depends(get_any_comment)]
     response_model=CommentRead,
     responses=problem_responses(*COMMENT_PROBLEMS),
 )
-async def read_any_comment(_: Admin, comment: AnyComment) -> Comment:
+async def read_any_comment(_: Admin, comment: AnyComment, request: Request) -> Comment:
     """Return a comment on a post in any state."""
+    set_etag_row(request, comment)
     return comment
 
 
 @router.delete(
     "/comments/{comment_id:int}",
     status_code=204,
-    responses=problem_responses(*COMMENT_PROBLEMS, Conflict),
+    responses=problem_responses(*COMMENT_PROBLEMS, PreconditionFailed, Conflict),
 )
-async def delete_any_comment(admin: Admin, comment: AnyComment, session: SessionDep) -> None:
+async def delete_any_comment(
+    admin: Admin, comment: AnyComment, precondition: PreconditionDep, session: SessionDep
+) -> None:
     """Delete a comment of any user."""
     post = await lock_comment(session, comment)
+    precondition.check(comment)
     record_audit_entry(
         session,
         admin,

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from sqlalchemy import func
 from sqlmodel import Field, col, or_, select
 from sqlmodel.sql.expression import SelectOfScalar
@@ -26,6 +26,7 @@ from blog_api.db.list_query import ListQuery, Sort
 from blog_api.db.session import SessionDep
 from blog_api.posts.models import Post
 from blog_api.profiles.users import UserFromPath
+from blog_api.web.conditional import PreconditionDep, PreconditionFailed, set_etag_row
 from blog_api.web.pagination import Page, PageQuery, PaginatorDep
 
 router = APIRouter(
@@ -71,8 +72,9 @@ async def list_accounts(
     response_model=UserRead,
     responses=problem_responses(UserNotFound, ValidationFailed),
 )
-async def read_account(_: Admin, user: UserFromPath) -> User:
+async def read_account(_: Admin, user: UserFromPath, request: Request) -> User:
     """Return an account."""
+    set_etag_row(request, user)
     return user
 
 
@@ -80,10 +82,17 @@ async def read_account(_: Admin, user: UserFromPath) -> User:
     "/users/{user_id:int}",
     response_model=UserRead,
     # With the router's problems: a status listed here replaces that of the router.
-    responses=problem_responses(*BODY_PROBLEMS, *SCOPE_PROBLEMS, UserNotFound, LastAdmin),
+    responses=problem_responses(
+        *BODY_PROBLEMS, *SCOPE_PROBLEMS, UserNotFound, LastAdmin, PreconditionFailed
+    ),
 )
 async def update_account(
-    changes: AccountUpdate, admin: Admin, user_id: PathId, session: SessionDep
+    changes: AccountUpdate,
+    admin: Admin,
+    user_id: PathId,
+    precondition: PreconditionDep,
+    session: SessionDep,
+    request: Request,
 ) -> User:
     """Activate or deactivate an account; grant or withdraw administration."""
     values = changes.model_dump(exclude_unset=True)
@@ -94,10 +103,12 @@ async def update_account(
     user = next((user for user in users if user.id == user_id), None)
     if user is None:
         raise UserNotFound
+    precondition.check(user)
     if False in values.values():
         require_other_admin(users, without=user)
     update_flags(session, admin, user, values)
     await session.flush()
+    set_etag_row(request, user)
     return user
 
 

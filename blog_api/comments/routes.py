@@ -28,7 +28,7 @@ from blog_api.db.base import preserve_updated_at, save_changes
 from blog_api.db.session import SessionDep
 from blog_api.posts.errors import PostNotFound
 from blog_api.posts.queries import PostLockedForCounters
-from blog_api.web.conditional import PreconditionDep, set_etag_version
+from blog_api.web.conditional import PreconditionDep, set_etag_row
 
 router = APIRouter(tags=["comments"], responses=problem_responses(ServiceUnavailable))
 
@@ -74,7 +74,7 @@ async def create_comment(
     comment.path = f"{parent.path if parent else ''}{comment.id:0{ID_DIGITS}}"
     comment.thread_id = parent.thread_id if parent else comment.id
     preserve_updated_at(comment)
-    set_etag_version(request, comment.version)
+    set_etag_row(request, comment)
     return CommentRead.model_validate(comment, update={"user_name": auth.user.name})
 
 
@@ -85,7 +85,7 @@ async def create_comment(
 )
 async def read_comment(comment: CommentFromPath, request: Request) -> Comment:
     """Return a comment."""
-    set_etag_version(request, comment.version)
+    set_etag_row(request, comment)
     return comment
 
 
@@ -111,7 +111,7 @@ async def update_comment(
         raise NotYourComment
     precondition.check(comment)
     await save_changes(session, comment, changes.model_dump())
-    set_etag_version(request, comment.version)
+    set_etag_row(request, comment)
     return comment
 
 

@@ -23,7 +23,7 @@ from blog_api.posts.queries import find_visible_post, find_visible_post_by_slug
 from blog_api.posts.service import PostEditDep, insert_post
 from blog_api.posts.slugs import generate_slugs
 from blog_api.text.renderer import RendererDep
-from blog_api.web.conditional import set_etag_version
+from blog_api.web.conditional import set_etag_row, set_etag_version
 from blog_api.web.links import append_query, make_link
 
 router = APIRouter(tags=["posts"], responses=problem_responses(ServiceUnavailable))
@@ -70,7 +70,7 @@ def make_post_response(
     request: Request, response: Response, post: dict[str, Any]
 ) -> dict[str, Any] | Response:
     """Return the post as JSON or its Markdown source, by `Accept`."""
-    set_etag_version(request, post["version"])
+    set_etag_version(request, Post, post["id"], post["version"])
     headers = {"Vary": "Accept"}
     if prefers_markdown(request):
         return Response(post["content"], media_type=MARKDOWN_MEDIA_TYPE, headers=headers)
@@ -141,7 +141,7 @@ async def create_post(
         new, update={"slug": "", "content_html": content_html, "user_id": auth.user.id}
     )
     await insert_post(session, post, generate_slugs(post.title))
-    set_etag_version(request, post.version)
+    set_etag_row(request, post)
     return PostRead.model_validate(post, update={"user_name": auth.user.name})
 
 

@@ -22,7 +22,7 @@ from blog_api.posts.queries import find_post, is_visible_to
 from blog_api.posts.slugs import claim_slug, slugify_title
 from blog_api.posts.tags import add_tags, remove_tags
 from blog_api.text.renderer import Renderer, RendererDep
-from blog_api.web.conditional import Precondition, PreconditionDep, set_etag_version
+from blog_api.web.conditional import Precondition, PreconditionDep, set_etag_row
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class PostEdit:
             await remove_tags(self.session, post.id)
             await index_tags(self.session, post, values["tags"])
         await save_changes(self.session, post, values)
-        set_etag_version(self.request, post.version)
+        set_etag_row(self.request, post)
         return post
 
 

@@ -1,6 +1,6 @@
 """The account of the user: `/users/me`."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
 from blog_api.accounts.auth import (
     AuthenticatedUser,
@@ -25,6 +25,12 @@ from blog_api.core.errors import (
 from blog_api.core.fields import MAX_ANONYMOUS_BODY_BYTES, casefold_key
 from blog_api.db.queries import flush_unique
 from blog_api.db.session import SessionDep, connection_released
+from blog_api.web.conditional import (
+    PreconditionDep,
+    PreconditionFailed,
+    set_etag_row,
+    set_etag_version,
+)
 
 router = APIRouter(
     tags=["me"],
@@ -34,18 +40,24 @@ router = APIRouter(
 
 
 @router.get("/users/me", response_model=UserRead, responses=problem_responses(*SCOPE_PROBLEMS))
-async def read_me(user: CurrentUser) -> AuthenticatedUser:
+async def read_me(user: CurrentUser, request: Request) -> AuthenticatedUser:
     """Return the account of the user."""
+    set_etag_version(request, User, user.id, user.updated_at)
     return user
 
 
 @router.patch(
     "/users/me",
     response_model=UserRead,
-    responses=problem_responses(*PASSWORD_PROBLEMS, *BODY_PROBLEMS, EmailTaken),
+    responses=problem_responses(*PASSWORD_PROBLEMS, *BODY_PROBLEMS, EmailTaken, PreconditionFailed),
 )
 async def update_me(
-    changes: UserUpdate, auth: CanWriteAccount, session: SessionDep, throttle: LoginThrottleDep
+    changes: UserUpdate,
+    auth: CanWriteAccount,
+    session: SessionDep,
+    throttle: LoginThrottleDep,
+    precondition: PreconditionDep,
+    request: Request,
 ) -> User:
     """Change the name; with `current_password` also the email address."""
     values = changes.model_dump(exclude_unset=True, exclude={"current_password"})
@@ -56,21 +68,28 @@ async def update_me(
             # Limited: EmailTaken tells whether an address has an account.
             await throttle.count_new_address()
         user = await confirm_password(session, throttle, auth, changes.current_password)
+        precondition.check(user)
         user.email_key = casefold_key(values["email"])
     else:
         user = await lock_authenticated_user(session, auth)
+        precondition.check(user)
     user.sqlmodel_update(values)
     await flush_unique(session, or_raise=EmailTaken)
+    set_etag_row(request, user)
     return user
 
 
 @router.put(
     "/users/me/password",
     status_code=204,
-    responses=problem_responses(*PASSWORD_PROBLEMS, *BODY_PROBLEMS),
+    responses=problem_responses(*PASSWORD_PROBLEMS, *BODY_PROBLEMS, PreconditionFailed),
 )
 async def change_password(
-    change: PasswordUpdate, auth: CanWriteAccount, session: SessionDep, throttle: LoginThrottleDep
+    change: PasswordUpdate,
+    auth: CanWriteAccount,
+    session: SessionDep,
+    throttle: LoginThrottleDep,
+    precondition: PreconditionDep,
 ) -> None:
     """Change the password. Revokes all tokens except the token of this request."""
     check_new_password(throttle.passwords, change.new_password, field="new_password")
@@ -78,5 +97,6 @@ async def change_password(
     async with connection_released(session):
         new_hash = await throttle.hash_password(change.new_password)
     user = await lock_authenticated_user(session, auth, verified_hash)
+    precondition.check(user)
     user.password_hash = new_hash
     await revoke_other_sessions(session, auth)

@@ -1,13 +1,15 @@
 """Conditional requests (RFC 9110, 13): ETags, 304, and 412 for `If-Match`.
 
 The ETag of a response is a digest of its body. If the response shows one row, the row's version
-comes first: `"3-9f86d081884c7d659a2feaa0"`. A GET with that ETag in `If-None-Match` gets 304 while
-the body is unchanged; an update with it in `If-Match` gets 412 once the row has another version,
-no matter in which media type the client has read version 3.
+and a digest of its table and id come first: `"3-2c26b46b68ff-9f86d081884c7d659a2feaa0"`. A GET with
+that ETag in `If-None-Match` gets 304 while the body is unchanged; an update with it in `If-Match`
+gets 412 once the row has another version, no matter in which media type the client has read
+version 3. `ETagCondition` compares all ETags. It accepts the changes that compressing proxies make.
 """
 
 import re
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Annotated
 
@@ -16,9 +18,12 @@ from starlette import status as codes
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from blog_api.core.errors import Problem
-from blog_api.db.base import VersionedModel
+from blog_api.db.base import TableModel, VersionedModel
 
 ETAG_DIGITS = 24
+IDENTITY_DIGITS = 12
+IF_NONE_MATCH = b"if-none-match"
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Caches may store a response, but revalidate it by its ETag each time.
 NO_CACHE = b"no-cache"
 PUBLIC_NO_CACHE = b"public, no-cache"
@@ -28,8 +33,10 @@ BODY_HEADERS = {b"content-length", b"content-type"}
 # Headers of an ASGI message; names are in lower case.
 RawHeaders = list[tuple[bytes, bytes]]
 
-# The ETag of one row, with its version.
-VERSIONED_ETAG = re.compile(r'"(\d{1,10})-[0-9a-f]+"', re.ASCII)
+# The ETag of one row, with its version and its identity.
+VERSIONED_ETAG = re.compile(r'"(\d{1,20}-[0-9a-f]{12})-[0-9a-f]{24}"', re.ASCII)
+# A compressing proxy weakens an ETag (nginx) or appends a suffix (Apache).
+RECEIVED_ETAG = re.compile(r'(?:W/)?("[^"]*?)(?:-(?:gzip|br|zstd|deflate))?"')
 
 
 class PreconditionFailed(Problem):
@@ -39,19 +46,56 @@ class PreconditionFailed(Problem):
     detail = "This was changed since you read it"
 
 
-class Precondition:
-    """ETags in `If-Match` (RFC 9110, 13.1.1)."""
+class ETagCondition:
+    """ETags in `If-Match` or `If-None-Match`, without the marks of compressing proxies.
+
+    `If-Match` requires a strong comparison (RFC 9110, 13.1.1). Accepting a weakened ETag is a
+    deviation: nginx sends nothing else. It is safe because the version in the ETag is compared.
+    """
 
     def __init__(self, headers: Sequence[str]) -> None:
-        self._tags = [tag.strip() for header in headers for tag in header.split(",")]
+        tags = {tag.strip() for header in headers for tag in header.split(",")}
+        self.is_present = bool(headers)
+        self.is_wildcard = "*" in tags
+        found = (RECEIVED_ETAG.fullmatch(tag) for tag in tags)
+        self._tags = {f'{one[1]}"' for one in found if one}
 
-    def check(self, row: VersionedModel) -> None:
-        """Raise PreconditionFailed unless one of the ETags has the row's version."""
-        if self._tags in ([], ["*"]):
-            return
+    def matches(self, etag: str) -> bool:
+        """Return whether one of the ETags is this one."""
+        return self.is_wildcard or etag in self._tags
+
+    def matches_row(self, validator: str) -> bool:
+        """Return whether one of the ETags begins with this version and identity."""
         found = (VERSIONED_ETAG.fullmatch(tag) for tag in self._tags)
-        if not any(one and int(one[1]) == row.version for one in found):
+        return self.is_wildcard or any(one and one[1] == validator for one in found)
+
+
+class Precondition:
+    """`If-Match` of a request that changes something."""
+
+    def __init__(self, headers: Sequence[str]) -> None:
+        self._condition = ETagCondition(headers)
+
+    def check(self, row: TableModel) -> None:
+        """Raise PreconditionFailed unless one of the ETags has the row's version."""
+        if self._condition.is_present and not self._condition.matches_row(make_validator(row)):
             raise PreconditionFailed
+
+
+def make_validator(row: TableModel) -> str:
+    """Return the start of the row's ETags."""
+    version = row.version if isinstance(row, VersionedModel) else count_microseconds(row.updated_at)
+    return format_validator(type(row), row.id, version)
+
+
+def format_validator(table: type[TableModel], row_id: int, version: int) -> str:
+    identity = sha256(f"{table.__tablename__}/{row_id}".encode()).hexdigest()
+    return f"{version}-{identity[:IDENTITY_DIGITS]}"
+
+
+def count_microseconds(time: datetime) -> int:
+    """Return a time as the version of a row without one."""
+    return (time - EPOCH) // timedelta(microseconds=1)
 
 
 async def get_precondition(
@@ -72,9 +116,17 @@ async def get_precondition(
 PreconditionDep = Annotated[Precondition, Depends(get_precondition)]
 
 
-def set_etag_version(request: Request, version: int) -> None:
-    """Make the ETag of the response start with this version."""
-    request.state.version = version
+def set_etag_row(request: Request, row: TableModel) -> None:
+    """Make the ETag of the response start with the version and the identity of this row."""
+    request.state.validator = make_validator(row)
+
+
+def set_etag_version(
+    request: Request, table: type[TableModel], row_id: int, version: int | datetime
+) -> None:
+    """Do the same for a row that was read without its class."""
+    number = version if isinstance(version, int) else count_microseconds(version)
+    request.state.validator = format_validator(table, row_id, number)
 
 
 def mark_public(request: Request) -> None:
@@ -112,9 +164,9 @@ class ConditionalRequests:
 def add_etag(scope: Scope, start: Message, body: Message) -> Message:
     """Add an ETag to `start` if the response may have one; return the body to send."""
     status, state = start["status"], scope["state"]
-    version: int | None = state.get("version")
+    validator: str | None = state.get("validator")
     is_read = scope["method"] == "GET" and status == codes.HTTP_200_OK
-    is_written = version is not None and status in (codes.HTTP_200_OK, codes.HTTP_201_CREATED)
+    is_written = validator is not None and status in (codes.HTTP_200_OK, codes.HTTP_201_CREATED)
     if not (is_read or is_written):
         return body
     given = dict(start["headers"])
@@ -122,7 +174,7 @@ def add_etag(scope: Scope, start: Message, body: Message) -> Message:
     if b"etag" in given or given.get(b"cache-control") == b"no-store":
         return body
     digest = sha256(body.get("body", b"")).hexdigest()[:ETAG_DIGITS]
-    etag = (f'"{digest}"' if version is None else f'"{version}-{digest}"').encode()
+    etag = (f'"{digest}"' if validator is None else f'"{validator}-{digest}"').encode()
     headers: RawHeaders = [*start["headers"], (b"etag", etag)]
     is_public = is_read and state.get("is_public", False)
     if b"cache-control" not in given:
@@ -146,9 +198,5 @@ def matches_if_none_match(scope: Scope, etag: bytes) -> bool:
 
     `If-Modified-Since` is ignored: deleting a post changes a feed but no date in it.
     """
-    for name, value in scope["headers"]:
-        if name == b"if-none-match":
-            known = {tag.strip().removeprefix(b"W/") for tag in value.split(b",")}
-            if known & {b"*", etag}:
-                return True
-    return False
+    headers = [value.decode("latin-1") for name, value in scope["headers"] if name == IF_NONE_MATCH]
+    return bool(headers) and ETagCondition(headers).matches(etag.decode("latin-1"))

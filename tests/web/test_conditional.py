@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from httpx import AsyncClient, Response
 
-from tests.support.clients import add_comment, publish
+from tests.support.clients import PASSWORD, add_comment, publish
 
 MOON = {"title": "Hello", "content": "Moon"}
 
@@ -219,16 +219,18 @@ async def test_one_matching_etag_in_if_match_is_sufficient(
         assert response.is_success, (method, response.text)
 
 
-async def test_weak_or_malformed_etags_in_if_match_do_not_match(
-    ann: AsyncClient, resource: Resource
-):
+async def test_malformed_etags_in_if_match_do_not_match(ann: AsyncClient, resource: Resource):
     etag = etag_of(await ann.get(resource.path))
-    version, digest = etag.strip('"').split("-")
+    version, identity, digest = etag.strip('"').split("-")
+    tag = etag.strip('"')
 
     for wrong in (
-        f"W/{etag}", f'W/"{version}"', f'"{version}"', version, etag.strip('"'), f'"{digest}"', "",
+        f'"{tag}-gzip-gzip"', f'"{tag}-GZIP"', f'"{tag}-x"', f'"{tag}-"', f"w/{etag}",
+        f'"{version}-{identity}"', f'"{identity}-{digest}"', f'W/"{version}"',
+        f'"{version}"', version, etag.strip('"'), f'"{digest}"', "",
         ",", '"', '""', "nonsense", f'"-{digest}"', f'"{version}-"',
-        f'"{int(version) + 1}-{digest}"', f'"{version}.0-{digest}"', f'"٣-{digest}"',
+        f'"{int(version) + 1}-{identity}-{digest}"', f'"{version}-{digest}"',
+        f'"{version}-{"0" * 12}-{digest}"', f'"٣-{identity}-{digest}"',
         f'"99999999999999999999-{digest}"',
         f'"{"9" * 900}-0"', "\x7f", "é", f"{etag}{etag}", f'"x" {etag}', "**",
     ):  # fmt: skip
@@ -309,6 +311,94 @@ async def test_a_change_without_effect_creates_no_new_version(ann: AsyncClient):
         assert response.status_code == 200
         assert response.json() == post
     assert etag_of(await ann.get(path)) == etag
+
+
+PROXY_TEMPLATES = ('W/"{}"', *(f'"{{}}-{suffix}"' for suffix in ("gzip", "br", "zstd", "deflate")))
+
+
+@pytest.mark.parametrize("template", PROXY_TEMPLATES)
+async def test_etags_changed_by_a_compressing_proxy_match(
+    ann: AsyncClient, resource: Resource, template: str
+):
+    for method, body in list_changes(resource):
+        changed = template.format(etag_of(await ann.get(resource.path)).strip('"'))
+        cached = await ann.get(resource.path, headers={"If-None-Match": changed})
+        response = await ann.request(
+            method, resource.path, json=body, headers={"If-Match": changed}
+        )
+
+        assert cached.status_code == 304
+        assert response.is_success, (method, response.text)
+
+
+async def test_the_etag_of_another_resource_does_not_match(ann: AsyncClient, admin: AsyncClient):
+    first, second = await publish(ann), await publish(ann)
+    comment = await add_comment(ann, first)
+    paths = [f"/posts/{first['id']}", f"/posts/{second['id']}", f"/comments/{comment['id']}"]
+    etags = [etag_of(await ann.get(path)) for path in paths]
+
+    for path in paths:
+        for other in set(paths) - {path}:
+            headers = {"If-Match": etags[paths.index(other)]}
+            assert_precondition_failed(await ann.delete(path, headers=headers))
+            assert_precondition_failed(await admin.delete(f"/admin{path}", headers=headers))
+
+
+async def test_all_paths_of_a_resource_share_the_validator(ann: AsyncClient, admin: AsyncClient):
+    post = await publish(ann)
+    single = f"/posts/{post['id']}"
+    for path in (single, f"/posts/slug/{post['slug']}", f"/api/v1{single}"):
+        for response in (
+            await ann.head(path),
+            await ann.get(path, headers={"Accept": "text/markdown"}),
+        ):
+            changed = await ann.patch(single, json={}, headers={"If-Match": etag_of(response)})
+            assert changed.status_code == 200
+    headers = {"If-Match": etag_of(await admin.get(f"/admin{single}"))}
+    assert (await ann.patch(single, json={}, headers=headers)).status_code == 200
+
+
+async def test_if_match_protects_accounts(ann: AsyncClient):
+    stale = etag_of(await ann.get("/users/me"))
+    current = etag_of(
+        await ann.patch("/users/me", json={"name": "Anna"}, headers={"If-Match": stale})
+    )
+    password = {"current_password": PASSWORD, "new_password": "another horse entirely"}
+    changes: tuple[tuple[str, str, Any], ...] = (
+        ("PATCH", "/users/me", {"name": "Anne"}),
+        ("PATCH", "/users/me", {"email": "a@example.com", "current_password": PASSWORD}),
+        ("PUT", "/users/me/password", password),
+        ("DELETE", "/users/me", {"current_password": PASSWORD}),
+    )
+
+    for method, path, body in changes:
+        rejected = await ann.request(method, path, json=body, headers={"If-Match": stale})
+        assert_precondition_failed(rejected)
+    assert etag_of(await ann.get("/users/me")) == current
+    method, path, body = changes[-1]
+    deleted = await ann.request(method, path, json=body, headers={"If-Match": current})
+    assert deleted.status_code == 204
+
+
+async def test_if_match_is_evaluated_on_administration(ann: AsyncClient, admin: AsyncClient):
+    post = await publish(ann)
+    comment = await add_comment(ann, post)
+    single, account = f"/admin/posts/{post['id']}", f"/admin/users/{post['user_id']}"
+    changes: tuple[tuple[str, str, Any], ...] = (
+        ("PUT", f"{single}/takedown", None),
+        ("DELETE", f"{single}/takedown", None),
+        ("DELETE", f"/admin/comments/{comment['id']}", None),
+        ("DELETE", single, None),
+        ("PATCH", account, {"is_active": False}),
+    )
+
+    for method, path, body in changes:
+        rejected = await admin.request(method, path, json=body, headers={"If-Match": '"x"'})
+        etag = etag_of(await admin.get(path.removesuffix("/takedown")))
+        accepted = await admin.request(method, path, json=body, headers={"If-Match": etag})
+
+        assert_precondition_failed(rejected)
+        assert accepted.is_success, (path, accepted.text)
 
 
 # Accept
