@@ -259,7 +259,8 @@ def problem_document_response(
     return JSONResponse(
         document | {"instance": f"urn:uuid:{scope['state']['request_id']}"},
         status_code=document["status"],
-        headers=headers,
+        # By default caches may store 404, 405, 410 and 414 (RFC 9110, 15.1).
+        headers={**(headers or {}), "Cache-Control": "no-store"},
         media_type=PROBLEM_MEDIA_TYPE,
     )
 

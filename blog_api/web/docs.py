@@ -4,19 +4,48 @@ import re
 from base64 import b64encode
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, Response
+from starlette.datastructures import Headers
 from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
+from starlette.types import Receive, Scope, Send
+
+from blog_api.web.conditional import ETagCondition
 
 router = APIRouter(include_in_schema=False)
 
+# The files have no fingerprints in their names: after a day they are revalidated by their ETag.
+STATIC_CACHE_CONTROL = "public, max-age=86400"
+
+
+class CachedStaticFiles(StaticFiles):
+    """Static files that caches store for a day. Ranges are not supported."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [line for line in scope["headers"] if line[0] not in (b"range", b"if-range")]
+        await super().__call__({**scope, "headers": headers}, receive, send)
+
+    def file_response(self, *args: Any, **values: Any) -> Response:
+        response = super().file_response(*args, **values)
+        response.headers["Cache-Control"] = STATIC_CACHE_CONTROL
+        response.headers["Accept-Ranges"] = "none"
+        return response
+
+    def is_not_modified(self, response_headers: Headers, request_headers: Headers) -> bool:
+        known = ETagCondition(request_headers.getlist("If-None-Match"))
+        if known.is_present:
+            return known.matches(response_headers["ETag"])
+        return super().is_not_modified(response_headers, request_headers)
+
+
 # The package `fastapi-offline` contains the scripts of Swagger UI and ReDoc.
 MOUNTS: list[BaseRoute] = [
-    Mount("/static/docs", StaticFiles(packages=[("fastapi_offline", "static")])),
-    Mount("/static", StaticFiles(directory=Path(__file__).parent / "static")),
+    Mount("/static/docs", CachedStaticFiles(packages=[("fastapi_offline", "static")])),
+    Mount("/static", CachedStaticFiles(directory=Path(__file__).parent / "static")),
 ]
 
 # Swagger UI and ReDoc set styles from scripts, use data URLs as images, and search in a worker.

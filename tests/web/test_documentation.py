@@ -44,11 +44,30 @@ async def test_static_files_support_etags_and_head(anonymous: AsyncClient):
     )
     head = await anonymous.head("/static/favicon.svg")
 
+    assert icon.headers["Cache-Control"] == "public, max-age=86400"
     assert icon.headers["Content-Type"] == "image/svg+xml"
     assert icon.text.startswith("<svg")
     assert again.status_code == 304
     assert head.status_code == 200
     assert head.headers["Content-Length"] == icon.headers["Content-Length"]
+
+
+async def test_static_files_accept_the_etags_of_compressing_proxies(anonymous: AsyncClient):
+    path = "/static/docs/swagger-ui.css"
+    tag = (await anonymous.get(path)).headers["ETag"].strip('"')
+
+    for changed in (f'W/"{tag}"', f'"{tag}-gzip"', f'"x", "{tag}-br"'):
+        response = await anonymous.get(path, headers={"If-None-Match": changed})
+        assert response.status_code == 304
+        assert response.headers["Cache-Control"] == "public, max-age=86400"
+
+
+@pytest.mark.parametrize("value", ["bytes=0-3", "bytes=9999999-", "nonsense"])
+async def test_ranges_of_static_files_are_ignored(anonymous: AsyncClient, value: str):
+    response = await anonymous.get("/static/favicon.svg", headers={"Range": value})
+
+    assert response.status_code == 200
+    assert response.headers["Accept-Ranges"] == "none"
 
 
 @pytest.mark.parametrize(

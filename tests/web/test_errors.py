@@ -104,6 +104,7 @@ def assert_problem(response: Response, *statuses: int) -> None:
     """Check for a problem document that has one of these statuses and echoes no value."""
     assert response.status_code in statuses, response.text
     assert response.headers["Content-Type"] == "application/problem+json"
+    assert response.headers["Cache-Control"] == "no-store"
     problem = response.json()
     assert problem.keys() - {"errors"} == {"type", "title", "status", "detail", "instance"}
     assert problem["type"].startswith("urn:blog-api:")
@@ -361,3 +362,22 @@ async def test_an_http_exception_keeps_its_status_and_headers():
     assert response.json()["type"] == "about:blank"
     assert response.json()["title"] == "Too Many Requests"
     assert "hunter2" not in response.text
+
+
+async def test_caches_do_not_store_rejections_of_the_middleware():
+    settings = make_settings(
+        database_url="sqlite://",
+        trusted_hosts=["example.com"],
+        cors_origins=["https://example.com"],
+        **CHEAP_HASHING,
+    )
+    preflight = {"Origin": "https://evil.example", "Access-Control-Request-Method": "GET"}
+    async with running(settings) as app, client_of(app) as client:
+        responses = [
+            await client.get("/posts"),
+            await client.get(f"/{'a' * 2000}"),
+            await client.options("/posts", headers=preflight),
+        ]
+
+    for response, status in zip(responses, (400, 414, 400), strict=True):
+        assert_problem(response, status)
