@@ -97,7 +97,7 @@ class InvalidGrant(OAuth2Problem, BadRequest):
 
 
 class InvalidGrantRequest(OAuth2Problem, BadRequest):
-    detail = "Send username and password, or refresh_token, as the grant_type needs"
+    detail = "Send a form with username and password, or refresh_token, as the grant_type needs"
     error = "invalid_request"
 
 

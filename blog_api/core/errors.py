@@ -15,7 +15,9 @@ from typing import Any, ClassVar
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.params import Form
 from fastapi.responses import JSONResponse, Response
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field, create_model
 from starlette import status as codes
 from starlette.exceptions import HTTPException
@@ -25,6 +27,9 @@ from starlette.types import Scope
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 # Of one response: a body has room for a hundred thousand invalid fields.
 MAX_ERRORS = 20
+# Of an unknown field, in characters.
+MAX_NAME_LENGTH = 50
+FORM_MEDIA_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
 ROUTE_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 HEADER_DESCRIPTIONS = {
@@ -285,15 +290,34 @@ async def handle_http_exception(request: Request, error: HTTPException) -> JSONR
 
 
 async def handle_validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
-    errors = [to_field_error(found) for found in error.errors()[:MAX_ERRORS]]
+    media_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if expects_form(request) and media_type not in FORM_MEDIA_TYPES:
+        msg = f"Send a form, with Content-Type: {FORM_MEDIA_TYPES[0]}"
+        errors = [FieldError(loc=["body"], type="no_form", msg=msg)]
+    else:
+        errors = [to_field_error(found) for found in error.errors()[:MAX_ERRORS]]
     return problem_response(ValidationFailed(errors), request.scope)
 
 
+def expects_form(request: Request) -> bool:
+    route = request.scope.get("route")
+    field = route.body_field if isinstance(route, APIRoute) else None
+    return field is not None and isinstance(field.field_info, Form)
+
+
+def sanitize_name(name: object) -> str:
+    """Return the start of a name that the client made up, without invisible characters."""
+    start = str(name)[:MAX_NAME_LENGTH]
+    return "".join(one if one.isprintable() else "\ufffd" for one in start)
+
+
 def to_field_error(found: Mapping[str, Any]) -> FieldError:
-    """Return a Pydantic error without its input; the name of an unknown field is input too."""
+    """Return a Pydantic error without its input, except for the name of an unknown field."""
     loc = list(found["loc"])
     if found["type"] == "extra_forbidden":
-        return FieldError(loc=loc[:-1], type="extra_forbidden", msg="There is an unknown field")
+        kind = "parameter" if loc[0] == "query" else "field"
+        loc[-1] = sanitize_name(loc[-1])
+        return FieldError(loc=loc, type="extra_forbidden", msg=f"Unknown {kind}: {loc[-1]}")
     if found["type"] == "model_attributes_type":
         msg = "Send a JSON object, with Content-Type: application/json"
         return FieldError(loc=loc, type="no_object", msg=msg)

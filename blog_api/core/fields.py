@@ -71,7 +71,7 @@ class RequestModel(SQLModel):
 
 
 class RequestBody(RequestModel):
-    """Base of JSON bodies, which reject unknown fields."""
+    """Base of JSON bodies and of the parameters of lists, which reject unknown fields."""
 
     model_config = {"extra": "forbid"}
 

@@ -148,10 +148,14 @@ class ResponseCache:
         return scope.get("root_path", ""), scope["path"], parameters, accept, host
 
     def parse_query(self, query: bytes) -> tuple[tuple[str, str], ...]:
-        """Return the known parameters, sorted by name; repeated ones stay in their order."""
+        """Return the known parameters, sorted by name; repeated ones stay in their order.
+
+        All unknown ones are one pair: lists reject them.
+        """
         pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
-        known = (pair for pair in pairs if pair[0] in self._parameters)
-        return tuple(sorted(known, key=lambda pair: pair[0]))
+        known = [pair for pair in pairs if pair[0] in self._parameters]
+        unknown = [("", "")] if len(known) < len(pairs) else []
+        return (*unknown, *sorted(known, key=lambda pair: pair[0]))
 
     async def compute(
         self, key: Key, pending: PendingResponse, scope: Scope, receive: Receive, send: Send

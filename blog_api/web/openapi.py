@@ -117,7 +117,10 @@ def complete_operation(method: str, operation: dict[str, Any]) -> None:
     if method == "get" and JSON_LINES not in responses["200"]["content"]:
         responses["200"]["headers"] = {"ETag": ETAG_HEADER}
         responses["304"] = {"description": "Not modified: `If-None-Match` has the current ETag."}
-    if any(parameter["name"] == "page" for parameter in operation.get("parameters", ())):
+    pages = [one for one in operation.get("parameters", ()) if one["name"] == "page"]
+    if pages:
+        # Swagger UI would send a default beside a cursor.
+        pages[0]["schema"].pop("default", None)
         responses["200"]["headers"]["Link"] = LINK_HEADER
 
 

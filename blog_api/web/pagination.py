@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 from sqlmodel import Field
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from blog_api.core.fields import MAX_INT32, RequestModel
+from blog_api.core.fields import MAX_INT32, RequestBody
 from blog_api.db.list_query import DEFAULT_SIZE, ListQuery, RowPage, Sort
 from blog_api.db.session import SessionDep
 from blog_api.web.links import append_query, make_self_link
@@ -24,7 +24,7 @@ ItemT = TypeVar("ItemT")
 OtherT = TypeVar("OtherT")
 
 
-class PageQuery(RequestModel):
+class PageQuery(RequestBody):
     """The page of a list, by number or by cursor."""
 
     page: int = Field(default=1, ge=1, le=MAX_OFFSET, description="Page number, from 1.")
@@ -45,12 +45,13 @@ class PageQuery(RequestModel):
     def check_depth(self) -> Self:
         if self.offset >= MAX_OFFSET:
             raise PydanticCustomError("too_deep", f"Pages go to a depth of {MAX_OFFSET}")
-        if self.cursor is not None and "page" in self.model_fields_set:
+        # Generated clients send the default, page 1, beside a cursor.
+        if self.cursor is not None and self.page != 1:
             raise PydanticCustomError("page_and_cursor", "Send a page or a cursor, not both")
         return self
 
 
-class SliceQuery(RequestModel):
+class SliceQuery(RequestBody):
     """A part of a plain list."""
 
     skip: int = Field(default=0, ge=0, le=MAX_INT32, description="Number of results to skip.")

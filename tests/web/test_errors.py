@@ -14,9 +14,11 @@ from tests.support.clients import (
     CHEAP_HASHING,
     PASSWORD,
     ChangeUser,
+    add_comment,
     client_of,
     log_in,
     make_settings,
+    publish,
     running,
     sign_up,
 )
@@ -34,8 +36,8 @@ BODIES = {
     "a long number": b'{"title": ' + b"9" * 5000 + b"}",
     "brackets": b"[" * DEEP,
     "balanced brackets": b"[" * DEEP + b"]" * DEEP,
-    "unknown fields": json.dumps({MARK: MARK}).encode(),
-    "more fields than are shown": json.dumps({f"{MARK}{n}": 1 for n in range(50)}).encode(),
+    "unknown fields": json.dumps({"unknown": MARK}).encode(),
+    "more fields than are shown": json.dumps({f"unknown{n}": MARK for n in range(50)}).encode(),
     "far too many fields": json.dumps({f"{MARK}{n}": 1 for n in range(1000)}).encode(),
     "a surrogate for a name": b'{"\\ud800": 1}',
     "a name of Python's": b'{"cls": 1}',
@@ -276,12 +278,72 @@ async def test_requests_without_a_token_accept_only_small_bodies(
     assert (await ann.post("/posts", json=body)).status_code == 201
 
 
-@pytest.mark.parametrize("path", ["/posts", "/users", "/users/1", "/health/live", "/"])
-async def test_unknown_query_parameters_are_ignored(ann: AsyncClient, path: str):
+@pytest.mark.parametrize("path", ["/feed.json", "/users/1", "/posts/1", "/health/live", "/"])
+async def test_unknown_query_parameters_of_other_routes_are_ignored(ann: AsyncClient, path: str):
     for name in ("cls", "self", "__pydantic_self__", "hunter2", "%00", "a[]"):
         response = await ann.get(f"{path}?{name}=hunter2")
 
         assert response.status_code in (200, 404)
+
+
+async def test_lists_name_an_unknown_query_parameter(
+    app: FastAPI, admin: AsyncClient, anonymous: AsyncClient
+):
+    post = await publish(admin)
+    comment = await add_comment(admin, post)
+    lists = [
+        path.format(post_id=post["id"], user_id=post["user_id"], comment_id=comment["id"])
+        for path, operations in app.openapi()["paths"].items()
+        for parameter in operations.get("get", {}).get("parameters", ())
+        if parameter["name"] in ("page", "skip")
+    ]
+
+    assert len(lists) >= 13
+    for path in lists:
+        # The cache has the list without the parameter.
+        await anonymous.get(path)
+        for client in (admin, anonymous):
+            response = await client.get(path, params={"taag": "hunter2"})
+            if response.status_code != 401:
+                assert_problem(response, 422)
+                (error,) = response.json()["errors"]
+                assert error["loc"] == ["query", "taag"]
+                assert error["msg"] == "Unknown parameter: taag"
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("contnet", "contnet"),
+        ("имя", "имя"),
+        ("a\u202eb\n\x00", "a\ufffdb\ufffd\ufffd"),
+        ("x" * 1000, "x" * 50),
+    ],
+)
+async def test_an_unknown_field_is_named(ann: AsyncClient, name: str, shown: str):
+    body = {"title": "Hello", "content": "World", name: MARK}
+
+    response = await ann.post("/posts", json=body)
+
+    assert_problem(response, 422)
+    assert response.json()["errors"] == [
+        {"loc": ["body", shown], "type": "extra_forbidden", "msg": f"Unknown field: {shown}"}
+    ]
+
+
+async def test_json_sent_to_a_form_route_is_told_to_be_a_form(anonymous: AsyncClient):
+    body = {"username": MARK, "password": PASSWORD}
+
+    response = await anonymous.post("/auth", json=body)
+    oauth2 = await anonymous.post("/token", json=body | {"grant_type": "password"})
+
+    assert_problem(response, 422)
+    (error,) = response.json()["errors"]
+    assert error["type"] == "no_form"
+    assert error["msg"] == "Send a form, with Content-Type: application/x-www-form-urlencoded"
+    # RFC 6749, 5.2: invalid_request.
+    assert oauth2.status_code == 400
+    assert oauth2.json()["detail"].startswith("Send a form with username and password")
 
 
 async def test_a_chunked_body_over_the_size_limit_is_rejected(ann: AsyncClient):
