@@ -148,6 +148,7 @@ async def test_secrets_appear_neither_in_the_log_nor_in_the_database(
 
     assert "ann@example.com" in rows
     assert server.log.count("/auth 200") == 2
+    assert server.log.count("set BLOG_PUBLIC_URL") == 1
     for secret in (PASSWORD, token, ann.headers["Authorization"].split()[1], "hunter2"):
         assert secret not in server.log
         assert secret not in rows

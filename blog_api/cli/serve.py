@@ -36,6 +36,8 @@ def serve(
             "Each worker counts rate limits by itself: "
             "set BLOG_RATE_LIMIT_STORAGE to a Redis URL to share them"
         )
+    if settings.public_url is None:
+        log.warning("Feeds link to http://127.0.0.1:%s: set BLOG_PUBLIC_URL", port or "PORT")
     file = get_sqlite_path(settings.database_url)
     if file is not None:
         # Before the workers start: an error is reported once.

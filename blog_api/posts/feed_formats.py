@@ -4,11 +4,12 @@ JSON Feed is a response model; feedgenerator writes the XML formats. All have th
 posts; RSS has no time of modification.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import ClassVar, Literal
-from urllib.parse import quote
+from urllib.parse import urljoin
 
 from feedgenerator import Atom1Feed, Rss201rev2Feed, SyndicationFeed
 from pydantic import Field
@@ -20,6 +21,24 @@ from blog_api.posts.models import Post
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+# Tags with attributes, and addresses in them, as the sanitizer writes them.
+TAG_WITH_ATTRIBUTES = re.compile(r'<[a-z][a-z0-9]*(?: [a-z-]+="[^"]*")+')
+ADDRESS = re.compile(r' (src|href|cite)="([^"]*)"')
+
+
+def make_addresses_absolute(html: str, base: str) -> str:
+    """Return sanitized HTML in which no address is relative."""
+
+    def join(found: re.Match[str]) -> str:
+        try:
+            return f' {found[1]}="{urljoin(base, found[2])}"'
+        except ValueError:
+            # Not a URL, such as `//[`.
+            return found[0]
+
+    return TAG_WITH_ATTRIBUTES.sub(lambda tag: ADDRESS.sub(join, tag[0]), html)
+
+
 @dataclass(frozen=True)
 class FeedEntry:
     """A published post with its id and link in feeds."""
@@ -27,6 +46,10 @@ class FeedEntry:
     id: str
     url: str
     post: Post
+
+    @property
+    def content_html(self) -> str:
+        return make_addresses_absolute(self.post.content_html, self.url)
 
     @property
     def published_at(self) -> datetime:
@@ -40,16 +63,14 @@ class FeedEntry:
 
 @dataclass(frozen=True)
 class Feed:
-    """Data of a feed for every format. Links are absolute if `BLOG_PUBLIC_URL` is set."""
+    """Data of a feed for every format. Links are absolute."""
 
+    id: str
     title: str
     public_url: str | None
+    home_url: str
     url: str
     entries: Sequence[FeedEntry]
-
-    @property
-    def id(self) -> str:
-        return self.url if self.public_url else f"urn:blog-api:feed:{quote(self.url, '')}"
 
     @property
     def updated_at(self) -> datetime | None:
@@ -111,7 +132,7 @@ def make_json_feed(feed: Feed) -> JSONFeed:
                 id=entry.id,
                 url=entry.url,
                 title=entry.post.title,
-                content_html=entry.post.content_html,
+                content_html=entry.content_html,
                 date_published=entry.published_at,
                 date_modified=entry.updated_at,
                 authors=[FeedAuthor(name=entry.post.user_name)],
@@ -130,7 +151,7 @@ class XMLFeed(SyndicationFeed):
     def __init__(self, feed: Feed) -> None:
         super().__init__(
             title=feed.title,
-            link=feed.public_url or "/",
+            link=feed.home_url,
             description=feed.title,
             feed_url=feed.url,
             feed_guid=feed.id,
@@ -146,7 +167,7 @@ class XMLFeed(SyndicationFeed):
                 unique_id=entry.id,
                 unique_id_is_permalink=False,
                 categories=entry.post.tags,
-                **{"description": None, self.html_element: entry.post.content_html},
+                **{"description": None, self.html_element: entry.content_html},
             )
             # The library percent-encodes non-ASCII characters, even those of the host.
             self.items[-1]["link"] = entry.url

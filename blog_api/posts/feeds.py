@@ -1,7 +1,9 @@
-"""Feeds of the newest posts: `/feed.json`, `/feed.atom`, `/feed.rss`."""
+"""Feeds of the newest posts: `/feed.json`, `/feed.atom`, `/feed.rss`.
+
+They have an ETag but no `Last-Modified`: a post that leaves a feed changes no date in it.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from email.utils import format_datetime
 from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
@@ -43,6 +45,8 @@ router = APIRouter(
 
 # Characters of HTML in a feed; a single post may have more.
 MAX_HTML_LENGTH = 2_000_000
+# Of uvicorn.
+DEFAULT_PORT = 8000
 
 
 class FeedQuery(PostFilter):
@@ -100,11 +104,22 @@ async def find_posts(session: AsyncSession, query: FeedQuery) -> Sequence[Post]:
     return posts.all()
 
 
-def make_post_url(request: Request, settings: Settings, post: Post) -> str:
+def make_post_url(request: Request, settings: Settings, origin: str, post: Post) -> str:
     """Return the link to a post: `BLOG_POST_URL` filled in, or the route of its slug."""
     if settings.post_url is None:
-        return make_link(request, f"/posts/slug/{post.slug}")
+        return origin + make_link(request, f"/posts/slug/{post.slug}")
     return settings.post_url.replace("{slug}", quote(post.slug)).replace("{id}", str(post.id))
+
+
+def make_origin(request: Request, settings: Settings) -> str:
+    """Return the start of absolute links; empty if `BLOG_PUBLIC_URL` is part of each link.
+
+    The port is that of the socket: a client may send any `Host`.
+    """
+    if settings.public_url:
+        return ""
+    _, port = request.scope.get("server") or ("", None)
+    return f"http://127.0.0.1:{port or DEFAULT_PORT}"
 
 
 async def get_feed(
@@ -114,12 +129,16 @@ async def get_feed(
     # Without the prefix of the request path: a feed reader shows a post with another id as new.
     base = f"{settings.public_url}/posts/" if settings.public_url else "urn:blog-api:post:"
     sent = query.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+    origin = make_origin(request, settings)
+    link = append_query(make_self_link(request), urlencode(sent))
     return Feed(
+        id=link if settings.public_url else f"urn:blog-api:feed:{quote(link, '')}",
         title=settings.title,
         public_url=settings.public_url,
-        url=append_query(make_self_link(request), urlencode(sent)),
+        home_url=settings.public_url or f"{origin}/",
+        url=origin + link,
         entries=[
-            FeedEntry(f"{base}{post.id}", make_post_url(request, settings, post), post)
+            FeedEntry(f"{base}{post.id}", make_post_url(request, settings, origin, post), post)
             for post in await find_posts(session, query)
         ],
     )
@@ -128,16 +147,9 @@ async def get_feed(
 FeedDep = Annotated[Feed, Depends(get_feed)]
 
 
-def make_headers(feed: Feed) -> dict[str, str]:
-    if feed.updated_at is None:
-        return {}
-    return {"Last-Modified": format_datetime(feed.updated_at, usegmt=True)}
-
-
 @router.get("/feed.json", response_model=JSONFeed, response_class=JSONFeedResponse)
-async def read_json_feed(feed: FeedDep, response: Response) -> JSONFeed:
+async def read_json_feed(feed: FeedDep) -> JSONFeed:
     """Get the newest posts as JSON Feed 1.1."""
-    response.headers.update(make_headers(feed))
     return make_json_feed(feed)
 
 
@@ -150,7 +162,7 @@ async def read_atom_feed(feed: FeedDep, session: SessionDep) -> Response:
     """Get the newest posts as Atom (RFC 4287)."""
     async with connection_released(session):
         content = await anyio.to_thread.run_sync(AtomFeed(feed).to_xml)
-    return AtomResponse(content, headers=make_headers(feed))
+    return AtomResponse(content)
 
 
 @router.get(
@@ -162,4 +174,4 @@ async def read_rss_feed(feed: FeedDep, session: SessionDep) -> Response:
     """Get the newest posts as RSS 2.0."""
     async with connection_released(session):
         content = await anyio.to_thread.run_sync(RSSFeed(feed).to_xml)
-    return RSSResponse(content, headers=make_headers(feed))
+    return RSSResponse(content)

@@ -131,8 +131,8 @@ async def test_accept_query_and_prefix_are_part_of_the_cache_key(
         assert (shown.json()["title"], source.text) == ("Hello", "*World*")
         assert shown.headers["ETag"] != source.headers["ETag"]
         assert ["size=1" in sizes[0], "size=1" in sizes[1]] == [True, False]
-        assert prefixed.json()["feed_url"] == "/api/v1/feed.json"
-        assert feed.json()["feed_url"] == "/feed.json"
+        assert prefixed.json()["feed_url"] == "http://127.0.0.1:8000/api/v1/feed.json"
+        assert feed.json()["feed_url"] == "http://127.0.0.1:8000/feed.json"
 
 
 async def test_every_public_change_invalidates_the_cache_immediately(
