@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from blog_api.core.errors import PROBLEM_MEDIA_TYPE
+from blog_api.core.errors import MAX_ERRORS, PROBLEM_MEDIA_TYPE
+from blog_api.core.fields import MAX_TAGS
+from blog_api.web.pagination import MAX_PAGE_SIZE
 
 NOT_AUTHENTICATED = "#/components/schemas/NotAuthenticated"
 JSON_LINES = "application/jsonl"
@@ -75,6 +77,17 @@ EXAMPLES: dict[str, Any] = {
     "PersonalTokenRead.name": "Backup script",
     "TagRead.name": "Python",
 }
+# Of the arrays of responses, by property.
+MAX_ITEMS = {
+    "answers": 20,
+    "authors": 1,
+    "errors": MAX_ERRORS,
+    "items": MAX_PAGE_SIZE,
+    "loc": 20,
+    "results": MAX_PAGE_SIZE,
+    "scopes": 5,
+    "tags": MAX_TAGS,
+}
 # By `format`, or by `type`.
 EXAMPLES_BY_KIND = {"date-time": "2026-01-31T09:00:00Z", "boolean": True, "integer": 1}
 # A property needs `examples` or an entry in `EXAMPLES`.
@@ -84,7 +97,11 @@ PLACEHOLDER = "string"
 def complete_openapi(openapi: dict[str, Any]) -> None:
     """Add the introduction, bearer tokens, conditional requests, problems and examples."""
     components = openapi["components"]
-    openapi["info"]["description"] = INTRODUCTION.read_text()
+    openapi["info"] |= {
+        "description": INTRODUCTION.read_text(),
+        "license": {"name": "MIT", "identifier": "MIT"},
+        "contact": {"name": "The operator of this blog"},
+    }
     # Accepted wherever OAuth2 is: a second security dependency would slow down each request.
     components["securitySchemes"][BEARER_SCHEME] = {
         "type": "http",
@@ -100,6 +117,10 @@ def complete_openapi(openapi: dict[str, Any]) -> None:
         for method, operation in operations.items():
             complete_operation(method, operation)
             add_examples(operation, components["schemas"])
+    for schema in components["schemas"].values():
+        for name, value in schema.get("properties", {}).items():
+            if value.get("type") == "array":
+                value.setdefault("maxItems", MAX_ITEMS[name])
 
 
 def complete_operation(method: str, operation: dict[str, Any]) -> None:
@@ -112,8 +133,8 @@ def complete_operation(method: str, operation: dict[str, Any]) -> None:
     if "security" in operation:
         operation["security"].append({BEARER_SCHEME: []})
         if NOT_AUTHENTICATED not in find_refs(responses["401"]):
-            # Authentication is optional.
-            operation["security"].append({})
+            # Authentication is optional. First, so that Swagger UI shows the operation as open.
+            operation["security"].insert(0, {})
     if method == "get" and JSON_LINES not in responses["200"]["content"]:
         responses["200"]["headers"] = {"ETag": ETAG_HEADER}
         responses["304"] = {"description": "Not modified: `If-None-Match` has the current ETag."}
@@ -147,8 +168,13 @@ def add_examples(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
             elif "itemSchema" in content:
                 items = [make_example(item, schemas) for item in content["itemSchema"]["anyOf"]]
                 content["example"] = "".join(f"{json.dumps(item)}\n" for item in items)
+                # A keyword of OpenAPI 3.2; the document is 3.1.
+                content["x-item-schema"] = content.pop("itemSchema")
+                content["schema"] = {"type": "string"}
             elif "example" not in content:
                 content["example"] = make_example(content["schema"], schemas)
+            if content["schema"].get("type") == "array":
+                content["schema"].setdefault("maxItems", MAX_PAGE_SIZE)
 
 
 def make_example(schema: dict[str, Any], schemas: dict[str, Any], name: str = "") -> Any:
