@@ -85,7 +85,11 @@ async def read_account(_: Admin, user: UserFromPath) -> User:
 async def update_account(
     changes: AccountUpdate, admin: Admin, user_id: PathId, session: SessionDep
 ) -> User:
-    """Activate or deactivate an account; grant or withdraw administration."""
+    """Activate or deactivate an account; grant or withdraw administration.
+
+    Deactivation revokes all tokens of the user, for good; withdrawing administration revokes those
+    with the scope `admin`.
+    """
     values = changes.model_dump(exclude_unset=True)
     users = await lock_admins(session, and_user=user_id)
     # Another administrator may have changed this one meanwhile.
@@ -96,7 +100,7 @@ async def update_account(
         raise UserNotFound
     if False in values.values():
         require_other_admin(users, without=user)
-    update_flags(session, admin, user, values)
+    await update_flags(session, admin, user, values)
     await session.flush()
     return user
 
