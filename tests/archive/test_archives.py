@@ -19,7 +19,7 @@ from blog_api.archive.jsonl import write_jsonl
 from blog_api.archive.markdown_files import write_markdown
 from blog_api.archive.record import MAX_RECORD_BYTES, ArchiveEntry, PostRecord
 from blog_api.archive.wordpress import WXRWriter
-from blog_api.core.fields import NON_XML_CHARACTERS, casefold_key, utc_now
+from blog_api.core.fields import NON_XML_CHARACTERS, tag_key, utc_now
 
 HELLO = {"title": "Hello", "content": "World"}
 NEW_YEAR = datetime(2030, 1, 1, tzinfo=UTC)
@@ -618,7 +618,7 @@ def test_tags_and_categories_become_tags_except_uncategorized(tmp_path: Path):
 
     (entry,) = read_wxr(tmp_path, make_wxr(make_item(tags)))
 
-    assert [casefold_key(tag) for tag in get_record(entry).tags] == ["r&d"] + [
+    assert [tag_key(tag) for tag in get_record(entry).tags] == ["r&d"] + [
         f"tag {number}" for number in range(9)
     ]
 
