@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
+from unicodedata import normalize
 
 import anyio.to_thread
 from anyio import Semaphore
@@ -54,6 +55,7 @@ class PasswordHasher:
 
     def check_choice(self, password: str) -> None:
         """Raise PasswordRejected if a new password is too short or too common."""
+        password = normalize("NFC", password)
         if len(password) < self.min_length:
             raise PasswordRejected(f"Use at least {self.min_length} characters")
         if self.refuse_common and password.lower() in load_common_passwords():
@@ -83,8 +85,11 @@ class PasswordHasher:
             self._cores.release()
 
     async def hash(self, password: str) -> str:
-        """Hash a password. The caller holds a `slot()` if requests compete for cores."""
-        return await anyio.to_thread.run_sync(self._hashing.hash, password)
+        """Hash a password, normalized. The caller holds a `slot()` if requests compete for cores.
+
+        Keyboards differ in how they compose `й` and `é`: the hash is that of NFC.
+        """
+        return await anyio.to_thread.run_sync(self._hashing.hash, normalize("NFC", password))
 
     async def verify(self, password: str, password_hash: str | None) -> tuple[bool, str | None]:
         """Return whether the password is right, and a new hash if the old one is outdated.
@@ -95,6 +100,18 @@ class PasswordHasher:
         return await anyio.to_thread.run_sync(self._verify, password, password_hash)
 
     def _verify(self, password: str, password_hash: str) -> tuple[bool, str | None]:
+        normalized = normalize("NFC", password)
+        is_right, new_hash = self._verify_spelling(normalized, password_hash)
+        if normalized == password:
+            return is_right, new_hash
+        # Older hashes are of the password as it was sent. Verified even if the first one is right,
+        # so that the number of hashes depends on the password alone.
+        was_right, _ = self._verify_spelling(password, password_hash)
+        if was_right and not is_right:
+            return True, self._hashing.hash(normalized)
+        return is_right, new_hash
+
+    def _verify_spelling(self, password: str, password_hash: str) -> tuple[bool, str | None]:
         try:
             return self._hashing.verify_and_update(password, password_hash)
         except (UnknownHashError, ValueError):

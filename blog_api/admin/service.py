@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 
-from sqlalchemy import delete
+from sqlalchemy import ColumnElement, delete, literal
 from sqlmodel import col
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.accounts.auth import AuthenticatedUser
 from blog_api.accounts.errors import EmailTaken
 from blog_api.accounts.models import Token, User, UserCreate
+from blog_api.accounts.scopes import Scope
 from blog_api.accounts.service import build_user, find_user, users_by_email
 from blog_api.admin.audit import record_audit_entry
 from blog_api.admin.models import AuditAction
@@ -22,21 +23,40 @@ ACTIONS = {
     ("is_admin", False): AuditAction.dismiss_admin,
 }
 
+# Scopes are separated by spaces.
+HAS_ADMIN_SCOPE = (literal(" ") + col(Token.scope) + " ").contains(f" {Scope.admin} ")
 
-def update_flags(
+
+async def update_flags(
     session: AsyncSession, admin: AuthenticatedUser | None, user: User, changes: Mapping[str, bool]
 ) -> None:
-    """Change flags of an account; add an audit entry for each that differs."""
+    """Change flags of a locked account; add an audit entry for each that differs.
+
+    Deactivation revokes all tokens for good, and dismissal those with the scope `admin`. The tokens
+    of an inactive account are deleted by its activation: until then they say why they are rejected.
+    """
     for field, value in changes.items():
         if getattr(user, field) != value:
             setattr(user, field, value)
             record_audit_entry(session, admin, ACTIONS[field, value], user_id=user.id)
+            if field == "is_admin":
+                # A promotion too: a former administrator may have kept such a token.
+                await revoke_tokens(session, user, HAS_ADMIN_SCOPE)
+            elif value:
+                await revoke_tokens(session, user)
+
+
+async def revoke_tokens(
+    session: AsyncSession, user: User, *conditions: ColumnElement[bool]
+) -> None:
+    """Revoke the tokens of a locked user, or those that meet the conditions."""
+    await session.exec(delete(Token).where(col(Token.user_id) == user.id, *conditions))
 
 
 async def make_admin(session: AsyncSession, email: str) -> None:
     """Make an administrator of an account, from the command line."""
     user = (await session.exec(users_by_email(email).with_for_update())).one()
-    update_flags(session, None, user, {"is_active": True, "is_admin": True})
+    await update_flags(session, None, user, {"is_active": True, "is_admin": True})
 
 
 async def create_admin(session: AsyncSession, new: UserCreate, password_hash: str) -> User:
@@ -60,5 +80,5 @@ async def set_user_password(
         {"email": email, "email_key": casefold_key(email), "password_hash": password_hash}
     )
     await flush_unique(session, or_raise=EmailTaken)
-    await session.exec(delete(Token).where(col(Token.user_id) == user_id))
+    await revoke_tokens(session, user)
     record_audit_entry(session, None, AuditAction.set_password, user_id=user_id)

@@ -94,7 +94,11 @@ async def update_account(
     session: SessionDep,
     request: Request,
 ) -> User:
-    """Activate or deactivate an account; grant or withdraw administration."""
+    """Activate or deactivate an account; grant or withdraw administration.
+
+    Deactivation revokes all tokens of the user, for good; withdrawing administration revokes those
+    with the scope `admin`.
+    """
     values = changes.model_dump(exclude_unset=True)
     users = await lock_admins(session, and_user=user_id)
     # Another administrator may have changed this one meanwhile.
@@ -106,7 +110,7 @@ async def update_account(
     precondition.check(user)
     if False in values.values():
         require_other_admin(users, without=user)
-    update_flags(session, admin, user, values)
+    await update_flags(session, admin, user, values)
     await session.flush()
     set_etag_row(request, user)
     return user

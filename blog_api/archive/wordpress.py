@@ -22,7 +22,7 @@ from blog_api.archive.record import (
     format_location,
     make_entry,
 )
-from blog_api.core.fields import MAX_TAGS, NON_XML_CHARACTERS, casefold_key, unique_tags
+from blog_api.core.fields import MAX_TAGS, NON_XML_CHARACTERS, tag_key, unique_tags
 
 CHUNK_BYTES = 64 * 1024
 # The parser buffers a tag or a comment, and scans it again with every chunk.
@@ -174,7 +174,7 @@ class WXRHandler(ContentHandler):
     def add_field(self, name: str, text: str) -> None:
         if name == "category":
             tag = unescape(text).strip()
-            if self.domain in TAG_DOMAINS and tag and casefold_key(tag) != NO_CATEGORY:
+            if self.domain in TAG_DOMAINS and tag and tag_key(tag) != NO_CATEGORY:
                 # WordPress has no maximum.
                 self.tags = unique_tags([*self.tags, tag])[:MAX_TAGS]
         elif name in READ_ELEMENTS:
@@ -301,7 +301,7 @@ class WXRWriter:
 
 def format_category(tag: str) -> str:
     # Without a nicename WordPress would give C and C++ the same one, `c`.
-    nicename = quote(casefold_key(tag).replace(" ", "-"), safe="").lower()
+    nicename = quote(tag_key(tag).replace(" ", "-"), safe="").lower()
     return format_element(
         "category", escape(tag, quote=False), f' domain="post_tag" nicename="{nicename}"'
     )

@@ -41,7 +41,7 @@ def create_administrator(
     The password of a new account is prompted for, or read from standard input.
     """
     settings = load_settings()
-    validate_or_exit(AccountArguments, email=email, name=name)
+    email = validate_or_exit(AccountArguments, email=email, name=name).email
     user = run_in_session(settings, lambda session: find_account(session, email), create=True)
     if user is None:
         password, password_hash = read_new_password(settings)
@@ -67,7 +67,7 @@ def set_password(
     The password is prompted for, or read from standard input. All tokens of the user are revoked.
     """
     settings = load_settings()
-    validate_or_exit(AccountArguments, email=email, name="-")
+    email = validate_or_exit(AccountArguments, email=email, name="-").email
     user = run_in_session(settings, lambda session: find_user(session, user_id))
     if user.email is not None:
         confirm(f"User {user.id}, {user.name}, logs in as {user.email}. Change that?", yes=yes)

@@ -4,17 +4,16 @@ from datetime import datetime
 from typing import Annotated
 
 from pydantic import AfterValidator, StrictInt
-from pydantic_core import PydanticCustomError
 from sqlalchemy import Index
 from sqlmodel import Field, Relationship, SQLModel
 
 from blog_api.accounts.models import User
 from blog_api.core.fields import (
     MAX_INT32,
-    TEXT_PATTERN,
+    VISIBLE_TEXT_PATTERN,
     RequestBody,
     SchemaDefaults,
-    check_text,
+    check_visible_text,
     schema_example,
 )
 from blog_api.db.base import ReadModel, VersionedModel
@@ -25,17 +24,11 @@ MAX_THREAD_DEPTH = 8
 ID_DIGITS = len(str(MAX_INT32))
 
 
-def check_comment_text(value: str) -> str:
-    if not check_text(value).strip():
-        raise PydanticCustomError("blank", "There must be a character that is not a space")
-    return value
-
-
 CommentText = Annotated[
     str,
     Field(min_length=1, max_length=10_000),
-    SchemaDefaults("Plain text.", "Well said.", pattern=TEXT_PATTERN),
-    AfterValidator(check_comment_text),
+    SchemaDefaults("Plain text.", "Well said.", pattern=VISIBLE_TEXT_PATTERN),
+    AfterValidator(check_visible_text),
 ]
 
 

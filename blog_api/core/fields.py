@@ -32,16 +32,43 @@ from sqlmodel import Field, SQLModel
 
 # Characters outside of XML 1.0 (2.2 Char) would break feeds. Pydantic rejects lone surrogates.
 NON_XML_CHARACTERS = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-# Category Cc of Unicode, which has line breaks and tabs, and noncharacters.
-CONTROL_CHARACTERS = re.compile("[\x00-\x1f\x7f-\x9f\ufffe\uffff]")
+# Category Cc of Unicode, which has tabs and line breaks, the other line breaks, and noncharacters.
+CONTROL_CHARACTERS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff]")
+# Bidirectional embeddings, overrides and isolates: they reorder the text around a name.
+BIDI_CONTROLS = r"\u202a-\u202e\u2066-\u2069"
+BIDI_CONTROL_CHARACTERS = re.compile(f"[{BIDI_CONTROLS}]")
+# Unicode's Default_Ignorable_Code_Point, within and beyond the Basic Multilingual Plane. The tag
+# characters of flags (U+E0020 to U+E007F) are separate: England and Scotland differ by them alone.
+IGNORABLE = (
+    r"\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
+    r"\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8"
+)
+IGNORABLE_BEYOND = (
+    r"\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e001f\U000e0080-\U000e0fff"
+)
+IGNORABLE_CHARACTERS = re.compile(f"[{IGNORABLE}{IGNORABLE_BEYOND}]")
+# Also spaces and line breaks (Z and Cc), the other format characters (Cf), and Braille's blank.
+INVISIBLE = (
+    IGNORABLE + r"\u0000-\u0020\u007f-\u00a0\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2\u1680"
+    r"\u180e\u2000-\u200a\u2028\u2029\u202f\u205f\u2800\u3000\ufff9-\ufffb"
+)
+VISIBLE_CHARACTER = re.compile(
+    f"[^{INVISIBLE}{IGNORABLE_BEYOND}"
+    r"\U000110bd\U000110cd\U00013430-\U0001343f\U000e0020-\U000e007f]"
+)
 
-# The rules of `check_text`, `check_line` and `check_identifier` for OpenAPI (ECMA-262).
-TEXT_PATTERN = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]*$"
-LINE_PATTERN, IDENTIFIER_PATTERN = (
-    rf"^[^{excluded}]*[^\s{excluded}][^{excluded}]*$"
+# The rules of `check_text`, `check_visible_text`, `check_line`, `check_name` and `check_identifier`
+# for OpenAPI (ECMA-262, without characters beyond the Basic Multilingual Plane).
+TEXT_EXCLUDED = r"\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff"
+LINE_EXCLUDED = r"\u0000-\u001f\u007f-\u009f\u2028\u2029\ufffe\uffff"
+TEXT_PATTERN = rf"^[^{TEXT_EXCLUDED}]*$"
+VISIBLE_TEXT_PATTERN, LINE_PATTERN, NAME_PATTERN, IDENTIFIER_PATTERN = (
+    rf"^[^{excluded}]*[^{INVISIBLE}{excluded}][^{excluded}]*$"
     for excluded in (
-        r"\u0000-\u001f\u007f-\u009f\ufffe\uffff",
-        r"\u0000-\u001f\u007f-\u009f\ufffd-\uffff",
+        TEXT_EXCLUDED,
+        LINE_EXCLUDED,
+        LINE_EXCLUDED + BIDI_CONTROLS,
+        LINE_EXCLUDED + r"\ufffd",
     )
 )
 
@@ -133,12 +160,17 @@ def check_rfc_3339(value: object) -> object:
 
 
 def casefold_key(text: str) -> str:
-    """Return the key of an email address or tag: NFKC, casefolded.
+    """Return the key of an email address: NFKC, casefolded.
 
-    Spellings with equal keys are the same address or tag.
+    Spellings with equal keys are the same address. Tags have `tag_key`.
     """
     # Casefolding can undo the normalization.
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+
+
+def tag_key(name: str) -> str:
+    """Return the key of a tag: that of `casefold_key`, without default-ignorable characters."""
+    return casefold_key(IGNORABLE_CHARACTERS.sub("", name))
 
 
 def check_text(value: str) -> str:
@@ -148,15 +180,34 @@ def check_text(value: str) -> str:
     return value
 
 
+def check_visible(value: str) -> str:
+    """Require a character that is neither a space nor invisible."""
+    if not VISIBLE_CHARACTER.search(value):
+        raise PydanticCustomError("blank", "There must be a visible character")
+    return value
+
+
+def check_visible_text(value: str) -> str:
+    """Validate text of several lines that is not blank."""
+    return check_visible(check_text(value))
+
+
 def check_line(value: str) -> str:
-    """Validate text of one line that is not blank."""
+    """Validate text of one line that is not blank, and strip its whitespace."""
     if CONTROL_CHARACTERS.search(value):
         raise PydanticCustomError(
             "control_character", "Control characters and line breaks are not allowed"
         )
-    if not value.strip():
-        raise PydanticCustomError("blank", "There must be a character that is not a space")
-    return value
+    return check_visible(value).strip()
+
+
+def check_name(value: str) -> str:
+    """Validate a name, which is shown within other text."""
+    if BIDI_CONTROL_CHARACTERS.search(value):
+        raise PydanticCustomError(
+            "bidi_control", "Characters that change the direction of text are not allowed"
+        )
+    return check_line(value)
 
 
 def check_identifier(value: str) -> str:
@@ -170,7 +221,7 @@ def check_identifier(value: str) -> str:
 
 
 def check_email(value: str) -> str:
-    check_identifier(value)
+    value = check_identifier(value)
     try:
         validate_email(value, check_deliverability=False, test_environment=True)
     except EmailNotValidError:
@@ -182,8 +233,8 @@ def check_email(value: str) -> str:
 
 def check_tag(value: str) -> str:
     """Validate a tag and strip its whitespace."""
-    name = check_identifier(value).strip()
-    if len(casefold_key(name)) > MAX_TAG_LENGTH:
+    name = check_identifier(value)
+    if len(tag_key(name)) > MAX_TAG_LENGTH:
         raise PydanticCustomError("too_long", "This tag is too long")
     return name
 
@@ -192,7 +243,7 @@ def unique_tags(names: list[str]) -> list[str]:
     """Return the tags without duplicates; the first spelling of each stays."""
     unique: dict[str, str] = {}
     for name in names:
-        unique.setdefault(casefold_key(name), name)
+        unique.setdefault(tag_key(name), name)
     return list(unique.values())
 
 
@@ -227,8 +278,8 @@ def schema_example(example: str | None) -> dict[str, object]:
 Name = Annotated[
     str,
     Field(min_length=1, max_length=100),
-    SchemaDefaults("Name for display, one line.", "Ann", pattern=LINE_PATTERN),
-    AfterValidator(check_line),
+    SchemaDefaults("Name for display, one line.", "Ann", pattern=NAME_PATTERN),
+    AfterValidator(check_name),
 ]
 
 SearchText = Annotated[

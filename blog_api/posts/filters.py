@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import Query
 from sqlmodel import Field
 
-from blog_api.core.fields import MAX_INT32, RequestModel, TagName, Timestamp, casefold_key
+from blog_api.core.fields import MAX_INT32, RequestModel, TagName, Timestamp, tag_key
 from blog_api.posts.search import MAX_QUERY_LENGTH
 from blog_api.web.pagination import PageQuery
 
@@ -27,7 +27,7 @@ class TagFilter(RequestModel):
 
     def values(self) -> dict[str, Any]:
         """Return the filters that were sent, by the names of their bound parameters."""
-        return {} if self.tag is None else {"tag": casefold_key(self.tag)}
+        return {} if self.tag is None else {"tag": tag_key(self.tag)}
 
 
 class PostFilter(TagFilter):

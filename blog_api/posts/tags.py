@@ -7,7 +7,7 @@ from sqlalchemy import Integer, String, bindparam, delete, insert
 from sqlmodel import UTCDateTime, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from blog_api.core.fields import casefold_key
+from blog_api.core.fields import tag_key
 from blog_api.db.queries import execute_write, insert_if_missing
 from blog_api.posts.models import PostTag, Tag
 
@@ -32,7 +32,7 @@ ADD_TAGS = insert(PostTag).from_select(
 
 async def insert_missing_tags(session: AsyncSession, names: Iterable[str]) -> None:
     """Insert the tags that do not exist, sorted, so that no two transactions deadlock."""
-    tags = {casefold_key(name): name for name in names}
+    tags = {tag_key(name): name for name in names}
     if tags:
         rows = [{"name": name, "key": key} for key, name in sorted(tags.items())]
         await insert_if_missing(session, Tag, *rows)
@@ -51,7 +51,7 @@ async def add_tags(
         return
     values = {
         "post": post_id,
-        "keys": [casefold_key(name) for name in names],
+        "keys": [tag_key(name) for name in names],
         "published_at": published_at,
         "updated_at": updated_at,
     }

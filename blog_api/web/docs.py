@@ -3,6 +3,7 @@
 import re
 from base64 import b64encode
 from hashlib import sha256
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ async def read_docs(request: Request) -> HTMLResponse:
     return secure_page(
         get_swagger_ui_html(
             openapi_url=f"{root}/openapi.json",
-            title=request.app.title,
+            title=escape(request.app.title),
             swagger_js_url=f"{root}/static/docs/swagger-ui-bundle.js",
             swagger_css_url=f"{root}/static/docs/swagger-ui.css",
             swagger_favicon_url=f"{root}/static/favicon.svg",
@@ -90,7 +91,7 @@ async def read_redoc(request: Request) -> HTMLResponse:
     return secure_page(
         get_redoc_html(
             openapi_url=f"{root}/openapi.json",
-            title=request.app.title,
+            title=escape(request.app.title),
             redoc_js_url=f"{root}/static/docs/redoc.standalone.js",
             redoc_favicon_url=f"{root}/static/favicon.svg",
             with_google_fonts=False,

@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from unicodedata import normalize
 
 import pytest
 import time_machine
@@ -246,6 +247,70 @@ async def test_a_failed_login_verifies_one_hash_for_any_username(
 
     memory, passes, lanes = CHEAP_HASHING.values()
     assert parameters == [["", "argon2id", "v=19", f"m={memory},t={passes},p={lanes}"]]
+
+
+DECOMPOSED = normalize("NFD", "пароль йод")
+COMPOSED = normalize("NFC", DECOMPOSED)
+
+
+async def test_a_password_is_the_same_in_both_normal_forms(anonymous: AsyncClient):
+    for name, chosen in (("ann", DECOMPOSED), ("bob", COMPOSED)):
+        body = {"email": f"{name}@example.com", "name": name, "password": chosen}
+        assert (await anonymous.post("/sign-up", json=body)).status_code == 200
+        for sent in (DECOMPOSED, COMPOSED):
+            form = {"username": f"{name}@example.com", "password": sent}
+            assert (await anonymous.post("/auth", data=form)).status_code == 200
+
+
+async def test_a_log_in_replaces_a_hash_of_an_unnormalized_password(
+    ann: AsyncClient, change_user: ChangeUser, empty_app: FastAPI
+):
+    hashing: PasswordHash = empty_app.state.password_hasher._hashing
+    await change_user("ann@example.com", password_hash=hashing.hash(DECOMPOSED))
+
+    statuses = [
+        (await ann.post("/auth", data=LOG_IN | {"password": password})).status_code
+        for password in (COMPOSED, DECOMPOSED, COMPOSED)
+    ]
+
+    assert statuses == [400, 200, 200]
+
+
+@pytest.mark.parametrize(("password", "count"), [(DECOMPOSED, 2), (COMPOSED, 1), ("wrong", 1)])
+async def test_the_number_of_hashes_depends_on_the_password_alone(
+    ann: AsyncClient,
+    empty_app: FastAPI,
+    change_user: ChangeUser,
+    monkeypatch: pytest.MonkeyPatch,
+    password: str,
+    count: int,
+):
+    hashing: PasswordHash = empty_app.state.password_hasher._hashing
+    await change_user("ann@example.com", password_hash=hashing.hash(COMPOSED))
+    verify = hashing.verify_and_update
+    hashes: list[str] = []
+
+    def record(password: str, password_hash: str) -> tuple[bool, str | None]:
+        hashes.append(password_hash)
+        return verify(password, password_hash)
+
+    monkeypatch.setattr(hashing, "verify_and_update", record)
+    for username in ("ann@example.com", "unknown@example.com"):
+        hashes.clear()
+        await ann.post("/auth", data={"username": username, "password": password})
+        assert len(hashes) == count
+
+
+async def test_whitespace_around_an_email_address_is_ignored(ann: AsyncClient):
+    body = {"email": " ann@example.com ", "name": "Ann", "password": PASSWORD}
+    signed_up = await ann.post("/sign-up", json=body)
+    logged_in = await ann.post("/auth", data=LOG_IN | {"username": " ann@example.com "})
+    change = {"email": " new@example.com ", "current_password": PASSWORD}
+    changed = await ann.patch("/users/me", json=change)
+
+    assert signed_up.json()["detail"] == "Email already registered"
+    assert logged_in.status_code == 200
+    assert changed.json()["email"] == "new@example.com"
 
 
 async def test_auth_and_token_delete_the_rows_of_expired_sessions(

@@ -19,7 +19,7 @@ from blog_api.archive.jsonl import write_jsonl
 from blog_api.archive.markdown_files import write_markdown
 from blog_api.archive.record import MAX_RECORD_BYTES, ArchiveEntry, PostRecord
 from blog_api.archive.wordpress import WXRWriter
-from blog_api.core.fields import NON_XML_CHARACTERS, casefold_key, utc_now
+from blog_api.core.fields import NON_XML_CHARACTERS, tag_key, utc_now
 
 HELLO = {"title": "Hello", "content": "World"}
 NEW_YEAR = datetime(2030, 1, 1, tzinfo=UTC)
@@ -138,7 +138,7 @@ def test_a_slug_that_does_not_fit_in_a_url_is_rejected(jsonl: Path, slug: object
         ({"content": ""}, "content: must not be empty"),
         ({"content": "\0"}, "content: control characters are not allowed"),
         ({"author": "x" * 101}, "author: should have at most 100 characters"),
-        ({"author_key": " "}, "author_key: there must be a character that is not a space"),
+        ({"author_key": " "}, "author_key: there must be a visible character"),
         ({"tags": "x"}, "tags: must be a list"),
         ({"tags": ["x", 2]}, "tags, item 2: must be text in quotes"),
         ({"tags": list("abcdefghijk")}, "tags: should have at most 10 items"),
@@ -618,7 +618,7 @@ def test_tags_and_categories_become_tags_except_uncategorized(tmp_path: Path):
 
     (entry,) = read_wxr(tmp_path, make_wxr(make_item(tags)))
 
-    assert [casefold_key(tag) for tag in get_record(entry).tags] == ["r&d"] + [
+    assert [tag_key(tag) for tag in get_record(entry).tags] == ["r&d"] + [
         f"tag {number}" for number in range(9)
     ]
 
@@ -798,7 +798,7 @@ RECORDS = (
 
 @few_examples
 @given(RECORDS)
-@example(make_record(title="x\u2028", content="\r\n\n---\n\ufeff"))
+@example(make_record(title="x\ufeff", content="\r\n\n---\n\ufeff"))
 def test_json_lines_round_trip(written: PostRecord):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "posts.jsonl"
