@@ -21,8 +21,10 @@ from blog_api.comments.models import (
 from blog_api.comments.routes import CommentFromPath
 from blog_api.core.errors import ServiceUnavailable, ValidationFailed, problem_responses
 from blog_api.core.fields import PathId
+from blog_api.db.functions import utf8_length
 from blog_api.db.list_query import ListQuery, Sort
 from blog_api.posts.errors import PostNotFound
+from blog_api.posts.models import MAX_LISTED_BYTES
 from blog_api.posts.queries import find_visible_post
 from blog_api.web.pagination import Page, PageParams, PaginatorDep
 
@@ -52,22 +54,34 @@ ANSWERS = ListQuery(
 async def find_first_answers(
     session: AsyncSession, comments: list[Comment]
 ) -> dict[int | None, list[Comment]]:
-    """Return the first answers below each of these comments, by the id of the thread."""
+    """Return the first answers below each of these comments, by the id of the thread.
+
+    Together with the comments they have at most MAX_LISTED_BYTES of content; the last ones are
+    left out.
+    """
+    used = sum(len((comment.content or "").encode()) for comment in comments)
     position = func.row_number().over(
         partition_by=col(Comment.thread_id), order_by=col(Comment.path)
     )
     numbered = (
-        select(Comment.id, position.label("position"))
+        select(Comment.id, Comment.path, Comment.content, position.label("position"))
         .where(
             col(Comment.thread_id).in_([comment.id for comment in comments]),
             col(Comment.parent_id).is_not(None),
         )
         .subquery()
     )
+    size = func.coalesce(utf8_length(numbered.c.content), 0)
+    total = func.sum(size).over(order_by=numbered.c.path, rows=(None, 0))
+    measured = (
+        select(numbered.c.id, total.label("total"))
+        .where(numbered.c.position <= MAX_NESTED_ANSWERS)
+        .subquery()
+    )
     query = (
         select(Comment)
-        .join(numbered, col(Comment.id) == numbered.c.id)
-        .where(numbered.c.position <= MAX_NESTED_ANSWERS)
+        .join(measured, col(Comment.id) == measured.c.id)
+        .where(measured.c.total <= MAX_LISTED_BYTES - used)
         .order_by(col(Comment.path))
     )
     answers = defaultdict(list)

@@ -4,7 +4,7 @@ from typing import Any
 
 from httpx import AsyncClient
 
-from tests.support.clients import ChangeUser, id_of, log_in, publish
+from tests.support.clients import ChangeUser, add_comment, id_of, log_in, publish
 
 # Four of these are more than a list holds.
 LONG = "п" * 300_000
@@ -69,3 +69,17 @@ async def test_a_snippet_is_made_of_the_beginning_of_a_text(ann: AsyncClient):
 
     assert post["content"] is None and "needle" not in post["snippet"]
     assert post["snippet"].startswith("word")
+
+
+async def test_answers_over_the_bound_are_left_out_before_comments(ann: AsyncClient):
+    post = await publish(ann)
+    text = "🦀" * 10_000
+    for _ in range(4):
+        comment = await add_comment(ann, post, text)
+        for _ in range(13):
+            await add_comment(ann, post, text, to=comment)
+
+    page = (await ann.get(f"/posts/{post['id']}/comments")).json()
+
+    assert [comment["content"] == text for comment in page["results"]] == [True] * 4
+    assert [len(comment["answers"]) for comment in page["results"]] == [13, 13, 13, 7]
