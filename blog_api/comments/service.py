@@ -1,7 +1,7 @@
 """Find, lock and remove comments."""
 
 from sqlalchemy import func, update
-from sqlmodel import col, select
+from sqlmodel import and_, col, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
@@ -24,11 +24,22 @@ async def find_comment(session: AsyncSession, query: SelectOfScalar[Comment]) ->
 
 def visible_comment(comment_id: int, reader_id: int | None) -> SelectOfScalar[Comment]:
     """Select a comment on a post that this user may see."""
-    return (
-        select(Comment)
-        .join(Post, col(Post.id) == col(Comment.post_id))
-        .where(col(Comment.id) == comment_id, is_visible_to(reader_id))
-    )
+    return comment_with_post(comment_id).where(is_visible_to(reader_id))
+
+
+def visible_or_own_comment(comment_id: int, reader_id: int | None) -> SelectOfScalar[Comment]:
+    """Select a comment that this user may see or wrote.
+
+    Its author keeps access to it while the post is hidden.
+    """
+    # A comment without a user is not that of an anonymous reader.
+    is_own = and_(col(Comment.user_id) == reader_id, col(Comment.user_id).is_not(None))
+    return comment_with_post(comment_id).where(or_(is_visible_to(reader_id), is_own))
+
+
+def comment_with_post(comment_id: int) -> SelectOfScalar[Comment]:
+    query = select(Comment).join(Post, col(Post.id) == col(Comment.post_id))
+    return query.where(col(Comment.id) == comment_id)
 
 
 async def lock_comment(session: AsyncSession, comment: Comment) -> Post:

@@ -7,7 +7,7 @@ from sqlalchemy import Integer, String, bindparam, func
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from blog_api.accounts.auth import OptionalAuth
+from blog_api.accounts.auth import OptionalAuth, get_reader_id
 from blog_api.accounts.errors import OPTIONAL_AUTH_PROBLEMS
 from blog_api.comments.errors import READ_PROBLEMS
 from blog_api.comments.models import (
@@ -18,7 +18,7 @@ from blog_api.comments.models import (
     CommentThread,
     ThreadPage,
 )
-from blog_api.comments.routes import CommentFromPath
+from blog_api.comments.service import find_comment, visible_comment
 from blog_api.core.errors import ServiceUnavailable, ValidationFailed, problem_responses
 from blog_api.core.fields import PathId
 from blog_api.db.functions import utf8_length
@@ -115,9 +115,11 @@ async def list_comments(
     responses=problem_responses(*READ_PROBLEMS),
 )
 async def list_answers(
-    comment: CommentFromPath, params: PageParams, paginator: PaginatorDep
+    comment_id: PathId, auth: OptionalAuth, params: PageParams, paginator: PaginatorDep
 ) -> Page[Comment]:
     """List all answers below a comment in depth-first order."""
+    query = visible_comment(comment_id, get_reader_id(auth))
+    comment = await find_comment(paginator.session, query)
     return await paginator.paginate(
         ANSWERS,
         params,
