@@ -386,11 +386,15 @@ async def test_deleting_a_post_deletes_its_comments(ann: AsyncClient, bob: Async
     assert missing.json()["detail"] == "Post not found"
 
 
-async def test_deleting_an_account_leaves_its_comments_anonymous_and_empty(
+async def test_deleting_an_account_deletes_its_comments_except_those_with_answers(
     ann: AsyncClient, bob: AsyncClient, anonymous: AsyncClient
 ):
     post, other = await publish(ann), await publish(ann)
     unanswered = await add_comment(bob, post, "unanswered")
+    nested = await add_comment(bob, post, "nested")
+    below = await add_comment(ann, post, "deleted", nested)
+    await add_comment(bob, post, "nested", await add_comment(bob, post, "nested", below))
+    await ann.delete(f"/comments/{below['id']}")
     answered = await add_comment(bob, post, "answered")
     await add_comment(ann, post, "answer", answered)
     deleted = await add_comment(bob, other)
@@ -399,12 +403,12 @@ async def test_deleting_an_account_leaves_its_comments_anonymous_and_empty(
     response = await bob.request("DELETE", "/users/me", json={"current_password": PASSWORD})
 
     assert response.status_code == 204
-    assert await read_thread(anonymous, post) == [(0, None), (0, None), (1, "answer")]
+    assert await read_thread(anonymous, post) == [(0, None), (1, "answer")]
     assert [await read_count(anonymous, one) for one in (post, other)] == [1, 0]
-    for comment in (unanswered, answered):
-        shown = (await anonymous.get(f"/comments/{comment['id']}")).json()
-        assert (shown["user_id"], shown["user_name"], shown["is_deleted"]) == (None, None, True)
-        assert "Bob" not in str(shown)
+    assert (await anonymous.get(f"/comments/{unanswered['id']}")).status_code == 404
+    shown = (await anonymous.get(f"/comments/{answered['id']}")).json()
+    assert (shown["user_id"], shown["user_name"], shown["is_deleted"]) == (None, None, True)
+    assert "Bob" not in str(shown)
     # A new account with the same email has no rights to them.
     await sign_up(anonymous, "Bob")
     assert (await anonymous.delete(f"/comments/{unanswered['id']}")).status_code == 404
