@@ -20,10 +20,11 @@ from blog_api.db.base import preserve_updated_at
 from blog_api.db.list_query import ListQuery, Sort
 from blog_api.db.session import SessionDep
 from blog_api.posts.errors import PostNotFound
-from blog_api.posts.models import OwnPostPage, OwnPostRead, Post
+from blog_api.posts.filters import PostPageQuery
+from blog_api.posts.models import OwnPostPage, OwnPostRead, Post, PostBody
 from blog_api.posts.queries import IS_PUBLISHED, IS_SCHEDULED, find_post, select_found_posts
 from blog_api.web.conditional import PreconditionDep, PreconditionFailed, set_etag_row
-from blog_api.web.pagination import Page, PageQuery, PaginatorDep
+from blog_api.web.pagination import Page, PaginatorDep
 
 router = APIRouter(
     prefix="/admin",
@@ -32,7 +33,7 @@ router = APIRouter(
 )
 
 
-class AdminPostQuery(PageQuery):
+class AdminPostQuery(PostPageQuery):
     state: PostState | None = Field(default=None, description="Default: all states.")
 
 
@@ -55,8 +56,11 @@ STATE_CONDITIONS = {
 }
 
 POSTS_BY_STATE = {
-    state: ListQuery(select(Post.id).where(condition), select_rows=select_found_posts(OwnPostRead))
+    (state, body): ListQuery(
+        select(Post.id).where(condition), select_rows=select_found_posts(OwnPostRead, body)
+    )
     for state, condition in STATE_CONDITIONS.items()
+    for body in PostBody
 }
 
 
@@ -94,7 +98,7 @@ async def list_all_posts(
     _: Admin, query: Annotated[AdminPostQuery, Query()], paginator: PaginatorDep
 ) -> Page[Any]:
     """List the posts of one state, by default of all, newest first."""
-    return await paginator.paginate(POSTS_BY_STATE[query.state], query, NEWEST_FIRST)
+    return await paginator.paginate(POSTS_BY_STATE[query.state, query.body], query, NEWEST_FIRST)
 
 
 @router.get(

@@ -115,8 +115,8 @@ class CommentThread(CommentRead):
     """A comment on a post with the first answers below it."""
 
     answers: list[CommentRead] = Field(
-        description=f"At most {MAX_NESTED_ANSWERS} answers in depth-first order. "
-        "`/comments/{comment_id}/answers` has all."
+        description=f"At most {MAX_NESTED_ANSWERS} answers in depth-first order, fewer if "
+        "they are long. `/comments/{comment_id}/answers` has all."
     )
 
 

@@ -21,7 +21,12 @@ from blog_api.comments.models import (
     CommentRead,
     CommentUpdate,
 )
-from blog_api.comments.service import find_comment, lock_comment, remove_comment, visible_comment
+from blog_api.comments.service import (
+    find_comment,
+    lock_comment,
+    remove_comment,
+    visible_or_own_comment,
+)
 from blog_api.core.errors import BODY_PROBLEMS, Conflict, ServiceUnavailable, problem_responses
 from blog_api.core.fields import PathId
 from blog_api.db.base import preserve_updated_at, save_changes
@@ -33,11 +38,14 @@ from blog_api.web.conditional import PreconditionDep, set_etag_row
 router = APIRouter(tags=["comments"], responses=problem_responses(ServiceUnavailable))
 
 
-async def get_comment(comment_id: PathId, auth: OptionalAuth, session: SessionDep) -> Comment:
-    return await find_comment(session, visible_comment(comment_id, get_reader_id(auth)))
+async def get_visible_or_own_comment(
+    comment_id: PathId, auth: OptionalAuth, session: SessionDep
+) -> Comment:
+    query = visible_or_own_comment(comment_id, get_reader_id(auth))
+    return await find_comment(session, query)
 
 
-CommentFromPath = Annotated[Comment, Depends(get_comment)]
+CommentFromPath = Annotated[Comment, Depends(get_visible_or_own_comment)]
 
 
 @router.post(
@@ -103,7 +111,7 @@ async def update_comment(
     request: Request,
 ) -> Comment:
     """Change the text of one's own comment."""
-    query = visible_comment(comment_id, auth.user.id).with_for_update(of=Comment)
+    query = visible_or_own_comment(comment_id, auth.user.id).with_for_update(of=Comment)
     comment = await find_comment(session, query)
     if comment.is_deleted:
         raise CommentNotFound
@@ -124,7 +132,7 @@ async def delete_comment(
     auth: CanWritePosts, comment_id: PathId, precondition: PreconditionDep, session: SessionDep
 ) -> None:
     """Delete one's own comment, or a comment on one's own post."""
-    comment = await find_comment(session, visible_comment(comment_id, auth.user.id))
+    comment = await find_comment(session, visible_or_own_comment(comment_id, auth.user.id))
     post = await lock_comment(session, comment)
     if auth.user.id not in (comment.user_id, post.user_id):
         raise NotYourComment

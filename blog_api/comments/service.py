@@ -1,7 +1,9 @@
 """Find, lock and remove comments."""
 
-from sqlalchemy import func, update
-from sqlmodel import col, select
+from collections import Counter
+
+from sqlalchemy import ColumnElement, delete, func, update
+from sqlmodel import and_, col, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
@@ -10,6 +12,7 @@ from blog_api.comments.errors import CommentNotFound
 from blog_api.comments.models import Comment
 from blog_api.core.fields import utc_now
 from blog_api.db.base import preserve_updated_at
+from blog_api.db.queries import BATCH_SIZE
 from blog_api.posts.models import Post
 from blog_api.posts.queries import is_visible_to, lock_post_for_counters, update_counters
 
@@ -24,11 +27,22 @@ async def find_comment(session: AsyncSession, query: SelectOfScalar[Comment]) ->
 
 def visible_comment(comment_id: int, reader_id: int | None) -> SelectOfScalar[Comment]:
     """Select a comment on a post that this user may see."""
-    return (
-        select(Comment)
-        .join(Post, col(Post.id) == col(Comment.post_id))
-        .where(col(Comment.id) == comment_id, is_visible_to(reader_id))
-    )
+    return comment_with_post(comment_id).where(is_visible_to(reader_id))
+
+
+def visible_or_own_comment(comment_id: int, reader_id: int | None) -> SelectOfScalar[Comment]:
+    """Select a comment that this user may see or wrote.
+
+    Its author keeps access to it while the post is hidden.
+    """
+    # A comment without a user is not that of an anonymous reader.
+    is_own = and_(col(Comment.user_id) == reader_id, col(Comment.user_id).is_not(None))
+    return comment_with_post(comment_id).where(or_(is_visible_to(reader_id), is_own))
+
+
+def comment_with_post(comment_id: int) -> SelectOfScalar[Comment]:
+    query = select(Comment).join(Post, col(Post.id) == col(Comment.post_id))
+    return query.where(col(Comment.id) == comment_id)
 
 
 async def lock_comment(session: AsyncSession, comment: Comment) -> Post:
@@ -64,7 +78,7 @@ async def remove_comment(session: AsyncSession, post: Post, comment: Comment) ->
 
 
 async def anonymize_comments(session: AsyncSession, user: User) -> None:
-    """Delete the content and the user of all comments of a user."""
+    """Delete all comments of a user; those with answers stay without content and user."""
     own = (col(Comment.user_id) == user.id, col(Comment.deleted_at).is_(None))
     count = select(func.count()).where(col(Comment.post_id) == col(Post.id), *own)
     await update_counters(
@@ -72,5 +86,32 @@ async def anonymize_comments(session: AsyncSession, user: User) -> None:
         select(Comment.post_id).where(*own),
         comment_count=col(Post.comment_count) - count.scalar_subquery(),
     )
+    await delete_unanswered_comments(session, and_(*own))
     values = {"content": None, "user_id": None, "deleted_at": utc_now()}
     await session.exec(update(Comment).where(*own).values(values))
+
+
+async def delete_unanswered_comments(session: AsyncSession, which: ColumnElement[bool]) -> None:
+    """Delete those of the comments that have no answers, also once their answers are deleted.
+
+    A deleted comment that stayed for one of them is deleted too.
+    """
+    is_removed = or_(which, col(Comment.deleted_at).is_not(None))
+    is_unanswered = col(Comment.answer_count) == 0
+    query = select(Comment.id, Comment.parent_id)
+    unanswered = list(await session.exec(query.where(which, is_unanswered)))
+    while unanswered:
+        above: list[tuple[int, int | None]] = []
+        for start in range(0, len(unanswered), BATCH_SIZE):
+            batch = unanswered[start : start + BATCH_SIZE]
+            ids = [comment_id for comment_id, _ in batch]
+            await session.exec(delete(Comment).where(col(Comment.id).in_(ids)))
+            for parent_id, count in Counter(parent for _, parent in batch if parent).items():
+                is_parent = col(Comment.id) == parent_id
+                values = {
+                    "answer_count": col(Comment.answer_count) - count,
+                    "updated_at": col(Comment.updated_at),
+                }
+                await session.exec(update(Comment).where(is_parent).values(values))
+                above += await session.exec(query.where(is_parent, is_removed, is_unanswered))
+        unanswered = above

@@ -7,7 +7,7 @@ from sqlalchemy import Integer, String, bindparam, func
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from blog_api.accounts.auth import OptionalAuth
+from blog_api.accounts.auth import OptionalAuth, get_reader_id
 from blog_api.accounts.errors import OPTIONAL_AUTH_PROBLEMS
 from blog_api.comments.errors import READ_PROBLEMS
 from blog_api.comments.models import (
@@ -18,11 +18,13 @@ from blog_api.comments.models import (
     CommentThread,
     ThreadPage,
 )
-from blog_api.comments.routes import CommentFromPath
+from blog_api.comments.service import find_comment, visible_comment
 from blog_api.core.errors import ServiceUnavailable, ValidationFailed, problem_responses
 from blog_api.core.fields import PathId
+from blog_api.db.functions import utf8_length
 from blog_api.db.list_query import ListQuery, Sort
 from blog_api.posts.errors import PostNotFound
+from blog_api.posts.models import MAX_LISTED_BYTES
 from blog_api.posts.queries import find_visible_post
 from blog_api.web.pagination import Page, PageParams, PaginatorDep
 
@@ -52,22 +54,34 @@ ANSWERS = ListQuery(
 async def find_first_answers(
     session: AsyncSession, comments: list[Comment]
 ) -> dict[int | None, list[Comment]]:
-    """Return the first answers below each of these comments, by the id of the thread."""
+    """Return the first answers below each of these comments, by the id of the thread.
+
+    Together with the comments they have at most MAX_LISTED_BYTES of content; the last ones are
+    left out.
+    """
+    used = sum(len((comment.content or "").encode()) for comment in comments)
     position = func.row_number().over(
         partition_by=col(Comment.thread_id), order_by=col(Comment.path)
     )
     numbered = (
-        select(Comment.id, position.label("position"))
+        select(Comment.id, Comment.path, Comment.content, position.label("position"))
         .where(
             col(Comment.thread_id).in_([comment.id for comment in comments]),
             col(Comment.parent_id).is_not(None),
         )
         .subquery()
     )
+    size = func.coalesce(utf8_length(numbered.c.content), 0)
+    total = func.sum(size).over(order_by=numbered.c.path, rows=(None, 0))
+    measured = (
+        select(numbered.c.id, total.label("total"))
+        .where(numbered.c.position <= MAX_NESTED_ANSWERS)
+        .subquery()
+    )
     query = (
         select(Comment)
-        .join(numbered, col(Comment.id) == numbered.c.id)
-        .where(numbered.c.position <= MAX_NESTED_ANSWERS)
+        .join(measured, col(Comment.id) == measured.c.id)
+        .where(measured.c.total <= MAX_LISTED_BYTES - used)
         .order_by(col(Comment.path))
     )
     answers = defaultdict(list)
@@ -101,9 +115,11 @@ async def list_comments(
     responses=problem_responses(*READ_PROBLEMS),
 )
 async def list_answers(
-    comment: CommentFromPath, params: PageParams, paginator: PaginatorDep
+    comment_id: PathId, auth: OptionalAuth, params: PageParams, paginator: PaginatorDep
 ) -> Page[Comment]:
     """List all answers below a comment in depth-first order."""
+    query = visible_comment(comment_id, get_reader_id(auth))
+    comment = await find_comment(paginator.session, query)
     return await paginator.paginate(
         ANSWERS,
         params,

@@ -23,6 +23,7 @@ from sqlalchemy import (
     Select,
     Subquery,
     bindparam,
+    case,
     func,
     literal,
     literal_column,
@@ -120,6 +121,30 @@ class RowPage:
     previous_cursor: str | None
 
 
+@dataclass(frozen=True, eq=False)
+class FoundRows:
+    """The ids of a page, and of one row more if another page follows."""
+
+    ids: Subquery
+    # The order of the list; rows before a cursor are read in the opposite order.
+    order_by: list[ColumnElement[Any]]
+    is_backward: bool
+
+    def sum_over_page(self, value: ColumnElement[int]) -> ColumnElement[int]:
+        """Return the sum of a column from the page's first row to the current one."""
+        total: ColumnElement[int] = func.sum(value).over(order_by=self.order_by, rows=(None, 0))
+        if not self.is_backward:
+            return total
+        # The row that belongs to another page comes first.
+        has_more = func.count().over() == bindparam("limit", type_=Integer)
+        other = func.first_value(value).over(order_by=self.order_by)
+        return total - case((has_more, other), else_=0)
+
+
+# Returns the statement that reads the rows, and the subquery in it that has the ids and the keys.
+SelectRows = Callable[[FoundRows], tuple[AnySelect, Subquery]]
+
+
 class ListQuery:
     """A query whose rows are read a page at a time.
 
@@ -136,7 +161,7 @@ class ListQuery:
         *,
         where: Sequence[ColumnElement[bool]] = (),
         total: ColumnElement[int] | None = None,
-        select_rows: Callable[[Subquery], AnySelect] | None = None,
+        select_rows: SelectRows | None = None,
         is_reusable: bool = True,
     ) -> None:
         self.query = query
@@ -234,11 +259,11 @@ class ListQuery:
             query = query.offset(select(bindparam("offset", type_=Integer)).scalar_subquery())
         if self.select_rows is not None:
             found = query.subquery("found")
+            order = sort.order_by([found.c[key.name] for key in keys])
+            query, found = self.select_rows(FoundRows(found, order, backward))
             found_keys = [found.c[key.name] for key in keys]
-            query = (
-                self.select_rows(found)
-                .add_columns(*found_keys)
-                .order_by(*sort.order_by(found_keys, backward=backward))
+            query = query.add_columns(*found_keys).order_by(
+                *sort.order_by(found_keys, backward=backward)
             )
         return query.add_columns(self.total.label("total_count"))
 

@@ -23,7 +23,8 @@ from blog_api.db.list_query import ListQuery, Sort
 from blog_api.db.queries import insert_if_missing
 from blog_api.db.session import SessionDep
 from blog_api.posts.errors import PostNotFound
-from blog_api.posts.models import Bookmark, Post, PostPage, PostRead
+from blog_api.posts.filters import PostPageParams
+from blog_api.posts.models import Bookmark, Post, PostBody, PostPage, PostRead
 from blog_api.posts.queries import (
     IS_PUBLISHED,
     PostLockedForCounters,
@@ -31,7 +32,7 @@ from blog_api.posts.queries import (
     select_found_posts,
     update_counters,
 )
-from blog_api.web.pagination import Page, PageParams, PaginatorDep
+from blog_api.web.pagination import Page, PaginatorDep
 
 router = APIRouter(
     prefix="/users/me/bookmarks",
@@ -39,12 +40,16 @@ router = APIRouter(
     responses=problem_responses(ServiceUnavailable),
 )
 
-BOOKMARKED_POSTS = ListQuery(
+BOOKMARKED_IDS = (
     select(Post.id)
     .join(Bookmark, col(Bookmark.post_id) == col(Post.id))
-    .where(col(Bookmark.user_id) == bindparam("user", type_=Integer), IS_PUBLISHED),
-    select_rows=select_found_posts(PostRead),
+    .where(col(Bookmark.user_id) == bindparam("user", type_=Integer), IS_PUBLISHED)
 )
+
+BOOKMARKED_POSTS = {
+    body: ListQuery(BOOKMARKED_IDS, select_rows=select_found_posts(PostRead, body))
+    for body in PostBody
+}
 
 NEWEST_FIRST = Sort("-id", (col(Bookmark.id),), is_descending=True)
 
@@ -53,13 +58,15 @@ NEWEST_FIRST = Sort("-id", (col(Bookmark.id),), is_descending=True)
     "", response_model=PostPage, responses=problem_responses(*SCOPE_PROBLEMS, ValidationFailed)
 )
 async def list_bookmarks(
-    user: CurrentUser, paging: PageParams, paginator: PaginatorDep
+    user: CurrentUser, params: PostPageParams, paginator: PaginatorDep
 ) -> Page[Any]:
     """List the bookmarked posts, newest bookmark first.
 
     A post that is not published is left out until it is.
     """
-    return await paginator.paginate(BOOKMARKED_POSTS, paging, NEWEST_FIRST, user=user.id)
+    return await paginator.paginate(
+        BOOKMARKED_POSTS[params.body], params, NEWEST_FIRST, user=user.id
+    )
 
 
 @router.put(

@@ -7,6 +7,7 @@ from fastapi import Query
 from sqlmodel import Field
 
 from blog_api.core.fields import MAX_INT32, RequestModel, TagName, Timestamp, tag_key
+from blog_api.posts.models import PostBody
 from blog_api.posts.search import MAX_QUERY_LENGTH
 from blog_api.web.pagination import PageQuery
 
@@ -50,7 +51,15 @@ class PostFilter(TagFilter):
         }
 
 
-class PostQuery(PostFilter, PageQuery):
+class PostPageQuery(PageQuery):
+    """The page of a list of posts, and how much of each post it contains."""
+
+    body: PostBody = Field(
+        default=PostBody.full, description="`none` leaves the `content` of all posts out."
+    )
+
+
+class PostQuery(PostFilter, PostPageQuery):
     """Filters, order and page of a list of posts."""
 
     sort: PostSort | None = Field(
@@ -59,9 +68,11 @@ class PostQuery(PostFilter, PageQuery):
     )
 
 
-class OwnPostQuery(TagFilter, PageQuery):
+class OwnPostQuery(TagFilter, PostPageQuery):
     """Filter and page of the user's own posts."""
 
+
+PostPageParams = Annotated[PostPageQuery, Query()]
 
 PostParams = Annotated[PostQuery, Query()]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import anyio.to_thread
 from fastapi import APIRouter, Security
-from sqlalchemy import ColumnElement, Integer, bindparam
+from sqlalchemy import ColumnElement, Integer, Subquery, bindparam, func
 from sqlmodel import UTCDateTime, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
@@ -19,7 +19,7 @@ from blog_api.accounts.auth import CanReadDrafts, get_optional_auth
 from blog_api.accounts.errors import OPTIONAL_AUTH_PROBLEMS, SCOPE_PROBLEMS, UserNotFound
 from blog_api.core.errors import ServiceUnavailable, ValidationFailed, problem_responses
 from blog_api.db.base import NOW
-from blog_api.db.list_query import ListQuery, Sort
+from blog_api.db.list_query import AnySelect, FoundRows, ListQuery, Sort
 from blog_api.db.session import connection_released
 from blog_api.posts.counts import total_count, used_tags
 from blog_api.posts.filters import OwnPostParams, PostParams, PostQuery, PostSort
@@ -27,6 +27,7 @@ from blog_api.posts.models import (
     OwnPostPage,
     OwnPostRead,
     Post,
+    PostBody,
     PostPage,
     PostRead,
     PostTag,
@@ -76,6 +77,10 @@ USED_TAGS = ListQuery(TAG_QUERY)
 
 NEWEST_CREATED_FIRST = Sort("-created_at", (col(Post.created_at), col(Post.id)), is_descending=True)
 
+# In characters, of one text and of all on a page: searching them holds the interpreter's lock.
+MAX_SNIPPET_TEXT = 50_000
+MAX_SNIPPET_TEXTS = 500_000
+
 # Conditions on the author by the name of the bound parameter.
 AUTHOR_CONDITIONS = {
     "author": col(Post.user_id) == bindparam("author", type_=Integer),
@@ -120,12 +125,12 @@ def published_ids(names: AbstractSet[str]) -> SelectOfScalar[int]:
 
 
 @cache
-def published_posts(names: frozenset[str]) -> ListQuery:
+def published_posts(names: frozenset[str], body: PostBody) -> ListQuery:
     return ListQuery(
         filtered_ids(names),
         where=publication_conditions(names),
         total=total_count(names),
-        select_rows=select_found_posts(PostRead),
+        select_rows=select_found_posts(PostRead, body),
     )
 
 
@@ -141,8 +146,8 @@ def search_ids(
 
 
 @cache
-def posts_of_author(names: frozenset[str]) -> ListQuery:
-    return ListQuery(filtered_ids(names), select_rows=select_found_posts(OwnPostRead))
+def posts_of_author(names: frozenset[str], body: PostBody) -> ListQuery:
+    return ListQuery(filtered_ids(names), select_rows=select_found_posts(OwnPostRead, body))
 
 
 async def paginate_posts(paginator: Paginator, params: PostQuery, **author: int) -> Page[Any]:
@@ -152,9 +157,17 @@ async def paginate_posts(paginator: Paginator, params: PostQuery, **author: int)
     sort = get_sorts(names)[params.sort or PostSort.newest]
     q = (params.q or "").strip()
     if not q:
-        return await paginator.paginate(published_posts(names), params, sort, **values)
+        return await paginator.paginate(published_posts(names, params.body), params, sort, **values)
     ids, by_rank = search_ids(paginator.session, names, q)
-    posts = ListQuery(ids, select_rows=select_found_posts(PostRead), is_reusable=False)
+    length = min(MAX_SNIPPET_TEXT, MAX_SNIPPET_TEXTS // params.size)
+    select_rows = select_found_posts(PostRead, params.body)
+    beginning = func.substr(col(Post.content), 1, length).label("beginning")
+
+    def select_with_beginning(found: FoundRows) -> tuple[AnySelect, Subquery]:
+        query, sized = select_rows(found)
+        return query.add_columns(beginning), sized
+
+    posts = ListQuery(ids, select_rows=select_with_beginning, is_reusable=False)
     page = await paginator.paginate(posts, params, sort if params.sort else by_rank, **values)
     highlighter = await make_highlighter(paginator.session, q)
     if highlighter is None:
@@ -164,7 +177,7 @@ async def paginate_posts(paginator: Paginator, params: PostQuery, **author: int)
 
 
 def add_snippet(highlighter: Highlighter, post: dict[str, Any]) -> dict[str, Any]:
-    return {**post, "snippet": highlighter.snippet(post["content"])}
+    return {**post, "snippet": highlighter.snippet(post["beginning"])}
 
 
 @router.get(
@@ -212,7 +225,7 @@ async def list_own_posts(
     """List the user's own posts, including drafts, newest first."""
     values = params.values() | {"user": user.id}
     return await paginator.paginate(
-        posts_of_author(frozenset(values)), params, NEWEST_CREATED_FIRST, **values
+        posts_of_author(frozenset(values), params.body), params, NEWEST_CREATED_FIRST, **values
     )
 
 

@@ -1,6 +1,7 @@
 """Model families of posts, tags, slugs, counters and bookmarks."""
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, ClassVar
 
 from pydantic import MISSING
@@ -114,8 +115,27 @@ class OwnPostRead(PostRead):
     """Time at which an administrator took the post down. Null: it was not."""
 
 
+# In UTF-8; of all contents in a list together.
+MAX_LISTED_BYTES = 2_000_000
+
+LISTED_CONTENT = (
+    "Markdown source. Null with `body=none`, and in a list with more than "
+    f"{MAX_LISTED_BYTES:,} bytes of content from the first post on that does not fit: "
+    "`GET /posts/{post_id}` has it."
+)
+
+
+class PostBody(StrEnum):
+    """How much of each post a list contains."""
+
+    full = "full"
+    none = "none"
+
+
 class ListedPost(PostRead):
     """A post in a list."""
+
+    content: str | None = SchemaField(description=LISTED_CONTENT)  # type: ignore[assignment]
 
     snippet: str | None = SchemaField(
         default=None,
@@ -128,7 +148,13 @@ class PostPage(Page[ListedPost]):
     """A page of posts."""
 
 
-class OwnPostPage(Page[OwnPostRead]):
+class OwnListedPost(OwnPostRead):
+    """A post in a list for its author or administrators."""
+
+    content: str | None = SchemaField(description=LISTED_CONTENT)  # type: ignore[assignment]
+
+
+class OwnPostPage(Page[OwnListedPost]):
     """A page of the user's own posts, or of all posts for administrators."""
 
 

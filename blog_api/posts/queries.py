@@ -1,10 +1,21 @@
 """Queries of posts: which ones a user may see, how they are read, how they are locked."""
 
-from collections.abc import Callable
 from typing import Annotated, Any, cast
 
 from fastapi import Depends
-from sqlalchemy import ColumnElement, Integer, Select, String, Subquery, bindparam, update
+from sqlalchemy import (
+    ColumnElement,
+    Integer,
+    Select,
+    String,
+    Subquery,
+    bindparam,
+    case,
+    inspect,
+    null,
+    update,
+)
+from sqlalchemy import cast as cast_type
 from sqlalchemy import select as select_columns
 from sqlalchemy.orm import QueryableAttribute, defer
 from sqlmodel import and_, col, or_, select
@@ -15,10 +26,23 @@ from blog_api.accounts.auth import Auth, OptionalAuth, get_reader_id
 from blog_api.accounts.models import User
 from blog_api.core.fields import PathId
 from blog_api.db.base import NOW
+from blog_api.db.functions import utf8_length
+from blog_api.db.list_query import AnySelect, FoundRows, SelectRows
 from blog_api.db.queries import NamedQuery, execute_query
 from blog_api.db.session import SessionDep
 from blog_api.posts.errors import PostGone, PostNotFound
-from blog_api.posts.models import NOT_TAKEN_DOWN, Post, PostDetail, PostRead, Slug
+from blog_api.posts.models import (
+    MAX_LISTED_BYTES,
+    NOT_TAKEN_DOWN,
+    Post,
+    PostBody,
+    PostDetail,
+    PostRead,
+    Slug,
+)
+
+# The posts whose contents are measured.
+Sized = inspect(Post).local_table.alias("sized_posts")
 
 IS_PUBLISHED = and_(col(Post.published_at) <= NOW, NOT_TAKEN_DOWN)
 IS_SCHEDULED = and_(col(Post.published_at) > NOW, NOT_TAKEN_DOWN)
@@ -29,16 +53,43 @@ def is_visible_to(reader_id: Any) -> ColumnElement[bool]:
     return or_(IS_PUBLISHED, col(Post.user_id) == reader_id)
 
 
-def select_posts(model: type[PostRead]) -> Select[*tuple[Any, ...]]:
+def select_posts(
+    model: type[PostRead], content: ColumnElement[Any] | None = None
+) -> Select[*tuple[Any, ...]]:
     """Select the columns that a response model shows: a third of the cost of objects."""
     names = [name for name in model.model_fields if name != "user_name"]
-    columns = [*(getattr(Post, name) for name in names), col(User.name).label("user_name")]
-    return select_columns(*columns).join(User, col(User.id) == col(Post.user_id))
+    columns = {name: getattr(Post, name) for name in names}
+    if content is not None:
+        columns["content"] = content.label("content")
+    return select_columns(*columns.values(), col(User.name).label("user_name")).join(
+        User, col(User.id) == col(Post.user_id)
+    )
 
 
-def select_found_posts(model: type[PostRead]) -> Callable[[Subquery], Select[*tuple[Any, ...]]]:
-    """Return a function that selects the posts whose ids a subquery has."""
-    return lambda found: select_posts(model).join(found, found.c.id == col(Post.id))
+def select_found_posts(model: type[PostRead], body: PostBody = PostBody.full) -> SelectRows:
+    """Return a function that selects the posts of a page, with as much content as a list holds.
+
+    The sizes are summed in a subquery: the contents that are left out are never read.
+    """
+
+    def select_rows(found: FoundRows) -> tuple[AnySelect, Subquery]:
+        ids = found.ids
+        if body is PostBody.none:
+            no_content: ColumnElement[Any] = cast_type(null(), String)
+            query = select_posts(model, no_content)
+            return query.join(ids, ids.c.id == col(Post.id)), ids
+        size = utf8_length(Sized.c.content)
+        sized = (
+            select_columns(*ids.c, size.label("size"), found.sum_over_page(size).label("total"))
+            .join(Sized, Sized.c.id == ids.c.id)
+            .subquery("sized")
+        )
+        # The first row's total is its own size.
+        fits = or_(sized.c.total <= MAX_LISTED_BYTES, sized.c.total == sized.c.size)
+        content = case((fits, col(Post.content)))
+        return select_posts(model, content).join(sized, sized.c.id == col(Post.id)), sized
+
+    return select_rows
 
 
 def posts_without_html() -> SelectOfScalar[Post]:

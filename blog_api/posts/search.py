@@ -17,7 +17,6 @@ from sqlalchemy import (
     false,
     func,
     literal,
-    literal_column,
     table,
     text,
 )
@@ -39,7 +38,7 @@ POSTGRES_INDEX = table("post_search", column("post_id"), column("vector"))
 POSTS = table("posts", column("id"), column("title"), column("content"))
 
 # A match in the title weighs ten times one in the content.
-BM25_WEIGHTS = "10.0, 5.0, 1.0"
+FTS5_WEIGHTS = {"title": 10, "tags": 5, "content": 1}
 
 TS_RANK_WEIGHTS = "'{0.1, 0.1, 0.5, 1.0}'"
 
@@ -82,6 +81,25 @@ def make_fts5_query(terms: Sequence[Term]) -> str:
     return " ".join(map(to_fts5, terms))
 
 
+def has_match(fts5_query: str) -> ColumnElement[bool]:
+    is_match = SQLITE_INDEX.c.post_search.op("MATCH")(fts5_query)
+    return POSTS.c.id.in_(select_columns(SQLITE_INDEX.c.rowid).where(is_match))
+
+
+def make_fts5_rank(terms: Sequence[Term]) -> ColumnElement[float]:
+    """Return a rank that depends on the post alone, as the one of Postgres.
+
+    `bm25()` weighs a term by the number of posts that have it, hidden ones included: the order of
+    results would tell their words. Of equal posts, the one with the shorter title ranks first.
+    """
+    weights = [
+        case((has_match(f"{name} : {to_fts5(term)}"), weight), else_=0)
+        for term in terms
+        for name, weight in FTS5_WEIGHTS.items()
+    ]
+    return reduce(add, weights) + 1.0 / (func.length(POSTS.c.title) + 10)
+
+
 def matching_posts(session: AsyncSession, q: str) -> CTE:
     """Select the `id` and `rank` of the posts that match all terms; none if there are no terms."""
     terms = parse_terms(q, max_words=MAX_WORDS)
@@ -89,10 +107,8 @@ def matching_posts(session: AsyncSession, q: str) -> CTE:
     if not terms:
         query = select_columns(POSTS.c.id, literal(0.0).label("rank")).where(false())
     elif is_sqlite(session):
-        query = select_columns(
-            SQLITE_INDEX.c.rowid.label("id"),
-            (-literal_column(f"bm25(post_search, {BM25_WEIGHTS})")).label("rank"),
-        ).where(SQLITE_INDEX.c.post_search.op("MATCH")(make_fts5_query(terms)))
+        query = select_columns(POSTS.c.id, make_fts5_rank(terms).label("rank"))
+        query = query.where(has_match(make_fts5_query(terms)))
     else:
         vector = POSTGRES_INDEX.c.vector
         # Ranked term by term: for all at once, Postgres prefers words that are close together.

@@ -321,7 +321,7 @@ async def test_deleting_an_answer_leaves_its_parent_unchanged(ann: AsyncClient):
 
 
 @pytest.mark.parametrize("way", ["unpublished", "taken down"])
-async def test_comments_on_a_hidden_post_are_visible_to_its_author_only(
+async def test_comments_on_a_hidden_post_are_hidden_from_others(
     ann: AsyncClient, bob: AsyncClient, anonymous: AsyncClient, admin: AsyncClient, way: str
 ):
     post = await publish(ann)
@@ -333,18 +333,44 @@ async def test_comments_on_a_hidden_post_are_visible_to_its_author_only(
         await admin.put(f"/admin/posts/{post['id']}/takedown")
 
     for other in (bob, anonymous, admin):
-        for hidden in (path, f"{path}/answers", f"/posts/{post['id']}/comments"):
+        for hidden in (f"{path}/answers", f"/posts/{post['id']}/comments"):
             assert (await other.get(hidden)).status_code == 404, hidden
+    for other in (anonymous, admin):
+        assert (await other.get(path)).status_code == 404
+    assert (await admin.patch(path, json={"content": "Bye"})).status_code == 404
+    assert (await admin.delete(path)).status_code == 404
     for other in (bob, admin):
-        assert (await other.patch(path, json={"content": "Bye"})).status_code == 404
-        assert (await other.delete(path)).status_code == 404
         commented = await other.post(f"/posts/{post['id']}/comments", json={"content": "Hi"})
         assert commented.status_code == 404
     assert (await admin.get(f"/admin{path}")).json() == comment
     assert (await ann.get(path)).json() == comment
     await add_comment(ann, post, "Me", comment)
-    assert await read_thread(ann, post) == [(0, "Hi"), (1, "Me")]
+    placeholder = await add_comment(ann, post, "Gone")
+    await add_comment(ann, post, "Me", placeholder)
+    await ann.delete(f"/comments/{placeholder['id']}")
+    assert (await anonymous.get(f"/comments/{placeholder['id']}")).status_code == 404
+    assert await read_thread(ann, post) == [(0, "Hi"), (1, "Me"), (0, None), (1, "Me")]
     assert (await ann.delete(path)).status_code == 204
+
+
+@pytest.mark.parametrize("way", ["unpublished", "taken down"])
+async def test_the_author_of_a_comment_keeps_access_while_the_post_is_hidden(
+    ann: AsyncClient, bob: AsyncClient, admin: AsyncClient, way: str
+):
+    post = await publish(ann)
+    comment = await add_comment(bob, post)
+    path = f"/comments/{comment['id']}"
+    if way == "unpublished":
+        await ann.patch(f"/posts/{post['id']}", json={"published_at": None})
+    else:
+        await admin.put(f"/admin/posts/{post['id']}/takedown")
+
+    assert (await bob.get(path)).json() == comment
+    changed = await bob.patch(path, json={"content": "Bye"})
+    assert changed.json()["content"] == "Bye"
+    assert (await bob.delete(path)).status_code == 204
+    assert (await bob.get(path)).status_code == 404
+    assert (await ann.get(f"/posts/{post['id']}")).json()["comment_count"] == 0
 
 
 async def test_deleting_a_post_deletes_its_comments(ann: AsyncClient, bob: AsyncClient):
@@ -360,11 +386,15 @@ async def test_deleting_a_post_deletes_its_comments(ann: AsyncClient, bob: Async
     assert missing.json()["detail"] == "Post not found"
 
 
-async def test_deleting_an_account_leaves_its_comments_anonymous_and_empty(
+async def test_deleting_an_account_deletes_its_comments_except_those_with_answers(
     ann: AsyncClient, bob: AsyncClient, anonymous: AsyncClient
 ):
     post, other = await publish(ann), await publish(ann)
     unanswered = await add_comment(bob, post, "unanswered")
+    nested = await add_comment(bob, post, "nested")
+    below = await add_comment(ann, post, "deleted", nested)
+    await add_comment(bob, post, "nested", await add_comment(bob, post, "nested", below))
+    await ann.delete(f"/comments/{below['id']}")
     answered = await add_comment(bob, post, "answered")
     await add_comment(ann, post, "answer", answered)
     deleted = await add_comment(bob, other)
@@ -373,12 +403,12 @@ async def test_deleting_an_account_leaves_its_comments_anonymous_and_empty(
     response = await bob.request("DELETE", "/users/me", json={"current_password": PASSWORD})
 
     assert response.status_code == 204
-    assert await read_thread(anonymous, post) == [(0, None), (0, None), (1, "answer")]
+    assert await read_thread(anonymous, post) == [(0, None), (1, "answer")]
     assert [await read_count(anonymous, one) for one in (post, other)] == [1, 0]
-    for comment in (unanswered, answered):
-        shown = (await anonymous.get(f"/comments/{comment['id']}")).json()
-        assert (shown["user_id"], shown["user_name"], shown["is_deleted"]) == (None, None, True)
-        assert "Bob" not in str(shown)
+    assert (await anonymous.get(f"/comments/{unanswered['id']}")).status_code == 404
+    shown = (await anonymous.get(f"/comments/{answered['id']}")).json()
+    assert (shown["user_id"], shown["user_name"], shown["is_deleted"]) == (None, None, True)
+    assert "Bob" not in str(shown)
     # A new account with the same email has no rights to them.
     await sign_up(anonymous, "Bob")
     assert (await anonymous.delete(f"/comments/{unanswered['id']}")).status_code == 404

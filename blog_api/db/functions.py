@@ -1,0 +1,25 @@
+"""SQL functions that both databases have under different names."""
+
+from typing import Any
+
+from sqlalchemy import Integer
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import GenericFunction
+
+
+class utf8_length(GenericFunction[int]):
+    """The number of bytes of a text in UTF-8."""
+
+    type = Integer()
+    inherit_cache = True
+
+
+@compiles(utf8_length)
+def compile_utf8_length(element: utf8_length, compiler: Any, **options: Any) -> str:
+    return f"octet_length({compiler.process(element.clauses, **options)})"
+
+
+# SQLite has `octet_length()` since 3.43.
+@compiles(utf8_length, "sqlite")
+def compile_utf8_length_on_sqlite(element: utf8_length, compiler: Any, **options: Any) -> str:
+    return f"length(CAST({compiler.process(element.clauses, **options)} AS BLOB))"
