@@ -55,7 +55,8 @@ class PostPageQuery(PageQuery):
     """The page of a list of posts, and how much of each post it contains."""
 
     body: PostBody = Field(
-        default=PostBody.full, description="`none` leaves the `content` of all posts out."
+        default=PostBody.source,
+        description="`none` leaves the `content` of all posts out.",
     )
 
 

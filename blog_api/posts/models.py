@@ -128,7 +128,7 @@ LISTED_CONTENT = (
 class PostBody(StrEnum):
     """How much of each post a list contains."""
 
-    full = "full"
+    source = "source"
     none = "none"
 
 

@@ -66,7 +66,7 @@ def select_posts(
     )
 
 
-def select_found_posts(model: type[PostRead], body: PostBody = PostBody.full) -> SelectRows:
+def select_found_posts(model: type[PostRead], body: PostBody = PostBody.source) -> SelectRows:
     """Return a function that selects the posts of a page, with as much content as a list holds.
 
     The sizes are summed in a subquery: the contents that are left out are never read.
