@@ -8,8 +8,8 @@ from sqlalchemy import delete
 from sqlmodel import col, select
 
 from blog_api.accounts.auth import (
+    CanExport,
     CanWriteAccount,
-    CurrentUser,
     lock_authenticated_user,
     verify_password,
 )
@@ -95,10 +95,11 @@ ExportLine = (
 
 
 @router.get("/users/me/export", responses=problem_responses(*SCOPE_PROBLEMS))
-async def export_me(user: CurrentUser, request: Request) -> AsyncIterable[ExportLine]:
+async def export_me(user: CanExport, request: Request) -> AsyncIterable[ExportLine]:
     """Export everything of the user as JSON Lines; `type` tells what a line is.
 
     The account, personal tokens, posts in all states, comments, follows and bookmarks.
+    Requires `users:read` and `posts:read`.
     """
     database: Database = request.app.state.database
     yield ExportedAccount.model_validate(user)

@@ -184,6 +184,9 @@ async def get_current_user(auth: OptionalAuth, needed: SecurityScopes) -> Authen
 
 RequiredAuth = Annotated[Auth, Security(get_auth)]
 CurrentUser = Annotated[AuthenticatedUser, Security(get_current_user, scopes=[Scope.users_read])]
+CanExport = Annotated[
+    AuthenticatedUser, Security(get_current_user, scopes=[Scope.users_read, Scope.posts_read])
+]
 CanWriteAccount = Annotated[Auth, Security(get_auth, scopes=[Scope.users_write])]
 CanReadDrafts = Annotated[AuthenticatedUser, Security(get_current_user, scopes=[Scope.posts_read])]
 CanWritePosts = Annotated[Auth, Security(get_auth, scopes=[Scope.posts_write])]

@@ -3,7 +3,7 @@
 import pytest
 from httpx import AsyncClient
 
-from tests.support.clients import PASSWORD, ChangeUser, bearer, sign_up
+from tests.support.clients import PASSWORD, ChangeUser, bearer, log_in, sign_up
 
 NEW_PASSWORD = "battery staple"
 LOG_IN = {"username": "ann@example.com", "password": PASSWORD}
@@ -180,3 +180,10 @@ async def test_account_routes_require_a_token_of_an_active_user(
 
     assert (await anonymous.request(method, path, json=body)).status_code == 401
     assert (await ann.request(method, path, json=body)).json()["detail"] == "Inactive user"
+
+
+@pytest.mark.parametrize(("scope", "status"), [("users:read", 403), ("users:read posts:read", 200)])
+async def test_an_export_requires_the_scope_of_drafts(ann: AsyncClient, scope: str, status: int):
+    await log_in(ann, "ann@example.com", scope=scope)
+
+    assert (await ann.get("/users/me/export")).status_code == status
