@@ -180,7 +180,8 @@ class BlogSteps(BlogChecks):
         self, comment: Comment, user: User, owners: Iterable[User | None], is_match: bool
     ) -> int | None:
         """Return the status of the error if the user may not change the comment."""
-        is_reachable = comment.is_visible_to(user) or comment.author is user
+        is_own = comment.author is user and not comment.is_removed
+        is_reachable = comment.is_visible_to(user) or is_own
         if not is_reachable or comment.content is None:
             return 404
         if user not in owners:
