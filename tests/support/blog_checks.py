@@ -178,7 +178,8 @@ class BlogChecks(BlogState):
             assert_fields(response.json(), self.expected_post(post))
 
     def check_comment(self, reader: User | None, comment: Comment) -> None:
-        is_visible = comment.is_visible_to(reader)
+        is_own = reader is not None and comment.author is reader and not comment.is_removed
+        is_visible = comment.is_visible_to(reader) or is_own
         expect = 200 if is_visible else 404
         response = self.request(reader, "GET", f"/comments/{comment.id}", expect=expect)
         if is_visible:

@@ -199,16 +199,7 @@ class BlogMachine(BlogSteps):
         self.changed_posts = [comment.post]
         if error:
             return
-        if self.answers_to(comment):
-            self.make_placeholder(comment)
-            return
-        removed: Comment | None = comment
-        while removed is not None:
-            removed.is_removed = True
-            removed = removed.parent
-            # A placeholder is removed with its last answer.
-            if removed and (removed.content is not None or self.answers_to(removed)):
-                return
+        self.remove_comment(comment)
 
     # Follows and bookmarks.
 

@@ -68,9 +68,10 @@ class BlogSteps(BlogChecks):
         for post in self.posts:
             if post.author is user:
                 self.remove_post(post)
-        for comment in self.comments:
+        # Answers before the comments that they answer.
+        for comment in reversed(self.comments):
             if comment.author is user and not comment.is_removed:
-                self.make_placeholder(comment)
+                self.remove_comment(comment)
         for other in self.users:
             other.following = [author for author in other.following if author is not user]
 
@@ -179,11 +180,25 @@ class BlogSteps(BlogChecks):
         self, comment: Comment, user: User, owners: Iterable[User | None], is_match: bool
     ) -> int | None:
         """Return the status of the error if the user may not change the comment."""
-        if not comment.is_visible_to(user) or comment.content is None:
+        is_own = comment.author is user and not comment.is_removed
+        is_reachable = comment.is_visible_to(user) or is_own
+        if not is_reachable or comment.content is None:
             return 404
         if user not in owners:
             return 403
         return None if is_match else 412
+
+    def remove_comment(self, comment: Comment) -> None:
+        if self.answers_to(comment):
+            self.make_placeholder(comment)
+            return
+        removed: Comment | None = comment
+        while removed is not None:
+            removed.is_removed = True
+            removed = removed.parent
+            # A placeholder is removed with its last answer.
+            if removed and (removed.content is not None or self.answers_to(removed)):
+                return
 
     def make_placeholder(self, comment: Comment) -> None:
         """Remove author and content. Whether the version changes is not part of the contract."""
