@@ -357,3 +357,30 @@ async def test_imported_users_have_no_password_after_a_downgrade_and_upgrade(emp
             for password in ("!", PASSWORD):
                 form = {"username": f"imported-{user['id']}@invalid", "password": password}
                 assert (await client.post("/auth", data=form)).status_code == 400
+
+
+async def test_tags_that_differ_by_invisible_characters_become_one(empty_url: URL):
+    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
+    await migrate(settings)
+    async with running(settings) as app, client_of(app) as ann:
+        await sign_up(ann, "Ann")
+        for tags in (["❤"], ["star"], ["❤", "star"], ["solo"]):
+            await ann.post("/posts", json={"title": "Hi", "content": "Hi", "tags": tags})
+    await downgrade(settings, "7d2e90b1c4a3")
+    renamed = "UPDATE tags SET name = :{0}, key = :{0} WHERE key = '{1}'"
+    await execute(
+        settings,
+        renamed.format("heart", "star"),
+        renamed.format("hyphenated", "solo"),
+        heart="❤\ufe0f",
+        hyphenated="so\u00adlo",
+    )
+
+    await migrate(settings)
+
+    async with running(settings) as app, client_of(app) as client:
+        tags = (await client.get("/tags")).json()["results"]
+        assert {tag["name"]: tag["post_count"] for tag in tags} == {"❤": 3, "so\u00adlo": 1}
+        for tag, count in (("❤", 3), ("❤\ufe0f", 3), ("solo", 1)):
+            found = await client.get("/posts", params={"tag": tag})
+            assert found.json()["total_count"] == len(found.json()["results"]) == count
