@@ -280,7 +280,7 @@ async def test_an_account_can_be_deleted_while_it_comments_and_bookmarks(
         assert deleted.status_code == 204
         assert set(statuses_of(others)) <= {201, 204, 401, 409}
         comments = (await read(users[0], f"{path}/comments?size=100"))["results"]
-        assert {(one["content"], one["user_name"]) for one in comments} == {(None, None)}
+        assert comments == []
         shown = await read(users[0], path)
         assert (shown["comment_count"], shown["bookmark_count"]) == (0, 0)
 

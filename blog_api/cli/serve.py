@@ -36,12 +36,12 @@ def serve(
             "Each worker counts rate limits by itself: "
             "set BLOG_RATE_LIMIT_STORAGE to a Redis URL to share them"
         )
-    if settings.public_url is None:
-        log.warning("Feeds link to http://127.0.0.1:%s: set BLOG_PUBLIC_URL", port or "PORT")
     file = get_sqlite_path(settings.database_url)
     if file is not None:
         # Before the workers start: an error is reported once.
         run_async(prepare_sqlite_file(settings, file))
+    if settings.public_url is None:
+        log.warning("Feeds link to http://127.0.0.1:%s: set BLOG_PUBLIC_URL", port or "PORT")
     uvicorn.run(
         "blog_api.main:app",
         host=host,

@@ -50,8 +50,8 @@ TITLES = [
     "Привет, «мир» — ёлка",
     "🎉 👩‍👩‍👧‍👦 \U0001f1fa\U0001f1e6",
     "שלום עולם \u202eolleh\u202c مرحبا",
-    " spaces  around ",
-    "\u00a0\u2028\u200b\ufeff日本語\U0010fffd",
+    "spaces  within",
+    "日\u00a0\u200b\ufeff本語\U0010fffd",
     "🎉" * 255,
     "&" * 255,
 ]
