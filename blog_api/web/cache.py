@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from sys import getsizeof
 from urllib.parse import parse_qsl
 
 import anyio
@@ -38,10 +39,14 @@ MAX_AGE_SECONDS = 1.0
 OVERHEAD_BYTES = 3_000
 # A response may take 1/MAX_SHARE of the cache.
 MAX_SHARE = 8
-# Longer keys would take more memory than their responses.
+# Requests with longer keys are not cached.
 MAX_KEY_LENGTH = 1_000
+# Memory of the parsed queries beside the cache: at most 2 MB.
+MAX_PARSED_QUERIES = 500
+MAX_PARSED_QUERY_LENGTH = 200
 
-Key = tuple[str, str, tuple[tuple[str, str], ...], bytes, bytes]
+Parameters = tuple[tuple[str, str], ...]
+Key = tuple[str, str, Parameters, bytes, bytes]
 
 CACHED_METHODS = {"GET", "HEAD"}
 # The response to a request with credentials or a body is for that client alone.
@@ -50,8 +55,9 @@ UNCACHEABLE_HEADERS = {b"authorization", b"content-length", b"transfer-encoding"
 
 @dataclass(frozen=True, slots=True)
 class CachedResponse:
-    """A complete response with status 200."""
+    """A complete response with status 200. `key_size` is the memory of its key in bytes."""
 
+    key_size: int
     headers: RawHeaders
     body: bytes
     etag: bytes
@@ -68,9 +74,9 @@ class CachedResponse:
 
     @property
     def size(self) -> int:
-        """Memory in bytes."""
+        """Memory in bytes, with that of the key."""
         lines = sum(len(name) + len(value) for name, value in self.headers)
-        return OVERHEAD_BYTES + lines + len(self.body)
+        return OVERHEAD_BYTES + self.key_size + lines + len(self.body)
 
 
 class PendingResponse:
@@ -107,8 +113,9 @@ class ResponseCache:
         self.max_bytes = max_bytes
         self.by_host = by_host
         self.unavailable = unavailable
-        self._parameters = parameters()
-        self._parse_query = lru_cache(maxsize=1_000)(self.parse_query)
+        # By name, so that the keys share one string for each name.
+        self._parameters = {name: name for name in parameters()}
+        self._parse_short_query = lru_cache(maxsize=MAX_PARSED_QUERIES)(self.parse_query)
         self._responses: OrderedDict[Key, CachedResponse] = OrderedDict()
         self._size = 0
         self._pending: dict[Key, PendingResponse] = {}
@@ -136,26 +143,31 @@ class ResponseCache:
         for name, value in scope["headers"]:
             if name == b"accept":
                 accept += value + b","
-            elif name == b"host" and self.by_host:
-                # A request may have several, of which some are not trusted.
-                host += value + b","
+            elif name == b"host":
+                if host:
+                    # Rejected by `ProblemDocuments`.
+                    return None
+                host = value + b","
             elif name in UNCACHEABLE_HEADERS:
                 return None
         query: bytes = scope["query_string"]
         if len(query) + len(accept) + len(host) > MAX_KEY_LENGTH:
             return None
-        parameters = self._parse_query(query) if query else ()
+        is_short = len(query) <= MAX_PARSED_QUERY_LENGTH
+        parse = self._parse_short_query if is_short else self.parse_query
+        parameters = parse(query) if query else ()
+        host = host if self.by_host else b""
         return scope.get("root_path", ""), scope["path"], parameters, accept, host
 
-    def parse_query(self, query: bytes) -> tuple[tuple[str, str], ...]:
-        """Return the known parameters, sorted by name; repeated ones stay in their order.
+    def parse_query(self, query: bytes) -> Parameters:
+        """Return the known parameters, sorted by name; the last of repeated ones, as in FastAPI.
 
         All unknown ones are one pair: lists reject them.
         """
         pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
-        known = [pair for pair in pairs if pair[0] in self._parameters]
-        unknown = [("", "")] if len(known) < len(pairs) else []
-        return (*unknown, *sorted(known, key=lambda pair: pair[0]))
+        names = self._parameters
+        given = {names.get(name, ""): value if name in names else "" for name, value in pairs}
+        return tuple(sorted(given.items()))
 
     async def compute(
         self, key: Key, pending: PendingResponse, scope: Scope, receive: Receive, send: Send
@@ -176,7 +188,9 @@ class ResponseCache:
                     return
             elif start is not None and not message.get("more_body", False):
                 body = message.get("body", b"")
-                response = make_cached_response(start["headers"], body, created_at, pending.version)
+                response = make_cached_response(
+                    key, start["headers"], body, created_at, pending.version
+                )
                 pending.response = response
                 # Unless a later request for this key has replaced the pending response.
                 if self._pending.get(key) is pending:
@@ -235,13 +249,22 @@ def is_cacheable(start: Message) -> bool:
     return is_public and start["status"] == codes.HTTP_200_OK
 
 
+def measure_key(key: Key) -> int:
+    """Return the memory of a key in bytes, without that of the names of its parameters."""
+    root, path, parameters, accept, host = key
+    objects = (key, root, path, accept, host, parameters, *parameters)
+    return sum(map(getsizeof, objects)) + sum(getsizeof(value) for _, value in parameters)
+
+
 def make_cached_response(
-    headers: RawHeaders, body: bytes, created_at: float, version: CacheVersion
+    key: Key, headers: RawHeaders, body: bytes, created_at: float, version: CacheVersion
 ) -> CachedResponse:
     etag = dict(headers)[b"etag"]
     shows_one_row = VERSIONED_ETAG.fullmatch(etag.decode()) is not None
     valid_for = version.rows if shows_one_row else version.lists
-    return CachedResponse([*headers], body, etag, created_at, valid_for, shows_one_row)
+    return CachedResponse(
+        measure_key(key), [*headers], body, etag, created_at, valid_for, shows_one_row
+    )
 
 
 async def send_cached(response: CachedResponse, scope: Scope, send: Send) -> None:
@@ -256,7 +279,7 @@ async def send_cached(response: CachedResponse, scope: Scope, send: Send) -> Non
 
 
 def find_query_parameters(routes: Sequence[BaseRoute]) -> frozenset[str]:
-    """Return the names of all query parameters of the GET routes."""
+    """Return the names of all query parameters of the GET routes; none of them is a list."""
     names: set[str] = set()
     for route in iter_route_contexts(routes):
         if isinstance(route.original_route, APIRoute) and "GET" in (route.methods or ()):

@@ -15,6 +15,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from blog_api.core.errors import (
+    BadRequest,
     ContentTooLarge,
     CrossOriginRefused,
     InternalServerError,
@@ -153,7 +154,7 @@ class TrustedHosts(TrustedHostMiddleware):
 
 
 class ProblemDocuments:
-    """Respond with a problem document to unexpected exceptions and to overlong paths.
+    """Respond with a problem document to exceptions, overlong paths and several `Host` headers.
 
     The plain-text responses of Starlette's body limit and trusted hosts are replaced too.
     """
@@ -167,6 +168,10 @@ class ProblemDocuments:
             return
         if len(scope["path"]) > MAX_PATH_LENGTH:
             await problem_response(UriTooLong(), scope)(scope, receive, send)
+            return
+        if sum(name == b"host" for name, _ in scope["headers"]) > 1:
+            # RFC 9112, 3.2: a proxy may have used another of them.
+            await problem_response(BadRequest(), scope)(scope, receive, send)
             return
         channel = ProblemChannel(scope, receive, send)
         try:

@@ -1,6 +1,8 @@
 """The response cache: what it stores, for whom, and when it invalidates."""
 
 import asyncio
+import gc
+import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -267,8 +269,8 @@ async def test_an_untrusted_host_is_rejected_on_a_cache_hit_too(empty_url: URL):
     hosts = ("test", "good.example")
     async with blog(empty_url, trusted_hosts=hosts) as (app, ann), client_of(app) as client:
         await publish(ann)
-        both = [("Host", "good.example"), ("Host", "evil.example")]
-        assert (await client.get("/posts", headers=both)).status_code == 200
+        good = {"Host": "good.example"}
+        assert (await client.get("/posts", headers=good)).status_code == 200
 
         rejected = await client.get("/posts", headers={"Host": "evil.example"})
 
@@ -396,17 +398,22 @@ class RequestIds:
         await self.app({**scope, "state": {"request_id": "1"}}, receive, send)
 
 
-@asynccontextmanager
-async def cache_of(backend: Backend, invalidation: FakeInvalidation) -> AsyncIterator[AsyncClient]:
-    cache = ResponseCache(
+def make_cache(
+    backend: Backend, invalidation: FakeInvalidation, parameters: frozenset[str] = frozenset()
+) -> ResponseCache:
+    return ResponseCache(
         backend,
         get_version=invalidation.current_version,
         max_bytes=1_000_000,
-        parameters=frozenset,
+        parameters=lambda: parameters,
         by_host=False,
         unavailable=send_unavailable,
     )
-    transport = ASGITransport(RequestIds(cache))
+
+
+@asynccontextmanager
+async def cache_of(backend: Backend, invalidation: FakeInvalidation) -> AsyncIterator[AsyncClient]:
+    transport = ASGITransport(RequestIds(make_cache(backend, invalidation)))
     async with AsyncClient(transport=transport, base_url="http://test") as client:
         yield client
 
@@ -515,3 +522,61 @@ async def test_a_slow_client_does_not_delay_others_that_share_its_response():
         finally:
             has_read.set()
             await slow
+
+
+async def test_repeated_parameters_share_the_entry_of_the_last_value(
+    app: FastAPI, ann: AsyncClient, anonymous: AsyncClient
+):
+    await wait_until_caching(app)
+    await publish(ann, title="First")
+    await publish(ann, title="Second")
+    last = await anonymous.get("/posts?size=1")
+
+    assert await count_statements(app, anonymous, "/posts?size=2&size=x&size=1") == 0
+    assert (await anonymous.get("/posts?size=2&size=1")).json() == last.json()
+    assert len((await anonymous.get("/posts?size=1&size=2")).json()["results"]) == 2
+
+
+def test_no_query_parameter_of_a_get_route_is_a_list(app: FastAPI):
+    """The cache key has one value of each."""
+    for path, operations in app.openapi()["paths"].items():
+        for one in operations.get("get", {}).get("parameters", []):
+            schemas = [one["schema"], *one["schema"].get("anyOf", [])]
+
+            assert all(schema.get("type") != "array" for schema in schemas), (path, one["name"])
+
+
+async def test_keys_count_in_the_size_of_the_cache():
+    backend = Backend()
+    backend.may_respond.set()
+    cache = make_cache(backend, FakeInvalidation(), parameters=frozenset({"q", "tag"}))
+    app = RequestIds(cache)
+    transport = ASGITransport(app)
+    async with AsyncClient(transport=transport, base_url="http://test") as client:
+        await client.get("/")
+        tracemalloc.start()
+        before = tracemalloc.get_traced_memory()[0]
+        for number in range(600):
+            query = f"tag={number:0300}&q={'%F0%9F%A6%80' * 40}{number}&tag={number:0100}"
+            await client.get(f"/{'x' * 400}?{query}")
+        gc.collect()
+        used = tracemalloc.get_traced_memory()[0] - before
+        tracemalloc.stop()
+
+    assert backend.request_count == 601
+    # Beside the responses: the parsed queries and the client.
+    assert used < cache.max_bytes * 1.3
+
+
+async def test_parsed_queries_take_little_memory():
+    cache = make_cache(Backend(), FakeInvalidation(), parameters=frozenset("abcdefghijklmno"))
+    scope: Scope = {"headers": [], "path": "/"}
+    tracemalloc.start()
+    for number in range(3_000):
+        query = "&".join(f"{name}={number}" for name in "abcdefghijklmno") * 3
+        for length in (200, 900):
+            cache.make_key({**scope, "query_string": query[:length].encode()})
+    used = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+
+    assert used < 2_000_000

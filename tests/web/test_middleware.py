@@ -254,3 +254,13 @@ async def test_two_applications_share_nothing():
 
         assert len((await ann.get("/users")).json()) == 1
         assert (await bob.get("/users")).json() == []
+
+
+@pytest.mark.parametrize("path", ["/", "/posts", "/health/live", "/nowhere"])
+async def test_a_request_with_two_host_headers_is_rejected(anonymous: AsyncClient, path: str):
+    cached = await anonymous.get(path, headers=[("Host", "test")])
+
+    response = await anonymous.get(path, headers=[("Host", "test"), ("Host", "example.com")])
+
+    assert cached.status_code in (200, 404)
+    assert (response.status_code, response.json()["title"]) == (400, "Bad request")
