@@ -2,11 +2,13 @@
 
 import re
 import tomllib
+from itertools import pairwise, takewhile
 from typing import Any, ClassVar
 
 import yaml
 
 from blog_api.archive.record import InvalidRecord
+from blog_api.archive.visibility import KNOWN_KEYS, fold_key
 
 MAX_LENGTH = 64 * 1024
 # `tomllib` takes a minute for a key with sixty thousand dots.
@@ -15,6 +17,14 @@ MAX_TOML_LENGTH = 8 * 1024
 MAX_DEPTH = 20
 
 OPENING = re.compile(r"(---|\+\+\+)[ \t]*\r?\n")
+# Front matter in other forms: Hexo's, JSON, JavaScript, and `key: value` as in Pelican and Nikola.
+OTHER_FENCE = re.compile(r"---|\+\+\+|;;;|===|\{\s*[\"'}]")
+FENCE_LINE = re.compile(r"\s*(?:---|\+\+\+|;;;)")
+COMMENT_LINE = re.compile(r"\s*(?:#|//|%|<!--)")
+KEY_LINE = re.compile(r"[ \t]*(?:#\+|\.\. |:|%|@)?[ \t]*[\"']?(\w[\w -]{0,40}?)[\"']?[ \t]*[:=]")
+BLANK = re.compile(r"[\s\ufeff\u200b]*")
+MAX_LINES = 20
+NOT_READ = "not read in this form; begin the file with a line of ---"
 CLOSINGS = {
     fence: re.compile(rf"^{re.escape(fence)}[ \t]*(?:\r?\n|\Z)(?:\r?\n)?", re.MULTILINE)
     for fence in ("---", "+++")
@@ -41,9 +51,63 @@ def split_front_matter(text: str) -> tuple[dict[Any, Any], str]:
 
     Raises InvalidRecord.
     """
-    opening = OPENING.match(text)
+    start = skip_comments(text)
+    opening = OPENING.match(text, start)
     if not opening:
+        check_no_head(text, start)
         return {}, text
+    try:
+        return parse_fenced(text, opening)
+    except InvalidRecord as error:
+        skipped = text.count("\n", 0, start)
+        raise InvalidRecord(str(error), error.line + skipped) from None
+
+
+def skip_comments(text: str) -> int:
+    """Return the position after blank lines, byte order marks and HTML comments.
+
+    Raises InvalidRecord if a comment holds front matter, as Nikola's does.
+    """
+    start = 0
+    while blank := BLANK.match(text, start):
+        start = blank.end()
+        end = text.find("-->", start) if text.startswith("<!--", start) else -1
+        if end < 0:
+            break
+        comment = text[start + 4 : end][:MAX_LENGTH]
+        for line in comment.splitlines():
+            check_line(line, text.count("\n", 0, start) + 1)
+        start = end + 3
+    return start
+
+
+def check_no_head(text: str, start: int) -> None:
+    """Reject front matter in another form, which would be published as text."""
+    line = text.count("\n", 0, start) + 1
+    if OTHER_FENCE.match(text, start):
+        raise InvalidRecord(f"front matter: {NOT_READ}", line)
+    lines = text[start : start + MAX_LENGTH].splitlines()
+    block = list(takewhile(str.strip, lines))
+    if block:
+        check_line(block[0], line)
+    if len(block) > 1 and all(map(KEY_LINE.match, block)):
+        raise InvalidRecord(f"front matter: {NOT_READ}", line)
+    # Comments of another syntax, or a title, before the front matter.
+    for first, second in pairwise(one for one in lines[:MAX_LINES] if one.strip()):
+        if FENCE_LINE.match(first):
+            check_line(second, line)
+        if not COMMENT_LINE.match(first):
+            break
+
+
+def check_line(text: str, line: int) -> None:
+    """Reject a line of front matter where none is read."""
+    found = KEY_LINE.match(text)
+    if found and fold_key(found[1]) in KNOWN_KEYS:
+        raise InvalidRecord(f"front matter: {found[1].strip()}: {NOT_READ}", line)
+
+
+def parse_fenced(text: str, opening: re.Match[str]) -> tuple[dict[Any, Any], str]:
     fence = opening[1]
     closing = CLOSINGS[fence].search(text, opening.end())
     if not closing:

@@ -16,6 +16,7 @@ from blog_api.archive.record import (
     format_location,
     make_entry,
 )
+from blog_api.archive.visibility import fold_key, fold_keys, parse_published_at
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -39,9 +40,24 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 def read_jsonl(path: Path) -> Iterator[ArchiveEntry]:
     for number, line in read_lines(path):
         try:
-            yield make_entry(path, number, parse_line(line))
+            yield make_entry(path, number, parse_post(line))
         except InvalidRecord as error:
             yield ArchiveEntry(format_location(path, number), error=str(error))
+
+
+FIELDS = {fold_key(name): name for name in PostRecord.model_fields}
+
+
+def parse_post(line: bytes) -> dict[str, Any]:
+    """Return the values of a post; raises InvalidRecord."""
+    values = parse_line(line)
+    post = {FIELDS[key]: value for key, value in fold_keys(values).items() if key in FIELDS}
+    # Validation of `published_at` is stricter than that of others' keys.
+    time = parse_published_at({key: one for key, one in values.items() if key != "published_at"})
+    is_draft = "published_at" in post and post["published_at"] is None
+    if time and not is_draft and ("published_at" not in values or time["published_at"] is None):
+        post |= time
+    return post
 
 
 def parse_line(line: bytes) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import os
 import re
 import unicodedata
 from contextlib import suppress
-from datetime import UTC, date, datetime, time
+from datetime import date, time
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,14 @@ from blog_api.archive.record import (
     format_location,
     make_entry,
 )
+from blog_api.archive.times import parse_time
+from blog_api.archive.visibility import fold_keys, is_in_draft_folder, parse_published_at
 from blog_api.core.fields import NON_XML_CHARACTERS
 
 SUFFIXES = {".md", ".markdown"}
 # The first match is a heading, or a code block, where `#` begins a comment.
 HEADING = re.compile(r"^ {0,3}(?:#[ \t]+(.*)|```|~~~)", re.MULTILINE)
 DATED_NAME = re.compile(r"(\d{4}-\d{2}-\d{2})-(.+)", re.ASCII | re.DOTALL)
-# Jekyll's `2030-01-31 09:00:00 +0100` is not quite ISO 8601.
-SPACE_BEFORE_OFFSET = re.compile(r" +(?=[+-]\d|Z\Z)")
 # Hidden files, and devices on Windows, whatever their suffix.
 RESERVED_NAME = re.compile(r"\.|(con|prn|aux|nul|(com|lpt)[0-9])(\.|\Z)", re.IGNORECASE)
 # File systems allow 255; a number and the suffix follow.
@@ -65,24 +65,27 @@ def read_markdown(path: Path) -> ArchiveEntry:
 
 def parse_file(path: Path) -> dict[str, Any]:
     """Return the values of a post; raises InvalidRecord."""
-    head, content = split_front_matter(read_text(path))
+    values, content = split_front_matter(read_text(path))
+    head = fold_keys(values)
     name_date, name = split_name(path)
     slug = stringify_scalar(head.get("slug"))
-    values = {
+    post = {
         # A name that is not a valid slug is ignored; a `slug` has to be valid.
         "slug": (name if SLUG_PATTERN.fullmatch(name) else None) if slug is None else slug,
         "title": (
             stringify_scalar(head["title"]) if "title" in head else find_heading(content) or name
         ),
         "author": parse_author(head.get("author") or head.get("authors")),
-        "author_key": stringify_scalar(head.get("author_key")),
+        "author_key": stringify_scalar(head.get("authorkey")),
         "tags": parse_tags(head.get("tags")),
         "content": content,
-        **parse_published_at(head, name_date),
+        **parse_published_at(values, name_date),
     }
-    if head.get("taken_down_at") is not None:
-        values["taken_down_at"] = normalize_time("taken_down_at", head["taken_down_at"])
-    return values
+    if is_in_draft_folder(path):
+        post["published_at"] = None
+    if head.get("takendownat") is not None:
+        post["taken_down_at"] = parse_time("taken_down_at", head["takendownat"]).isoformat()
+    return post
 
 
 def read_text(path: Path) -> str:
@@ -148,32 +151,6 @@ def parse_tags(value: object) -> object:
         return [stringify_scalar(one) for one in value]
     tags = stringify_scalar(value)
     return [one for one in tags.split(",") if one.strip()] if isinstance(tags, str) else tags
-
-
-def parse_published_at(head: dict[Any, Any], name_date: str | None) -> dict[str, str | None]:
-    """Return `published_at`, or an empty dict if neither front matter nor name has a date."""
-    is_draft = head.get("draft", False)
-    if not isinstance(is_draft, bool):
-        raise InvalidRecord("draft: must be true or false")
-    # `published: false` is Jekyll's.
-    if is_draft or head.get("published") is False or head.get("published_at", "") is None:
-        return {"published_at": None}
-    for key in ("published_at", "date"):
-        if head.get(key) is not None:
-            return {"published_at": normalize_time(key, head[key])}
-    return {"published_at": normalize_time("date", name_date)} if name_date else {}
-
-
-def normalize_time(key: str, value: object) -> str:
-    """Return RFC 3339: without an offset the time is UTC, without a time it is midnight."""
-    try:
-        if not isinstance(value, str | date):
-            raise ValueError
-        moment = datetime.fromisoformat(SPACE_BEFORE_OFFSET.sub("", str(value).strip()))
-    except ValueError:
-        example = "2030-01-31 or 2030-01-31 09:00:00 +01:00"
-        raise InvalidRecord(f"{key}: must be a time such as {example}") from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).isoformat()
 
 
 def write_markdown(folder: Path, record: PostRecord) -> Path:

@@ -27,12 +27,13 @@ from blog_api.core.fields import MAX_TAGS, NON_XML_CHARACTERS, tag_key, unique_t
 CHUNK_BYTES = 64 * 1024
 # The parser buffers a tag or a comment, and scans it again with every chunk.
 MAX_MARKUP_BYTES = 1024 * 1024
+MAX_DEPTH = 100
 
-# WordPress' own namespace ends in the version.
+# Without `http://` or `https://`; WordPress' own namespace ends in the version.
 NAMESPACES = {
-    "http://wordpress.org/export/": "wp:",
-    "http://purl.org/dc/elements/1.1/": "dc:",
-    "http://purl.org/rss/1.0/modules/content/": "content:",
+    "wordpress.org/export/": "wp:",
+    "purl.org/dc/elements/1.1/": "dc:",
+    "purl.org/rss/1.0/modules/content/": "content:",
 }
 READ_ELEMENTS = {
     "title",
@@ -102,6 +103,8 @@ def feed_parser(parser: DefusedExpatParser, chunk: bytes) -> str | None:
             parser.feed(chunk)
         else:
             parser.close()
+    except NestedTooDeeply:
+        return f"elements are nested more than {MAX_DEPTH} deep"
     except DefusedXmlException:
         return "document types and entities are not allowed"
     except SAXParseException as error:
@@ -115,8 +118,13 @@ def shorten_name(namespace: str | None, name: str) -> str:
     """Return a name such as `wp:status`, whatever prefix the file declares."""
     if namespace is None:
         return name
-    found = (short for start, short in NAMESPACES.items() if namespace.startswith(start))
+    address = namespace.partition("://")[2]
+    found = (short for start, short in NAMESPACES.items() if address.startswith(start))
     return next(found, "other:") + name
+
+
+class NestedTooDeeply(Exception):
+    """An element has more than MAX_DEPTH ancestors: expat takes quadratic time for them."""
 
 
 class WXRHandler(ContentHandler):
@@ -142,6 +150,8 @@ class WXRHandler(ContentHandler):
     def startElementNS(
         self, name: tuple[str | None, str], qname: str | None, attrs: AttributesNSImpl
     ) -> None:
+        if len(self.path) >= MAX_DEPTH:
+            raise NestedTooDeeply
         self.path.append(shorten_name(*name))
         self.is_wxr = self.is_wxr or self.path[-1].startswith("wp:")
         if len(self.path) == 3:
@@ -211,7 +221,7 @@ class WXRHandler(ContentHandler):
 
     def parse_published_at(self) -> str | None:
         status = self.get_value("wp:status")
-        if status not in {"publish", "future"} or self.get_value("wp:post_password"):
+        if status not in {"publish", "future"} or self.values.get("wp:post_password"):
             return None
         time = self.get_value("wp:post_date_gmt")
         if time in {"", NO_TIME} and status == "publish":

@@ -417,7 +417,6 @@ def test_tags_may_be_separated_by_commas(tmp_path: Path):
         (f"---\nx: {'x' * 70_000}\n---\n", 1, "front matter: larger than 64 KiB"),
         ("---\ndate: 2030-13-01\n---\nx", 1, "date: must be a time such as"),
         ("---\ndate: [1]\n---\nx", 1, "date: must be a time such as"),
-        ("---\ndraft: 'true'\n---\nx", 1, "draft: must be true or false"),
         ("---\nauthors: [{name: Ann}]\n---\nx", 1, "author: must be text"),
         ("+++\na=1\na=2\n+++\n", 3, "front matter: invalid TOML: Cannot overwrite"),
         ("+++\na='''\n+++\n", 1, "front matter: invalid TOML: Expected"),
@@ -429,7 +428,7 @@ def test_tags_may_be_separated_by_commas(tmp_path: Path):
         (b"x" * (MAX_RECORD_BYTES + 1), 1, "larger than 8 MiB"),
         ("", 1, "content: must not be empty"),
     ],
-    ids=range(23),
+    ids=range(22),
 )
 def test_an_error_in_a_file_has_its_line(tmp_path: Path, text: str | bytes, line: int, error: str):
     entry = read_markdown(tmp_path, text)
@@ -463,6 +462,110 @@ def test_no_file_is_overwritten(tmp_path: Path):
 
     assert another == tmp_path / "hello~2.md"
     assert [get_record(entry).title for entry in read_archive(tmp_path)] == ["Hello", "Another"]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "Draft: true",
+        "draft: 'true'",
+        "draft: yes please",
+        "isDraft: 1",
+        "status: draft",
+        "Status: private",
+        "status: waiting for review",
+        "published: 'false'",
+        "published: no",
+        "private: true",
+        "hidden: true",
+        "unlisted: on",
+        "visibility: members",
+        "password: secret",
+        "publishDate: 2999-01-01\npublished_at:",
+        "expiryDate: 2020-01-01",
+        "build: {list: never}",
+        "layout: draft",
+    ],
+)
+def test_what_is_not_plainly_public_becomes_a_draft(tmp_path: Path, head: str):
+    (tmp_path / "hello.md").write_text(f"---\ntitle: Hello\ndate: 2019-01-01\n{head}\n---\nText")
+
+    (entry,) = read_archive(tmp_path)
+
+    assert get_record(entry).published_at is None
+
+
+@pytest.mark.parametrize(
+    "head", ["", "draft: false", "published: true", "status: publish", "expiryDate: 2999-01-01"]
+)
+def test_what_is_plainly_public_is_published(tmp_path: Path, head: str):
+    (tmp_path / "hello.md").write_text(f"---\nDate: 2019-01-01\n{head}\n---\nText")
+
+    (entry,) = read_archive(tmp_path)
+
+    assert get_record(entry).published_at == datetime(2019, 1, 1, tzinfo=UTC)
+
+
+def test_a_publish_date_in_the_future_schedules(tmp_path: Path):
+    (tmp_path / "hello.md").write_text("---\ndate: 2019-01-01\npublishDate: 2999-01-01\n---\nText")
+
+    (entry,) = read_archive(tmp_path)
+
+    assert get_record(entry).published_at == datetime(2999, 1, 1, tzinfo=UTC)
+
+
+def test_a_file_in_a_folder_of_drafts_is_a_draft(tmp_path: Path):
+    folder = tmp_path / "_drafts"
+    folder.mkdir()
+    (folder / "2019-01-01-hello.md").write_text("---\ntitle: Hello\n---\nText")
+
+    (entry,) = read_archive(tmp_path)
+
+    assert get_record(entry).published_at is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "title: Hello\ndate: 2019-01-01\n---\nText",
+        ';;;\n"title": "Hello"\n;;;\nText',
+        '---json\n{"draft": true}\n---\nText',
+        '{"title": "Hello", "draft": true}\n\nText',
+        "Title: Hello\nStatus: draft\n\nText",
+        "<!--\n.. title: Hello\n.. status: draft\n-->\nText",
+        "# comment\n---\ndraft: true\n---\nText",
+    ],
+)
+def test_front_matter_in_another_form_is_rejected(tmp_path: Path, text: str):
+    (tmp_path / "2019-01-01-hello.md").write_text(text)
+
+    (entry,) = read_archive(tmp_path)
+
+    assert get_error(entry).startswith("front matter: ")
+
+
+def test_front_matter_may_follow_blank_lines_and_comments(tmp_path: Path):
+    text = "\ufeff\n<!-- a note -->\n---\ndate: 2019-01-01\ndraft: true\n---\nText"
+    (tmp_path / "hello.md").write_text(text)
+
+    (entry,) = read_archive(tmp_path)
+
+    assert get_record(entry).published_at is None
+    assert get_record(entry).content.strip() == "Text"
+
+
+def test_a_post_in_jsonl_is_a_draft_by_the_keys_of_others_too(jsonl: Path):
+    for extra in ({"draft": True}, {"Status": "private"}, {"password": "x"}):
+        values = HELLO | {"published_at": "2019-01-01T00:00:00Z"} | extra
+
+        assert get_record(read_jsonl_line(jsonl, values)).published_at is None
+
+
+def test_deeply_nested_xml_is_rejected_at_once(tmp_path: Path):
+    first, last = read_wxr(tmp_path, make_wxr(make_item(), "<item>" * 300_000))
+
+    assert first.error is None
+    assert get_error(last) == "elements are nested more than 100 deep"
 
 
 def test_file_names_are_not_hidden_reserved_or_too_long(tmp_path: Path):
@@ -636,9 +739,7 @@ def test_an_invalid_post_does_not_affect_the_others(tmp_path: Path):
     assert entries[3].error is None
 
 
-@pytest.mark.parametrize(
-    "rest", ["\x08", "</rss>", "<item>", "&nbsp;", "<x:y/>", "<item>" * 10_000], ids=range(6)
-)
+@pytest.mark.parametrize("rest", ["\x08", "</rss>", "<item>", "&nbsp;", "<x:y/>"], ids=range(5))
 def test_invalid_xml_ends_the_reading_after_the_posts_before_it(tmp_path: Path, rest: str):
     first, last = read_wxr(tmp_path, make_wxr(make_item(), rest, make_item()))
 

@@ -1,0 +1,197 @@
+"""Visibility of an imported post, by the keys that blog engines have for it.
+
+A post is published only if it was plainly public: a value that is not known to mean "public" makes
+a draft. Keys are compared without regard to case, hyphens and underscores.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from blog_api.archive.times import parse_time
+from blog_api.core.fields import utc_now
+
+YES = {"true", "yes", "on", "y", "t", "1"}
+NO = {"false", "no", "off", "n", "f", "0", ""}
+SCHEDULED = {"future", "scheduled"}
+PUBLIC = {"publish", "published", "public", "live", "always"} | SCHEDULED
+HIDDEN = {"draft", "drafts", "private", "hidden", "unlisted", "pending", "trash"}
+DRAFT_FOLDERS = {"_drafts", "drafts", "_draft", "draft", "_unpublished", "unpublished", "_trash"}
+
+
+def to_word(value: object) -> str:
+    """Return text in lower case; "?" for a value that is neither text, boolean, 0 nor 1."""
+    if isinstance(value, str | bool) or (isinstance(value, int) and value in (0, 1)):
+        return str(value).strip().casefold()
+    return "?"
+
+
+def is_not_no(value: object) -> bool:
+    return value is not None and to_word(value) not in NO
+
+
+def is_not_yes(value: object) -> bool:
+    return to_word(value) not in YES
+
+
+def is_not_public(value: object) -> bool:
+    if isinstance(value, dict):
+        return any(map(is_not_public, value.values()))
+    return to_word(value) not in PUBLIC | YES
+
+
+def is_hidden_word(value: object) -> bool:
+    return to_word(value) in HIDDEN
+
+
+def is_plain_no(value: object) -> bool:
+    return to_word(value) == "false"
+
+
+def is_set(value: object) -> bool:
+    return value is not None and value is not False and value != ""
+
+
+def is_null(value: object) -> bool:
+    return value is None
+
+
+# Whether the value of a key hides the post.
+HIDING_KEYS: dict[str, Callable[[object], bool]] = {
+    **dict.fromkeys(
+        [
+            "deleted",
+            "draft",
+            "eleventyexcludefromcollections",
+            "encrypted",
+            "expired",
+            "headless",
+            "hidden",
+            "hide",
+            "isdraft",
+            "ishidden",
+            "isprivate",
+            "isunlisted",
+            "membersonly",
+            "private",
+            "protected",
+            "secret",
+            "trash",
+            "trashed",
+            "unlisted",
+            "unpublished",
+            "wip",
+        ],
+        is_not_no,
+    ),
+    **dict.fromkeys(
+        [
+            "islisted",
+            "ispublic",
+            "ispublished",
+            "isvisible",
+            "listed",
+            "public",
+            "publish",
+            "published",
+            "visible",
+        ],
+        is_not_yes,
+    ),
+    # `build` is Hugo's: a mapping of `render` and `list`.
+    **dict.fromkeys(
+        ["access", "build", "poststatus", "state", "status", "visibility"], is_not_public
+    ),
+    **dict.fromkeys(("layout", "posttype", "type"), is_hidden_word),
+    **dict.fromkeys(("permalink", "render"), is_plain_no),
+    # YAML's merge key, which is not read, could hold any of these.
+    **dict.fromkeys(("<<", "passphrase", "password", "postpassword"), is_set),
+    "publishedat": is_null,
+}
+STATUS_KEYS = {"status", "state", "poststatus"}
+# The first decides, unless another is in the future.
+TIME_KEYS = ("publishedat", "date", "publishdate", "publishedon", "pubdate", "pubdatetime")
+EXPIRY_KEYS = set(
+    [
+        "expirationdate",
+        "expires",
+        "expiresat",
+        "expiry",
+        "expirydate",
+        "unpublishat",
+        "unpublishdate",
+        "unpublishedat",
+    ]
+)
+OTHER_KEYS = set(
+    [
+        "author",
+        "authorkey",
+        "authors",
+        "categories",
+        "category",
+        "created",
+        "description",
+        "lang",
+        "lastmod",
+        "modified",
+        "slug",
+        "summary",
+        "tag",
+        "tags",
+        "takendownat",
+        "title",
+        "updated",
+    ]
+)
+KNOWN_KEYS = {*HIDING_KEYS, *TIME_KEYS, *EXPIRY_KEYS, *OTHER_KEYS}
+
+
+def fold_key(key: object) -> str:
+    """Return `publishdate` for `publishDate`, `publish_date` and `Publish-Date`."""
+    folded = str(key).strip().casefold()
+    for separator in "_- ":
+        folded = folded.replace(separator, "")
+    return folded
+
+
+def fold_keys(values: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return the values by folded keys; a key in its folded spelling wins over others."""
+    exact_last = sorted(values.items(), key=lambda item: fold_key(item[0]) == item[0])
+    return {fold_key(key): value for key, value in exact_last}
+
+
+def is_in_draft_folder(path: Path) -> bool:
+    """Tell whether the path, or the file that it links to, is in a folder of drafts."""
+    parents = (*path.absolute().parts[:-1], *path.resolve().parts[:-1])
+    return any(part.casefold() in DRAFT_FOLDERS for part in parents)
+
+
+def parse_published_at(
+    values: Mapping[Any, Any], default: str | None = None
+) -> dict[str, str | None]:
+    """Return `published_at`, null for a draft; an empty dict if there is no time.
+
+    Raises InvalidRecord for a time that cannot be read.
+    """
+    pairs = [(key, fold_key(key), value) for key, value in values.items()]
+    if any(folded in HIDING_KEYS and HIDING_KEYS[folded](value) for _, folded, value in pairs):
+        return {"published_at": None}
+    times = [
+        parse_time(str(key), value)
+        for wanted in TIME_KEYS
+        for key, folded, value in pairs
+        if folded == wanted and value is not None
+    ]
+    if not times and default is not None:
+        times = [parse_time("date", default)]
+    now = utc_now()
+    time = max(times) if times and max(times) > now else next(iter(times), None)
+    is_scheduled = any(f in STATUS_KEYS and to_word(v) in SCHEDULED for _, f, v in pairs)
+    end = max(now, time) if time else now
+    if (time is None and is_scheduled) or any(
+        folded in EXPIRY_KEYS and value is not None and parse_time(str(key), value) <= end
+        for key, folded, value in pairs
+    ):
+        return {"published_at": None}
+    return {"published_at": time.isoformat()} if time else {}
