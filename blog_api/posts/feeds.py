@@ -148,9 +148,10 @@ FeedDep = Annotated[Feed, Depends(get_feed)]
 
 
 @router.get("/feed.json", response_model=JSONFeed, response_class=JSONFeedResponse)
-async def read_json_feed(feed: FeedDep) -> JSONFeed:
+async def read_json_feed(feed: FeedDep, session: SessionDep) -> JSONFeed:
     """Get the newest posts as JSON Feed 1.1."""
-    return make_json_feed(feed)
+    async with connection_released(session):
+        return await anyio.to_thread.run_sync(make_json_feed, feed)
 
 
 @router.get(
