@@ -17,12 +17,15 @@ from pwdlib.hashers.bcrypt import BcryptHasher
 from pydantic import SecretStr
 
 from blog_api.core.errors import FieldError, ServiceUnavailable, ValidationFailed
+from blog_api.core.fields import casefold_key
 from blog_api.core.security import count_available_cores
 from blog_api.core.settings import Settings
 
 # Requests that wait for a core; a hash takes about 0.1 s.
 MAX_QUEUED = 100
 COMMON_PASSWORD_COUNT = 3_000
+# Shorter names are part of many words.
+MIN_KNOWN_LENGTH = 4
 
 
 class PasswordRejected(ValueError):
@@ -53,13 +56,22 @@ class PasswordHasher:
             f"p={settings.argon2_lanes}${random_base64(16)}${random_base64(32)}"
         )
 
-    def check_choice(self, password: str) -> None:
-        """Raise PasswordRejected if a new password is too short or too common."""
+    def check_choice(self, password: str, *, name: str, email: str | None) -> None:
+        """Raise PasswordRejected if a new password is too short, too common or easy to guess.
+
+        It must not contain the name, a word of it, or the local part of the email address.
+        """
         password = normalize("NFC", password)
         if len(password) < self.min_length:
             raise PasswordRejected(f"Use at least {self.min_length} characters")
         if self.refuse_common and password.lower() in load_common_passwords():
             raise PasswordRejected("This is one of the most common passwords")
+        if len(set(password)) == 1:
+            raise PasswordRejected("Use more than one character")
+        local_part = (email or "").rpartition("@")[0]
+        known = {casefold_key(one) for one in (name, *name.split(), local_part)}
+        if any(len(one) >= MIN_KNOWN_LENGTH and one in casefold_key(password) for one in known):
+            raise PasswordRejected("Use no part of your name or email address")
 
     @property
     def waiting(self) -> int:
@@ -132,10 +144,12 @@ def random_base64(size: int) -> str:
     return base64.b64encode(secrets.token_bytes(size)).decode().rstrip("=")
 
 
-def check_new_password(passwords: PasswordHasher, password: SecretStr, *, field: str) -> None:
+def check_new_password(
+    passwords: PasswordHasher, password: SecretStr, *, name: str, email: str | None, field: str
+) -> None:
     """Raise ValidationFailed, with an error for `field`, if a new password is too weak."""
     try:
-        passwords.check_choice(password.get_secret_value())
+        passwords.check_choice(password.get_secret_value(), name=name, email=email)
     except PasswordRejected as rejection:
         error = FieldError(loc=["body", field], type="password_refused", msg=str(rejection))
         raise ValidationFailed([error]) from None

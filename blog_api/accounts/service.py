@@ -27,7 +27,9 @@ def build_user(new: UserCreate, password_hash: str) -> User:
 
 async def insert_user(session: AsyncSession, throttle: LoginThrottle, new: UserCreate) -> User:
     """Create an account. Raises EmailTaken, ValidationFailed and TooManyRequests."""
-    check_new_password(throttle.passwords, new.password, field="password")
+    check_new_password(
+        throttle.passwords, new.password, name=new.name, email=new.email, field="password"
+    )
     async with connection_released(session):
         await throttle.count_new_address()
         password_hash = await throttle.hash_password(new.password)

@@ -6,17 +6,20 @@ import typer
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.accounts.models import User, UserBase, UserCreate
+from blog_api.accounts.passwords import PasswordHasher
 from blog_api.accounts.service import find_user, users_by_email
 from blog_api.admin.service import create_admin, make_admin, set_user_password
 from blog_api.cli.console import (
     YesOption,
     confirm,
     read_new_password,
+    read_password,
+    run_async,
     run_in_session,
     validate_or_exit,
 )
 from blog_api.core.fields import MAX_INT32, Email
-from blog_api.core.settings import load_settings
+from blog_api.core.settings import Settings, exit_with_errors, load_settings
 
 EmailArgument = Annotated[str, typer.Argument(help="Email address to log in with.")]
 
@@ -31,6 +34,14 @@ async def find_account(session: AsyncSession, email: str) -> User | None:
     return (await session.exec(users_by_email(email))).first()
 
 
+def require_password(settings: Settings, user: User) -> None:
+    """Exit with status 2 without the user's password: a stranger may have taken the address."""
+    verification = PasswordHasher(settings).verify(read_password(is_new=False), user.password_hash)
+    is_right, _ = run_async(verification)
+    if not is_right:
+        exit_with_errors("password: is not that of the account with this address")
+
+
 def create_administrator(
     email: EmailArgument,
     name: Annotated[str, typer.Option(help="Name of a new account.")] = "Administrator",
@@ -38,19 +49,20 @@ def create_administrator(
 ) -> None:
     """Create an administrator, or make an existing user one.
 
-    The password of a new account is prompted for, or read from standard input.
+    The password of the new or existing account is prompted for, or read from standard input.
     """
     settings = load_settings()
     email = validate_or_exit(AccountArguments, email=email, name=name).email
     user = run_in_session(settings, lambda session: find_account(session, email), create=True)
     if user is None:
-        password, password_hash = read_new_password(settings)
+        password, password_hash = read_new_password(settings, name=name, email=email)
         new = validate_or_exit(UserCreate, email=email, name=name, password=password)
         user = run_in_session(settings, lambda session: create_admin(session, new, password_hash))
     elif not (user.is_admin and user.is_active):
         action = "Make them" if user.is_active else "Activate them, and make them"
         question = f"User {user.id}, {user.name}, has this address. {action} an administrator?"
         confirm(question, yes=yes)
+        require_password(settings, user)
         run_in_session(settings, lambda session: make_admin(session, email))
     print(f"User {user.id} is an administrator.")
 
@@ -71,7 +83,7 @@ def set_password(
     user = run_in_session(settings, lambda session: find_user(session, user_id))
     if user.email is not None:
         confirm(f"User {user.id}, {user.name}, logs in as {user.email}. Change that?", yes=yes)
-    _, password_hash = read_new_password(settings)
+    _, password_hash = read_new_password(settings, name=user.name, email=email)
     run_in_session(
         settings, lambda session: set_user_password(session, user_id, email, password_hash)
     )

@@ -82,20 +82,20 @@ def is_at_terminal() -> bool:
     return sys.stdin is not None and sys.stdin.isatty()
 
 
-def read_password() -> str:
-    """Prompt twice, without echo; from a pipe, read the first line."""
+def read_password(*, is_new: bool) -> str:
+    """Prompt without echo, twice for a new password; from a pipe, read the first line."""
     if is_at_terminal():
-        password: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+        password: str = typer.prompt("Password", hide_input=True, confirmation_prompt=is_new)
         return password
     return sys.stdin.readline().rstrip("\r\n") if sys.stdin is not None else ""
 
 
-def read_new_password(settings: Settings) -> tuple[str, str]:
+def read_new_password(settings: Settings, *, name: str, email: str) -> tuple[str, str]:
     """Return a password and its hash; one that may not be chosen is exit status 2."""
-    password = read_password()
+    password = read_password(is_new=True)
     hasher = PasswordHasher(settings)
     try:
-        hasher.check_choice(password)
+        hasher.check_choice(password, name=name, email=email)
     except PasswordRejected as error:
         exit_with_errors(f"password: {error}")
     return password, run_async(hasher.hash(password))

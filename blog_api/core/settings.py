@@ -49,7 +49,9 @@ ARGON2_FLOORS = ((47_104, 1), (19_456, 2), (12_288, 3), (9_216, 4), (7_168, 5))
 
 def check_origin(origin: str) -> str:
     """Validate an origin as browsers send it (scheme, host and port), or `*`."""
-    if origin != "*" and str(TypeAdapter(HttpUrl).validate_python(origin)) != f"{origin}/":
+    if origin != "*" and (
+        "@" in origin or str(TypeAdapter(HttpUrl).validate_python(origin)) != f"{origin}/"
+    ):
         raise ValueError("must be origins such as https://example.com, or *")
     return origin
 
@@ -58,7 +60,9 @@ def check_post_url(value: str) -> str:
     """Validate a URL template with `{slug}` or `{id}`."""
     for name in ("slug", "id"):
         if f"{{{name}}}" in value:
-            TypeAdapter(HttpUrl).validate_python(value.replace(f"{{{name}}}", "1"))
+            url = TypeAdapter(HttpUrl).validate_python(value.replace(f"{{{name}}}", "1"))
+            if url.username or url.password:
+                raise ValueError("must not contain a password: feeds show it")
             return value
     raise ValueError("must be a URL with {slug} or {id}, such as https://example.com/{slug}")
 

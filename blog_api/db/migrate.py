@@ -76,12 +76,15 @@ async def migration_connection(settings: Settings) -> AsyncGenerator[AsyncConnec
 
 
 def check_sqlite_file(file: Path) -> None:
-    """Raise OSError if SQLite cannot open the file.
+    """Raise OSError if SQLite cannot open the file. A new one is for its owner alone.
 
     Called first: otherwise aiosqlite leaves a thread behind, and the file lock creates a missing
     folder.
     """
     try:
+        # SQLite gives the files beside it the same mode.
+        if not file.exists():
+            file.touch(mode=0o600)
         sqlite3.connect(file).close()
     except sqlite3.Error as error:
         raise OSError(f"{error}: {file}") from None
@@ -148,7 +151,7 @@ async def prepare_sqlite_file(settings: Settings, file: Path) -> str:
     from filelock import AsyncFileLock
 
     check_sqlite_file(file)
-    async with AsyncFileLock(f"{file}.lock"):
+    async with AsyncFileLock(f"{file}.lock", mode=0o600):
         # A worker that restarts does not wait for writers.
         if await get_file_revision(settings) != get_head_revision():
             await migrate(settings)

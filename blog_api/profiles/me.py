@@ -92,7 +92,13 @@ async def change_password(
     precondition: PreconditionDep,
 ) -> None:
     """Change the password. Revokes all tokens except the token of this request."""
-    check_new_password(throttle.passwords, change.new_password, field="new_password")
+    check_new_password(
+        throttle.passwords,
+        change.new_password,
+        name=auth.user.name,
+        email=auth.user.email,
+        field="new_password",
+    )
     verified_hash = await verify_password(session, throttle, auth.user, change.current_password)
     async with connection_released(session):
         new_hash = await throttle.hash_password(change.new_password)

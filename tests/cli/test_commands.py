@@ -336,6 +336,30 @@ async def test_create_admin_promotes_an_existing_user_only_if_confirmed(
         )
 
 
+async def test_create_admin_needs_the_password_of_an_existing_user(folder: Path):
+    settings = make_settings(database_url=f"sqlite:///{folder}/blog.db", **MINIMUM_HASHING)
+    async with running(settings) as app, client_of(app) as client:
+        await sign_up(client, "Admin")
+        result = await asyncio.to_thread(
+            runner.invoke, cli, ["create-admin", "admin@example.com", "--yes"], "my own password\n"
+        )
+        me = (await client.get("/users/me")).json()
+
+    assert result.exit_code == 2
+    assert result.stderr == "blog-api: password: is not that of the account with this address\n"
+    assert me["is_admin"] is False
+
+
+async def test_the_files_of_a_database_are_for_their_owner_alone(folder: Path):
+    settings = make_settings(database_url=f"sqlite:///{folder}/blog.db", **MINIMUM_HASHING)
+    async with running(settings) as app, client_of(app) as client:
+        await sign_up(client, "Ann")
+        modes = {path.name: path.stat().st_mode & 0o777 for path in folder.glob("blog.db*")}
+
+    assert modes.keys() >= {"blog.db", "blog.db-wal", "blog.db-shm", "blog.db.lock"}
+    assert set(modes.values()) == {0o600}
+
+
 async def test_create_admin_can_be_repeated(folder: Path):
     command = ["create-admin", "ann@example.com"]
     results = [
@@ -354,11 +378,12 @@ def test_prompts_at_a_terminal(folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("blog_api.cli.console.is_at_terminal", lambda: True)
 
     refused = runner.invoke(cli, ["create-admin", "ann@example.com"], "n\n")
-    granted = runner.invoke(cli, ["create-admin", "ann@example.com"], "y\n")
+    wrong = runner.invoke(cli, ["create-admin", "ann@example.com"], "y\nwrong\n")
+    granted = runner.invoke(cli, ["create-admin", "ann@example.com"], "y\ncorrect horse\n")
     unequal = runner.invoke(cli, ["create-admin", "bob@example.com"], "correct horse\nwrong\n")
     equal = runner.invoke(cli, ["create-admin", "bob@example.com"], "correct horse\n" * 2)
 
-    assert [refused.exit_code, granted.exit_code] == [1, 0]
+    assert [refused.exit_code, wrong.exit_code, granted.exit_code] == [1, 2, 0]
     assert "User 1, Administrator, has this address." in refused.output
     assert [unequal.exit_code, equal.exit_code] == [1, 0]
     assert "User 2 is an administrator.\n" in equal.output
