@@ -45,6 +45,18 @@ class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mis
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Reject a repeated key: `draft: false` would undo an earlier `draft: true`."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if str(key.value) in seen:
+                raise yaml.constructor.ConstructorError(
+                    problem="a key is repeated", problem_mark=key.start_mark
+                )
+            seen.add(str(key.value))
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
+
 
 def split_front_matter(text: str) -> tuple[dict[Any, Any], str]:
     """Return the front matter and the content after it and one empty line.
@@ -87,7 +99,7 @@ def check_no_head(text: str, start: int) -> None:
     if OTHER_FENCE.match(text, start):
         raise InvalidRecord(f"front matter: {NOT_READ}", line)
     lines = text[start : start + MAX_LENGTH].splitlines()
-    block = list(takewhile(str.strip, lines))
+    block = list(takewhile(lambda one: one.strip() and not FENCE_LINE.match(one), lines))
     if block:
         check_line(block[0], line)
     if len(block) > 1 and all(map(KEY_LINE.match, block)):

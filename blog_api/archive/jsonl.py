@@ -65,7 +65,11 @@ def parse_line(line: bytes) -> dict[str, Any]:
     if len(line) > MAX_RECORD_BYTES:
         raise InvalidRecord(TOO_LARGE)
     try:
-        values = json.loads(decode_utf8(line), parse_constant=reject_constant)
+        values = json.loads(
+            decode_utf8(line),
+            parse_constant=reject_constant,
+            object_pairs_hook=reject_repeated_keys,
+        )
     except json.JSONDecodeError as error:
         message = f"invalid JSON: {error.msg}, at character {error.pos + 1}"
         raise InvalidRecord(message) from None
@@ -75,6 +79,14 @@ def parse_line(line: bytes) -> dict[str, Any]:
         raise InvalidRecord("a number is too long") from None
     if not isinstance(values, dict):
         raise InvalidRecord("must be a JSON object, in braces")
+    return values
+
+
+def reject_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Reject a repeated key: `"draft": false` would undo an earlier `"draft": true`."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise InvalidRecord("a key is repeated")
     return values
 
 

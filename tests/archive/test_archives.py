@@ -534,6 +534,9 @@ def test_a_file_in_a_folder_of_drafts_is_a_draft(tmp_path: Path):
         "Title: Hello\nStatus: draft\n\nText",
         "<!--\n.. title: Hello\n.. status: draft\n-->\nText",
         "# comment\n---\ndraft: true\n---\nText",
+        "one: 1\ntwo: 2\n---\nText",
+        "---\ndraft: true\ndraft: false\n---\nText",
+        "+++\ndraft = true\ndraft = false\n+++\nText",
     ],
 )
 def test_front_matter_in_another_form_is_rejected(tmp_path: Path, text: str):
@@ -559,6 +562,14 @@ def test_a_post_in_jsonl_is_a_draft_by_the_keys_of_others_too(jsonl: Path):
         values = HELLO | {"published_at": "2019-01-01T00:00:00Z"} | extra
 
         assert get_record(read_jsonl_line(jsonl, values)).published_at is None
+
+
+def test_a_repeated_key_in_jsonl_is_rejected(jsonl: Path):
+    jsonl.write_text('{"title": "Hello", "content": "x", "draft": true, "draft": false}\n')
+
+    (entry,) = read_archive(jsonl)
+
+    assert get_error(entry) == "a key is repeated"
 
 
 def test_deeply_nested_xml_is_rejected_at_once(tmp_path: Path):
