@@ -131,7 +131,7 @@ async def delete_me(
     throttle: LoginThrottleDep,
     precondition: PreconditionDep,
 ) -> None:
-    """Delete the account and its posts. Its comments stay without content and user."""
+    """Delete the account and its posts. Comments with answers stay without content and user."""
     user_before = auth.user
     verified_hash = await verify_password(
         session, throttle, user_before, confirmation.current_password

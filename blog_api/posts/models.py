@@ -135,6 +135,7 @@ class PostBody(StrEnum):
 class ListedPost(PostRead):
     """A post in a list."""
 
+    # Wider than in the base: sent only, never used as a PostRead with content.
     content: str | None = SchemaField(description=LISTED_CONTENT)  # type: ignore[assignment]
 
     snippet: str | None = SchemaField(
@@ -151,6 +152,7 @@ class PostPage(Page[ListedPost]):
 class OwnListedPost(OwnPostRead):
     """A post in a list for its author or administrators."""
 
+    # Wider than in the base: sent only, never used as an OwnPostRead with content.
     content: str | None = SchemaField(description=LISTED_CONTENT)  # type: ignore[assignment]
 
 

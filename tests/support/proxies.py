@@ -44,8 +44,8 @@ LoadModule filter_module {modules}/mod_filter.so
 LoadModule deflate_module {modules}/mod_deflate.so
 LoadModule proxy_module {modules}/mod_proxy.so
 LoadModule proxy_http_module {modules}/mod_proxy_http.so
-User nobody
-Group nogroup
+User www-data
+Group www-data
 AddOutputFilterByType DEFLATE application/json
 ProxyPass / {address}/
 """
