@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 
 from blog_api import personal_data
 from blog_api.accounts import login, oauth2, personal_tokens
+from blog_api.accounts.auth import authenticate
 from blog_api.accounts.jwt import JWTSigner
 from blog_api.accounts.passwords import PasswordHasher
 from blog_api.accounts.rate_limits import RateLimiter
@@ -121,6 +122,10 @@ def create_app(settings: Settings) -> FastAPI:
     invalidation = create_invalidation(settings, database)
     access_log = AccessLogWriter()
 
+    async def authenticate_token(token: str) -> None:
+        async with database.session(writes=False) as session:
+            await authenticate(session, app.state.signer, token)
+
     def cache_parameters() -> frozenset[str]:
         return find_query_parameters(app.routes)
 
@@ -131,7 +136,7 @@ def create_app(settings: Settings) -> FastAPI:
         title=settings.title,
         version=version("blog-api"),
         openapi_tags=openapi.TAGS,
-        middleware=inner_middleware(settings),
+        middleware=inner_middleware(settings, authenticate_token),
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=lifespan,
         # By default FastAPI looks for a tracer on each request.

@@ -21,7 +21,7 @@ from blog_api.accounts.service import lock_admins, require_other_admin
 from blog_api.comments.models import Comment, CommentRead
 from blog_api.comments.service import anonymize_comments
 from blog_api.core.errors import BODY_PROBLEMS, Conflict, ServiceUnavailable, problem_responses
-from blog_api.core.fields import MAX_ANONYMOUS_BODY_BYTES
+from blog_api.core.fields import MAX_SMALL_BODY_BYTES
 from blog_api.db.base import ReadModel
 from blog_api.db.queries import iterate_rows
 from blog_api.db.session import Database, SessionDep
@@ -34,7 +34,7 @@ from blog_api.web.conditional import PreconditionDep, PreconditionFailed
 router = APIRouter(
     tags=["me"],
     responses=problem_responses(ServiceUnavailable),
-    max_body_size=MAX_ANONYMOUS_BODY_BYTES,
+    max_body_size=MAX_SMALL_BODY_BYTES,
 )
 
 

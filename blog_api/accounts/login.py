@@ -33,8 +33,8 @@ from blog_api.core.errors import (
 )
 from blog_api.core.fields import (
     IDENTIFIER_PATTERN,
-    MAX_ANONYMOUS_BODY_BYTES,
     MAX_EMAIL_LENGTH,
+    MAX_SMALL_BODY_BYTES,
     Password,
     RequestModel,
     SchemaDefaults,
@@ -48,7 +48,7 @@ from blog_api.db.session import SessionDep, connection_released
 router = APIRouter(
     tags=["tokens"],
     responses=problem_responses(ServiceUnavailable),
-    max_body_size=MAX_ANONYMOUS_BODY_BYTES,
+    max_body_size=MAX_SMALL_BODY_BYTES,
 )
 
 Username = Annotated[

@@ -30,7 +30,7 @@ from blog_api.core.errors import (
     problem_responses,
 )
 from blog_api.core.fields import (
-    MAX_ANONYMOUS_BODY_BYTES,
+    MAX_SMALL_BODY_BYTES,
     Password,
     RequestModel,
     ResponseModel,
@@ -45,7 +45,7 @@ JWT_LIFETIME = timedelta(minutes=30)
 router = APIRouter(
     tags=["tokens"],
     responses=problem_responses(ServiceUnavailable),
-    max_body_size=MAX_ANONYMOUS_BODY_BYTES,
+    max_body_size=MAX_SMALL_BODY_BYTES,
 )
 
 

@@ -39,7 +39,7 @@ from blog_api.core.errors import (
     ValidationFailed,
     problem_responses,
 )
-from blog_api.core.fields import MAX_ANONYMOUS_BODY_BYTES, PathId, utc_now
+from blog_api.core.fields import MAX_SMALL_BODY_BYTES, PathId, utc_now
 from blog_api.core.security import generate_token
 from blog_api.db.list_query import ListQuery, Sort
 from blog_api.db.session import SessionDep
@@ -53,7 +53,7 @@ router = APIRouter(
     prefix="/users/me/tokens",
     tags=["personal tokens"],
     responses=problem_responses(ServiceUnavailable),
-    max_body_size=MAX_ANONYMOUS_BODY_BYTES,
+    max_body_size=MAX_SMALL_BODY_BYTES,
 )
 
 NEWEST_FIRST = Sort("-id", (col(Token.id),), is_descending=True)

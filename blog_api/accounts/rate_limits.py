@@ -15,7 +15,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 
 from anyio import fail_after, move_on_after
@@ -29,6 +28,7 @@ from sqlalchemy import URL
 
 from blog_api.accounts.passwords import PasswordHasher
 from blog_api.core.errors import TooManyRequests
+from blog_api.core.networks import get_client_network
 from blog_api.core.security import hash_token
 from blog_api.core.settings import Settings
 
@@ -235,20 +235,6 @@ def create_redis_storage(url: URL) -> "tuple[ConnectionPool, RedisStorage]":
         **options,
     )
     return pool, storage
-
-
-def get_client_network(address: str) -> str:
-    """Return what counts as one client: an IPv4 address, or a /64 of IPv6."""
-    try:
-        ip = ip_address(address)
-    except ValueError:
-        # A Unix socket has no address.
-        return address
-    if isinstance(ip, IPv6Address):
-        if ip.ipv4_mapped is None:
-            return str(ip_network((ip.packed, 64), strict=False))
-        ip = ip.ipv4_mapped
-    return str(ip)
 
 
 class LoginThrottle:

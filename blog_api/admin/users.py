@@ -21,7 +21,7 @@ from blog_api.core.errors import (
     ValidationFailed,
     problem_responses,
 )
-from blog_api.core.fields import MAX_ANONYMOUS_BODY_BYTES, PathId, SearchText, casefold_key
+from blog_api.core.fields import MAX_SMALL_BODY_BYTES, PathId, SearchText, casefold_key
 from blog_api.db.list_query import ListQuery, Sort
 from blog_api.db.session import SessionDep
 from blog_api.posts.models import Post
@@ -33,7 +33,7 @@ router = APIRouter(
     prefix="/admin",
     tags=["admin"],
     responses=problem_responses(ServiceUnavailable, *SCOPE_PROBLEMS),
-    max_body_size=MAX_ANONYMOUS_BODY_BYTES,
+    max_body_size=MAX_SMALL_BODY_BYTES,
 )
 
 

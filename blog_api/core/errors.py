@@ -130,9 +130,17 @@ class CrossOriginRefused(BadRequest):
     detail = "Pages of this origin may not send this request"
 
 
+class RequestTimeout(Problem):
+    status = codes.HTTP_408_REQUEST_TIMEOUT
+    detail = "The body took too long to arrive"
+
+
 class ContentTooLarge(Problem):
     status = codes.HTTP_413_CONTENT_TOO_LARGE
     detail = "The body is too large"
+
+    def __init__(self, detail: str = detail) -> None:
+        self.detail = detail
 
 
 class UriTooLong(Problem):

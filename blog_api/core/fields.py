@@ -80,8 +80,8 @@ RFC_3339 = re.compile(
 # Postgres rejects larger parameters for an INTEGER column.
 MAX_INT32 = 2**31 - 1
 MAX_FIELDS = 100
-# No field of an account or a login is long.
-MAX_ANONYMOUS_BODY_BYTES = 64 * 1024
+# Limit of a body without a token, and of one for an account or a log-in.
+MAX_SMALL_BODY_BYTES = 64 * 1024
 MAX_PASSWORD_LENGTH = 128
 MAX_SLUG_LENGTH = 100
 MAX_TAG_LENGTH = 50

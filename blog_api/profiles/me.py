@@ -22,7 +22,7 @@ from blog_api.core.errors import (
     missing_field,
     problem_responses,
 )
-from blog_api.core.fields import MAX_ANONYMOUS_BODY_BYTES, casefold_key
+from blog_api.core.fields import MAX_SMALL_BODY_BYTES, casefold_key
 from blog_api.db.queries import flush_unique
 from blog_api.db.session import SessionDep, connection_released
 from blog_api.web.conditional import (
@@ -35,7 +35,7 @@ from blog_api.web.conditional import (
 router = APIRouter(
     tags=["me"],
     responses=problem_responses(ServiceUnavailable),
-    max_body_size=MAX_ANONYMOUS_BODY_BYTES,
+    max_body_size=MAX_SMALL_BODY_BYTES,
 )
 
 

@@ -9,7 +9,6 @@ from secrets import randbits
 from uuid import UUID, uuid4
 
 from starlette.datastructures import Headers
-from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -40,7 +39,6 @@ MAX_PATH_LENGTH = 1_000
 # A body over its limit is read up to this size, so that a client that is still sending it
 # receives the response.
 MAX_DRAINED_BYTES = 32 * 1024 * 1024
-BODY_HEADERS = {b"content-length", b"transfer-encoding"}
 
 API_PREFIX = "/api/v1"
 HEALTH_PATHS = ("/health/live", "/health/ready")
@@ -227,23 +225,6 @@ class ProblemChannel:
 
     async def _discard(self) -> None:
         """Discard the body of a replaced response."""
-
-
-class BodyLimits:
-    """Limit request bodies; without a bearer token, valid or not, the limit is lower."""
-
-    def __init__(self, app: ASGIApp, max_body_size: int, max_body_size_without_token: int) -> None:
-        self.app = app
-        self.with_token = RequestBodyLimitMiddleware(app, max_body_size)
-        self.without_token = RequestBodyLimitMiddleware(app, max_body_size_without_token)
-
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        # Without one of these headers there is no body (RFC 9112, 6.3).
-        if scope["type"] != "http" or all(name not in BODY_HEADERS for name, _ in scope["headers"]):
-            return self.app(scope, receive, send)
-        authorization = Headers(scope=scope).get("Authorization", "")
-        has_token = authorization.lower().startswith("bearer ")
-        return (self.with_token if has_token else self.without_token)(scope, receive, send)
 
 
 class HeadAsGet:

@@ -1,19 +1,18 @@
 """Middleware of the application, in the order in which a request passes it."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from starlette.middleware import Middleware
 
-from blog_api.core.fields import MAX_ANONYMOUS_BODY_BYTES
 from blog_api.core.settings import Settings
 from blog_api.db.session import CacheVersion
 from blog_api.web.access_log import AccessLogWriter
+from blog_api.web.body_limits import BodyLimits, Slices
 from blog_api.web.cache import ResponseCache
 from blog_api.web.conditional import ConditionalRequests
 from blog_api.web.middleware import (
     CORS,
     AccessLog,
-    BodyLimits,
     HeadAsGet,
     PathPrefixes,
     ProblemDocuments,
@@ -21,8 +20,6 @@ from blog_api.web.middleware import (
     TrustedHosts,
     send_unavailable,
 )
-
-MAX_BODY_BYTES = 8 * 1024 * 1024
 
 ALLOWED_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 EXPOSED_HEADERS = (
@@ -48,7 +45,7 @@ def outer_middleware(
 
     A cache hit passes only these.
     """
-    stack = [Middleware(AccessLog, log=log)]
+    stack = [Middleware(AccessLog, log=log), Middleware(Slices)]
     if settings.cors_origins or settings.cors_origin_pattern:
         # Outside of ProblemDocuments, so that browsers may read problem documents too.
         stack.append(
@@ -77,7 +74,9 @@ def outer_middleware(
     return stack
 
 
-def inner_middleware(settings: Settings) -> list[Middleware]:
+def inner_middleware(
+    settings: Settings, authenticate: Callable[[str], Awaitable[object]]
+) -> list[Middleware]:
     """Return the middleware inside of FastAPI's own, outermost first."""
     trusted_hosts = Middleware(
         TrustedHosts, allowed_hosts=settings.trusted_hosts, www_redirect=False
@@ -89,8 +88,8 @@ def inner_middleware(settings: Settings) -> list[Middleware]:
         *([trusted_hosts] if "*" not in settings.trusted_hosts else []),
         Middleware(
             BodyLimits,
-            max_body_size=MAX_BODY_BYTES,
-            max_body_size_without_token=MAX_ANONYMOUS_BODY_BYTES,
+            authenticate=authenticate,
+            max_bytes=settings.body_memory_bytes,
         ),
         Middleware(HeadAsGet),
         Middleware(ConditionalRequests),

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
+from uuid import UUID
 
 from anyio import sleep
 from fastapi import FastAPI
@@ -49,6 +50,22 @@ async def running(settings: Settings) -> AsyncIterator[FastAPI]:
 def client_of(app: FastAPI, address: str = "127.0.0.1") -> AsyncClient:
     transport = ASGITransport(app, client=(address, 1))
     return AsyncClient(transport=transport, base_url="http://test")
+
+
+def assert_problem(response: Response, *statuses: int) -> None:
+    """Check for a problem document that has one of these statuses and echoes no value."""
+    assert response.status_code in statuses, response.text
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert response.headers["Cache-Control"] == "no-store"
+    problem = response.json()
+    assert problem.keys() - {"errors"} == {"type", "title", "status", "detail", "instance"}
+    assert problem["type"].startswith("urn:blog-api:")
+    assert problem["status"] == response.status_code
+    assert problem["instance"] == f"urn:uuid:{UUID(response.headers['X-Request-ID'])}"
+    assert ("errors" in problem) == (response.status_code == 422)
+    assert len(problem.get("errors", [])) <= 20
+    assert "hunter2" not in response.text
+    assert PASSWORD not in response.text
 
 
 def bearer(token: str) -> dict[str, str]:

@@ -3,11 +3,10 @@
 import json
 import logging
 from collections.abc import AsyncIterator
-from uuid import UUID
 
 import pytest
 from fastapi import FastAPI, HTTPException
-from httpx import AsyncClient, Response
+from httpx import AsyncClient
 
 from blog_api.posts import lists as listings
 from tests.support.clients import (
@@ -15,6 +14,7 @@ from tests.support.clients import (
     PASSWORD,
     ChangeUser,
     add_comment,
+    assert_problem,
     client_of,
     log_in,
     make_settings,
@@ -100,22 +100,6 @@ VALID = {
 VALID_VALUES = {
     ("is_active", "true"), ("is_admin", "true"), ("tags", "a list"), ("parent_id", "a number"),
 }  # fmt: skip
-
-
-def assert_problem(response: Response, *statuses: int) -> None:
-    """Check for a problem document that has one of these statuses and echoes no value."""
-    assert response.status_code in statuses, response.text
-    assert response.headers["Content-Type"] == "application/problem+json"
-    assert response.headers["Cache-Control"] == "no-store"
-    problem = response.json()
-    assert problem.keys() - {"errors"} == {"type", "title", "status", "detail", "instance"}
-    assert problem["type"].startswith("urn:blog-api:")
-    assert problem["status"] == response.status_code
-    assert problem["instance"] == f"urn:uuid:{UUID(response.headers['X-Request-ID'])}"
-    assert ("errors" in problem) == (response.status_code == 422)
-    assert len(problem.get("errors", [])) <= 20
-    assert "hunter2" not in response.text
-    assert PASSWORD not in response.text
 
 
 async def test_these_tests_cover_every_route_with_a_json_body(app: FastAPI):

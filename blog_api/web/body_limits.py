@@ -1,0 +1,287 @@
+"""Limits of request and response bodies, which are held in memory.
+
+A body of up to 64 KiB is passed on as it is. Of a larger one 64 KiB are read at most before its
+token is verified, and its JSON is checked as it arrives: parsing 8 MiB of text takes a
+hundredth of the time of 8 MiB of `{},{},…`. Large bodies count in `BodyMemory` until the response
+is sent; without room for one the response is 503. Example: a client that reads slowly holds its
+lists of 2 MB in memory, until there is no room for another one of its network; the others still
+receive theirs.
+"""
+
+from asyncio import timeout
+from collections import Counter
+from collections.abc import Awaitable, Callable
+
+from fastapi.security.utils import get_authorization_scheme_param
+from starlette.datastructures import Headers
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from blog_api.core.errors import (
+    ContentTooLarge,
+    Problem,
+    RequestTimeout,
+    ServiceUnavailable,
+    problem_response,
+)
+from blog_api.core.fields import MAX_SMALL_BODY_BYTES
+from blog_api.core.networks import get_client_network
+from blog_api.db.session import SAFE_METHODS
+
+MAX_BODY_BYTES = 8 * 1024 * 1024
+LARGE_BODY_SECONDS = 60.0
+# A slower reader is disconnected.
+SLICE_BYTES = 64 * 1024
+SLICE_SECONDS = 30.0
+
+# An emoji may be sent as two escaped characters: the longest text has a million.
+MAX_CHARACTERS = 1_100_000
+UTF8_CONTINUATION = bytes(range(0x80, 0xC0))
+
+BODY_HEADERS = {b"content-length", b"transfer-encoding"}
+TOO_MUCH_STRUCTURE = (
+    "A body over 64 KiB must be JSON in UTF-8 with at most 64 KiB outside of strings"
+)
+
+
+class BodyMemory:
+    """Bytes of the large bodies in memory, in total and by client network."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.size = 0
+        self._by_network: Counter[str] = Counter()
+
+    def has_room(self, network: str, size: int) -> bool:
+        """Return whether a body fits; one network may use a quarter."""
+        is_over_share = self._by_network[network] + size > self.max_bytes // 4
+        return self.size + size <= self.max_bytes and not is_over_share
+
+    def add(self, network: str, size: int) -> None:
+        """Add bytes, or subtract a negative number of them."""
+        self.size += size
+        self._by_network[network] += size
+        if not self._by_network[network]:
+            del self._by_network[network]
+
+
+class JSONSize:
+    """Measure JSON, chunk by chunk: bytes outside of strings, and characters."""
+
+    def __init__(self) -> None:
+        self.structure = self.characters = 0
+        self._is_in_string = self._is_escaped = False
+
+    def add(self, chunk: bytes) -> None:
+        """Raises ContentTooLarge for what would take long to parse."""
+        if self._is_escaped:
+            chunk = chunk[1:]
+        backslashes = len(chunk) - len(chunk.rstrip(b"\\"))
+        self._is_escaped = backslashes % 2 == 1
+        text = chunk.replace(b"\\\\", b"").replace(b'\\"', b"")
+        self.characters += len(text.translate(None, UTF8_CONTINUATION)) - 5 * text.count(b"\\u")
+        parts = text.split(b'"')
+        quotes = len(parts) - 1
+        self.structure += quotes + sum(map(len, parts[self._is_in_string :: 2]))
+        self._is_in_string ^= quotes % 2 == 1
+        if self.structure > MAX_SMALL_BODY_BYTES:
+            raise ContentTooLarge(TOO_MUCH_STRUCTURE)
+        if self.characters > MAX_CHARACTERS:
+            raise ContentTooLarge
+
+
+class BodyLimits:
+    """Limit the bodies of requests and responses.
+
+    Without a bearer token a request body is small. `authenticate` raises the problem of an invalid
+    token.
+    """
+
+    def __init__(
+        self, app: ASGIApp, authenticate: Callable[[str], Awaitable[object]], max_bytes: int
+    ) -> None:
+        self.app = app
+        self.authenticate = authenticate
+        self.memory = BodyMemory(max_bytes)
+        self.small = RequestBodyLimitMiddleware(app, MAX_SMALL_BODY_BYTES)
+        self.large = RequestBodyLimitMiddleware(self.receive_large_body, MAX_BODY_BYTES)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        large_bodies = LargeBodies(self.memory, scope, receive, send)
+        scope["state"]["large_bodies"] = large_bodies
+        try:
+            await self.choose_app(scope)(scope, receive, large_bodies.send)
+        finally:
+            large_bodies.release()
+
+    def choose_app(self, scope: Scope) -> ASGIApp:
+        # Without one of these headers there is no body (RFC 9112, 6.3).
+        if all(name not in BODY_HEADERS for name, _ in scope["headers"]):
+            return self.app
+        return self.large if get_bearer_token(scope) else self.small
+
+    async def receive_large_body(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Receive the body before the application is called."""
+        try:
+            async with timeout(LARGE_BODY_SECONDS):
+                body = await self.receive_body(scope, receive)
+        except TimeoutError:
+            await problem_response(RequestTimeout(), scope)(scope, receive, send)
+        except Problem as problem:
+            await problem_response(problem, scope)(scope, receive, send)
+        except ClientDisconnect:
+            return
+        else:
+            await self.app(scope, replay(body, receive), send)
+
+    async def receive_body(self, scope: Scope, receive: Receive) -> bytes:
+        """Return the body; the token is verified before more than 64 KiB are received.
+
+        Raises InvalidToken, InactiveUser, ServiceUnavailable, ContentTooLarge and ClientDisconnect.
+        """
+        length = get_content_length(scope)
+        if length > MAX_SMALL_BODY_BYTES:
+            await self.admit(scope, length)
+        size = JSONSize()
+        body = bytearray()
+        more_body = True
+        while more_body:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            body += message.get("body", b"")
+            more_body = message.get("more_body", False)
+            if len(body) > MAX_SMALL_BODY_BYTES > length:
+                length = MAX_BODY_BYTES
+                await self.admit(scope, length)
+            size.add(message.get("body", b""))
+        if len(body) > MAX_SMALL_BODY_BYTES and 0 in body[:4]:
+            # UTF-16 or UTF-32, in which the structure was not counted (RFC 8259, 8.1).
+            raise ContentTooLarge(TOO_MUCH_STRUCTURE)
+        return bytes(body)
+
+    async def admit(self, scope: Scope, size: int) -> None:
+        """Raises the problem of an invalid token, and ServiceUnavailable without room."""
+        large_bodies: LargeBodies = scope["state"]["large_bodies"]
+        await self.authenticate(get_bearer_token(scope))
+        if not large_bodies.has_room(size):
+            raise ServiceUnavailable
+        large_bodies.add(size)
+
+
+class LargeBodies:
+    """The large bodies of one request and its response."""
+
+    __slots__ = ("_is_replaced", "_memory", "_receive", "_scope", "_send", "_size", "_start")
+
+    def __init__(self, memory: BodyMemory, scope: Scope, receive: Receive, send: Send) -> None:
+        self._memory, self._scope, self._receive, self._send = memory, scope, receive, send
+        self._size = 0
+        self._start: Message | None = None
+        self._is_replaced = False
+
+    @property
+    def network(self) -> str:
+        client = self._scope.get("client")
+        return get_client_network(client[0]) if client else ""
+
+    def has_room(self, size: int) -> bool:
+        return self._memory.has_room(self.network, size)
+
+    def add(self, size: int) -> None:
+        self._size += size
+        self._memory.add(self.network, size)
+
+    def release(self) -> None:
+        if self._size:
+            self._memory.add(self.network, -self._size)
+
+    async def send(self, message: Message) -> None:
+        """Send a response; one with a large body only if there is room."""
+        if self._is_replaced:
+            return
+        if message["type"] == "http.response.start":
+            # The size is known with the first part of the body.
+            self._start = message
+            return
+        size = len(message.get("body", b""))
+        if self._start is not None:
+            start, self._start = self._start, None
+            if size > MAX_SMALL_BODY_BYTES:
+                # After a write there is a commit already, which the response has to tell.
+                if self._scope["method"] in SAFE_METHODS and not self.has_room(size):
+                    self._is_replaced = True
+                    response = problem_response(ServiceUnavailable(), self._scope)
+                    await response(self._scope, self._receive, self._send)
+                    return
+                self.add(size)
+            await self._send(start)
+        await self._send(message)
+
+
+class Slices:
+    """Send large bodies in slices: the server's write buffer holds two of them at most.
+
+    If a client does not read one for 30 seconds, the rest is discarded and the connection closed.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        is_stalled = False
+
+        async def send_slices(message: Message) -> None:
+            nonlocal is_stalled
+            body = message.get("body", b"")
+            # A streamed part may be empty.
+            for start in range(0, len(body) or 1, SLICE_BYTES):
+                end = start + SLICE_BYTES
+                more_body = end < len(body) or message.get("more_body", False)
+                part = {**message, "body": body[start:end], "more_body": more_body}
+                try:
+                    async with timeout(SLICE_SECONDS):
+                        await send(part)
+                except TimeoutError:
+                    is_stalled = True
+                    return
+
+        def send_part(message: Message) -> Awaitable[None]:
+            if is_stalled:
+                return discard(message)
+            is_small = len(message.get("body", b"")) <= SLICE_BYTES
+            if is_small and not message.get("more_body", False):
+                return send(message)
+            return send_slices(message)
+
+        return self.app(scope, receive, send_part)
+
+
+async def discard(message: Message) -> None:
+    """ASGI `send` after the client has stopped reading."""
+
+
+def get_content_length(scope: Scope) -> int:
+    """Return the declared size in bytes; 0 for a chunked body."""
+    value = Headers(scope=scope).get("Content-Length", "")
+    return int(value) if value.isdecimal() else 0
+
+
+def get_bearer_token(scope: Scope) -> str:
+    """Return the token as `OAuth2PasswordBearer` does; empty without one."""
+    scheme, token = get_authorization_scheme_param(Headers(scope=scope).get("Authorization"))
+    return token if scheme.lower() == "bearer" else ""
+
+
+def replay(body: bytes, receive: Receive) -> Receive:
+    """Return a `receive` whose first message is the whole body."""
+    messages = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive_again() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return receive_again

@@ -1,0 +1,240 @@
+"""Limits of request and response bodies."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from httpx import AsyncClient
+from starlette.types import Message
+
+from blog_api.web import body_limits
+from tests.support.clients import assert_problem, bearer, client_of, make_settings, running, sign_up
+
+KIB = 1024
+MIB = 1024 * KIB
+JSON = {"Content-Type": "application/json"}
+
+
+async def stream(body: bytes, size: int = 64 * KIB) -> AsyncIterator[bytes]:
+    for start in range(0, len(body), size):
+        yield body[start : start + size]
+
+
+def fill(unit: str, size: int = 8 * MIB - KIB) -> str:
+    return ",".join([unit] * (size // (len(unit) + 1)))
+
+
+def make_body(content: str, *, ensure_ascii: bool = True) -> bytes:
+    body = {"title": "Hello", "content": content}
+    return json.dumps(body, ensure_ascii=ensure_ascii).encode()
+
+
+@pytest.mark.parametrize("is_chunked", [True, False])
+async def test_a_token_is_verified_before_more_than_64_kib_are_read(
+    anonymous: AsyncClient, is_chunked: bool
+):
+    sent = 0
+
+    async def send_body() -> AsyncIterator[bytes]:
+        nonlocal sent
+        for _ in range(7 * 1024):
+            sent += KIB
+            yield b" " * KIB
+
+    headers = JSON | bearer("made-up")
+    if not is_chunked:
+        headers |= {"Content-Length": str(7 * MIB)}
+    response = await anonymous.post("/posts", content=send_body(), headers=headers)
+
+    assert_problem(response, 401)
+    assert sent <= (65 * KIB if is_chunked else KIB)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f"[{fill('{}')}]".encode(),
+        f"[{fill('[]')}]".encode(),
+        f"[{fill('0')}]".encode(),
+        b"[" + fill('""').encode() + b"]",
+        b"[" * 7 * MIB,
+        b'"' * 7 * MIB,
+        ("{" + ",".join(f'"{number}":1' for number in range(500_000)) + "}").encode(),
+        make_body("") + b" " * 7 * MIB,
+        f"[{fill('{}', MIB)}]".encode("utf-16"),
+        f"[{fill('{}', MIB)}]".encode("utf-32-be"),
+        make_body("a" * 2_000_000),
+        make_body("\N{GRINNING FACE}" + "a" * 7 * MIB, ensure_ascii=False),
+    ],
+    ids=lambda body: repr(body[:12] + body[-12:]),
+)
+async def test_json_that_takes_long_to_parse_is_rejected(ann: AsyncClient, body: bytes):
+    response = await ann.post("/posts", content=body, headers=JSON)
+
+    assert_problem(response, 413)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 1000, 64 * KIB])
+async def test_brackets_quotes_and_backslashes_of_a_text_do_not_count(ann: AsyncClient, size: int):
+    # The title is invalid, so that the text need not be rendered.
+    body = json.dumps({"title": "", "content": '[{"\\"\\\\' * 20_000}).encode()
+
+    response = await ann.post("/posts", content=stream(body, size), headers=JSON)
+
+    assert_problem(response, 422)
+    assert [error["loc"] for error in response.json()["errors"]] == [["body", "title"]]
+
+
+@pytest.mark.parametrize("ensure_ascii", [True, False])
+@pytest.mark.parametrize("character", ["\N{GRINNING FACE}", "я", "\n", '"', "\\", "a", "[{,"])
+async def test_the_longest_text_is_accepted_in_every_encoding(
+    ann: AsyncClient, character: str, ensure_ascii: bool
+):
+    draft = (await ann.post("/posts", json={"title": "A", "content": "B"})).json()
+    # One character too many: the size of the body is accepted, and nothing is rendered.
+    content = (character * 500_001)[:500_001]
+
+    body = make_body(content, ensure_ascii=ensure_ascii)
+    response = await ann.patch(f"/posts/{draft['id']}", content=body, headers=JSON)
+
+    assert_problem(response, 422)
+    assert [error["type"] for error in response.json()["errors"]] == ["string_too_long"]
+
+
+async def test_a_body_that_does_not_arrive_is_a_408(
+    ann: AsyncClient, monkeypatch: pytest.MonkeyPatch
+):
+    async def send_start() -> AsyncIterator[bytes]:
+        yield b" "
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(body_limits, "LARGE_BODY_SECONDS", 0)
+    headers = JSON | {"Content-Length": str(MIB)}
+
+    response = await ann.post("/posts", content=send_start(), headers=headers)
+
+    assert_problem(response, 408)
+
+
+async def test_large_request_bodies_have_a_total_bound(ann: AsyncClient, empty_app: FastAPI):
+    arrived, may_finish = asyncio.Semaphore(0), asyncio.Event()
+    body = make_body("a" * 100_000)
+
+    async def send_slowly() -> AsyncIterator[bytes]:
+        yield body[:KIB]
+        arrived.release()
+        await may_finish.wait()
+        yield body[KIB:] + b" " * (8 * MIB - len(body))
+
+    headers = JSON | {"Content-Length": str(8 * MIB)}
+    async with asyncio.TaskGroup() as tasks:
+        # A quarter of 128 MiB.
+        slow = [
+            tasks.create_task(ann.post("/posts", content=send_slowly(), headers=headers))
+            for _ in range(4)
+        ]
+        for _ in slow:
+            await arrived.acquire()
+        rejected = await ann.post("/posts", content=body, headers=JSON)
+        small = await ann.post("/posts", json={"title": "Small", "content": "body"})
+        async with client_of(empty_app, "192.0.2.1") as elsewhere:
+            elsewhere.headers.update(ann.headers)
+            accepted = await elsewhere.post("/posts", content=body, headers=JSON)
+        may_finish.set()
+
+    assert_problem(rejected, 503)
+    assert rejected.headers["Retry-After"]
+    assert small.status_code == accepted.status_code == 201
+    # 8 MiB of spaces are no post, but they no longer count.
+    assert {task.result().status_code for task in slow} == {413}
+    assert (await ann.post("/posts", content=body, headers=JSON)).status_code == 201
+
+
+class SlowReader:
+    """An ASGI client that reads the headers of a response, and its body after `may_read`."""
+
+    def __init__(self, path: str, authorization: str) -> None:
+        self.status = 0
+        self.sizes: list[int] = []
+        self.has_started, self.may_read = asyncio.Event(), asyncio.Event()
+        self.scope = {
+            "type": "http",
+            "method": "GET",
+            "path": path,
+            "query_string": b"size=100",
+            "headers": [(b"authorization", authorization.encode())],
+            "client": ("127.0.0.1", 1),
+        }
+
+    async def receive(self) -> Message:
+        return {"type": "http.request"}
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        else:
+            self.has_started.set()
+            await self.may_read.wait()
+            self.sizes.append(len(message["body"]))
+
+
+async def publish_large_posts(client: AsyncClient) -> int:
+    """Return the size in bytes of their list."""
+    for number in range(4):
+        body = {"title": f"Large {number}", "content": '"' * 490_000}
+        assert (await client.post("/posts", json=body)).status_code == 201
+    response = await client.get("/users/me/posts?size=100")
+    assert response.status_code == 200
+    return len(response.content)
+
+
+async def test_large_responses_have_a_total_bound():
+    settings = make_settings(database_url="sqlite://", body_memory_bytes=32 * MIB)
+    async with running(settings) as app, client_of(app) as ann:
+        await sign_up(ann, "Ann")
+        size = await publish_large_posts(ann)
+        reader_count = 8 * MIB // size
+        readers = [
+            SlowReader("/users/me/posts", ann.headers["Authorization"]) for _ in range(reader_count)
+        ]
+        async with asyncio.TaskGroup() as tasks:
+            transport: Any = ann._transport
+            for reader in readers:
+                tasks.create_task(transport.app(reader.scope, reader.receive, reader.send))
+                await reader.has_started.wait()
+            rejected = await ann.get("/users/me/posts?size=100")
+            small = await ann.get("/users/me/posts?size=100&body=none")
+            # The transaction has been committed: the client has to know.
+            written = await ann.patch("/posts/1", json={"title": "Changed"})
+            async with client_of(app, "192.0.2.1") as elsewhere:
+                elsewhere.headers.update(ann.headers)
+                accepted = await elsewhere.get("/users/me/posts?size=100")
+            for reader in readers:
+                reader.may_read.set()
+        after = await ann.get("/users/me/posts?size=100")
+
+    assert reader_count >= 2
+    assert_problem(rejected, 503)
+    assert small.status_code == written.status_code == accepted.status_code == 200
+    assert after.status_code == 200
+    for reader in readers:
+        assert reader.status == 200
+        assert sum(reader.sizes) == size
+        assert max(reader.sizes) == 64 * KIB
+
+
+async def test_a_client_that_stops_reading_is_disconnected(
+    ann: AsyncClient, monkeypatch: pytest.MonkeyPatch
+):
+    await publish_large_posts(ann)
+    monkeypatch.setattr(body_limits, "SLICE_SECONDS", 0)
+    reader = SlowReader("/users/me/posts", ann.headers["Authorization"])
+    transport: Any = ann._transport
+
+    await transport.app(reader.scope, reader.receive, reader.send)
+
+    assert reader.status == 200
+    assert reader.sizes == []
