@@ -75,10 +75,10 @@ class JSONSize:
 
     def add(self, chunk: bytes) -> None:
         """Raises ContentTooLarge for what would take long to parse."""
-        if self._is_escaped:
-            chunk = chunk[1:]
+        if self._is_escaped and chunk:
+            self._is_escaped, chunk = False, chunk[1:]
         backslashes = len(chunk) - len(chunk.rstrip(b"\\"))
-        self._is_escaped = backslashes % 2 == 1
+        self._is_escaped |= backslashes % 2 == 1
         text = chunk.replace(b"\\\\", b"").replace(b'\\"', b"")
         self.characters += len(text.translate(None, UTF8_CONTINUATION)) - 5 * text.count(b"\\u")
         parts = text.split(b'"')
