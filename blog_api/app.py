@@ -136,6 +136,7 @@ def create_app(settings: Settings) -> FastAPI:
         title=settings.title,
         version=version("blog-api"),
         openapi_tags=openapi.TAGS,
+        servers=[{"url": settings.public_path or "/"}],
         middleware=inner_middleware(settings, authenticate_token),
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=lifespan,

@@ -135,6 +135,8 @@ def complete_operation(method: str, operation: dict[str, Any]) -> None:
         if NOT_AUTHENTICATED not in find_refs(responses["401"]):
             # Authentication is optional. First, so that Swagger UI shows the operation as open.
             operation["security"].insert(0, {})
+    else:
+        operation["security"] = []
     if method == "get" and JSON_LINES not in responses["200"]["content"]:
         responses["200"]["headers"] = {"ETag": ETAG_HEADER}
         responses["304"] = {"description": "Not modified: `If-None-Match` has the current ETag."}
