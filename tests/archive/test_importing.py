@@ -2,6 +2,7 @@
 
 import json
 import re
+import stat
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -323,6 +324,20 @@ async def test_an_export_that_fails_leaves_the_old_file_unchanged(
     assert result.stderr == "blog-api: No space left on device\n"
     assert (tmp_path / "out.jsonl").read_text() == "precious"
     assert list(tmp_path.glob("tmp*")) == []
+
+
+@pytest.mark.parametrize("out", ["articles", "out.jsonl", "out.xml"])
+async def test_an_export_is_for_its_owner_alone(url: URL, tmp_path: Path, out: str):
+    await run_command("import", write_lines(tmp_path / "in.jsonl", RECORD))
+    # Replaced, so its mode does not matter.
+    (tmp_path / "out.jsonl").touch(0o644)
+
+    result = await run_command("export", "--yes", out)
+
+    assert result.exit_code == 0, result.output
+    path = tmp_path / out
+    modes = {one: stat.S_IMODE(one.stat().st_mode) for one in (path, *path.glob("*"))}
+    assert modes == ({path: 0o700, path / "hello.md": 0o600} if path.is_dir() else {path: 0o600})
 
 
 async def test_progress_in_a_pipe_is_plain_lines(url: URL, tmp_path: Path):

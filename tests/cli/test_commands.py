@@ -289,13 +289,29 @@ def test_an_unreachable_database_is_one_line_and_exit_status_1(
         assert error.startswith("blog-api: BLOG_DATABASE_URL: ")
 
 
-def test_an_invalid_key_file_is_an_error(folder: Path):
-    (folder / "blog.db.key").write_text("short")
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        (b"", "at least 32 bytes"),
+        (b"short\n", "at least 32 bytes"),
+        (b"x" * 40 + b"\n", "one repeated character"),
+        ("я".encode() * 40, "one repeated character"),
+        (b"\xff" * 40, "utf-8"),
+    ],
+)
+def test_an_invalid_key_file_is_an_error(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, key: bytes, message: str
+):
+    monkeypatch.setattr("uvicorn.run", lambda *_, **__: None)
+    (folder / "blog.db.key").write_bytes(key)
 
     result = runner.invoke(cli, ["serve"])
 
     assert result.exit_code == 1
-    assert "holds no key of 32 bytes" in result.stderr
+    error = result.stderr.splitlines()[-1]
+    assert error.startswith("blog-api: blog.db.key: the key ")
+    assert message in error
+    assert (folder / "blog.db.key").read_bytes() == key
 
 
 def test_an_env_file_that_is_not_utf8_is_one_line(folder: Path):
