@@ -2,11 +2,13 @@
 
 import sqlite3
 from contextlib import closing
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from alembic import command
+from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, make_url, text
 from sqlalchemy.exc import DBAPIError
@@ -29,6 +31,7 @@ from blog_api.posts.models import Post
 from tests.support.clients import (
     MINIMUM_HASHING,
     PASSWORD,
+    SECRET_KEY,
     add_comment,
     client_of,
     log_in,
@@ -360,6 +363,23 @@ async def test_imported_users_have_no_password_after_a_downgrade_and_upgrade(emp
             for password in ("!", PASSWORD):
                 form = {"username": f"imported-{user['id']}@invalid", "password": password}
                 assert (await client.post("/auth", data=form)).status_code == 400
+
+
+def test_printed_sql_says_which_revision_it_leaves_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BLOG_DATABASE_URL", "postgresql://localhost/blog")
+    monkeypatch.setenv("BLOG_SECRET_KEY", SECRET_KEY)
+    output = StringIO()
+    config = Config(output_buffer=output)
+    config.set_main_option("script_location", str(find_migrations()))
+
+    command.upgrade(config, "7d2e90b1c4a3:head", sql=True)
+
+    (comment,) = (line for line in output.getvalue().splitlines() if "INCOMPLETE" in line)
+    assert comment.startswith("-- INCOMPLETE: revision 5b7c1e94d2f0 ")
+    assert "run blog-api migrate" in comment
 
 
 async def test_tags_that_differ_by_invisible_characters_become_one(empty_url: URL):
