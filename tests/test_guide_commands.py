@@ -1,6 +1,7 @@
 """The shell commands of README and guide, run in order against a real server."""
 
 import re
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -93,7 +94,8 @@ def test_the_commands_work_when_pasted(tmp_path: Path):
         for text in expected:
             assert text in output[page], f"{page}: {text}\n{output[page]}"
     assert (tmp_path / "posts.jsonl").read_text().count('"slug": "hello-world"') == 1
-    assert (tmp_path / "copy.db").stat().st_size > 0
+    copy = (tmp_path / "copy.db").stat()
+    assert (copy.st_size > 0, stat.S_IMODE(copy.st_mode)) == (True, 0o600)
 
 
 def test_every_block_is_run_or_has_a_reason():

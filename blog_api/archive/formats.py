@@ -49,10 +49,11 @@ WriteRecord = Callable[[PostRecord, str], object]
 def create_archive(path: Path, *, title: str, link: str) -> Iterator[WriteRecord]:
     """Create a folder of Markdown if the path has no suffix, WXR (`.xml`), or else JSON Lines.
 
-    A file appears at its path once it is complete. Raises OSError.
+    The folder and the files are for their owner alone: they hold drafts. A file appears at its path
+    once it is complete. Raises OSError.
     """
     if not path.suffix or path.is_dir():
-        path.mkdir(exist_ok=True)
+        path.mkdir(mode=0o700, exist_ok=True)
         if any(path.iterdir()):
             raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(path))
         yield lambda record, _: write_markdown(path, record)

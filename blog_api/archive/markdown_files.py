@@ -24,6 +24,7 @@ from blog_api.archive.record import (
 from blog_api.archive.times import parse_time
 from blog_api.archive.visibility import fold_keys, is_in_draft_folder, parse_published_at
 from blog_api.core.fields import NON_XML_CHARACTERS
+from blog_api.core.security import open_private
 
 SUFFIXES = {".md", ".markdown"}
 # The first match is a heading, or a code block, where `#` begins a comment.
@@ -168,8 +169,11 @@ def write_markdown(folder: Path, record: PostRecord) -> Path:
     name = name.encode()[:MAX_NAME_BYTES].decode(errors="ignore")
     for end in chain([""], map("~{}".format, count(2))):
         path = folder / f"{name}{end}.md"
-        # `newline=""`: the content's line breaks stay unchanged.
-        with suppress(FileExistsError), path.open("x", encoding="utf-8", newline="") as file:
+        with (
+            suppress(FileExistsError),
+            # `newline=""`: the content's line breaks stay unchanged.
+            open(path, "x", encoding="utf-8", newline="", opener=open_private) as file,
+        ):
             file.write(dump_front_matter(head) + record.content)
             break
     return path

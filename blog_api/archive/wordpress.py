@@ -22,7 +22,7 @@ from blog_api.archive.record import (
     format_location,
     make_entry,
 )
-from blog_api.core.fields import MAX_TAGS, NON_XML_CHARACTERS, tag_key, unique_tags
+from blog_api.core.fields import MAX_TAGS, NON_XML_CHARACTERS, tag_key
 
 CHUNK_BYTES = 64 * 1024
 # The parser buffers a tag or a comment, and scans it again with every chunk.
@@ -144,7 +144,7 @@ class WXRHandler(ContentHandler):
     def reset_item(self) -> None:
         self.line = self.get_line()
         self.values: dict[str, str] = {}
-        self.tags: list[str] = []
+        self.tags: dict[str, str] = {}
         self.is_too_large = False
 
     def startElementNS(
@@ -183,10 +183,12 @@ class WXRHandler(ContentHandler):
 
     def add_field(self, name: str, text: str) -> None:
         if name == "category":
-            tag = unescape(text).strip()
-            if self.domain in TAG_DOMAINS and tag and tag_key(tag) != NO_CATEGORY:
-                # WordPress has no maximum.
-                self.tags = unique_tags([*self.tags, tag])[:MAX_TAGS]
+            # WordPress has no maximum.
+            if self.domain in TAG_DOMAINS and len(self.tags) < MAX_TAGS:
+                tag = unescape(text).strip()
+                key = tag_key(tag)
+                if tag and key != NO_CATEGORY:
+                    self.tags.setdefault(key, tag)
         elif name in READ_ELEMENTS:
             self.values[name] = text
 
@@ -215,7 +217,7 @@ class WXRHandler(ContentHandler):
             "author": author or None,
             "author_key": key[:MAX_AUTHOR_KEY_LENGTH] if login else None,
             "published_at": self.parse_published_at(),
-            "tags": self.tags,
+            "tags": list(self.tags.values()),
             "content": self.values.get("content:encoded", ""),
         }
 

@@ -12,6 +12,7 @@ from blog_api.admin.service import create_admin, make_admin, set_user_password
 from blog_api.cli.console import (
     YesOption,
     confirm,
+    print_database,
     read_new_password,
     read_password,
     run_async,
@@ -53,7 +54,8 @@ def create_administrator(
     """
     settings = load_settings()
     email = validate_or_exit(AccountArguments, email=email, name=name).email
-    user = run_in_session(settings, lambda session: find_account(session, email), create=True)
+    print_database(settings)
+    user = run_in_session(settings, lambda session: find_account(session, email))
     if user is None:
         password, password_hash = read_new_password(settings, name=name, email=email)
         new = validate_or_exit(UserCreate, email=email, name=name, password=password)
@@ -80,6 +82,7 @@ def set_password(
     """
     settings = load_settings()
     email = validate_or_exit(AccountArguments, email=email, name="-").email
+    print_database(settings)
     user = run_in_session(settings, lambda session: find_user(session, user_id))
     if user.email is not None:
         confirm(f"User {user.id}, {user.name}, logs in as {user.email}. Change that?", yes=yes)

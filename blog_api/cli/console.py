@@ -18,7 +18,7 @@ from blog_api.core.security import InvalidKeyFile
 from blog_api.core.settings import Settings, exit_with_errors
 from blog_api.core.urls import get_sqlite_path
 from blog_api.db.errors import describe_error
-from blog_api.db.migrate import UnknownRevision, prepare_sqlite_file
+from blog_api.db.migrate import UnknownRevision, check_sqlite_file
 from blog_api.db.session import Database
 from blog_api.web.health import require_migrated
 
@@ -44,17 +44,17 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
         exit_with_error(problem.detail)
 
 
-def run_with_database(
-    settings: Settings, work: Callable[[Database], Awaitable[T]], *, create: bool = False
-) -> T:
-    """Run on a migrated database. A SQLite file is migrated first, and created if `create`."""
+def run_with_database(settings: Settings, work: Callable[[Database], Awaitable[T]]) -> T:
+    """Run on a migrated database; a missing SQLite file is not created."""
 
     async def run() -> T:
         file = get_sqlite_path(settings.database_url)
         if file is not None:
-            if not create and not file.exists():
-                exit_with_errors(f"BLOG_DATABASE_URL: {file} does not exist")
-            await prepare_sqlite_file(settings, file)
+            if not file.exists():
+                exit_with_errors(
+                    f"BLOG_DATABASE_URL: {file} does not exist; blog-api migrate creates it"
+                )
+            check_sqlite_file(file)
         database = Database(settings)
         try:
             async with database.session(writes=False) as session:
@@ -66,16 +66,19 @@ def run_with_database(
     return run_async(run())
 
 
-def run_in_session(
-    settings: Settings, work: Callable[[AsyncSession], Awaitable[T]], *, create: bool = False
-) -> T:
+def run_in_session(settings: Settings, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
     """Run in one transaction of a migrated database."""
 
     async def run(database: Database) -> T:
         async with database.session(writes=True) as session:
             return await work(session)
 
-    return run_with_database(settings, run, create=create)
+    return run_with_database(settings, run)
+
+
+def print_database(settings: Settings) -> None:
+    """Print on standard error which database is about to change, without the password."""
+    print(f"Database: {settings.database_url.render_as_string()}", file=sys.stderr)
 
 
 def is_at_terminal() -> bool:

@@ -8,7 +8,14 @@ from typing import Annotated
 import typer
 from sqlmodel import col, select
 
-from blog_api.cli.console import YesOption, confirm, exit_with_error, progress, run_with_database
+from blog_api.cli.console import (
+    YesOption,
+    confirm,
+    exit_with_error,
+    print_database,
+    progress,
+    run_with_database,
+)
 from blog_api.core.fields import MAX_INT32
 from blog_api.core.settings import exit_with_errors, load_settings
 from blog_api.db.queries import count_rows
@@ -38,6 +45,7 @@ def import_archive(
     from blog_api.archive.importer import Importer, Outcome
 
     settings = load_settings()
+    print_database(settings)
     try:
         archive = open_archive(file)
     except OSError as error:
@@ -53,7 +61,7 @@ def import_archive(
                     print(f"{result.location}: {result.error}", file=sys.stderr)
                 advance()
 
-    run_with_database(settings, run_import, create=not dry_run)
+    run_with_database(settings, run_import)
     summary = ", ".join(f"{counts[outcome]} {outcome}" for outcome in Outcome)
     print(f"{'Dry run, nothing written: ' if dry_run else ''}{summary}.")
     if counts[Outcome.rejected]:
@@ -104,6 +112,7 @@ def render_posts(
     settings = load_settings()
     if bool(post_ids) == all_posts:
         exit_with_errors("render takes the ids of posts, or --all")
+    print_database(settings)
     query = select(Post)
     if post_ids:
         query = query.where(col(Post.id).in_(post_ids))

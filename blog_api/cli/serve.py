@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 import uvicorn
 
-from blog_api.cli.console import run_async
+from blog_api.cli.console import print_database, run_async
 from blog_api.core.settings import exit_with_errors, load_settings
 from blog_api.core.urls import get_sqlite_path
 from blog_api.db.migrate import get_head_revision, migrate, prepare_sqlite_file
@@ -36,6 +36,7 @@ def serve(
             "Each worker counts rate limits by itself: "
             "set BLOG_RATE_LIMIT_STORAGE to a Redis URL to share them"
         )
+    log.info("Database: %s", settings.database_url.render_as_string())
     file = get_sqlite_path(settings.database_url)
     if file is not None:
         # Before the workers start: an error is reported once.
@@ -63,6 +64,7 @@ def serve(
 def migrate_database() -> None:
     """Migrate the database to the newest revision, completely or not at all."""
     settings = load_settings()
+    print_database(settings)
     logging.config.dictConfig(LOGGING)
     run_async(migrate(settings))
     print(f"The database is at revision {get_head_revision()}.")

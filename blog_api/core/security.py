@@ -5,11 +5,13 @@ import os
 import secrets
 from pathlib import Path
 
-from blog_api.core.settings import MIN_SECRET_KEY_BYTES
+from pydantic import SecretStr
+
+from blog_api.core.settings import check_secret_key
 
 
 class InvalidKeyFile(ValueError):
-    """The key file holds no secret key that is long enough."""
+    """The key file holds no valid secret key."""
 
 
 def count_available_cores() -> int:
@@ -29,6 +31,11 @@ def hash_token(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
+def open_private(path: str, flags: int) -> int:
+    """Open a file, for its owner alone if it is new: an `opener` for `open()`."""
+    return os.open(path, flags, 0o600)
+
+
 def read_or_create_key(path: Path) -> str:
     """Return the secret key in a file, which is created with mode 0600 if it is missing.
 
@@ -38,12 +45,12 @@ def read_or_create_key(path: Path) -> str:
         # Written to another file and renamed: a crash never leaves half a key.
         new = path.with_name(f"{path.name}.new")
         new.unlink(missing_ok=True)
-        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        with open(new, "x", opener=open_private) as file:
             file.write(secrets.token_urlsafe(32))
         new.replace(path)
-    key = path.read_text().strip()
-    if len(key.encode()) < MIN_SECRET_KEY_BYTES:
+    try:
+        return check_secret_key(SecretStr(path.read_text("utf-8").strip())).get_secret_value()
+    except ValueError as error:
         raise InvalidKeyFile(
-            f"{path} holds no key of {MIN_SECRET_KEY_BYTES} bytes; delete it to create a new one"
-        )
-    return key
+            f"{path}: the key {error}; delete the file to create a new one"
+        ) from None

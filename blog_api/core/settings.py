@@ -84,11 +84,11 @@ def check_network(network: str) -> str:
 
 def check_secret_key(value: SecretStr) -> SecretStr:
     """Validate the length: HMAC-SHA256 needs a key as long as its output (RFC 7518, 3.2)."""
-    key = value.get_secret_value().encode()
-    if len(key) < MIN_SECRET_KEY_BYTES:
+    key = value.get_secret_value()
+    if len(key.encode()) < MIN_SECRET_KEY_BYTES:
         raise ValueError(f"must have at least {MIN_SECRET_KEY_BYTES} bytes")
     if len(set(key)) == 1:
-        raise ValueError("must not be one repeated byte")
+        raise ValueError("must not be one repeated character")
     return value
 
 

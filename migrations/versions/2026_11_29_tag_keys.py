@@ -1,6 +1,7 @@
 """Keys of tags ignore invisible characters: `❤` and `❤️` are one tag.
 
-Revision 5b7c1e94d2f0, 2026-11-29. Printed SQL (`--sql`) leaves this out: Python computes the keys.
+Revision 5b7c1e94d2f0, 2026-11-29. Printed SQL (`--sql`) has a comment instead: Python computes the
+keys.
 """
 
 import re
@@ -29,6 +30,10 @@ def make_key(old: str) -> str:
 
 def upgrade() -> None:
     if context.is_offline_mode():
+        op.execute(
+            "-- INCOMPLETE: revision 5b7c1e94d2f0 computes the keys of tags in Python. "
+            "If there are tags, run blog-api migrate instead of this SQL."
+        )
         return
     connection = op.get_bind()
     ids = {key: tag_id for tag_id, key in connection.execute(sa.text("SELECT id, key FROM tags"))}

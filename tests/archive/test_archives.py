@@ -737,6 +737,23 @@ def test_tags_and_categories_become_tags_except_uncategorized(tmp_path: Path):
     ]
 
 
+def test_tags_beyond_the_maximum_cost_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folded: list[str] = []
+
+    def count(tag: str) -> str:
+        folded.append(tag)
+        return tag_key(tag)
+
+    monkeypatch.setattr("blog_api.archive.wordpress.tag_key", count)
+    tags = "".join(f'<category domain="post_tag">{number}</category>' for number in range(1_000))
+
+    (entry,) = read_wxr(tmp_path, make_wxr(make_item(tags)))
+
+    assert get_record(entry).tags == [str(number) for number in range(10)]
+    # The first pass counts the entries.
+    assert folded == get_record(entry).tags * 2
+
+
 def test_an_invalid_post_does_not_affect_the_others(tmp_path: Path):
     invalid = make_item(title="", wp__post_date_gmt="soon")
     large = make_item(content__encoded="x" * (MAX_RECORD_BYTES + 1))

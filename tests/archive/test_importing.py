@@ -2,6 +2,7 @@
 
 import json
 import re
+import stat
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -252,6 +253,7 @@ async def test_authors_with_the_same_name_stay_distinct_on_another_instance(
 
     same = await run_command("import", "out.jsonl")
     monkeypatch.setenv("BLOG_DATABASE_URL", f"sqlite:///{tmp_path}/elsewhere.db")
+    await run_command("migrate")
     elsewhere = await run_command("import", "out.jsonl")
     await run_command("export", "again.jsonl")
 
@@ -324,12 +326,26 @@ async def test_an_export_that_fails_leaves_the_old_file_unchanged(
     assert list(tmp_path.glob("tmp*")) == []
 
 
+@pytest.mark.parametrize("out", ["articles", "out.jsonl", "out.xml"])
+async def test_an_export_is_for_its_owner_alone(url: URL, tmp_path: Path, out: str):
+    await run_command("import", write_lines(tmp_path / "in.jsonl", RECORD))
+    # Replaced, so its mode does not matter.
+    (tmp_path / "out.jsonl").touch(0o644)
+
+    result = await run_command("export", "--yes", out)
+
+    assert result.exit_code == 0, result.output
+    path = tmp_path / out
+    modes = {one: stat.S_IMODE(one.stat().st_mode) for one in (path, *path.glob("*"))}
+    assert modes == ({path: 0o700, path / "hello.md": 0o600} if path.is_dir() else {path: 0o600})
+
+
 async def test_progress_in_a_pipe_is_plain_lines(url: URL, tmp_path: Path):
     records = (RECORD | {"slug": f"post-{number}"} for number in range(150))
 
     result = await run_command("import", write_lines(tmp_path / "in.jsonl", *records))
 
-    assert result.stderr == "in.jsonl: 100 of 150\nin.jsonl: 150 of 150\n"
+    assert result.stderr.endswith("\nin.jsonl: 100 of 150\nin.jsonl: 150 of 150\n")
 
 
 async def test_rendering_again_does_not_change_etags(url: URL, tmp_path: Path):

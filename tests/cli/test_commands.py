@@ -10,12 +10,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import URL, make_url
+from sqlalchemy import URL, inspect, make_url, text
 from typer.testing import CliRunner
 
 from blog_api.app import create_app
 from blog_api.cli.commands import cli
 from blog_api.core.urls import parse_database_url
+from blog_api.db.migrate import migration_connection
 from blog_api.web.access_log import LOGGING
 from tests.support.clients import (
     CHEAP_HASHING,
@@ -49,6 +50,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working directory, without `.env`."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def migrated(folder: Path) -> Path:
+    """A working directory with a migrated `blog.db`."""
+    assert runner.invoke(cli, ["migrate"]).exit_code == 0
+    return folder
 
 
 def test_settings_are_printed(monkeypatch: pytest.MonkeyPatch):
@@ -199,12 +207,72 @@ def test_migrate_creates_the_database_and_can_be_repeated(folder: Path):
     assert (folder / "blog.db").exists()
 
 
-def test_an_export_does_not_create_a_database(folder: Path):
-    result = runner.invoke(cli, ["export", "out.jsonl"])
+# The commands that use a database but do not create it, and whether they change it.
+COMMANDS = {
+    "create-admin": (["create-admin", "ann@example.com"], True),
+    "set-password": (["set-password", "1", "ann@example.com"], True),
+    "import": (["import", "."], True),
+    "dry run": (["import", "--dry-run", "."], True),
+    "render": (["render", "--all"], True),
+    "export": (["export", "out.jsonl"], False),
+}
+CHANGING_COMMANDS = [arguments for arguments, is_changing in COMMANDS.values() if is_changing]
+NO_DATABASE = "blog-api: BLOG_DATABASE_URL: blog.db does not exist; blog-api migrate creates it\n"
+NOT_MIGRATED = "blog-api: The database is not migrated: run blog-api migrate\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_only_serve_and_migrate_create_a_database(folder: Path, command: str):
+    arguments, _ = COMMANDS[command]
+
+    result = runner.invoke(cli, arguments, "correct horse\n")
 
     assert result.exit_code == 2
-    assert result.stderr == "blog-api: BLOG_DATABASE_URL: blog.db does not exist\n"
+    assert result.stderr.endswith(NO_DATABASE)
+    assert result.stdout == ""
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+async def test_only_serve_and_migrate_change_the_tables(
+    empty_url: URL, monkeypatch: pytest.MonkeyPatch, command: str
+):
+    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
+    monkeypatch.setenv("BLOG_DATABASE_URL", empty_url.render_as_string(hide_password=False))
+    monkeypatch.setenv("BLOG_SECRET_KEY", SECRET_KEY)
+    arguments, _ = COMMANDS[command]
+    if settings.is_sqlite:
+        Path(str(empty_url.database)).touch()
+
+    async def run_and_read_tables() -> list[str]:
+        result = await asyncio.to_thread(runner.invoke, cli, arguments, "correct horse\n")
+        assert result.exit_code == 1
+        assert result.stderr.endswith(NOT_MIGRATED)
+        async with migration_connection(settings) as connection:
+            return await connection.run_sync(lambda sync: inspect(sync).get_table_names())
+
+    assert await run_and_read_tables() == []
+    async with migration_connection(settings) as connection:
+        await connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32))"))
+        await connection.execute(text("INSERT INTO alembic_version VALUES ('5b7c1e94d2f0')"))
+    assert await run_and_read_tables() == ["alembic_version"]
+
+
+@pytest.mark.parametrize("command", [*CHANGING_COMMANDS, ["migrate"]])
+def test_a_command_that_changes_a_database_prints_its_url_without_the_password(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+):
+    here = runner.invoke(cli, command, "correct horse\n")
+    monkeypatch.setenv("BLOG_DATABASE_URL", "postgresql://ann:hunter2@127.0.0.1:1/blog")
+    monkeypatch.setenv("BLOG_SECRET_KEY", SECRET_KEY)
+    unreachable = runner.invoke(cli, command, "correct horse\n")
+
+    assert here.stderr.startswith("Database: sqlite+aiosqlite:///blog.db\n")
+    assert unreachable.exit_code == 1
+    assert unreachable.stderr.startswith(
+        "Database: postgresql+asyncpg://ann:***@127.0.0.1:1/blog\n"
+    )
+    assert "hunter2" not in unreachable.output
 
 
 def test_an_unreachable_database_is_one_line_and_exit_status_1(
@@ -216,16 +284,34 @@ def test_an_unreachable_database_is_one_line_and_exit_status_1(
         result = runner.invoke(cli, [command])
 
         assert result.exit_code == 1
-        assert re.fullmatch(r"blog-api: BLOG_DATABASE_URL: .+\n", result.stderr)
+        database, error = result.stderr.splitlines()
+        assert database.endswith("Database: sqlite+aiosqlite:///no/such/folder/blog.db")
+        assert error.startswith("blog-api: BLOG_DATABASE_URL: ")
 
 
-def test_an_invalid_key_file_is_an_error(folder: Path):
-    (folder / "blog.db.key").write_text("short")
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        (b"", "at least 32 bytes"),
+        (b"short\n", "at least 32 bytes"),
+        (b"x" * 40 + b"\n", "one repeated character"),
+        ("я".encode() * 40, "one repeated character"),
+        (b"\xff" * 40, "utf-8"),
+    ],
+)
+def test_an_invalid_key_file_is_an_error(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, key: bytes, message: str
+):
+    monkeypatch.setattr("uvicorn.run", lambda *_, **__: None)
+    (folder / "blog.db.key").write_bytes(key)
 
     result = runner.invoke(cli, ["serve"])
 
     assert result.exit_code == 1
-    assert "holds no key of 32 bytes" in result.stderr
+    error = result.stderr.splitlines()[-1]
+    assert error.startswith("blog-api: blog.db.key: the key ")
+    assert message in error
+    assert (folder / "blog.db.key").read_bytes() == key
 
 
 def test_an_env_file_that_is_not_utf8_is_one_line(folder: Path):
@@ -292,13 +378,13 @@ def test_rate_limits_are_printed_in_the_form_in_which_they_are_set(monkeypatch: 
     assert "BLOG_RATE_LIMIT_GUESSES_AT_ACCOUNT=100/hour\n" in result.output
 
 
-async def test_create_admin_creates_an_administrator(folder: Path):
+async def test_create_admin_creates_an_administrator(migrated: Path):
     # In a thread: the command starts an event loop.
     created = await asyncio.to_thread(
         runner.invoke, cli, ["create-admin", "ann@example.com", "--name", "Ann"], "correct horse\n"
     )
 
-    settings = make_settings(database_url=f"sqlite:///{folder}/blog.db", **MINIMUM_HASHING)
+    settings = make_settings(database_url=f"sqlite:///{migrated}/blog.db", **MINIMUM_HASHING)
     async with running(settings) as app, client_of(app) as client:
         form = {"username": "ann@example.com", "password": "correct horse"}
         response = await client.post("/auth", data=form | {"scope": "admin users:read"})
@@ -330,8 +416,8 @@ async def test_create_admin_promotes_an_existing_user_only_if_confirmed(
     assert made.exit_code == (0 if is_admin else 2)
     assert me["is_admin"] is is_admin
     if not is_admin:
-        assert made.stderr == (
-            f"blog-api: confirm with --yes: User {me['id']}, Ann, has this address. "
+        assert made.stderr.endswith(
+            f"\nblog-api: confirm with --yes: User {me['id']}, Ann, has this address. "
             "Make them an administrator?\n"
         )
 
@@ -346,7 +432,7 @@ async def test_create_admin_needs_the_password_of_an_existing_user(folder: Path)
         me = (await client.get("/users/me")).json()
 
     assert result.exit_code == 2
-    assert result.stderr == "blog-api: password: is not that of the account with this address\n"
+    assert "\nblog-api: password: is not that of the account with this address\n" in result.stderr
     assert me["is_admin"] is False
 
 
@@ -360,7 +446,7 @@ async def test_the_files_of_a_database_are_for_their_owner_alone(folder: Path):
     assert set(modes.values()) == {0o600}
 
 
-async def test_create_admin_can_be_repeated(folder: Path):
+async def test_create_admin_can_be_repeated(migrated: Path):
     command = ["create-admin", "ann@example.com"]
     results = [
         await asyncio.to_thread(runner.invoke, cli, command, "correct horse\n") for _ in range(2)
@@ -370,9 +456,9 @@ async def test_create_admin_can_be_repeated(folder: Path):
     assert results[0].stdout == results[1].stdout == "User 1 is an administrator.\n"
 
 
-def test_prompts_at_a_terminal(folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_prompts_at_a_terminal(migrated: Path, monkeypatch: pytest.MonkeyPatch):
     runner.invoke(cli, ["create-admin", "ann@example.com"], "correct horse\n")
-    with closing(sqlite3.connect(folder / "blog.db")) as connection, connection:
+    with closing(sqlite3.connect(migrated / "blog.db")) as connection, connection:
         connection.execute("UPDATE users SET is_admin = 0")
     # The runner's input is not a terminal, but prompts read it.
     monkeypatch.setattr("blog_api.cli.console.is_at_terminal", lambda: True)
@@ -390,23 +476,6 @@ def test_prompts_at_a_terminal(folder: Path, monkeypatch: pytest.MonkeyPatch):
     assert "correct horse" not in equal.output
 
 
-async def test_create_admin_migrates_sqlite_and_requires_a_migrated_postgres(
-    empty_url: URL, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setenv("BLOG_DATABASE_URL", empty_url.render_as_string(hide_password=False))
-    monkeypatch.setenv("BLOG_SECRET_KEY", SECRET_KEY)
-
-    result = await asyncio.to_thread(
-        runner.invoke, cli, ["create-admin", "ann@example.com"], "correct horse\n"
-    )
-
-    if empty_url.get_backend_name() == "sqlite":
-        assert result.exit_code == 0
-    else:
-        assert result.exit_code == 1
-        assert result.stderr == "blog-api: The database is not migrated: run blog-api migrate\n"
-
-
 @pytest.mark.parametrize(
     ("arguments", "password", "message"),
     [
@@ -418,12 +487,12 @@ async def test_create_admin_migrates_sqlite_and_requires_a_migrated_postgres(
     ],
 )
 def test_create_admin_rejects_invalid_arguments_and_passwords(
-    arguments: list[str], password: str, message: str
+    migrated: Path, arguments: list[str], password: str, message: str
 ):
     result = runner.invoke(cli, ["create-admin", *arguments], f"{password}\n")
 
     assert result.exit_code == 2
-    assert re.fullmatch(rf"blog-api: {message}: .+\n", result.stderr)
+    assert re.fullmatch(rf"(Database: .+\n)?blog-api: {message}: .+\n", result.stderr)
     assert not password or password not in result.output
 
 

@@ -3,8 +3,12 @@
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from httpx import AsyncClient
+from sqlalchemy import delete
+from sqlmodel import col
 
+from blog_api.accounts.models import User
 from tests.support.clients import PASSWORD, add_comment, publish, sign_up
 
 MAX_DEPTH = 8
@@ -412,6 +416,72 @@ async def test_deleting_an_account_deletes_its_comments_except_those_with_answer
     # A new account with the same email has no rights to them.
     await sign_up(anonymous, "Bob")
     assert (await anonymous.delete(f"/comments/{unanswered['id']}")).status_code == 404
+
+
+@pytest.mark.parametrize("who", ["the author of the post", "an administrator"])
+async def test_the_last_answer_takes_the_comment_of_a_deleted_account_along(
+    ann: AsyncClient, bob: AsyncClient, admin: AsyncClient, who: str
+):
+    remover, prefix = (admin, "/admin") if who == "an administrator" else (ann, "")
+    post = await publish(ann)
+    top = await add_comment(bob, post, "top")
+    nested = await add_comment(bob, post, "nested", top)
+    answer = await add_comment(admin, post, "answer", nested)
+    await bob.request("DELETE", "/users/me", json={"current_password": PASSWORD})
+
+    # Nothing is left of it to delete, and the answer below it is another user's.
+    response = await remover.delete(f"{prefix}/comments/{top['id']}")
+    assert response.status_code == 404
+    assert await read_thread(ann, post) == [(0, None), (1, None), (2, "answer")]
+
+    response = await remover.delete(f"{prefix}/comments/{answer['id']}")
+    assert response.status_code == 204
+    assert await read_thread(ann, post) == []
+    assert await read_count(ann, post) == 0
+    for comment in (top, nested, answer):
+        assert (await ann.get(f"/comments/{comment['id']}")).status_code == 404
+
+
+@pytest.mark.parametrize("who", ["the author of the post", "an administrator"])
+async def test_comments_whose_user_was_deleted_from_the_database_can_be_deleted(
+    app: FastAPI, ann: AsyncClient, bob: AsyncClient, admin: AsyncClient,
+    anonymous: AsyncClient, who: str,
+):  # fmt: skip
+    remover, prefix = (admin, "/admin") if who == "an administrator" else (ann, "")
+    post = await publish(ann)
+    answered, alone = await add_comment(bob, post, "1"), await add_comment(bob, post, "2")
+    answer = await add_comment(admin, post, "3", answered)
+    async with app.state.database.session(writes=True) as session:
+        await session.exec(delete(User).where(col(User.id) == answered["user_id"]))
+    paths = [f"/comments/{comment['id']}" for comment in (answered, alone)]
+
+    assert await read_thread(anonymous, post) == [(0, "1"), (1, "3"), (0, "2")]
+    for path in paths:
+        assert (await anonymous.delete(path)).status_code == 401
+        assert (await admin.delete(path)).status_code == 403
+        assert (await admin.patch(path, json={"content": "Mine"})).status_code == 403
+        assert (await remover.delete(f"{prefix}{path}")).status_code == 204
+
+    assert await read_thread(anonymous, post) == [(0, None), (1, "3")]
+    assert await read_count(anonymous, post) == 1
+    assert (await anonymous.get(f"/comments/{answer['id']}")).json() == answer
+
+
+async def test_the_comments_of_a_deleted_account_on_a_hidden_post_are_found_by_its_author_only(
+    app: FastAPI, ann: AsyncClient, bob: AsyncClient, admin: AsyncClient, anonymous: AsyncClient
+):
+    post = await publish(ann)
+    comment = await add_comment(bob, post)
+    await ann.patch(f"/posts/{post['id']}", json={"published_at": None})
+    async with app.state.database.session(writes=True) as session:
+        await session.exec(delete(User).where(col(User.id) == comment["user_id"]))
+    path = f"/comments/{comment['id']}"
+
+    for other in (anonymous, admin):
+        assert (await other.get(path)).status_code == 404
+    assert (await admin.delete(path)).status_code == 404
+    assert (await ann.delete(path)).status_code == 204
+    assert await read_count(ann, post) == 0
 
 
 async def test_a_comment_shows_the_current_name_of_its_author(ann: AsyncClient, bob: AsyncClient):

@@ -2,10 +2,13 @@
 
 import sqlite3
 from contextlib import closing
+from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic import command
+from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, make_url, text
 from sqlalchemy.exc import DBAPIError
@@ -28,9 +31,12 @@ from blog_api.posts.models import Post
 from tests.support.clients import (
     MINIMUM_HASHING,
     PASSWORD,
+    SECRET_KEY,
+    add_comment,
     client_of,
     log_in,
     make_settings,
+    publish,
     running,
     sign_up,
 )
@@ -359,6 +365,23 @@ async def test_imported_users_have_no_password_after_a_downgrade_and_upgrade(emp
                 assert (await client.post("/auth", data=form)).status_code == 400
 
 
+def test_printed_sql_says_which_revision_it_leaves_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BLOG_DATABASE_URL", "postgresql://localhost/blog")
+    monkeypatch.setenv("BLOG_SECRET_KEY", SECRET_KEY)
+    output = StringIO()
+    config = Config(output_buffer=output)
+    config.set_main_option("script_location", str(find_migrations()))
+
+    command.upgrade(config, "7d2e90b1c4a3:head", sql=True)
+
+    (comment,) = (line for line in output.getvalue().splitlines() if "INCOMPLETE" in line)
+    assert comment.startswith("-- INCOMPLETE: revision 5b7c1e94d2f0 ")
+    assert "run blog-api migrate" in comment
+
+
 async def test_tags_that_differ_by_invisible_characters_become_one(empty_url: URL):
     settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
     await migrate(settings)
@@ -384,3 +407,48 @@ async def test_tags_that_differ_by_invisible_characters_become_one(empty_url: UR
         for tag, count in (("❤", 3), ("❤\ufe0f", 3), ("solo", 1)):
             found = await client.get("/posts", params={"tag": tag})
             assert found.json()["total_count"] == len(found.json()["results"]) == count
+
+
+async def test_deleted_comments_without_answers_are_removed(empty_url: URL):
+    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
+    await migrate(settings)
+    async with running(settings) as app, client_of(app) as ann:
+        await sign_up(ann, "Ann")
+        post = await publish(ann)
+        comments: dict[str, dict[str, Any]] = {}
+        for path in ("a", "a.b", "a.b.c", "d", "d.e", "d.f", "g", "g.h", "g.h.i", "j", "j.k", "l"):
+            above = comments.get(path.rpartition(".")[0])
+            comments[path] = await add_comment(ann, post, path, above)
+        before = {
+            path: (await ann.get(f"/comments/{comments[path]['id']}")).json()
+            for path in ("d.f", "g.h.i", "j", "j.k", "l")
+        }
+    await downgrade(settings, "5b7c1e94d2f0")
+    # As the deletion of an account left them. The chain `a` has no answer left, `g` has one.
+    for path in ("a", "a.b", "a.b.c", "d", "d.e", "g", "g.h"):
+        await execute(
+            settings,
+            "UPDATE comments SET content = NULL, user_id = NULL, deleted_at = updated_at "
+            "WHERE id = :id",
+            "UPDATE posts SET comment_count = comment_count - 1",
+            id=comments[path]["id"],
+        )
+
+    await migrate(settings)
+
+    async with running(settings) as app, client_of(app) as client:
+        client.headers = ann.headers
+        page = (await client.get(f"/posts/{post['id']}/comments")).json()
+        shown = [comment for top in page["results"] for comment in (top, *top["answers"])]
+        assert [(one["content"], one["depth"], one["answer_count"]) for one in shown] == [
+            (None, 0, 1), ("d.f", 1, 0), (None, 0, 1), (None, 1, 1), ("g.h.i", 2, 0),
+            ("j", 0, 1), ("j.k", 1, 0), ("l", 0, 0),
+        ]  # fmt: skip
+        assert page["total_count"] == len(page["results"]) == 4
+        for comment in before.values():
+            assert (await client.get(f"/comments/{comment['id']}")).json() == comment
+        assert (await client.get(f"/posts/{post['id']}")).json()["comment_count"] == 5
+        # The last answer takes the deleted comments above it along.
+        await client.delete(f"/comments/{comments['g.h.i']['id']}")
+        page = (await client.get(f"/posts/{post['id']}/comments")).json()
+        assert [one["content"] for one in page["results"]] == [None, "j", "l"]
