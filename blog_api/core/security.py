@@ -1,6 +1,7 @@
 """Random tokens, their digests, and the file with the secret key."""
 
 import hashlib
+import hmac
 import os
 import secrets
 from pathlib import Path
@@ -27,6 +28,11 @@ def generate_token() -> str:
 def hash_token(token: str) -> str:
     """Return the SHA-256 digest of a token in hexadecimal; only digests are stored."""
     return hashlib.sha256(token.encode()).hexdigest()
+
+
+def make_keyed_digest(key: str, text: str) -> str:
+    """Return the HMAC-SHA256 of a text in hexadecimal: it cannot be guessed without the key."""
+    return hmac.digest(key.encode(), text.encode(), "sha256").hex()
 
 
 def read_or_create_key(path: Path) -> str:
