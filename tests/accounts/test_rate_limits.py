@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import socket
-import subprocess
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack
 from datetime import UTC, datetime, timedelta
@@ -19,16 +18,8 @@ from sqlalchemy import URL
 from blog_api.accounts.counters import REDIS_TIMEOUT_SECONDS, Limit
 from blog_api.accounts.rate_limits import RateLimiter
 from blog_api.core.errors import TooManyRequests
-from blog_api.core.settings import Settings
-from tests.support.clients import (
-    CHEAP_HASHING,
-    PASSWORD,
-    bearer,
-    client_of,
-    make_settings,
-    running,
-    sign_up,
-)
+from tests.support.clients import PASSWORD, bearer, client_of, running, sign_up
+from tests.support.limits import assert_limited, make_limited_settings
 from tests.support.processes import Server
 
 LOG_IN = {"username": "ann@example.com", "password": PASSWORD}
@@ -40,12 +31,6 @@ def noon() -> Iterator[None]:
     """Stop the clock in the middle of an hour and a minute, so that neither ends during a test."""
     with time_machine.travel(datetime(2030, 1, 31, 12, 30, 20, tzinfo=UTC), tick=False):
         yield
-
-
-def make_limited_settings(**values: object) -> Settings:
-    return make_settings(
-        database_url="sqlite://", rate_limit_enabled=True, **CHEAP_HASHING, **values
-    )
 
 
 @pytest.fixture
@@ -67,16 +52,6 @@ async def anonymous(limited_app: FastAPI) -> AsyncGenerator[AsyncClient]:
 async def guess(client: AsyncClient, times: int, **form: str) -> list[int]:
     """Send wrong passwords; return the statuses."""
     return [(await client.post("/auth", data=WRONG | form)).status_code for _ in range(times)]
-
-
-def assert_limited(response: Response, name: str, amount: int, window: int) -> None:
-    assert response.status_code == 429, response.text
-    assert response.headers["Content-Type"] == "application/problem+json"
-    assert response.json()["type"] == "urn:blog-api:too-many-requests"
-    seconds = int(response.headers["Retry-After"])
-    assert 0 < seconds <= window
-    assert response.headers["RateLimit-Policy"] == f'"{name}";q={amount};w={window}'
-    assert response.headers["RateLimit"] == f'"{name}";r=0;t={seconds}'
 
 
 async def test_the_eleventh_wrong_password_in_a_minute_is_rejected(anonymous: AsyncClient):
@@ -573,25 +548,6 @@ async def test_x_forwarded_for_is_used_only_from_a_trusted_proxy(
             ]
 
     assert [response.status_code for response in responses] == [400] * 10 + [expected]
-
-
-@pytest.fixture
-def redis_url(tmp_path: Path) -> Iterator[str]:
-    """A Redis server of this test, on a free port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
-    with subprocess.Popen(
-        [*command, "--dir", str(tmp_path)], stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if "Ready to accept connections" in line:
-                break
-        yield f"redis://127.0.0.1:{port}/0"
-        process.terminate()
-        process.stdout.read()
 
 
 @pytest.mark.redis
