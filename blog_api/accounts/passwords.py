@@ -3,6 +3,7 @@
 import base64
 import secrets
 from asyncio import Event
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -40,7 +41,12 @@ class QueuedHash:
     """A request that waits for a core. The client is a site and a network of it."""
 
     client: tuple[str, str]
-    has_core: Event = field(default_factory=Event)
+    is_called: Event = field(default_factory=Event)
+    has_core: bool = False
+
+    @property
+    def site(self) -> str:
+        return self.client[0]
 
 
 class PasswordHasher:
@@ -100,20 +106,34 @@ class PasswordHasher:
         the first one of another network is next. A site may fill half of the queue.
         """
         queued = QueuedHash((site or network, network))
-        waiting = sum(other.client[0] == queued.client[0] for other in self._queue)
-        if self.waiting >= MAX_QUEUED or waiting >= MAX_QUEUED // 2:
-            raise ServiceUnavailable
+        self._make_room(queued)
         self._queue.append(queued)
         self._start_next()
         try:
-            await queued.has_core.wait()
+            await queued.is_called.wait()
+            if not queued.has_core:
+                raise ServiceUnavailable
             yield
         finally:
-            if queued.has_core.is_set():
+            if queued.has_core:
                 self._free_cores += 1
                 self._start_next()
-            else:
+            elif queued in self._queue:
                 self._queue.remove(queued)
+
+    def _make_room(self, queued: QueuedHash) -> None:
+        """Reject a request of the site with the most if the queue is full, or this one."""
+        waiting = Counter(other.site for other in self._queue)
+        if waiting[queued.site] >= MAX_QUEUED // 2:
+            raise ServiceUnavailable
+        if self.waiting < MAX_QUEUED:
+            return
+        largest, size = waiting.most_common(1)[0]
+        if size <= waiting[queued.site] + 1:
+            raise ServiceUnavailable
+        rejected = next(other for other in reversed(self._queue) if other.site == largest)
+        self._queue.remove(rejected)
+        rejected.is_called.set()
 
     def _start_next(self) -> None:
         """Give free cores to the clients whose last turn is the longest ago."""
@@ -124,7 +144,8 @@ class PasswordHasher:
             )
             self._queue.remove(queued)
             self._free_cores -= 1
-            queued.has_core.set()
+            queued.has_core = True
+            queued.is_called.set()
             for name in queued.client:
                 self._turns.pop(name, None)
                 self._turns[name] = next(self._next_turn)

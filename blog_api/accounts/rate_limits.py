@@ -258,13 +258,9 @@ class LoginThrottle:
         `account` is the submitted name of the account, which need not exist. `has_token` is whether
         the request has a token of it.
         """
-        network = make_keyed_digest(
-            self._secret_key, f"known network {self._client['network']} of {account}"
-        )
-        known_network = f"known/{network}"
         if has_token:
             rules = WITH_TOKEN
-        elif await self._limiter.is_remembered(known_network):
+        elif await self._limiter.is_remembered(self._known_network_key(account)):
             rules = FROM_KNOWN_NETWORK
         else:
             rules = FROM_UNKNOWN_NETWORK
@@ -281,8 +277,16 @@ class LoginThrottle:
             is_right, new_hash = await self.passwords.verify(password, password_hash)
             attempt.succeeded = is_right
         if is_right:
-            await self._limiter.remember(known_network, KNOWN_NETWORK_SECONDS)
+            await self.remember_network(account)
         return is_right, new_hash
+
+    async def remember_network(self, account: str) -> None:
+        """Remember that the user of an account sent requests from this network."""
+        await self._limiter.remember(self._known_network_key(account), KNOWN_NETWORK_SECONDS)
+
+    def _known_network_key(self, account: str) -> str:
+        text = f"known network {self._client['network']} of {account}"
+        return f"known/{make_keyed_digest(self._secret_key, text)}"
 
     async def hash_password(self, password: SecretStr) -> str:
         async with self.passwords.slot(**self._client):

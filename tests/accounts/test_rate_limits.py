@@ -276,6 +276,13 @@ async def test_strangers_cannot_lock_out_a_network_that_has_logged_in(
         assert (await ann.post("/auth", data=bob)).status_code == 400
 
 
+async def test_the_network_of_the_sign_up_is_not_locked_out(limited_app: FastAPI):
+    await guess_from_strangers(limited_app)
+
+    async with client_of(limited_app, "192.0.2.200") as ann:
+        assert (await ann.post("/auth", data=LOG_IN)).status_code == 200
+
+
 async def test_a_network_is_known_for_thirty_days_after_the_last_log_in(limited_app: FastAPI):
     start = datetime(2030, 1, 1, 12, 30, 20, tzinfo=UTC)
 
