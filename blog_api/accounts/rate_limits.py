@@ -1,7 +1,7 @@
 """Rate limits per account and per client network; the table of limits is below.
 
-Each limit is a moving window. Failed password checks count, and so do successful ones, by limits of
-their own. A check takes as long as a hash, so checks in progress are counted too: with 10 failures
+Each limit is a moving window. Failed password checks count, and successful ones by limits of their
+own. A check takes as long as a hash, so checks in progress are counted as failed: with 10 failures
 a minute allowed and 8 counted, two checks may run at once, and a third is rejected (429) until one
 ends. A success then frees its place, and a failure occupies one for a minute.
 
@@ -156,18 +156,16 @@ class RateLimiter:
             await self._run(lambda counters: counters.record_hits(limits))
 
     @asynccontextmanager
-    async def attempt(
-        self, failures: Sequence[Limit], successes: Sequence[Limit]
-    ) -> AsyncIterator[Attempt]:
-        """Count an attempt, then a failure or a success. Raises TooManyRequests."""
-        limits = (*failures, *successes)
+    async def attempt(self, limits: Sequence[Limit]) -> AsyncIterator[Attempt]:
+        """Count an attempt, and a failure unless it has succeeded. Raises TooManyRequests."""
         attempt = await self._run(lambda counters: counters.start_attempt(limits))
         try:
             yield attempt
         finally:
-            # Another process may have counted at the same time without Redis.
-            with suppress(TooManyRequests):
-                await self.record_hits(successes if attempt.succeeded else failures)
+            if not attempt.succeeded:
+                # Another process may have counted at the same time without Redis.
+                with suppress(TooManyRequests):
+                    await self.record_hits(limits)
             await attempt.counters.end_attempt(attempt)
 
     async def remember(self, key: str, seconds: int) -> None:
@@ -270,13 +268,11 @@ class LoginThrottle:
         successes = self._limiter.make_limits(rules.successes, **values)
         # Before it waits for a core: a client over its limit must not fill the queue.
         await self._limiter.require_capacity([*failures, *successes])
-        async with (
-            self.passwords.slot(**self._client),
-            self._limiter.attempt(failures, successes) as attempt,
-        ):
+        async with self.passwords.slot(**self._client), self._limiter.attempt(failures) as attempt:
             is_right, new_hash = await self.passwords.verify(password, password_hash)
             attempt.succeeded = is_right
         if is_right:
+            await self._limiter.record_hits(successes)
             await self.remember_network(account)
         return is_right, new_hash
 

@@ -137,7 +137,7 @@ async def test_attempts_in_progress_are_counted_exactly_over_time():
     async def attempt(seconds: int) -> AsyncExitStack:
         stack = AsyncExitStack()
         with time_machine.travel(start + timedelta(seconds=seconds), tick=False):
-            (await stack.enter_async_context(limits.attempt([limit], []))).succeeded = True
+            (await stack.enter_async_context(limits.attempt([limit]))).succeeded = True
         return stack
 
     in_progress = [await attempt(0)]
