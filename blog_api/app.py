@@ -92,7 +92,8 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
     settings: Settings = app.state.settings
     database: Database = app.state.database
     gc.set_threshold(GC_THRESHOLD, 20, 20)
-    app.state.signer = JWTSigner(await prepare_database(settings, database))
+    app.state.secret_key = await prepare_database(settings, database)
+    app.state.signer = JWTSigner(app.state.secret_key)
     if instrument_sql(database.engine):
         database.uses_driver_queries = False
     watching = app.state.invalidation.watch() if settings.cache_bytes else nullcontext()

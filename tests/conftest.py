@@ -1,5 +1,7 @@
 """Clients named after people, and the databases and servers that they share."""
 
+import socket
+import subprocess
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
@@ -138,3 +140,22 @@ async def empty_url(tmp_path: Path) -> AsyncGenerator[URL]:
     """A database without tables."""
     async with temporary_database(tmp_path, "empty") as url:
         yield url
+
+
+@pytest.fixture
+def redis_url(tmp_path: Path) -> Iterator[str]:
+    """A Redis server of this test, on a free port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+    with subprocess.Popen(
+        [*command, "--dir", str(tmp_path)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "Ready to accept connections" in line:
+                break
+        yield f"redis://127.0.0.1:{port}/0"
+        process.terminate()
+        process.stdout.read()

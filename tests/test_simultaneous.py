@@ -304,3 +304,17 @@ async def test_one_of_several_concurrent_edits_of_a_version_succeeds(users: list
         shown = await read(users[0], path)
         assert shown["content"] == winner.json()["content"]
         assert shown["content_html"] == f"<p>{shown['content']}</p>\n"
+
+
+async def test_a_user_never_gets_more_than_a_hundred_personal_tokens(server: Server):
+    async with server.client() as client:
+        await sign_up(client, "Collector")
+        for _ in range(96):
+            await create(client, "/users/me/tokens", name="Script")
+
+        created = await request_concurrently(
+            [client] * 20, "POST", "/users/me/tokens", json={"name": "Script"}
+        )
+
+        assert statuses_of(created) == [201] * 4 + [409] * 16
+        assert (await read(client, "/users/me/tokens"))["total_count"] == 100

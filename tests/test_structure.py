@@ -21,6 +21,8 @@ from sqlmodel import SQLModel
 
 import blog_api
 from blog_api.accounts.auth import get_auth, get_optional_auth
+from blog_api.accounts.rate_limits import get_login_throttle
+from blog_api.accounts.write_limits import get_rate_limiter
 from blog_api.app import create_app
 from blog_api.db.base import TableBase
 from blog_api.db.session import get_session
@@ -159,6 +161,7 @@ def test_problem_urns_never_change(openapi: dict[str, Any]):
         "urn:blog-api:thread-too-deep",
         "urn:blog-api:token-not-found",
         "urn:blog-api:too-many-requests",
+        "urn:blog-api:too-many-tokens",
         "urn:blog-api:unsupported-grant-type",
         "urn:blog-api:user-not-found",
         "urn:blog-api:validation-failed",
@@ -189,6 +192,8 @@ def test_every_route_documents_the_errors_it_can_return(built: FastAPI, openapi:
             expected |= {"422"}
         if get_session in calls:
             expected |= {"503"}
+        if not calls.isdisjoint({get_rate_limiter, get_login_throttle}):
+            expected |= {"429"}
         if get_optional_auth in calls:
             assert "InactiveUser" in str(operation["responses"].get("400")), route.name
             assert "InvalidToken" in str(operation["responses"].get("401")), route.name

@@ -248,7 +248,10 @@ async def verify_password(
         raise IncorrectPassword
     async with connection_released(session):
         is_right, _ = await throttle.verify_password(
-            password.get_secret_value(), user.password_hash, account=user.email_key
+            password.get_secret_value(),
+            user.password_hash,
+            account=user.email_key,
+            has_token=True,
         )
     if not is_right:
         raise IncorrectPassword

@@ -15,6 +15,9 @@ from blog_api.core.errors import (
     Unauthorized,
 )
 
+# Of one user, without expired ones.
+MAX_PERSONAL_TOKENS = 100
+
 
 class EmailTaken(BadRequest):
     detail = "Email already registered"
@@ -104,6 +107,12 @@ class InvalidGrantRequest(OAuth2Problem, BadRequest):
 class UnsupportedGrantType(OAuth2Problem, BadRequest):
     detail = "The grant_type is password or refresh_token"
     error = "unsupported_grant_type"
+
+
+class TooManyTokens(Conflict):
+    """The user has as many personal tokens as allowed; revoke one."""
+
+    detail = f"You have {MAX_PERSONAL_TOKENS} personal tokens; revoke one to create another"
 
 
 class TokenNotFound(NotFound):

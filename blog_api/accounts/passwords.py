@@ -2,14 +2,16 @@
 
 import base64
 import secrets
+from asyncio import Event
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from functools import cache
+from itertools import count
 from unicodedata import normalize
 
 import anyio.to_thread
-from anyio import Semaphore
 from pwdlib import PasswordHash
 from pwdlib.exceptions import UnknownHashError
 from pwdlib.hashers.argon2 import Argon2Hasher
@@ -23,6 +25,8 @@ from blog_api.core.settings import Settings
 
 # Requests that wait for a core; a hash takes about 0.1 s.
 MAX_QUEUED = 100
+# Clients whose last turn is remembered.
+MAX_TURNS = 1_000
 COMMON_PASSWORD_COUNT = 3_000
 # Shorter names are part of many words.
 MIN_KNOWN_LENGTH = 4
@@ -30,6 +34,19 @@ MIN_KNOWN_LENGTH = 4
 
 class PasswordRejected(ValueError):
     """A new password is too weak; the message says why."""
+
+
+@dataclass(eq=False)
+class QueuedHash:
+    """A request that waits for a core. The client is a site and a network of it."""
+
+    client: tuple[str, str]
+    is_called: Event = field(default_factory=Event)
+    has_core: bool = False
+
+    @property
+    def site(self) -> str:
+        return self.client[0]
 
 
 class PasswordHasher:
@@ -48,8 +65,11 @@ class PasswordHasher:
             parallelism=settings.argon2_lanes,
         )
         self._hashing = PasswordHash((argon2, BcryptHasher()))
-        self._cores = Semaphore(count_available_cores())
-        self._waiting: Counter[str] = Counter()
+        self._free_cores = count_available_cores()
+        self._queue: list[QueuedHash] = []
+        # When each client last got a core, the longest ago first.
+        self._turns: dict[str, int] = {}
+        self._next_turn = count(1)
         # Verified for unknown users, so that the response takes as long as for a wrong password.
         self._dummy_hash = (
             f"$argon2id$v=19$m={settings.argon2_memory_kib},t={settings.argon2_passes},"
@@ -76,25 +96,61 @@ class PasswordHasher:
     @property
     def waiting(self) -> int:
         """Number of requests that wait for a core."""
-        return self._waiting.total()
+        return len(self._queue)
 
     @asynccontextmanager
-    async def slot(self, client: str) -> AsyncIterator[None]:
+    async def slot(self, network: str, site: str | None = None) -> AsyncIterator[None]:
         """Wait for a core and occupy it. Raises ServiceUnavailable if too many wait already.
 
-        One client may fill half of the queue, so that it cannot block the others.
+        Sites, and the networks of a site, take turns: with 45 requests of one network in the queue,
+        the first one of another network is next. A site may fill half of the queue.
         """
-        if self.waiting >= MAX_QUEUED or self._waiting[client] >= MAX_QUEUED // 2:
-            raise ServiceUnavailable
-        self._waiting[client] += 1
+        queued = QueuedHash((site or network, network))
+        self._make_room(queued)
+        self._queue.append(queued)
+        self._start_next()
         try:
-            await self._cores.acquire()
-        finally:
-            self._waiting -= Counter([client])
-        try:
+            await queued.is_called.wait()
+            if not queued.has_core:
+                raise ServiceUnavailable
             yield
         finally:
-            self._cores.release()
+            if queued.has_core:
+                self._free_cores += 1
+                self._start_next()
+            elif queued in self._queue:
+                self._queue.remove(queued)
+
+    def _make_room(self, queued: QueuedHash) -> None:
+        """Reject a request of the site with the most if the queue is full, or this one."""
+        waiting = Counter(other.site for other in self._queue)
+        if waiting[queued.site] >= MAX_QUEUED // 2:
+            raise ServiceUnavailable
+        if self.waiting < MAX_QUEUED:
+            return
+        largest, size = waiting.most_common(1)[0]
+        if size <= waiting[queued.site] + 1:
+            raise ServiceUnavailable
+        rejected = next(other for other in reversed(self._queue) if other.site == largest)
+        self._queue.remove(rejected)
+        rejected.is_called.set()
+
+    def _start_next(self) -> None:
+        """Give free cores to the clients whose last turn is the longest ago."""
+        while self._free_cores and self._queue:
+            # The first one of equals.
+            queued = min(
+                self._queue, key=lambda one: [self._turns.get(name, 0) for name in one.client]
+            )
+            self._queue.remove(queued)
+            self._free_cores -= 1
+            queued.has_core = True
+            queued.is_called.set()
+            for name in queued.client:
+                self._turns.pop(name, None)
+                self._turns[name] = next(self._next_turn)
+            while len(self._turns) > MAX_TURNS:
+                del self._turns[next(iter(self._turns))]
 
     async def hash(self, password: str) -> str:
         """Hash a password, normalized. The caller holds a `slot()` if requests compete for cores.

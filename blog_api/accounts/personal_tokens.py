@@ -4,7 +4,8 @@ from datetime import timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
-from sqlmodel import col
+from sqlalchemy import func
+from sqlmodel import col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from blog_api.accounts.auth import (
@@ -17,10 +18,12 @@ from blog_api.accounts.auth import (
     revoke_other_sessions,
 )
 from blog_api.accounts.errors import (
+    MAX_PERSONAL_TOKENS,
     PASSWORD_PROBLEMS,
     SCOPE_PROBLEMS,
     InsufficientScope,
     TokenNotFound,
+    TooManyTokens,
 )
 from blog_api.accounts.models import (
     NewPersonalTokenRead,
@@ -31,6 +34,7 @@ from blog_api.accounts.models import (
 from blog_api.accounts.rate_limits import LoginThrottleDep
 from blog_api.accounts.scopes import DEFAULT_SCOPES, allowed_scopes, join_scopes
 from blog_api.accounts.service import build_token, delete_expired_tokens
+from blog_api.accounts.write_limits import limit_tokens
 from blog_api.core.errors import (
     BODY_PROBLEMS,
     Conflict,
@@ -96,7 +100,8 @@ async def list_personal_tokens(
     "",
     status_code=201,
     response_model=NewPersonalTokenRead,
-    responses=problem_responses(*BODY_PROBLEMS, *PASSWORD_PROBLEMS),
+    responses=problem_responses(*BODY_PROBLEMS, *PASSWORD_PROBLEMS, TooManyTokens),
+    dependencies=[Depends(limit_tokens)],
 )
 async def create_personal_token(
     new: PersonalTokenCreate,
@@ -130,6 +135,10 @@ async def create_personal_token(
             "current_password is sent"
         )
     await delete_expired_tokens(session, user)
+    # Exact, since the user is locked.
+    existing = select(func.count()).select_from(personal_tokens_of(auth.user).subquery())
+    if (await session.exec(existing)).one() >= MAX_PERSONAL_TOKENS:
+        raise TooManyTokens
     secret = generate_token()
     token = build_token(user, secret, scopes, expires_at, name=new.name)
     session.add(token)

@@ -1,35 +1,41 @@
-"""Rate limits of password checks and sign-ups, per account and per client network.
+"""Rate limits per account and per client network; the table of limits is below.
 
-Each limit is a moving window in which failed password checks count; the table of limits is below.
-A check takes as long as a hash, so checks in progress are counted too: with 10 failures a minute
-allowed and 8 counted, two checks may run at once, and a third is rejected (429) until one ends. A
-success then frees its place, and a failure occupies one for a minute.
+Each limit is a moving window. Failed password checks count, and successful ones by limits of their
+own. A check takes as long as a hash, so checks in progress are counted as failed: with 10 failures
+a minute allowed and 8 counted, two checks may run at once, and a third is rejected (429) until one
+ends. A success then frees its place, and a failure occupies one for a minute.
+
+Strangers cannot lock a user out: a network from which the account logged in recently, and a request
+with a token, have limits of their own.
 
 The counters are in memory or in Redis. While Redis fails, each process counts in memory.
 """
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
+from contextlib import asynccontextmanager, suppress
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeVar
 
-from anyio import fail_after, move_on_after
 from fastapi import Depends, Request
 from limits import RateLimitItem
-from limits.aio.storage import MemoryStorage, RedisStorage, Storage
-from limits.aio.strategies import MovingWindowRateLimiter
+from limits.aio.storage import MemoryStorage
 from limits.errors import StorageError
 from pydantic import SecretStr
-from sqlalchemy import URL
 
+from blog_api.accounts.counters import (
+    REDIS_TIMEOUT_SECONDS,
+    Attempt,
+    Limit,
+    RateLimitCounters,
+    create_redis_storage,
+)
 from blog_api.accounts.passwords import PasswordHasher
 from blog_api.core.errors import TooManyRequests
-from blog_api.core.networks import get_client_network
-from blog_api.core.security import hash_token
+from blog_api.core.networks import get_client_networks
+from blog_api.core.security import hash_token, make_keyed_digest
 from blog_api.core.settings import Settings
 
 if TYPE_CHECKING:
@@ -37,114 +43,79 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# For all Redis commands of one operation, and for each of them.
-REDIS_TIMEOUT_SECONDS = 0.5
 # After a failure, until Redis is tried again.
 REDIS_PAUSE_SECONDS = 5.0
-# Longer than any check. If a process dies, its checks in progress expire after two minutes.
-ATTEMPT_SECONDS = 180
 SWEEP_SECONDS = 60
+# Of each kind in memory, about 50 MB at most in practice. The oldest are deleted.
+MAX_COUNTERS_IN_MEMORY = 50_000
+# After a log-in, a network counts as known to the account.
+KNOWN_NETWORK_SECONDS = 30 * 24 * 60 * 60
+# One client may have all 65,536 networks of a /48: together they have wider limits.
+SITE_FACTOR = 10
 
 T = TypeVar("T")
 
-# The table of limits: name in the `RateLimit` header, setting with the rate, counted key.
-PASSWORD_CHECKS = (
-    ("guesses", "rate_limit_guesses", "{account}/{network}"),
-    ("guesses-of-address", "rate_limit_guesses_of_address", "{network}"),
-    ("guesses-at-account", "rate_limit_guesses_at_account", "{account}"),
-)
-SIGN_UPS = (("sign-ups", "rate_limit_sign_ups", "{network}"),)
 
+class Rule(NamedTuple):
+    """A row of the table of limits.
 
-class Limit(NamedTuple):
-    """A limit of one account, client network, or pair of them."""
+    The name in the `RateLimit` header, the setting with the rate, the counted key, and a factor of
+    the rate. `{network}` is an IPv4 address or a /64 of IPv6, `{site}` a /48 of IPv6.
+    """
 
     name: str
-    rate: RateLimitItem
+    setting: str
     key: str
-
-    def in_progress_key(self, minute: int) -> str:
-        """Return the key that counts attempts which started in a minute and have not ended."""
-        return f"flight/{self.name}/{self.key}/{minute}"
+    factor: int = 1
 
 
-@dataclass
-class Attempt:
-    """An attempt in progress. It counts as failed unless `succeeded` is set."""
+class PasswordRules(NamedTuple):
+    """Limits of password checks that fail, and of those that succeed."""
 
-    counters: "RateLimitCounters"
-    keys: Sequence[str]
-    succeeded: bool = False
+    failures: tuple[Rule, ...]
+    successes: tuple[Rule, ...]
 
 
-class RateLimitCounters:
-    """Counters in one storage."""
-
-    def __init__(self, storage: Storage) -> None:
-        self.storage = storage
-        self.window = MovingWindowRateLimiter(storage)
-
-    async def require_capacity(self, *limits: Limit, cost: int = 1) -> None:
-        """Raise TooManyRequests if less than `cost` is left of a limit."""
-        for limit in limits:
-            if not await self.window.test(limit.rate, limit.name, limit.key, cost=cost):
-                raise await self.make_problem(limit)
-
-    async def record_hit(self, limit: Limit) -> None:
-        """Count one. Raises TooManyRequests if nothing is left."""
-        if not await self.window.hit(limit.rate, limit.name, limit.key):
-            raise await self.make_problem(limit)
-
-    async def record_failures(self, limits: Sequence[Limit]) -> None:
-        await asyncio.gather(
-            *(self.window.hit(limit.rate, limit.name, limit.key) for limit in limits)
-        )
-
-    async def start_attempt(self, limits: Sequence[Limit]) -> Attempt:
-        """Count an attempt in progress. Raises TooManyRequests.
-
-        A failed attempt counts twice for a moment, in progress and as a failure, rather than not
-        at all.
-        """
-        minute = int(time.time() // 60)
-        attempt = Attempt(self, [limit.in_progress_key(minute) for limit in limits])
-        started = await asyncio.gather(
-            *(self.storage.incr(key, ATTEMPT_SECONDS) for key in attempt.keys)
-        )
-        async with AsyncExitStack() as on_rejection:
-            on_rejection.push_async_callback(self.end_attempt, attempt)
-            earlier = await asyncio.gather(
-                *(self.storage.get(limit.in_progress_key(minute - 1)) for limit in limits)
-            )
-            await asyncio.gather(
-                *(
-                    self.require_capacity(limit, cost=now + before)
-                    for limit, now, before in zip(limits, started, earlier, strict=True)
-                )
-            )
-            on_rejection.pop_all()
-        return attempt
-
-    async def end_attempt(self, attempt: Attempt) -> None:
-        """Count an attempt as ended, even if the request is cancelled."""
-        # If Redis fails, the count expires.
-        with suppress(StorageError), move_on_after(REDIS_TIMEOUT_SECONDS, shield=True):
-            await asyncio.gather(
-                *(self.storage.incr(key, ATTEMPT_SECONDS, -1) for key in attempt.keys)
-            )
-
-    async def make_problem(self, limit: Limit) -> TooManyRequests:
-        """Return a 429 with the headers of draft-ietf-httpapi-ratelimit-headers-10."""
-        stats = await self.window.get_window_stats(limit.rate, limit.name, limit.key)
-        seconds = max(1, math.ceil(stats.reset_time - time.time()))
-        policy = f'"{limit.name}";q={limit.rate.amount};w={limit.rate.get_expiry()}'
-        return TooManyRequests(
-            {
-                "Retry-After": str(seconds),
-                "RateLimit-Policy": policy,
-                "RateLimit": f'"{limit.name}";r=0;t={seconds}',
-            }
-        )
+GUESSES_OF_ADDRESS = (
+    Rule("guesses", "rate_limit_guesses", "{account}/{network}"),
+    Rule("guesses-of-address", "rate_limit_guesses_of_address", "{network}"),
+    Rule("guesses-of-site", "rate_limit_guesses_of_address", "{site}", SITE_FACTOR),
+)
+LOG_INS = (
+    Rule("log-ins", "rate_limit_log_ins", "{account}"),
+    Rule("log-ins-of-address", "rate_limit_log_ins", "{network}"),
+    Rule("log-ins-of-site", "rate_limit_log_ins", "{site}", SITE_FACTOR),
+)
+FROM_UNKNOWN_NETWORK = PasswordRules(
+    failures=(
+        *GUESSES_OF_ADDRESS,
+        Rule("guesses-at-account", "rate_limit_guesses_at_account", "{account}"),
+    ),
+    successes=LOG_INS,
+)
+FROM_KNOWN_NETWORK = PasswordRules(
+    failures=(
+        *GUESSES_OF_ADDRESS,
+        Rule("guesses-from-network", "rate_limit_guesses_at_account", "{account}/{network}"),
+    ),
+    successes=LOG_INS,
+)
+# By account, since one token can create others.
+WITH_TOKEN = PasswordRules(
+    failures=(
+        Rule("guesses-with-token", "rate_limit_guesses", "{account}"),
+        Rule("guesses-with-tokens", "rate_limit_guesses_at_account", "{account}"),
+    ),
+    successes=(Rule("checks-with-token", "rate_limit_log_ins", "{account}"),),
+)
+SIGN_UPS = (
+    Rule("sign-ups", "rate_limit_sign_ups", "{network}"),
+    Rule("sign-ups-of-site", "rate_limit_sign_ups", "{site}", SITE_FACTOR),
+)
+POSTS = Rule("posts", "rate_limit_writes", "{account}")
+COMMENTS = Rule("comments", "rate_limit_writes", "{account}")
+FOLLOWS_AND_BOOKMARKS = Rule("follows-and-bookmarks", "rate_limit_writes", "{account}")
+TOKENS = Rule("tokens", "rate_limit_tokens", "{account}")
 
 
 class RateLimiter:
@@ -161,13 +132,28 @@ class RateLimiter:
             self._redis_counters = RateLimitCounters(storage)
         self._redis_paused_until = 0.0
 
+    def make_limits(self, rules: Sequence[Rule], **values: str) -> list[Limit]:
+        """Return the limits of these rules; those of a site only if it is given."""
+        if not self.settings.rate_limit_enabled:
+            return []
+        return [
+            Limit(
+                rule.name,
+                multiply_rate(getattr(self.settings, rule.setting), rule.factor),
+                rule.key.format_map(values),
+            )
+            for rule in rules
+            if "site" in values or "{site}" not in rule.key
+        ]
+
     async def require_capacity(self, limits: Sequence[Limit]) -> None:
         """Raise TooManyRequests if nothing is left of a limit."""
-        await self._run(lambda counters: counters.require_capacity(*limits))
+        await self._run(lambda counters: counters.require_capacity(limits, [1] * len(limits)))
 
-    async def record_hit(self, limit: Limit) -> None:
-        """Count one. Raises TooManyRequests if nothing is left."""
-        await self._run(lambda counters: counters.record_hit(limit))
+    async def record_hits(self, limits: Sequence[Limit]) -> None:
+        """Count one by each limit. Raises TooManyRequests if nothing was left of one."""
+        if limits:
+            await self._run(lambda counters: counters.record_hits(limits))
 
     @asynccontextmanager
     async def attempt(self, limits: Sequence[Limit]) -> AsyncIterator[Attempt]:
@@ -177,31 +163,50 @@ class RateLimiter:
             yield attempt
         finally:
             if not attempt.succeeded:
-                await self._run(lambda counters: counters.record_failures(limits))
+                # Another process may have counted at the same time without Redis.
+                with suppress(TooManyRequests):
+                    await self.record_hits(limits)
             await attempt.counters.end_attempt(attempt)
+
+    async def remember(self, key: str, seconds: int) -> None:
+        if self.settings.rate_limit_enabled:
+            await self._run(lambda counters: counters.remember(key, seconds))
+
+    async def is_remembered(self, key: str) -> bool:
+        return self.settings.rate_limit_enabled and await self._run(
+            lambda counters: counters.is_remembered(key)
+        )
 
     async def _run(self, operation: Callable[[RateLimitCounters], Awaitable[T]]) -> T:
         if self._redis_pool is not None and time.monotonic() >= self._redis_paused_until:
             try:
-                with fail_after(REDIS_TIMEOUT_SECONDS):
+                # Not anyio's `fail_after()`: it lets CancelledError escape if redis-py's own
+                # `asyncio.timeout()` expires in the same iteration of the event loop.
+                async with asyncio.timeout(REDIS_TIMEOUT_SECONDS):
                     return await operation(self._redis_counters)
             except (StorageError, TimeoutError) as error:
                 self._redis_paused_until = time.monotonic() + REDIS_PAUSE_SECONDS
                 log.warning("Rate limits are counted in memory because Redis failed: %r", error)
-        self._pause_sweep()
+        self._bound_memory()
         return await operation(self._memory_counters)
 
-    def _pause_sweep(self) -> None:
-        """Let `MemoryStorage` delete expired keys once a minute.
+    def _bound_memory(self) -> None:
+        """Let `MemoryStorage` delete expired keys once a minute, and delete the oldest of too many.
 
-        limits 5.8 does it after every hit, in a thread for each key, unless the task in `timer`
-        is running. There is no setting for it and no issue that asks for one; the loop is that
-        of https://github.com/alisaifee/limits/issues/277.
+        limits 5.8 sweeps after every hit, in a thread for each key, unless the task in `timer` is
+        running. There is no setting for it and no issue that asks for one; the loop is that of
+        https://github.com/alisaifee/limits/issues/277.
         """
-        timer = self._memory.timer
-        if timer is not None and timer.done() and timer is not self._sweep_pause:
-            pause = asyncio.create_task(asyncio.sleep(SWEEP_SECONDS))
-            self._sweep_pause = self._memory.timer = pause
+        memory = self._memory
+        if memory.timer is None or not (memory.timer.done() or memory.timer is self._sweep_pause):
+            # A sweep fails if keys disappear meanwhile.
+            return
+        for counters in (memory.events, memory.expirations):
+            for key in list(islice(counters, max(0, len(counters) - MAX_COUNTERS_IN_MEMORY))):
+                for values in (memory.events, memory.storage, memory.expirations, memory.locks):
+                    values.pop(key, None)
+        if memory.timer is not self._sweep_pause:
+            self._sweep_pause = memory.timer = asyncio.create_task(asyncio.sleep(SWEEP_SECONDS))
 
     async def close(self) -> None:
         if self._memory.timer is not None:
@@ -210,81 +215,70 @@ class RateLimiter:
             await self._redis_pool.aclose()
 
 
-def create_redis_storage(url: URL) -> "tuple[ConnectionPool, RedisStorage]":
-    """Return a storage and its connections, which are opened when they are needed."""
-    # The package `redis` is optional; `Settings` has checked that it is installed.
-    from redis.asyncio import ConnectionPool
-    from redis.asyncio.retry import Retry
-    from redis.backoff import NoBackoff
-
-    address = url.render_as_string(hide_password=False)
-    pool = ConnectionPool.from_url(
-        address,
-        socket_timeout=REDIS_TIMEOUT_SECONDS,
-        socket_connect_timeout=REDIS_TIMEOUT_SECONDS,
-        # Once: a connection in the pool may have been closed by the server.
-        retry=Retry(NoBackoff(), 1),
-    )
-    # `limits` does not close a pool of its own. The annotation of its options lacks this one.
-    options: dict[str, Any] = {"connection_pool": pool}
-    storage = RedisStorage(
-        address,
-        wrap_exceptions=True,
-        implementation="redispy",
-        key_prefix="blog-api",
-        **options,
-    )
-    return pool, storage
+def multiply_rate(rate: RateLimitItem, factor: int) -> RateLimitItem:
+    return type(rate)(rate.amount * factor, rate.multiples)
 
 
 class LoginThrottle:
     """Rate-limit password checks and sign-ups per address and account."""
 
-    def __init__(self, passwords: PasswordHasher, limiter: RateLimiter, address: str) -> None:
+    def __init__(
+        self, passwords: PasswordHasher, limiter: RateLimiter, secret_key: str, address: str
+    ) -> None:
         self.passwords = passwords
         self._limiter = limiter
-        self._network = get_client_network(address)
+        self._secret_key = secret_key
+        self._client = get_client_networks(address)
 
     async def verify_password(
-        self, password: str, password_hash: str | None, *, account: str
+        self, password: str, password_hash: str | None, *, account: str, has_token: bool = False
     ) -> tuple[bool, str | None]:
         """Verify a password like `PasswordHasher.verify()`. Raises TooManyRequests.
 
-        `account` is the submitted name of the account, which need not exist.
+        `account` is the submitted name of the account, which need not exist. `has_token` is whether
+        the request has a token of it.
         """
-        limits = self._get_limits(PASSWORD_CHECKS, account)
+        if has_token:
+            rules = WITH_TOKEN
+        elif await self._limiter.is_remembered(self._known_network_key(account)):
+            rules = FROM_KNOWN_NETWORK
+        else:
+            rules = FROM_UNKNOWN_NETWORK
+        # Hashed, since Redis should not hold email addresses.
+        values = {"account": hash_token(account), **self._client}
+        failures = self._limiter.make_limits(rules.failures, **values)
+        successes = self._limiter.make_limits(rules.successes, **values)
         # Before it waits for a core: a client over its limit must not fill the queue.
-        await self._limiter.require_capacity(limits)
-        async with self.passwords.slot(self._network), self._limiter.attempt(limits) as attempt:
+        await self._limiter.require_capacity([*failures, *successes])
+        async with self.passwords.slot(**self._client), self._limiter.attempt(failures) as attempt:
             is_right, new_hash = await self.passwords.verify(password, password_hash)
             attempt.succeeded = is_right
+        if is_right:
+            await self._limiter.record_hits(successes)
+            await self.remember_network(account)
         return is_right, new_hash
 
+    async def remember_network(self, account: str) -> None:
+        """Remember that the user of an account sent requests from this network."""
+        await self._limiter.remember(self._known_network_key(account), KNOWN_NETWORK_SECONDS)
+
+    def _known_network_key(self, account: str) -> str:
+        text = f"known network {self._client['network']} of {account}"
+        return f"known/{make_keyed_digest(self._secret_key, text)}"
+
     async def hash_password(self, password: SecretStr) -> str:
-        async with self.passwords.slot(self._network):
+        async with self.passwords.slot(**self._client):
             return await self.passwords.hash(password.get_secret_value())
 
     async def count_new_address(self) -> None:
         """Count a submitted new email address, taken or not. Raises TooManyRequests."""
-        for limit in self._get_limits(SIGN_UPS):
-            await self._limiter.record_hit(limit)
-
-    def _get_limits(self, rules: Sequence[tuple[str, str, str]], account: str = "") -> list[Limit]:
-        settings = self._limiter.settings
-        if not settings.rate_limit_enabled:
-            return []
-        # Hashed, since Redis should not hold email addresses.
-        values = {"account": hash_token(account), "network": self._network}
-        return [
-            Limit(name, getattr(settings, setting), key.format_map(values))
-            for name, setting, key in rules
-        ]
+        await self._limiter.record_hits(self._limiter.make_limits(SIGN_UPS, **self._client))
 
 
 async def get_login_throttle(request: Request) -> LoginThrottle:
     state = request.app.state
     address = request.client.host if request.client else "unknown"
-    return LoginThrottle(state.password_hasher, state.rate_limiter, address)
+    return LoginThrottle(state.password_hasher, state.rate_limiter, state.secret_key, address)
 
 
 LoginThrottleDep = Annotated[LoginThrottle, Depends(get_login_throttle)]

@@ -35,6 +35,7 @@ async def insert_user(session: AsyncSession, throttle: LoginThrottle, new: UserC
         password_hash = await throttle.hash_password(new.password)
     user = build_user(new, password_hash)
     await insert_unique(session, user, or_raise=EmailTaken)
+    await throttle.remember_network(casefold_key(new.email))
     return user
 
 

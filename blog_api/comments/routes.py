@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, Request
 
 from blog_api.accounts.auth import CanWritePosts, OptionalAuth, get_reader_id
 from blog_api.accounts.errors import SCOPE_PROBLEMS
+from blog_api.accounts.write_limits import limit_comments
 from blog_api.comments.errors import (
     CHANGE_PROBLEMS,
     READ_PROBLEMS,
@@ -27,7 +28,13 @@ from blog_api.comments.service import (
     remove_comment,
     visible_or_own_comment,
 )
-from blog_api.core.errors import BODY_PROBLEMS, Conflict, ServiceUnavailable, problem_responses
+from blog_api.core.errors import (
+    BODY_PROBLEMS,
+    Conflict,
+    ServiceUnavailable,
+    TooManyRequests,
+    problem_responses,
+)
 from blog_api.core.fields import PathId
 from blog_api.db.base import preserve_updated_at, save_changes
 from blog_api.db.session import SessionDep
@@ -53,8 +60,14 @@ CommentFromPath = Annotated[Comment, Depends(get_visible_or_own_comment)]
     status_code=201,
     response_model=CommentRead,
     responses=problem_responses(
-        *BODY_PROBLEMS, *SCOPE_PROBLEMS, PostNotFound, CommentNotFound, ThreadTooDeep
+        *BODY_PROBLEMS,
+        *SCOPE_PROBLEMS,
+        PostNotFound,
+        CommentNotFound,
+        ThreadTooDeep,
+        TooManyRequests,
     ),
+    dependencies=[Depends(limit_comments)],
 )
 async def create_comment(
     new: CommentCreate,
@@ -100,7 +113,8 @@ async def read_comment(comment: CommentFromPath, request: Request) -> Comment:
 @router.patch(
     "/comments/{comment_id:int}",
     response_model=CommentRead,
-    responses=problem_responses(*BODY_PROBLEMS, *CHANGE_PROBLEMS),
+    responses=problem_responses(*BODY_PROBLEMS, *CHANGE_PROBLEMS, TooManyRequests),
+    dependencies=[Depends(limit_comments)],
 )
 async def update_comment(
     changes: CommentUpdate,

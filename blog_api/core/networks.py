@@ -3,15 +3,19 @@
 from ipaddress import IPv6Address, ip_address, ip_network
 
 
-def get_client_network(address: str) -> str:
-    """Return what counts as one client: an IPv4 address, or a /64 of IPv6."""
+def get_client_networks(address: str) -> dict[str, str]:
+    """Return the network that counts as one client: an IPv4 address, or a /64 of IPv6.
+
+    With IPv6 also the site, a /48.
+    """
     try:
         ip = ip_address(address)
     except ValueError:
         # A Unix socket has no address.
-        return address
+        return {"network": address}
     if isinstance(ip, IPv6Address):
         if ip.ipv4_mapped is None:
-            return str(ip_network((ip.packed, 64), strict=False))
+            network, site = (str(ip_network((ip.packed, size), strict=False)) for size in (64, 48))
+            return {"network": network, "site": site}
         ip = ip.ipv4_mapped
-    return str(ip)
+    return {"network": str(ip)}

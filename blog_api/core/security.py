@@ -1,6 +1,7 @@
 """Random tokens, their digests, and the file with the secret key."""
 
 import hashlib
+import hmac
 import os
 import secrets
 from pathlib import Path
@@ -34,6 +35,11 @@ def hash_token(token: str) -> str:
 def open_private(path: str, flags: int) -> int:
     """Open a file, for its owner alone if it is new: an `opener` for `open()`."""
     return os.open(path, flags, 0o600)
+
+
+def make_keyed_digest(key: str, text: str) -> str:
+    """Return the HMAC-SHA256 of a text in hexadecimal: it cannot be guessed without the key."""
+    return hmac.digest(key.encode(), text.encode(), "sha256").hex()
 
 
 def read_or_create_key(path: Path) -> str:

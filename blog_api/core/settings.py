@@ -162,7 +162,10 @@ class Settings(BaseSettings):
     rate_limit_guesses: RateLimit = Field(default="10/minute", validate_default=True)
     rate_limit_guesses_of_address: RateLimit = Field(default="30/minute", validate_default=True)
     rate_limit_guesses_at_account: RateLimit = Field(default="100/hour", validate_default=True)
+    rate_limit_log_ins: RateLimit = Field(default="100/minute", validate_default=True)
     rate_limit_sign_ups: RateLimit = Field(default="20/hour", validate_default=True)
+    rate_limit_writes: RateLimit = Field(default="60/minute", validate_default=True)
+    rate_limit_tokens: RateLimit = Field(default="20/hour", validate_default=True)
     cache_bytes: int = Field(default=32 * 1024 * 1024, ge=0)
     # The smallest quarter has room for one body of the largest size.
     body_memory_bytes: int = Field(default=128 * 1024 * 1024, ge=32 * 1024 * 1024)

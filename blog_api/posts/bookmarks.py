@@ -3,17 +3,19 @@
 from contextlib import suppress
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from sqlalchemy import Integer, bindparam, delete
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.accounts.auth import CanWriteAccount, CurrentUser
 from blog_api.accounts.errors import SCOPE_PROBLEMS
+from blog_api.accounts.write_limits import limit_follows_and_bookmarks
 from blog_api.core.errors import (
     Conflict,
     NotFound,
     ServiceUnavailable,
+    TooManyRequests,
     ValidationFailed,
     problem_responses,
 )
@@ -72,7 +74,10 @@ async def list_bookmarks(
 @router.put(
     "/{post_id:int}",
     status_code=204,
-    responses=problem_responses(*SCOPE_PROBLEMS, PostNotFound, Conflict, ValidationFailed),
+    responses=problem_responses(
+        *SCOPE_PROBLEMS, PostNotFound, Conflict, TooManyRequests, ValidationFailed
+    ),
+    dependencies=[Depends(limit_follows_and_bookmarks)],
 )
 async def bookmark_post(
     auth: CanWriteAccount, post: PostLockedForCounters, session: SessionDep
@@ -87,7 +92,8 @@ async def bookmark_post(
 @router.delete(
     "/{post_id:int}",
     status_code=204,
-    responses=problem_responses(*SCOPE_PROBLEMS, NotFound, ValidationFailed),
+    responses=problem_responses(*SCOPE_PROBLEMS, NotFound, TooManyRequests, ValidationFailed),
+    dependencies=[Depends(limit_follows_and_bookmarks)],
 )
 async def unbookmark_post(auth: CanWriteAccount, post_id: PathId, session: SessionDep) -> None:
     """Remove a bookmark. Idempotent."""

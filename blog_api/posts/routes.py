@@ -3,15 +3,17 @@
 import re
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import RedirectResponse, Response
 
 from blog_api.accounts.auth import CanWritePosts, OptionalAuth, connection_released_for
 from blog_api.accounts.errors import OPTIONAL_AUTH_PROBLEMS, SCOPE_PROBLEMS
+from blog_api.accounts.write_limits import limit_posts
 from blog_api.core.errors import (
     BODY_PROBLEMS,
     Conflict,
     ServiceUnavailable,
+    TooManyRequests,
     ValidationFailed,
     problem_responses,
 )
@@ -126,7 +128,8 @@ async def read_post_by_slug(
     "/posts",
     status_code=201,
     response_model=PostRead,
-    responses=problem_responses(*BODY_PROBLEMS, *SCOPE_PROBLEMS),
+    responses=problem_responses(*BODY_PROBLEMS, *SCOPE_PROBLEMS, TooManyRequests),
+    dependencies=[Depends(limit_posts)],
 )
 async def create_post(
     new: PostCreate,
@@ -149,7 +152,8 @@ async def create_post(
 @router.put(
     "/posts/{post_id:int}",
     response_model=PostRead,
-    responses=problem_responses(*BODY_PROBLEMS, *OWN_POST_PROBLEMS),
+    responses=problem_responses(*BODY_PROBLEMS, *OWN_POST_PROBLEMS, TooManyRequests),
+    dependencies=[Depends(limit_posts)],
 )
 async def replace_post(new: PostCreate, edit: PostEditDep) -> Post:
     """Replace a post. `published_at` and `tags` stay if omitted.
@@ -162,7 +166,8 @@ async def replace_post(new: PostCreate, edit: PostEditDep) -> Post:
 @router.patch(
     "/posts/{post_id:int}",
     response_model=PostRead,
-    responses=problem_responses(*BODY_PROBLEMS, *OWN_POST_PROBLEMS),
+    responses=problem_responses(*BODY_PROBLEMS, *OWN_POST_PROBLEMS, TooManyRequests),
+    dependencies=[Depends(limit_posts)],
 )
 async def update_post(changes: PostUpdate, edit: PostEditDep) -> Post:
     """Change the fields that are sent; leave the others."""

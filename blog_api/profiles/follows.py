@@ -1,17 +1,19 @@
 """Follow and unfollow authors: `/users/me/following`."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from sqlalchemy import Integer, bindparam, delete
 from sqlmodel import col, select
 
 from blog_api.accounts.auth import CanWriteAccount, CurrentUser
 from blog_api.accounts.errors import SCOPE_PROBLEMS, UserNotFound
 from blog_api.accounts.models import User
+from blog_api.accounts.write_limits import limit_follows_and_bookmarks
 from blog_api.core.errors import (
     BadRequest,
     Conflict,
     NotFound,
     ServiceUnavailable,
+    TooManyRequests,
     ValidationFailed,
     problem_responses,
 )
@@ -56,8 +58,14 @@ async def list_followed(
     "/{user_id:int}",
     status_code=204,
     responses=problem_responses(
-        *SCOPE_PROBLEMS, CannotFollowSelf, UserNotFound, Conflict, ValidationFailed
+        *SCOPE_PROBLEMS,
+        CannotFollowSelf,
+        UserNotFound,
+        Conflict,
+        TooManyRequests,
+        ValidationFailed,
     ),
+    dependencies=[Depends(limit_follows_and_bookmarks)],
 )
 async def follow(auth: CanWriteAccount, author: UserFromPath, session: SessionDep) -> None:
     """Follow an author. Idempotent."""
@@ -69,7 +77,8 @@ async def follow(auth: CanWriteAccount, author: UserFromPath, session: SessionDe
 @router.delete(
     "/{user_id:int}",
     status_code=204,
-    responses=problem_responses(*SCOPE_PROBLEMS, NotFound, ValidationFailed),
+    responses=problem_responses(*SCOPE_PROBLEMS, NotFound, TooManyRequests, ValidationFailed),
+    dependencies=[Depends(limit_follows_and_bookmarks)],
 )
 async def unfollow(auth: CanWriteAccount, user_id: PathId, session: SessionDep) -> None:
     """Unfollow an author. Idempotent."""

@@ -26,7 +26,7 @@ from blog_api.core.errors import (
     problem_response,
 )
 from blog_api.core.fields import MAX_SMALL_BODY_BYTES
-from blog_api.core.networks import get_client_network
+from blog_api.core.networks import get_client_networks
 from blog_api.db.session import SAFE_METHODS
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
@@ -187,7 +187,8 @@ class LargeBodies:
     @property
     def network(self) -> str:
         client = self._scope.get("client")
-        return get_client_network(client[0]) if client else ""
+        networks = get_client_networks(client[0]) if client else {"network": ""}
+        return networks.get("site", networks["network"])
 
     def has_room(self, size: int) -> bool:
         return self._memory.has_room(self.network, size)

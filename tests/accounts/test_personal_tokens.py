@@ -281,3 +281,24 @@ async def test_personal_tokens_are_paginated(ann: AsyncClient):
 
     assert page["total_count"] == 3
     assert [token["name"] for token in page["results"]] == ["Script 0"]
+
+
+async def test_a_user_has_at_most_a_hundred_personal_tokens(ann: AsyncClient, bob: AsyncClient):
+    soon = time_in(hours=1)
+    first = await create_token(ann, expires_at=soon)
+    for _ in range(99):
+        await create_token(ann, expires_at=soon)
+
+    response = await ann.post("/users/me/tokens", json={"name": "Script"})
+
+    assert response.status_code == 409
+    assert response.json()["type"] == "urn:blog-api:too-many-tokens"
+    assert response.json()["detail"] == (
+        "You have 100 personal tokens; revoke one to create another"
+    )
+    assert (await bob.post("/users/me/tokens", json={"name": "Script"})).status_code == 201
+    await ann.delete(f"/users/me/tokens/{first['id']}")
+    await create_token(ann, expires_at=soon)
+    assert (await ann.post("/users/me/tokens", json={"name": "Script"})).status_code == 409
+    with time_machine.travel(datetime.now(UTC) + timedelta(hours=2)):
+        await create_token(ann)

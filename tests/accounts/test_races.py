@@ -186,3 +186,54 @@ async def test_one_address_cannot_fill_the_password_queue(ann: AsyncClient, empt
 
     assert (await other_login).status_code == 200
     assert sorted(statuses) == [200] * 50 + [503] * 30
+
+
+@pytest.mark.parametrize("prefix", ["192.0.2.1", "2001:db8::", "2001:db8:0:{n}::"])
+async def test_networks_take_turns_in_the_password_queue(
+    ann: AsyncClient, empty_app: FastAPI, prefix: str
+):
+    """Many requests of one address, of one network of IPv6, or of one site do not delay others."""
+    hasher: PasswordHasher = empty_app.state.password_hasher
+    finished: list[str] = []
+
+    async def log_in(address: str) -> None:
+        async with client_of(empty_app, address) as client:
+            assert (await client.post("/auth", data=LOG_IN)).status_code == 200
+        finished.append(address)
+
+    async with AsyncExitStack() as slots:
+        cores = count_available_cores()
+        for n in range(cores):
+            await slots.enter_async_context(hasher.slot(f"core {n}"))
+        many = [asyncio.ensure_future(log_in(prefix.format(n=n))) for n in range(45)]
+        with fail_after(10):
+            while hasher.waiting < 45:
+                await checkpoint()
+            other = asyncio.ensure_future(log_in("198.51.100.1"))
+            while hasher.waiting < 46:
+                await checkpoint()
+    await asyncio.gather(*many, other)
+
+    assert finished.index("198.51.100.1") <= 2 * cores
+
+
+async def test_two_addresses_cannot_fill_the_password_queue(ann: AsyncClient, empty_app: FastAPI):
+    hasher: PasswordHasher = empty_app.state.password_hasher
+
+    async def log_in(address: str) -> int:
+        async with client_of(empty_app, address) as client:
+            return (await client.post("/auth", data=LOG_IN)).status_code
+
+    async with AsyncExitStack() as slots:
+        for n in range(count_available_cores()):
+            await slots.enter_async_context(hasher.slot(f"core {n}"))
+        many = [asyncio.ensure_future(log_in(f"192.0.2.{n % 2}")) for n in range(100)]
+        with fail_after(10):
+            while hasher.waiting < 100:
+                await checkpoint()
+            other = asyncio.ensure_future(log_in("198.51.100.1"))
+            while not any(one.done() for one in many):
+                await checkpoint()
+
+    assert await other == 200
+    assert sorted(await asyncio.gather(*many)) == [200] * 99 + [503]
