@@ -27,12 +27,14 @@ REQUEST_SECONDS = 2.0
 async def two_servers(folder: Path, url: URL) -> AsyncIterator[tuple[AsyncClient, AsyncClient]]:
     """Run two servers on one database; yield a client of each."""
     async with AsyncExitStack() as stack:
-        clients = []
-        for name in ("one", "other"):
-            (folder / name).mkdir()
-            server = stack.enter_context(Server(folder / name, url))
-            clients.append(await stack.enter_async_context(server.client()))
-        yield clients[0], clients[1]
+        servers = [Server(folder / name, url) for name in ("one", "other")]
+        for server in servers:
+            server.folder.mkdir()
+        await asyncio.gather(
+            *(asyncio.to_thread(stack.enter_context, server) for server in servers)
+        )
+        one, other = [await stack.enter_async_context(server.client()) for server in servers]
+        yield one, other
 
 
 async def wait_until_shown(client: AsyncClient, path: str, content: str | None) -> float:
