@@ -80,22 +80,24 @@ def export_archive(
 ) -> None:
     """Export all posts, including drafts and posts that were taken down."""
     from blog_api.archive.exporter import ArchiveWriteError, export_posts
-    from blog_api.archive.formats import WriteRecord, create_archive
+    from blog_api.archive.formats import create_archive
 
     settings = load_settings()
     if file.is_file():
         confirm(f"{file} already exists. Overwrite it?", yes=yes)
 
-    async def run_export(database: Database, write: WriteRecord) -> int:
+    async def run_export(database: Database) -> int:
         total = await count_rows(database, Post)
-        with progress(file.name, total) as advance:
+        with (
+            create_archive(file, title=settings.title, link=settings.public_url or "/") as write,
+            progress(file.name, total) as advance,
+        ):
             async for _ in export_posts(database, write):
                 advance()
         return total
 
     try:
-        with create_archive(file, title=settings.title, link=settings.public_url or "/") as write:
-            total = run_with_database(settings, lambda database: run_export(database, write))
+        total = run_with_database(settings, run_export)
     except (OSError, ArchiveWriteError) as error:
         exit_with_error(str(error))
     print(f"{total} posts exported.")

@@ -215,6 +215,7 @@ COMMANDS = {
     "dry run": (["import", "--dry-run", "."], True),
     "render": (["render", "--all"], True),
     "export": (["export", "out.jsonl"], False),
+    "export to a folder": (["export", "out"], False),
 }
 CHANGING_COMMANDS = [arguments for arguments, is_changing in COMMANDS.values() if is_changing]
 NO_DATABASE = "blog-api: BLOG_DATABASE_URL: blog.db does not exist; blog-api migrate creates it\n"
