@@ -80,24 +80,21 @@ def export_archive(
 ) -> None:
     """Export all posts, including drafts and posts that were taken down."""
     from blog_api.archive.exporter import ArchiveWriteError, export_posts
-    from blog_api.archive.formats import create_archive
+    from blog_api.archive.formats import WriteRecord, create_archive
 
     settings = load_settings()
     if file.is_file():
         confirm(f"{file} already exists. Overwrite it?", yes=yes)
 
-    async def run_export(database: Database) -> int:
-        total = await count_rows(database, Post)
-        with (
-            create_archive(file, title=settings.title, link=settings.public_url or "/") as write,
-            progress(file.name, total) as advance,
-        ):
+    async def run_export(database: Database, write: WriteRecord) -> None:
+        with progress(file.name, total) as advance:
             async for _ in export_posts(database, write):
                 advance()
-        return total
 
+    total = run_with_database(settings, lambda database: count_rows(database, Post))
     try:
-        total = run_with_database(settings, run_export)
+        with create_archive(file, title=settings.title, link=settings.public_url or "/") as write:
+            run_with_database(settings, lambda database: run_export(database, write))
     except (OSError, ArchiveWriteError) as error:
         exit_with_error(str(error))
     print(f"{total} posts exported.")
