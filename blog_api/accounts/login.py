@@ -15,7 +15,9 @@ from blog_api.accounts.errors import (
     InactiveUser,
     IncorrectLogIn,
     InvalidScope,
+    RepeatedParameter,
 )
+from blog_api.accounts.forms import UNIQUE_PARAMETERS, FormRoute
 from blog_api.accounts.models import SESSION_LIFETIME, SignUp, SignUpRead, Token, TokenRead, User
 from blog_api.accounts.rate_limits import LoginThrottle, LoginThrottleDep
 from blog_api.accounts.scopes import DEFAULT_SCOPES, allowed_scopes, resolve_scopes
@@ -49,6 +51,7 @@ router = APIRouter(
     tags=["tokens"],
     responses=problem_responses(ServiceUnavailable),
     max_body_size=MAX_ANONYMOUS_BODY_BYTES,
+    route_class=FormRoute,
 )
 
 Username = Annotated[
@@ -68,7 +71,7 @@ ScopeText = Annotated[
 
 
 class LogIn(RequestModel):
-    """The log-in form. Unknown fields are ignored."""
+    """The log-in form. Unknown fields are ignored, repeated ones rejected."""
 
     username: Username
     password: Password
@@ -126,8 +129,14 @@ async def sign_up(
     "/auth",
     response_model=TokenRead,
     responses=problem_responses(
-        *BODY_PROBLEMS, IncorrectLogIn, InactiveUser, InvalidScope, TooManyRequests
+        *BODY_PROBLEMS,
+        IncorrectLogIn,
+        InactiveUser,
+        InvalidScope,
+        RepeatedParameter,
+        TooManyRequests,
     ),
+    dependencies=[UNIQUE_PARAMETERS],
 )
 async def log_in(
     form: Annotated[LogIn, Form()],
