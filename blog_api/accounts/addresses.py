@@ -9,7 +9,6 @@ null key hides no mailbox. It stays null only where two accounts had one mailbox
 them logs in by its own spelling.
 """
 
-import unicodedata
 from contextlib import suppress
 
 import idna
@@ -21,6 +20,9 @@ from blog_api.accounts.errors import EmailTaken
 from blog_api.accounts.models import LACKS_MAILBOX_KEY, User
 from blog_api.core.fields import casefold_key
 from blog_api.db.queries import BATCH_SIZE, execute_write, unique_savepoint
+
+# NFKC of the whole address would change domains: it maps U+03F2 to another letter than UTS 46 does.
+AT_SIGNS = {ord(sign): "@" for sign in "\ufe6b\uff20"}
 
 # The newest: accounts that share a mailbox do not hide them from the batch.
 USERS_WITHOUT_KEY = (
@@ -42,7 +44,7 @@ SET_KEY = (
 
 def mailbox_key(address: str) -> str:
     """Return the key of a mailbox: the domain as A-labels (IDNA 2008), the rest casefolded."""
-    local_part, at, domain = unicodedata.normalize("NFKC", address).rpartition("@")
+    local_part, at, domain = address.translate(AT_SIGNS).rpartition("@")
     return casefold_key(local_part) + at + domain_key(domain)
 
 

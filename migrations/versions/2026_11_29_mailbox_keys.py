@@ -16,7 +16,7 @@ down_revision = "5b7c1e94d2f0"
 branch_labels = None
 depends_on = None
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("blog_api.migrations")
 
 BATCH_SIZE = 1000
 LACKS_KEY = "mailbox_key IS NULL AND email IS NOT NULL"
@@ -64,7 +64,7 @@ def casefold(text: str) -> str:
 
 
 def make_key(address: str) -> str:
-    local_part, at, domain = unicodedata.normalize("NFKC", address).rpartition("@")
+    local_part, at, domain = address.rpartition("@")
     try:
         labels = idna.uts46_remap(domain, std3_rules=False, transitional=False).split(".")
         domain = ".".join(one if one.isascii() else idna.alabel(one).decode() for one in labels)

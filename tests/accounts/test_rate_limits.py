@@ -121,6 +121,20 @@ async def test_all_spellings_of_an_email_share_a_limit(anonymous: AsyncClient):
     assert response.status_code == 429
 
 
+async def test_all_spellings_of_a_domain_share_a_limit(anonymous: AsyncClient):
+    new = {"email": "ann@münchen.example", "name": "User", "password": PASSWORD}
+    signed_up = await anonymous.post("/sign-up", json=new)
+    token = signed_up.json()["token"]["access_token"]
+    for name in ("ann@münchen.example", "ann@MÜNCHEN.example", "ann@xn--mnchen-3ya.example"):
+        await guess(anonymous, 3, username=name)
+    body = {"current_password": "wrong horse"}
+    await anonymous.request("DELETE", "/users/me", json=body, headers=bearer(token))
+
+    response = await anonymous.post("/auth", data=WRONG | {"username": new["email"]})
+
+    assert response.status_code == 429
+
+
 async def test_guesses_for_unknown_accounts_are_limited_too(anonymous: AsyncClient):
     statuses = await guess(anonymous, 11, username="unknown@example.com")
 
