@@ -5,8 +5,9 @@
 
 The version before this column leaves it null at a sign-up, and a trigger sets it to null when that
 version changes an address. Every look-up and every new address fills the missing keys first, so a
-null key hides no mailbox. It stays null only where two accounts had one mailbox already: each of
-them logs in by its own spelling.
+null key hides no mailbox. It stays null only where two accounts have one mailbox: each of them
+logs in by its own spelling. They come from before the migration, or from that version, which does
+not see the key and may insert another spelling later or at the same moment.
 """
 
 from contextlib import suppress

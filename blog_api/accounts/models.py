@@ -55,9 +55,7 @@ class User(UserBase, TableModel, table=True):
     # The spelling casefolded. Only the version before identifies accounts by it.
     email_key: str | None = Field(default=None, max_length=MAX_EMAIL_LENGTH, unique=True)
     # The local part casefolded, and the domain as A-labels: see `addresses.py`.
-    mailbox_key: str | None = Field(
-        default=None, max_length=2 * MAX_EMAIL_LENGTH, unique=True, index=True
-    )
+    mailbox_key: str | None = Field(default=None, max_length=2 * MAX_EMAIL_LENGTH)
     password_hash: str | None = Field(default=None, max_length=255)
     # Identifies an imported author in later imports: names are not unique.
     import_key: str | None = Field(default=None, max_length=255, unique=True)
@@ -66,6 +64,15 @@ class User(UserBase, TableModel, table=True):
 
 
 LACKS_MAILBOX_KEY = and_(col(User.mailbox_key).is_(None), col(User.email).is_not(None))
+HAS_MAILBOX_KEY = col(User.mailbox_key).is_not(None)
+# Partial: otherwise SQLite finds missing keys by the unique index, and reads all imported authors.
+Index(
+    "ix_users_mailbox_key",
+    col(User.mailbox_key),
+    unique=True,
+    postgresql_where=HAS_MAILBOX_KEY,
+    sqlite_where=HAS_MAILBOX_KEY,
+)
 Index(
     "ix_users_id_without_mailbox_key",
     col(User.id),

@@ -19,6 +19,7 @@ depends_on = None
 log = logging.getLogger("blog_api.migrations")
 
 BATCH_SIZE = 1000
+HAS_KEY = "mailbox_key IS NOT NULL"
 LACKS_KEY = "mailbox_key IS NULL AND email IS NOT NULL"
 
 IS_ASCII = {
@@ -98,20 +99,25 @@ def fill_keys(connection: sa.Connection) -> None:
         last_id = users[-1].id
 
 
+def create_index(name: str, column: str, where: str, *, unique: bool = False) -> None:
+    op.create_index(
+        f"ix_users_{name}",
+        "users",
+        [column],
+        unique=unique,
+        postgresql_where=sa.text(where),
+        sqlite_where=sa.text(where),
+    )
+
+
 def upgrade() -> None:
     dialect = op.get_context().dialect.name
     op.add_column("users", sa.Column("mailbox_key", sa.String(length=508), nullable=True))
     op.execute(FILL_ASCII.format(IS_ASCII[dialect]))
-    op.create_index("ix_users_mailbox_key", "users", ["mailbox_key"], unique=True)
+    create_index("mailbox_key", "mailbox_key", HAS_KEY, unique=True)
     if not context.is_offline_mode():
         fill_keys(op.get_bind())
-    op.create_index(
-        "ix_users_id_without_mailbox_key",
-        "users",
-        ["id"],
-        postgresql_where=sa.text(LACKS_KEY),
-        sqlite_where=sa.text(LACKS_KEY),
-    )
+    create_index("id_without_mailbox_key", "id", LACKS_KEY)
     for statement in TRIGGERS[dialect]:
         op.execute(statement)
 

@@ -85,7 +85,7 @@ async def test_an_account_logs_in_by_any_spelling(anonymous: AsyncClient, regist
         ("ann@bücher.xn--mnchen-3ya.example", "ann@xn--bcher-kva.münchen.example"),
         ("ann@FA\u1e9e.example", SHARP_S),
         # A lunate sigma is a sigma, but NFKC makes it a final sigma, which IDNA 2008 tells apart.
-        ("ann@a\u03f2.example", "ann@aσ.example"),
+        ("ann@a\u03f2.example", "ann@a\u03c3.example"),
     ],
 )
 async def test_domains_are_compared_as_their_a_labels(
