@@ -95,7 +95,7 @@ async def bob(empty_app: FastAPI) -> AsyncGenerator[AsyncClient]:
 async def change_user(empty_app: FastAPI) -> ChangeUser:
     """Change fields of an account directly in the database."""
 
-    async def change_user(email: str, **values: object) -> None:
+    async def change_user(email: str, /, **values: object) -> None:
         async with empty_app.state.database.session(writes=True) as session:
             await session.exec(update(User).where(col(User.email) == email).values(**values))
 

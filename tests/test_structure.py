@@ -21,6 +21,7 @@ from sqlmodel import SQLModel
 
 import blog_api
 from blog_api.accounts.auth import get_auth, get_optional_auth
+from blog_api.accounts.forms import FormRoute, require_unique_parameters
 from blog_api.accounts.rate_limits import get_login_throttle
 from blog_api.accounts.write_limits import get_rate_limiter
 from blog_api.app import create_app
@@ -157,6 +158,7 @@ def test_problem_urns_never_change(openapi: dict[str, Any]):
         "urn:blog-api:post-gone",
         "urn:blog-api:post-not-found",
         "urn:blog-api:precondition-failed",
+        "urn:blog-api:repeated-parameter",
         "urn:blog-api:service-unavailable",
         "urn:blog-api:thread-too-deep",
         "urn:blog-api:token-not-found",
@@ -286,6 +288,19 @@ def test_request_bodies_are_not_tables_and_forbid_unknown_fields(built: FastAPI)
         # SQLModel's own `__init__` breaks on a field named `cls`: see `RequestModel`.
         assert not model.__pydantic_custom_init__, route.name
         assert isinstance(body.field_info, Form) or model.model_config.get("extra") == "forbid"
+
+
+def test_every_form_is_decoded_as_utf_8_and_rejects_repeated_parameters(built: FastAPI):
+    routes = [
+        route
+        for route in routes_of(built)
+        if any(isinstance(body.field_info, Form) for body in route.dependant.body_params)
+    ]
+
+    assert len(routes) >= 2
+    for route in routes:
+        assert isinstance(route.original_route, FormRoute), route.name
+        assert require_unique_parameters in calls_of(route.dependant), route.name
 
 
 def test_every_input_is_bounded(openapi: dict[str, Any]):

@@ -19,6 +19,7 @@ from sqlalchemy import select as select_columns
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from blog_api.accounts.addresses import mailbox_key
 from blog_api.accounts.errors import (
     InactiveUser,
     IncorrectPassword,
@@ -45,7 +46,6 @@ class AuthenticatedUser:
     id: int
     name: str
     email: str | None
-    email_key: str | None
     password_hash: str | None
     is_active: bool
     is_admin: bool
@@ -243,14 +243,14 @@ async def verify_password(
 
     Raises TooManyRequests and IncorrectPassword.
     """
-    if user.password_hash is None or user.email_key is None:
+    if user.password_hash is None or user.email is None:
         # An imported author without a password.
         raise IncorrectPassword
     async with connection_released(session):
         is_right, _ = await throttle.verify_password(
             password.get_secret_value(),
             user.password_hash,
-            account=user.email_key,
+            account=mailbox_key(user.email),
             has_token=True,
         )
     if not is_right:

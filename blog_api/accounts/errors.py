@@ -104,6 +104,11 @@ class InvalidGrantRequest(OAuth2Problem, BadRequest):
     error = "invalid_request"
 
 
+class RepeatedParameter(OAuth2Problem, BadRequest):
+    detail = "Send each parameter once"
+    error = "invalid_request"
+
+
 class UnsupportedGrantType(OAuth2Problem, BadRequest):
     detail = "The grant_type is password or refresh_token"
     error = "unsupported_grant_type"

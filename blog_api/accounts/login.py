@@ -5,9 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Response
 from pydantic import AfterValidator, SecretStr
 from sqlalchemy import delete
-from sqlmodel import Field, col
+from sqlmodel import Field, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from blog_api.accounts.addresses import find_by_email, mailbox_key
 from blog_api.accounts.auth import RequiredAuth
 from blog_api.accounts.errors import (
     AUTH_PROBLEMS,
@@ -15,7 +16,9 @@ from blog_api.accounts.errors import (
     InactiveUser,
     IncorrectLogIn,
     InvalidScope,
+    RepeatedParameter,
 )
+from blog_api.accounts.forms import UNIQUE_PARAMETERS, FormRoute
 from blog_api.accounts.models import SESSION_LIFETIME, SignUp, SignUpRead, Token, TokenRead, User
 from blog_api.accounts.rate_limits import LoginThrottle, LoginThrottleDep
 from blog_api.accounts.scopes import DEFAULT_SCOPES, allowed_scopes, resolve_scopes
@@ -23,7 +26,6 @@ from blog_api.accounts.service import (
     build_token,
     delete_expired_tokens,
     insert_user,
-    users_by_email,
 )
 from blog_api.core.errors import (
     BODY_PROBLEMS,
@@ -38,7 +40,6 @@ from blog_api.core.fields import (
     Password,
     RequestModel,
     SchemaDefaults,
-    casefold_key,
     check_identifier,
     utc_now,
 )
@@ -49,6 +50,7 @@ router = APIRouter(
     tags=["tokens"],
     responses=problem_responses(ServiceUnavailable),
     max_body_size=MAX_SMALL_BODY_BYTES,
+    route_class=FormRoute,
 )
 
 Username = Annotated[
@@ -68,7 +70,7 @@ ScopeText = Annotated[
 
 
 class LogIn(RequestModel):
-    """The log-in form. Unknown fields are ignored."""
+    """The log-in form. Unknown fields are ignored, repeated ones rejected."""
 
     username: Username
     password: Password
@@ -82,19 +84,27 @@ async def authenticate_by_password(
 
     Takes as long if the user does not exist. Raises TooManyRequests.
     """
-    query = users_by_email(username).execution_options(populate_existing=True)
     # Twice: another log-in may replace an outdated hash while this one is verified.
     for _ in range(2):
-        user = (await session.exec(query)).first()
+        user = await find_by_email(session, username)
         password_hash = user.password_hash if user else None
         async with connection_released(session):
             is_right, new_hash = await throttle.verify_password(
-                password.get_secret_value(), password_hash, account=casefold_key(username)
+                password.get_secret_value(), password_hash, account=mailbox_key(username)
             )
-        if not is_right:
+        if user is None or not is_right:
             return None
-        # The account may have been deleted or its password changed meanwhile.
-        again = query.where(col(User.password_hash) == password_hash).with_for_update()
+        # The account may have been deleted, or its address or password changed meanwhile.
+        again = (
+            select(User)
+            .where(
+                col(User.id) == user.id,
+                col(User.email) == user.email,
+                col(User.password_hash) == password_hash,
+            )
+            .with_for_update()
+            .execution_options(populate_existing=True)
+        )
         user = (await session.exec(again)).first()
         if user is not None:
             user.password_hash = new_hash or user.password_hash
@@ -126,8 +136,14 @@ async def sign_up(
     "/auth",
     response_model=TokenRead,
     responses=problem_responses(
-        *BODY_PROBLEMS, IncorrectLogIn, InactiveUser, InvalidScope, TooManyRequests
+        *BODY_PROBLEMS,
+        IncorrectLogIn,
+        InactiveUser,
+        InvalidScope,
+        RepeatedParameter,
+        TooManyRequests,
     ),
+    dependencies=[UNIQUE_PARAMETERS],
 )
 async def log_in(
     form: Annotated[LogIn, Form()],

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import MISSING, BeforeValidator
-from sqlmodel import Field, Relationship, SQLModel
+from sqlmodel import Field, Index, Relationship, SQLModel, and_, col
 
 from blog_api.accounts.scopes import Scope, effective_scopes
 from blog_api.core.fields import (
@@ -52,12 +52,33 @@ class User(UserBase, TableModel, table=True):
 
     # Null for an imported author, until `blog-api set-password`.
     email: str | None = Field(default=None, max_length=MAX_EMAIL_LENGTH)
+    # The spelling casefolded. Only the version before identifies accounts by it.
     email_key: str | None = Field(default=None, max_length=MAX_EMAIL_LENGTH, unique=True)
+    # The local part casefolded, and the domain as A-labels: see `addresses.py`.
+    mailbox_key: str | None = Field(default=None, max_length=2 * MAX_EMAIL_LENGTH)
     password_hash: str | None = Field(default=None, max_length=255)
     # Identifies an imported author in later imports: names are not unique.
     import_key: str | None = Field(default=None, max_length=255, unique=True)
     is_active: bool = True
     is_admin: bool = False
+
+
+LACKS_MAILBOX_KEY = and_(col(User.mailbox_key).is_(None), col(User.email).is_not(None))
+HAS_MAILBOX_KEY = col(User.mailbox_key).is_not(None)
+# Partial: otherwise SQLite finds missing keys by the unique index, and reads all imported authors.
+Index(
+    "ix_users_mailbox_key",
+    col(User.mailbox_key),
+    unique=True,
+    postgresql_where=HAS_MAILBOX_KEY,
+    sqlite_where=HAS_MAILBOX_KEY,
+)
+Index(
+    "ix_users_id_without_mailbox_key",
+    col(User.id),
+    postgresql_where=LACKS_MAILBOX_KEY,
+    sqlite_where=LACKS_MAILBOX_KEY,
+)
 
 
 class UserRead(UserBase, ReadModel):

@@ -15,8 +15,10 @@ from blog_api.accounts.errors import (
     InvalidGrant,
     InvalidGrantRequest,
     InvalidScope,
+    RepeatedParameter,
     UnsupportedGrantType,
 )
+from blog_api.accounts.forms import UNIQUE_PARAMETERS, FormRoute
 from blog_api.accounts.jwt import Claims, JWTSigner
 from blog_api.accounts.login import ScopeText, Username, authenticate_by_password
 from blog_api.accounts.models import SESSION_LIFETIME, Token
@@ -46,11 +48,12 @@ router = APIRouter(
     tags=["tokens"],
     responses=problem_responses(ServiceUnavailable),
     max_body_size=MAX_SMALL_BODY_BYTES,
+    route_class=FormRoute,
 )
 
 
 class Grant(RequestModel):
-    """The form of RFC 6749, 4.3.2 and 6. Unknown fields are ignored (3.2)."""
+    """The form of RFC 6749, 4.3.2 and 6. Unknown ones are ignored, repeated ones rejected (3.2)."""
 
     # All optional: a missing field is an error of OAuth2, not a 422.
     grant_type: str = Field(
@@ -149,9 +152,11 @@ async def grant_by_refresh(session: AsyncSession, signer: JWTSigner, form: Grant
         InvalidGrant,
         InvalidGrantRequest,
         InvalidScope,
+        RepeatedParameter,
         TooManyRequests,
         UnsupportedGrantType,
     ),
+    dependencies=[UNIQUE_PARAMETERS],
 )
 async def grant_token(
     form: Annotated[Grant, Form()],

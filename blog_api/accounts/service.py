@@ -6,23 +6,23 @@ from datetime import datetime
 from sqlalchemy import delete
 from sqlmodel import and_, col, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
-from sqlmodel.sql.expression import SelectOfScalar
 
+from blog_api.accounts.addresses import mailbox_key, set_email
 from blog_api.accounts.errors import EmailTaken, LastAdmin, UserNotFound
 from blog_api.accounts.models import Token, User, UserCreate
 from blog_api.accounts.passwords import check_new_password
 from blog_api.accounts.rate_limits import LoginThrottle
 from blog_api.accounts.scopes import join_scopes
-from blog_api.core.fields import casefold_key, utc_now
+from blog_api.core.fields import utc_now
 from blog_api.core.security import hash_token
 from blog_api.db.queries import insert_unique
 from blog_api.db.session import connection_released
 
 
-def build_user(new: UserCreate, password_hash: str) -> User:
-    return User.model_validate(
-        new, update={"email_key": casefold_key(new.email), "password_hash": password_hash}
-    )
+async def build_user(session: AsyncSession, new: UserCreate, password_hash: str) -> User:
+    user = User(name=new.name, password_hash=password_hash)
+    await set_email(session, user, new.email)
+    return user
 
 
 async def insert_user(session: AsyncSession, throttle: LoginThrottle, new: UserCreate) -> User:
@@ -33,15 +33,10 @@ async def insert_user(session: AsyncSession, throttle: LoginThrottle, new: UserC
     async with connection_released(session):
         await throttle.count_new_address()
         password_hash = await throttle.hash_password(new.password)
-    user = build_user(new, password_hash)
+    user = await build_user(session, new, password_hash)
     await insert_unique(session, user, or_raise=EmailTaken)
-    await throttle.remember_network(casefold_key(new.email))
+    await throttle.remember_network(mailbox_key(new.email))
     return user
-
-
-def users_by_email(email: str) -> SelectOfScalar[User]:
-    """Select the user with this email address, in any case."""
-    return select(User).where(col(User.email_key) == casefold_key(email))
 
 
 async def lock_admins(session: AsyncSession, *, and_user: int) -> Sequence[User]:

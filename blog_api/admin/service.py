@@ -3,17 +3,17 @@
 from collections.abc import Mapping
 
 from sqlalchemy import ColumnElement, delete, literal
-from sqlmodel import col
+from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from blog_api.accounts.addresses import set_email
 from blog_api.accounts.auth import AuthenticatedUser
 from blog_api.accounts.errors import EmailTaken
 from blog_api.accounts.models import Token, User, UserCreate
 from blog_api.accounts.scopes import Scope
-from blog_api.accounts.service import build_user, find_user, users_by_email
+from blog_api.accounts.service import build_user, find_user
 from blog_api.admin.audit import record_audit_entry
 from blog_api.admin.models import AuditAction
-from blog_api.core.fields import casefold_key
 from blog_api.db.queries import flush_unique, insert_unique
 
 ACTIONS = {
@@ -53,15 +53,15 @@ async def revoke_tokens(
     await session.exec(delete(Token).where(col(Token.user_id) == user.id, *conditions))
 
 
-async def make_admin(session: AsyncSession, email: str) -> None:
+async def make_admin(session: AsyncSession, user_id: int) -> None:
     """Make an administrator of an account, from the command line."""
-    user = (await session.exec(users_by_email(email).with_for_update())).one()
+    user = (await session.exec(select(User).where(col(User.id) == user_id).with_for_update())).one()
     await update_flags(session, None, user, {"is_active": True, "is_admin": True})
 
 
 async def create_admin(session: AsyncSession, new: UserCreate, password_hash: str) -> User:
     """Create an administrator. Raises EmailTaken."""
-    user = build_user(new, password_hash)
+    user = await build_user(session, new, password_hash)
     user.is_admin = True
     await insert_unique(session, user, or_raise=EmailTaken)
     record_audit_entry(session, None, AuditAction.make_admin, user_id=user.id)
@@ -76,9 +76,8 @@ async def set_user_password(
     Raises UserNotFound and EmailTaken.
     """
     user = await find_user(session, user_id)
-    user.sqlmodel_update(
-        {"email": email, "email_key": casefold_key(email), "password_hash": password_hash}
-    )
+    await set_email(session, user, email)
+    user.password_hash = password_hash
     await flush_unique(session, or_raise=EmailTaken)
     await revoke_tokens(session, user)
     record_audit_entry(session, None, AuditAction.set_password, user_id=user_id)

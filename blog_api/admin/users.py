@@ -7,6 +7,7 @@ from sqlalchemy import func
 from sqlmodel import Field, col, or_, select
 from sqlmodel.sql.expression import SelectOfScalar
 
+from blog_api.accounts.addresses import mailbox_key
 from blog_api.accounts.auth import Admin
 from blog_api.accounts.errors import SCOPE_PROBLEMS, InsufficientScope, LastAdmin, UserNotFound
 from blog_api.accounts.models import User, UserRead
@@ -51,6 +52,7 @@ def search_accounts(q: str | None) -> SelectOfScalar[User]:
     return query.where(
         or_(
             col(User.email_key).contains(casefold_key(q), autoescape=True),
+            col(User.mailbox_key).contains(mailbox_key(q), autoescape=True),
             col(User.name).icontains(q, autoescape=True),
         )
     )

@@ -3,11 +3,11 @@
 from typing import Annotated
 
 import typer
-from sqlmodel.ext.asyncio.session import AsyncSession
 
+from blog_api.accounts.addresses import find_by_email
 from blog_api.accounts.models import User, UserBase, UserCreate
 from blog_api.accounts.passwords import PasswordHasher
-from blog_api.accounts.service import find_user, users_by_email
+from blog_api.accounts.service import find_user
 from blog_api.admin.service import create_admin, make_admin, set_user_password
 from blog_api.cli.console import (
     YesOption,
@@ -31,10 +31,6 @@ class AccountArguments(UserBase):
     email: Email
 
 
-async def find_account(session: AsyncSession, email: str) -> User | None:
-    return (await session.exec(users_by_email(email))).first()
-
-
 def require_password(settings: Settings, user: User) -> None:
     """Exit with status 2 without the user's password: a stranger may have taken the address."""
     verification = PasswordHasher(settings).verify(read_password(is_new=False), user.password_hash)
@@ -55,7 +51,7 @@ def create_administrator(
     settings = load_settings()
     email = validate_or_exit(AccountArguments, email=email, name=name).email
     print_database(settings)
-    user = run_in_session(settings, lambda session: find_account(session, email))
+    user = run_in_session(settings, lambda session: find_by_email(session, email))
     if user is None:
         password, password_hash = read_new_password(settings, name=name, email=email)
         new = validate_or_exit(UserCreate, email=email, name=name, password=password)
@@ -65,7 +61,8 @@ def create_administrator(
         question = f"User {user.id}, {user.name}, has this address. {action} an administrator?"
         confirm(question, yes=yes)
         require_password(settings, user)
-        run_in_session(settings, lambda session: make_admin(session, email))
+        user_id = user.id
+        run_in_session(settings, lambda session: make_admin(session, user_id))
     print(f"User {user.id} is an administrator.")
 
 

@@ -29,7 +29,8 @@ PROBLEM_MEDIA_TYPE = "application/problem+json"
 MAX_ERRORS = 20
 # Of an unknown field, in characters.
 MAX_NAME_LENGTH = 50
-FORM_MEDIA_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
+URLENCODED = "application/x-www-form-urlencoded"
+FORM_MEDIA_TYPES = (URLENCODED, "multipart/form-data")
 ROUTE_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 HEADER_DESCRIPTIONS = {
@@ -298,13 +299,17 @@ async def handle_http_exception(request: Request, error: HTTPException) -> JSONR
 
 
 async def handle_validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
-    media_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if expects_form(request) and media_type not in FORM_MEDIA_TYPES:
-        msg = f"Send a form, with Content-Type: {FORM_MEDIA_TYPES[0]}"
+    if expects_form(request) and get_media_type(request) not in FORM_MEDIA_TYPES:
+        msg = f"Send a form, with Content-Type: {URLENCODED}"
         errors = [FieldError(loc=["body"], type="no_form", msg=msg)]
     else:
         errors = [to_field_error(found) for found in error.errors()[:MAX_ERRORS]]
     return problem_response(ValidationFailed(errors), request.scope)
+
+
+def get_media_type(request: Request) -> str:
+    """Return the media type of the body, without parameters."""
+    return request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
 def expects_form(request: Request) -> bool:

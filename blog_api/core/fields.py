@@ -160,9 +160,9 @@ def check_rfc_3339(value: object) -> object:
 
 
 def casefold_key(text: str) -> str:
-    """Return the key of an email address: NFKC, casefolded.
+    """Return a key that spellings of one text have in common: NFKC, casefolded.
 
-    Spellings with equal keys are the same address. Tags have `tag_key`.
+    Tags have `tag_key`, email addresses `mailbox_key`.
     """
     # Casefolding can undo the normalization.
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())

@@ -2,6 +2,7 @@
 
 from fastapi import APIRouter, Request
 
+from blog_api.accounts.addresses import set_email
 from blog_api.accounts.auth import (
     AuthenticatedUser,
     CanWriteAccount,
@@ -22,7 +23,7 @@ from blog_api.core.errors import (
     missing_field,
     problem_responses,
 )
-from blog_api.core.fields import MAX_SMALL_BODY_BYTES, casefold_key
+from blog_api.core.fields import MAX_SMALL_BODY_BYTES
 from blog_api.db.queries import flush_unique
 from blog_api.db.session import SessionDep, connection_released
 from blog_api.web.conditional import (
@@ -69,7 +70,7 @@ async def update_me(
             await throttle.count_new_address()
         user = await confirm_password(session, throttle, auth, changes.current_password)
         precondition.check(user)
-        user.email_key = casefold_key(values["email"])
+        await set_email(session, user, values["email"])
     else:
         user = await lock_authenticated_user(session, auth)
         precondition.check(user)

@@ -98,6 +98,17 @@ async def test_all_spellings_of_an_email_share_a_limit(anonymous: AsyncClient):
     assert response.status_code == 429
 
 
+async def test_all_spellings_of_a_domain_share_a_limit(anonymous: AsyncClient):
+    new = {"email": "ann@münchen.example", "name": "User", "password": PASSWORD}
+    await anonymous.post("/sign-up", json=new)
+    for name in ("ann@MÜNCHEN.example", "ann@xn--mnchen-3ya.example"):
+        assert await guess(anonymous, 5, username=name) == [400] * 5
+
+    response = await anonymous.post("/auth", data=WRONG | {"username": new["email"]})
+
+    assert response.status_code == 429
+
+
 async def test_guesses_for_unknown_accounts_are_limited_too(anonymous: AsyncClient):
     statuses = await guess(anonymous, 11, username="unknown@example.com")
 

@@ -437,6 +437,30 @@ async def test_create_admin_needs_the_password_of_an_existing_user(folder: Path)
     assert me["is_admin"] is False
 
 
+async def test_commands_find_an_account_by_any_spelling_of_its_domain(folder: Path):
+    settings = make_settings(database_url=f"sqlite:///{folder}/blog.db", **MINIMUM_HASHING)
+    new = {"email": "ann@münchen.example", "name": "Caroline", "password": "correct horse"}
+    async with running(settings) as app, client_of(app) as client:
+        for email in (new["email"], "bob@example.com"):
+            assert (await client.post("/users", json=new | {"email": email})).status_code == 201
+        promoted = await asyncio.to_thread(
+            runner.invoke,
+            cli,
+            ["create-admin", "ann@xn--mnchen-3ya.example", "--yes"],
+            "correct horse\n",
+        )
+        taken = await asyncio.to_thread(
+            runner.invoke,
+            cli,
+            ["set-password", "2", "Ann@XN--MNCHEN-3YA.example", "--yes"],
+            "battery staple\n",
+        )
+
+    assert promoted.stdout == "User 1 is an administrator.\n"
+    assert taken.exit_code == 1
+    assert taken.stderr.endswith("blog-api: Email already registered\n")
+
+
 async def test_the_files_of_a_database_are_for_their_owner_alone(folder: Path):
     settings = make_settings(database_url=f"sqlite:///{folder}/blog.db", **MINIMUM_HASHING)
     async with running(settings) as app, client_of(app) as client:

@@ -10,6 +10,7 @@ import pytest
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from httpx import AsyncClient
 from sqlalchemy import URL, Connection, make_url, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -452,3 +453,94 @@ async def test_deleted_comments_without_answers_are_removed(empty_url: URL):
         await client.delete(f"/comments/{comments['g.h.i']['id']}")
         page = (await client.get(f"/posts/{post['id']}/comments")).json()
         assert [one["content"] for one in page["results"]] == [None, "j", "l"]
+
+
+# The version before mailbox keys, and an account of it.
+BEFORE_MAILBOXES = "5b7c1e94d2f0"
+INSERT_USER = """
+    INSERT INTO users (created_at, updated_at, email, name, email_key, password_hash,
+                       is_active, is_admin)
+    VALUES ('2020-01-01 00:00:00.000000', '2020-01-01 00:00:00.000000', :email, 'User',
+            :email_key, :hash, TRUE, FALSE)
+    """
+# Addresses of the version before, with the keys that it computed.
+OLD_ADDRESSES = {
+    "Ann@Example.com": "ann@example.com",
+    "ann@münchen.example": "ann@münchen.example",
+    "Ann@xn--mnchen-3ya.example": "ann@xn--mnchen-3ya.example",
+    "bob@xn--bcher-kva.example": "bob@xn--bcher-kva.example",
+    "bob@Bücher.example": "bob@bücher.example",
+    "ann@faß.example": "ann@fass.example",
+    "Ünal@BÜCHER.example": "ünal@bücher.example",
+}
+
+
+async def can_log_in(client: AsyncClient, email: str, password: str = PASSWORD) -> bool:
+    response = await client.post("/auth", data={"username": email, "password": password})
+    assert response.status_code in (200, 400), response.text
+    return response.status_code == 200
+
+
+async def test_existing_accounts_log_in_by_their_addresses_after_the_migration(
+    empty_url: URL, caplog: pytest.LogCaptureFixture
+):
+    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
+    await upgrade(settings, BEFORE_MAILBOXES)
+    for email, key in OLD_ADDRESSES.items():
+        password_hash = await PasswordHasher(settings).hash(f"{PASSWORD} {email}")
+        await execute(settings, INSERT_USER, email=email, email_key=key, hash=password_hash)
+    await execute(
+        settings, INSERT_USER, email=None, email_key=None, hash=None
+    )  # An imported author.
+
+    await migrate(settings)
+
+    warnings = [one.message for one in caplog.records if one.name == "blog_api.migrations"]
+    assert warnings == [
+        f"Users {first} and {second} have the same mailbox: "
+        "each logs in by the spelling of its own address"
+        for first, second in ((2, 3), (4, 5))
+    ]
+    async with running(settings) as app, client_of(app) as client:
+        for email in OLD_ADDRESSES:
+            assert await can_log_in(client, email, f"{PASSWORD} {email}"), email
+        new = {"name": "User", "password": PASSWORD}
+        for email, status in {
+            "ANN@MÜNCHEN.example": 400,
+            "bob@BÜCHER.example": 400,
+            "ünal@xn--bcher-kva.example": 400,
+            "ann@xn--fa-hia.example": 400,
+            "ann@fass.example": 200,
+        }.items():
+            response = await client.post("/sign-up", json=new | {"email": email})
+            assert response.status_code == status, email
+        assert await can_log_in(client, "ann@fass.example")
+        assert await can_log_in(
+            client, "ünal@xn--bcher-kva.example", f"{PASSWORD} Ünal@BÜCHER.example"
+        )
+
+    await downgrade(settings, BEFORE_MAILBOXES)
+    await migrate(settings)
+
+    async with running(settings) as app, client_of(app) as client:
+        for email in OLD_ADDRESSES:
+            assert await can_log_in(client, email, f"{PASSWORD} {email}"), email
+        assert await can_log_in(client, "ann@fass.example")
+
+
+async def test_an_account_of_the_version_before_has_its_mailbox_after_the_migration(
+    empty_url: URL,
+):
+    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
+    await migrate(settings)
+    password_hash = await PasswordHasher(settings).hash(PASSWORD)
+    new = {"name": "User", "password": PASSWORD}
+    async with running(settings) as app, client_of(app) as client:
+        for name in ("ann", "bob"):
+            email = f"{name}@münchen.example"
+            await execute(settings, INSERT_USER, email=email, email_key=email, hash=password_hash)
+            other = f"{name}@xn--mnchen-3ya.example"
+            if name == "ann":
+                assert await can_log_in(client, other)
+            taken = await client.post("/sign-up", json=new | {"email": other})
+            assert taken.json()["detail"] == "Email already registered"

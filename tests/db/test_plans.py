@@ -120,3 +120,21 @@ async def test_a_page_is_found_by_a_range_of_an_index(
     assert any(sign in scan for sign in "<>"), text_of_plan
     for word in ("B-TREE", "Sort", "Seq Scan", "SCAN p"):
         assert word not in text_of_plan
+
+
+async def test_accounts_without_a_mailbox_key_are_found_by_an_index(
+    empty_app: FastAPI, anonymous: AsyncClient
+):
+    """Imported authors have no address, and may be many."""
+    with executions(empty_app) as executed:
+        await anonymous.post("/auth", data={"username": "ann@example.com", "password": "x"})
+
+    (found,) = (
+        one for one in executed if "mailbox_key IS NULL" in one.statement.partition(" OR ")[0]
+    )
+    explain = "EXPLAIN QUERY PLAN" if empty_app.state.settings.is_sqlite else "EXPLAIN"
+    async with empty_app.state.database.engine.connect() as connection:
+        if not empty_app.state.settings.is_sqlite:
+            await connection.execute(text("SET LOCAL enable_seqscan = off"))
+        plan = await connection.exec_driver_sql(f"{explain} {found.statement}", found.values)
+        assert "ix_users_id_without_mailbox_key" in str(plan.all())

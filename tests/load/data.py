@@ -114,6 +114,7 @@ def user_rows(password_hash: str) -> Iterator[Row]:
             "name": f"{WORDS[user_id % len(WORDS)].title()} {user_id}",
             "email": email,
             "email_key": email,
+            "mailbox_key": email,
             "password_hash": password_hash if number > 0 else None,
             "is_active": True,
             "is_admin": False,

@@ -24,7 +24,7 @@ CHEAP_HASHING = {"argon2_memory_kib": 8, "argon2_passes": 1, "argon2_lanes": 1}
 class ChangeUser(Protocol):
     """The fixture `change_user`."""
 
-    async def __call__(self, email: str, **values: object) -> None: ...
+    async def __call__(self, email: str, /, **values: object) -> None: ...
 
 
 def make_settings(**values: object) -> Settings:

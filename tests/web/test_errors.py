@@ -200,7 +200,7 @@ async def test_other_content_types_are_not_parsed_as_json(
         b"username=ann@example.com&password=hunter2%00",
         b"username=ann@example.com&password=" + b"hunter2" * 1000,
         b"username=" + b"hunter2" * 1000 + b"&password=x",
-        b"username=a&username=b&password=\xff",
+        b"username=a&password=\xff",
         b"&".join(b"hunter2=%d" % n for n in range(2000)),
         b'{"username": "hunter2-marker"}',
         b"cls=hunter2",
