@@ -180,7 +180,10 @@ make_index(
 
 
 class Slug(TableModel, table=True):
-    """A current or former slug of a post. It is never given to another post."""
+    """A current or former slug of a post. It is never given to another post.
+
+    Triggers mark a slug under which the post was public, and delete the others with the post.
+    """
 
     __tablename__ = "slugs"
     invalidates: ClassVar = Invalidates.NOTHING  # The post does.
@@ -190,6 +193,7 @@ class Slug(TableModel, table=True):
     post_id: int | None = Field(
         default=None, foreign_key="posts.id", ondelete="SET NULL", index=True
     )
+    was_public: bool = False
 
 
 class Tag(TableModel, table=True):
