@@ -424,3 +424,43 @@ async def test_users_whom_the_previous_version_renames_are_indexed_by_the_next_m
 
     assert before == [[], []]
     assert [user["name"] for user in found] == ["Bea Moon"]
+
+
+async def test_existing_slugs_redirect_if_the_post_was_public_under_them(empty_url: URL):
+    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
+    await migrate(settings)
+    async with running(settings) as app, client_of(app) as ann:
+        await sign_up(ann, "Ann")
+
+        async def create(published_at: str | None, *titles: str) -> dict[str, object]:
+            body = {"title": titles[0], "content": "Hi", "published_at": published_at}
+            post: dict[str, object] = (await ann.post("/posts", json=body)).json()
+            for title in titles[1:]:
+                await ann.patch(f"/posts/{post['id']}", json={"title": title})
+            return post
+
+        await create(utc_now().isoformat(), "Old", "Renamed")
+        draft = await create(None, "Secret", "Published")
+        now = {"published_at": utc_now().isoformat()}
+        await ann.patch(f"/posts/{draft['id']}", json=now)
+        await create(None, "Draft", "Still a draft")
+        deleted = await create(utc_now().isoformat(), "Deleted")
+        await ann.delete(f"/posts/{deleted['id']}")
+
+    await downgrade(settings, "8d3f60b1c2a4")
+    await migrate(settings)
+
+    expected = {
+        "old": 308,
+        "renamed": 200,
+        "secret": 404,
+        "published": 200,
+        "draft": 404,
+        "deleted": 404,
+    }
+    async with running(settings) as app, client_of(app) as anonymous:
+        for slug, status in expected.items():
+            assert (await anonymous.get(f"/posts/slug/{slug}")).status_code == status, slug
+        anonymous.headers = ann.headers
+        body = {"title": "Deleted", "content": "Hi"}
+        assert (await anonymous.post("/posts", json=body)).json()["slug"] != "deleted"
