@@ -4,7 +4,8 @@ from datetime import datetime, timedelta
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import MISSING, BeforeValidator
-from sqlmodel import Field, Index, Relationship, SQLModel, and_, col
+from sqlalchemy import Index, SmallInteger, String
+from sqlmodel import Field, Relationship, SQLModel, and_, col
 
 from blog_api.accounts.scopes import Scope, effective_scopes
 from blog_api.core.fields import (
@@ -18,10 +19,11 @@ from blog_api.core.fields import (
     Timestamp,
     schema_example,
 )
-from blog_api.db.base import Invalidates, ReadModel, TableModel
+from blog_api.db.base import Invalidates, ReadModel, TableBase, TableModel
 from blog_api.web.pagination import Page
 
 SESSION_LIFETIME = timedelta(weeks=2)
+MAX_NAME_KEY_LENGTH = 100
 
 
 class UserBase(SQLModel):
@@ -79,6 +81,26 @@ Index(
     postgresql_where=LACKS_MAILBOX_KEY,
     sqlite_where=LACKS_MAILBOX_KEY,
 )
+
+
+class NameKey(TableBase, table=True):
+    """The folded name of a user from one of its words on (see `names`)."""
+
+    __tablename__ = "name_keys"
+    invalidates: ClassVar = Invalidates.NOTHING  # The user does.
+    __table_args__ = (
+        Index("ix_name_keys_key_user_id_shared_length", "key", "user_id", "shared_length"),
+    )
+
+    user_id: int = Field(foreign_key="users.id", ondelete="CASCADE", primary_key=True)
+    # Compared by code point: the keys with a prefix are a range of the index.
+    key: str = Field(
+        primary_key=True,
+        sa_type=String(MAX_NAME_KEY_LENGTH).with_variant(
+            String(MAX_NAME_KEY_LENGTH, collation="C"), "postgresql"
+        ),
+    )
+    shared_length: int = Field(sa_type=SmallInteger)
 
 
 class UserRead(UserBase, ReadModel):

@@ -10,6 +10,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from blog_api.accounts.addresses import mailbox_key, set_email
 from blog_api.accounts.errors import EmailTaken, LastAdmin, UserNotFound
 from blog_api.accounts.models import Token, User, UserCreate
+from blog_api.accounts.names import index_names
 from blog_api.accounts.passwords import check_new_password
 from blog_api.accounts.rate_limits import LoginThrottle
 from blog_api.accounts.scopes import join_scopes
@@ -34,9 +35,15 @@ async def insert_user(session: AsyncSession, throttle: LoginThrottle, new: UserC
         await throttle.count_new_address()
         password_hash = await throttle.hash_password(new.password)
     user = await build_user(session, new, password_hash)
-    await insert_unique(session, user, or_raise=EmailTaken)
+    await insert_account(session, user)
     await throttle.remember_network(mailbox_key(new.email))
     return user
+
+
+async def insert_account(session: AsyncSession, user: User) -> None:
+    """Insert a user and index the name. Raises EmailTaken."""
+    await insert_unique(session, user, or_raise=EmailTaken)
+    await index_names(session, {user.id: user.name})
 
 
 async def lock_admins(session: AsyncSession, *, and_user: int) -> Sequence[User]:

@@ -11,10 +11,10 @@ from blog_api.accounts.auth import AuthenticatedUser
 from blog_api.accounts.errors import EmailTaken
 from blog_api.accounts.models import Token, User, UserCreate
 from blog_api.accounts.scopes import Scope
-from blog_api.accounts.service import build_user, find_user
+from blog_api.accounts.service import build_user, find_user, insert_account
 from blog_api.admin.audit import record_audit_entry
 from blog_api.admin.models import AuditAction
-from blog_api.db.queries import flush_unique, insert_unique
+from blog_api.db.queries import flush_unique
 
 ACTIONS = {
     ("is_active", True): AuditAction.activate_user,
@@ -63,7 +63,7 @@ async def create_admin(session: AsyncSession, new: UserCreate, password_hash: st
     """Create an administrator. Raises EmailTaken."""
     user = await build_user(session, new, password_hash)
     user.is_admin = True
-    await insert_unique(session, user, or_raise=EmailTaken)
+    await insert_account(session, user)
     record_audit_entry(session, None, AuditAction.make_admin, user_id=user.id)
     return user
 

@@ -9,6 +9,7 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.accounts.models import User
+from blog_api.accounts.names import index_names
 from blog_api.accounts.service import find_user
 from blog_api.archive.record import ArchiveEntry, PostRecord, make_author_key
 from blog_api.core.errors import Conflict
@@ -166,8 +167,10 @@ class Importer:
         ]
         if rows:
             await insert_if_missing(session, User, *rows)
-        query = select(User.import_key, User.id).where(col(User.import_key).in_(list(names)))
-        return dict((await session.exec(query)).all())
+        query = select(User).where(col(User.import_key).in_(list(names)))
+        users = (await session.exec(query)).all()
+        await index_names(session, {user.id: user.name for user in users})
+        return {user.import_key: user.id for user in users}
 
     async def insert_candidate(
         self,

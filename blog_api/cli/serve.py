@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 import uvicorn
 
-from blog_api.cli.console import print_database, run_async
+from blog_api.accounts.names import index_missing_names
+from blog_api.cli.console import print_database, run_async, run_with_database
 from blog_api.core.settings import exit_with_errors, load_settings
 from blog_api.core.urls import get_sqlite_path
 from blog_api.db.migrate import get_head_revision, migrate, prepare_sqlite_file
@@ -67,6 +68,8 @@ def migrate_database() -> None:
     print_database(settings)
     logging.config.dictConfig(LOGGING)
     run_async(migrate(settings))
+    if not settings.is_in_memory:
+        run_with_database(settings, index_missing_names)
     print(f"The database is at revision {get_head_revision()}.")
 
 

@@ -63,6 +63,8 @@ class Sort:
     is_descending: bool = False
     # False if a key is computed (a rank, a count), so that a cursor could not compare it.
     has_cursors: bool = True
+    # The id ascends in a descending order, which has no cursors then.
+    id_ascends: bool = False
     # A condition that all rows fulfill and that makes them a range of the sort's index.
     index_condition: ColumnElement[bool] | None = None
 
@@ -70,7 +72,8 @@ class Sort:
         self, columns: Iterable[ColumnElement[Any]], *, backward: bool = False
     ) -> list[ColumnElement[Any]]:
         is_descending = self.is_descending != backward
-        return [column.desc() if is_descending else column.asc() for column in columns]
+        *keys, row_id = (column.desc() if is_descending else column.asc() for column in columns)
+        return [*keys, row_id.element.asc() if self.id_ascends else row_id]
 
     def after_cursor(self, *, backward: bool) -> ColumnElement[bool]:
         """Return the condition of the rows after the cursor, or before it."""

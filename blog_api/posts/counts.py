@@ -8,13 +8,24 @@ from collections.abc import Set as AbstractSet
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, ScalarSelect, bindparam, func, literal_column
-from sqlmodel import UTCDateTime, col, select
+from sqlalchemy import (
+    CTE,
+    ColumnElement,
+    Integer,
+    ScalarSelect,
+    bindparam,
+    cast,
+    func,
+    literal_column,
+    union_all,
+)
+from sqlalchemy.orm import aliased
+from sqlmodel import UTCDateTime, and_, col, select
 from sqlmodel.sql.expression import Select
 
 from blog_api.core.fields import utc_now
 from blog_api.db.base import NOW
-from blog_api.posts.models import NOT_TAKEN_DOWN, Post, PostCount, PostTag, Tag
+from blog_api.posts.models import IS_TOTAL_OF_TAG, NOT_TAKEN_DOWN, Post, PostCount, PostTag
 from blog_api.posts.queries import IS_SCHEDULED
 from blog_api.posts.tags import TAG_ID
 
@@ -58,25 +69,60 @@ def total_count(names: AbstractSet[str]) -> ColumnElement[int] | None:
     return None
 
 
-def used_tags() -> Select[str, int]:
-    """Select the name of each tag and its number of published posts as `post_count`."""
-    counted = (
-        select(PostCount.tag_id, func.sum(col(PostCount.delta)).label("count"))
-        .where(col(PostCount.user_id) == 0, col(PostCount.tag_id) > 0)
-        .group_by(col(PostCount.tag_id))
-        .subquery()
+def tag_changes() -> CTE:
+    """Select the tags whose number differs from their total, with the difference as `delta`."""
+    pending = select(PostCount.tag_id, PostCount.delta).where(
+        ~col(PostCount.is_total), col(PostCount.user_id) == 0, col(PostCount.tag_id) > 0
     )
-    coming = (
-        select(PostTag.tag_id, func.count().label("count"))
+    scheduled = (
+        select(PostTag.tag_id, literal_column("-1", Integer).label("delta"))
         .join(Post, col(Post.id) == col(PostTag.post_id))
-        .where(IS_SCHEDULED)
-        .group_by(col(PostTag.tag_id))
+        .where(IS_SCHEDULED, col(Post.published_at) > YESTERDAY)
+    )
+    rows = union_all(pending, scheduled).subquery()
+    changes = select(rows.c.tag_id, func.sum(rows.c.delta).label("delta"))
+    return changes.group_by(rows.c.tag_id).cte("changes")
+
+
+def used_tags() -> tuple[Select[int, int], ColumnElement[int]]:
+    """Select the id and the number of published posts of each tag; return their number too.
+
+    Totals are read in the order of their index; the few tags that differ from them are merged in.
+    """
+    changes = tag_changes()
+    total = aliased(PostCount)
+    before = func.coalesce(total.delta, 0)
+    changed = select(
+        changes.c.tag_id, (before + changes.c.delta).label("count"), before.label("before")
+    ).join(
+        total,
+        and_(col(total.is_total), col(total.user_id) == 0, col(total.tag_id) == changes.c.tag_id),
+        isouter=True,
+    )
+    is_used = (IS_TOTAL_OF_TAG, col(PostCount.delta) > 0)
+    # As many as can be on the page or before it: Postgres would sort all of them otherwise.
+    deepest = bindparam("offset", type_=Integer) + bindparam("limit", type_=Integer)
+    unchanged = (
+        select(PostCount.tag_id, col(PostCount.delta).label("count"))
+        .where(*is_used, col(PostCount.tag_id).not_in(select(changes.c.tag_id)))
+        .order_by(col(PostCount.delta).desc(), col(PostCount.tag_id))
+        .limit(select(deepest).scalar_subquery())
         .subquery()
     )
-    post_count = (counted.c.count - func.coalesce(coming.c.count, 0)).label("post_count")
-    return (
-        select(Tag.name, post_count)
-        .join(counted, counted.c.tag_id == col(Tag.id))
-        .join(coming, coming.c.tag_id == col(Tag.id), isouter=True)
-        .where(post_count > 0)
-    )
+    changed_counts = changed.subquery()
+    found = union_all(
+        select(unchanged.c.tag_id, unchanged.c.count),
+        select(changed_counts.c.tag_id, changed_counts.c.count).where(changed_counts.c.count > 0),
+    ).subquery()
+    difference = select(
+        func.coalesce(
+            func.sum(
+                cast(changed_counts.c.count > 0, Integer)
+                - cast(changed_counts.c.before > 0, Integer)
+            ),
+            0,
+        )
+    ).scalar_subquery()
+    number = select(func.count()).select_from(PostCount).where(*is_used).scalar_subquery()
+    query = select(found.c.tag_id.label("id"), found.c.count.label("post_count"))
+    return query, number + difference

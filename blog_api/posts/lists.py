@@ -31,12 +31,11 @@ from blog_api.posts.models import (
     PostPage,
     PostRead,
     PostTag,
-    Tag,
     TagPage,
 )
 from blog_api.posts.queries import IS_PUBLISHED, select_found_posts
 from blog_api.posts.search import make_highlighter, matching_posts
-from blog_api.posts.tags import TAG_ID
+from blog_api.posts.tags import TAG_ID, select_found_tags, show_tag
 from blog_api.profiles.follows import FOLLOWED_IDS
 from blog_api.profiles.users import UserFromPath
 from blog_api.text.snippets import Highlighter
@@ -64,16 +63,17 @@ SORTS = make_sorts(col(Post.published_at), col(Post.updated_at), col(Post.id))
 
 TAG_SORTS = make_sorts(col(PostTag.published_at), col(PostTag.updated_at), col(PostTag.post_id))
 
-TAG_QUERY = used_tags()
+USED_TAG_IDS, NUMBER_OF_USED_TAGS = used_tags()
 
 MOST_USED = Sort(
     "-post_count",
-    (TAG_QUERY.selected_columns.post_count, -col(Tag.id)),
+    (USED_TAG_IDS.selected_columns.post_count, USED_TAG_IDS.selected_columns.id),
     is_descending=True,
+    id_ascends=True,
     has_cursors=False,
 )
 
-USED_TAGS = ListQuery(TAG_QUERY)
+USED_TAGS = ListQuery(USED_TAG_IDS, total=NUMBER_OF_USED_TAGS, select_rows=select_found_tags)
 
 NEWEST_CREATED_FIRST = Sort("-created_at", (col(Post.created_at), col(Post.id)), is_descending=True)
 
@@ -237,4 +237,5 @@ async def list_own_posts(
 )
 async def list_tags(params: PageParams, paginator: PaginatorDep) -> Page[Any]:
     """List the tags of published posts, most used first. There are no cursors."""
-    return await paginator.paginate(USED_TAGS, params, MOST_USED)
+    page = await paginator.paginate(USED_TAGS, params, MOST_USED)
+    return page.map(show_tag)

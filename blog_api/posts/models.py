@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from pydantic import MISSING
 from pydantic import Field as SchemaField
-from sqlalchemy import JSON, BigInteger, Index, Integer, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Index, Integer, UniqueConstraint, and_, literal_column
 from sqlmodel import Field, Relationship, SQLModel, col
 
 from blog_api.accounts.models import User
@@ -180,7 +180,10 @@ make_index(
 
 
 class Slug(TableModel, table=True):
-    """A current or former slug of a post. It is never given to another post."""
+    """A current or former slug of a post. It is never given to another post.
+
+    Triggers mark a slug under which the post was public, and delete the others with the post.
+    """
 
     __tablename__ = "slugs"
     invalidates: ClassVar = Invalidates.NOTHING  # The post does.
@@ -190,10 +193,11 @@ class Slug(TableModel, table=True):
     post_id: int | None = Field(
         default=None, foreign_key="posts.id", ondelete="SET NULL", index=True
     )
+    was_public: bool = False
 
 
 class Tag(TableModel, table=True):
-    """A tag in its first spelling; `key` is casefolded."""
+    """A tag; `key` is casefolded, and `name` is the spelling of the first post, perhaps a draft."""
 
     __tablename__ = "tags"
     invalidates: ClassVar = Invalidates.NOTHING  # The rows of `post_tags` do.
@@ -206,7 +210,7 @@ class TagRead(ResponseModel):
     """A tag."""
 
     name: str
-    """Name in its first spelling."""
+    """Name in the spelling of the first of its published posts."""
     post_count: int
     """Number of published posts."""
 
@@ -244,7 +248,8 @@ class PostCount(TableBase, table=True):
     """A change of the number of posts that are published or scheduled and not taken down.
 
     The sum of `delta` is the number: of one author, of one tag, or of all where the id is 0.
-    Triggers insert the rows and merge them from time to time (see the migrations).
+    Triggers insert the rows, and merge them from time to time into one total of each counter (see
+    the migrations).
     """
 
     __tablename__ = "post_counts"
@@ -262,6 +267,26 @@ class PostCount(TableBase, table=True):
     user_id: int = 0
     tag_id: int = 0
     delta: int
+    is_total: bool = False
+
+
+# A bound number would not match the condition of the index on SQLite.
+IS_TOTAL_OF_TAG = and_(col(PostCount.is_total), col(PostCount.tag_id) > literal_column("0"))
+
+Index(
+    "ix_post_counts_rank",
+    col(PostCount.delta).desc(),
+    col(PostCount.tag_id),
+    sqlite_where=IS_TOTAL_OF_TAG,
+    postgresql_where=IS_TOTAL_OF_TAG,
+)
+Index(
+    "ix_post_counts_pending",
+    col(PostCount.user_id),
+    col(PostCount.tag_id),
+    sqlite_where=~col(PostCount.is_total),
+    postgresql_where=~col(PostCount.is_total),
+)
 
 
 class Bookmark(TableModel, table=True):

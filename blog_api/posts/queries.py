@@ -113,7 +113,13 @@ VISIBLE_POSTS = (
 POST_BY_ID = NamedQuery(VISIBLE_POSTS.where(col(Post.id) == bindparam("post_id", type_=Integer)))
 POST_BY_SLUG = NamedQuery(
     VISIBLE_POSTS.join(Slug, col(Slug.post_id) == col(Post.id)).where(
-        col(Slug.slug) == bindparam("slug", type_=String)
+        col(Slug.slug) == bindparam("slug", type_=String),
+        # Only the author sees a slug that the post had while it was hidden.
+        or_(
+            col(Slug.slug) == col(Post.slug),
+            col(Slug.was_public),
+            col(Post.user_id) == bindparam("reader_id", type_=Integer),
+        ),
     )
 )
 
@@ -132,7 +138,7 @@ async def find_visible_post(
 async def find_visible_post_by_slug(
     session: AsyncSession, auth: Auth | None, slug: str
 ) -> dict[str, Any]:
-    """Return the columns of the post that has or had a slug.
+    """Return the columns of the post that has a slug or was public under it.
 
     Raises PostGone if that post was deleted, and PostNotFound.
     """
@@ -140,7 +146,9 @@ async def find_visible_post_by_slug(
     posts = await execute_query(session, POST_BY_SLUG, values)
     if posts:
         return posts[0]
-    of_deleted = select(Slug).where(col(Slug.slug) == slug, col(Slug.post_id).is_(None))
+    of_deleted = select(Slug).where(
+        col(Slug.slug) == slug, col(Slug.post_id).is_(None), col(Slug.was_public)
+    )
     raise PostNotFound if (await session.exec(of_deleted)).first() is None else PostGone
 
 

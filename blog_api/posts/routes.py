@@ -112,7 +112,7 @@ async def read_post_by_slug(
     request: Request,
     response: Response,
 ) -> dict[str, Any] | Response:
-    """Return a post by its slug. A former slug redirects to the current one."""
+    """Return a post by its slug. A former slug that was public redirects to the current one."""
     post = await find_visible_post_by_slug(session, auth, slug)
     if post["slug"] == slug:
         return make_post_response(request, response, post)
@@ -180,5 +180,5 @@ async def update_post(changes: PostUpdate, edit: PostEditDep) -> Post:
     responses=problem_responses(*OWN_POST_PROBLEMS, Conflict),
 )
 async def delete_post(edit: PostEditDep, session: SessionDep) -> None:
-    """Delete a post and its comments. Its slugs are not given to other posts."""
+    """Delete a post and its comments. No other post gets a slug under which it was public."""
     await session.delete(await edit.lock_post())

@@ -2,14 +2,17 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Integer, String, bindparam, delete, insert
+from sqlalchemy import Integer, String, Subquery, bindparam, delete, insert
 from sqlmodel import UTCDateTime, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.core.fields import tag_key
+from blog_api.db.base import NOW
+from blog_api.db.list_query import AnySelect, FoundRows
 from blog_api.db.queries import execute_write, insert_if_missing
-from blog_api.posts.models import PostTag, Tag
+from blog_api.posts.models import Post, PostTag, Tag
 
 # The id of the tag with the bound key `tag`.
 TAG_ID = select(Tag.id).where(col(Tag.key) == bindparam("tag", type_=String)).scalar_subquery()
@@ -64,3 +67,27 @@ async def add_tags(
 async def remove_tags(session: AsyncSession, post_id: int) -> None:
     """Remove a post from the index."""
     await session.exec(delete(PostTag).where(col(PostTag.post_id) == post_id))
+
+
+def select_found_tags(found: FoundRows) -> tuple[AnySelect, Subquery]:
+    """Select the tags of a page, each with all tags of the first of its published posts.
+
+    A draft or a scheduled post must not decide how others see a tag.
+    """
+    ids = found.ids
+    first_post = (
+        select(Post.tags)
+        .join(PostTag, col(PostTag.post_id) == col(Post.id))
+        .where(col(PostTag.tag_id) == ids.c.id, col(PostTag.published_at) <= NOW)
+        .order_by(col(PostTag.post_id))
+        .limit(1)
+        .scalar_subquery()
+    )
+    query = select(Tag.key, ids.c.key_0.label("post_count"), first_post.label("spellings"))
+    return query.join(ids, ids.c.id == col(Tag.id)), ids
+
+
+def show_tag(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a tag in the spelling of its first published post."""
+    names = (name for name in row["spellings"] or () if tag_key(name) == row["key"])
+    return {"name": next(names, row["key"]), "post_count": row["post_count"]}

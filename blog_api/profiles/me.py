@@ -14,6 +14,7 @@ from blog_api.accounts.auth import (
 )
 from blog_api.accounts.errors import PASSWORD_PROBLEMS, SCOPE_PROBLEMS, EmailTaken
 from blog_api.accounts.models import PasswordUpdate, User, UserRead, UserUpdate
+from blog_api.accounts.names import index_names
 from blog_api.accounts.passwords import check_new_password
 from blog_api.accounts.rate_limits import LoginThrottleDep
 from blog_api.core.errors import (
@@ -76,6 +77,7 @@ async def update_me(
         precondition.check(user)
     user.sqlmodel_update(values)
     await flush_unique(session, or_raise=EmailTaken)
+    await index_names(session, {user.id: user.name})
     set_etag_row(request, user)
     return user
 

@@ -16,7 +16,8 @@ class UserQuery(SliceQuery):
     q: str | None = Field(
         default=None,
         max_length=100,
-        description="Part of the name, case-insensitive.",
+        description="Beginning of the name or of a word in it and what follows, case-insensitive: "
+        "`ann`, `kar` and `anna kar` find Anna Karenina.",
     )
 
 

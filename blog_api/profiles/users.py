@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Security
-from sqlalchemy import false
 from sqlmodel import col, select
 
 from blog_api.accounts.auth import get_optional_auth
 from blog_api.accounts.errors import OPTIONAL_AUTH_PROBLEMS, SIGN_UP_PROBLEMS, UserNotFound
 from blog_api.accounts.models import ProfileRead, User, UserCreate, UserRead
+from blog_api.accounts.names import fold_name, users_by_name
 from blog_api.accounts.rate_limits import LoginThrottleDep
 from blog_api.accounts.service import find_user, insert_user
 from blog_api.core.errors import ServiceUnavailable, ValidationFailed, problem_responses
@@ -49,13 +49,18 @@ async def create_user(new: UserCreate, session: SessionDep, throttle: LoginThrot
     dependencies=[Security(get_optional_auth)],
 )
 async def list_users(params: Annotated[UserQuery, Query()], session: SessionDep) -> Sequence[User]:
-    """List public profiles in the order of their ids, or those whose name contains a text."""
+    """List public profiles in the order of their ids, or search them by name.
+
+    `q` finds names that contain it from the beginning of a word on, and orders them by that part.
+    """
+    q = params.q or ""
+    # No name has a control character, and Postgres rejects NUL.
+    if CONTROL_CHARACTERS.search(q):
+        return []
+    prefix = fold_name(q)
     query = select(User).order_by(col(User.id)).offset(params.skip).limit(params.limit)
-    if params.q:
-        # No name has a control character, and Postgres rejects NUL.
-        is_possible = not CONTROL_CHARACTERS.search(params.q)
-        matches = col(User.name).icontains(params.q, autoescape=True) if is_possible else false()
-        query = query.where(matches)
+    if prefix:
+        query = users_by_name(prefix, skip=params.skip, limit=params.limit)
     return (await session.exec(query)).all()
 
 

@@ -204,7 +204,9 @@ async def test_user_ids_are_never_reused(anonymous: AsyncClient):
     assert first < last < after
 
 
-async def test_users_can_be_searched_by_part_of_their_name(anonymous: AsyncClient):
+async def test_users_can_be_searched_by_the_beginning_of_a_word(
+    anonymous: AsyncClient,
+):
     names = ("Ann", "Bob", "Анна Ёлкина", "100% real", "snake_case", "back\\slash", "É")
     for number, name in enumerate(names):
         await anonymous.post("/users", json=NEW | {"email": f"{number}@example.com", "name": name})
@@ -218,21 +220,69 @@ async def test_users_can_be_searched_by_part_of_their_name(anonymous: AsyncClien
         assert (
             await search(name) == await search(name.lower()) == await search(name.upper()) == [name]
         )
-    assert await search("н") == await search("ЁЛКИ") == ["Анна Ёлкина"]
-    assert await search("nn") == ["Ann"]
-    assert await search("b") == ["Bob", "back\\slash"]
-    assert await search("b", skip="1") == ["back\\slash"]
-    assert await search("b", limit="1") == ["Bob"]
-    # Wildcards of LIKE are matched literally.
-    assert await search("%") == ["100% real"]
-    assert await search("_") == ["snake_case"]
-    assert await search("\\") == ["back\\slash"]
-    assert await search("") == list(names)
-    for q in ("%%", "a%", "__", "*", "'", '"', "'; DROP TABLE users", "🎉", "ann@example.com"):
+    assert await search("анн") == await search("ЁЛКИ") == await search("анна ё") == ["Анна Ёлкина"]
+    assert await search("E\u0301") == ["É"]
+    # In the order of the names from the word on.
+    assert await search("b") == ["back\\slash", "Bob"]
+    assert await search("b", skip="1") == ["Bob"]
+    assert await search("b", limit="1") == ["back\\slash"]
+    assert await search("s") == ["back\\slash", "snake_case"]
+    assert await search("REAL") == await search("100%  r") == ["100% real"]
+    for q in ("", " ", "\u200b"):
+        assert await search(q) == list(names)
+    for q in (
+        "nn",
+        "елки",
+        "%",
+        "_",
+        "\\",
+        "bob a",
+        "%%",
+        "a%",
+        "__",
+        "*",
+        "'",
+        '"',
+        "'; DROP TABLE users",
+        "🎉",
+        "ann@example.com",
+    ):
         assert await search(q) == [], q
     # Characters that no name can have.
     for q in ("\x00", "Ann\x00", "\x01", "\x85", "\ufffd", "\uffff"):
         assert await search(q) == [], ascii(q)
+
+
+async def test_a_user_with_several_matching_words_is_found_once(anonymous: AsyncClient):
+    for number, name in enumerate(("Anna Annan", "Annabel", "Joanna Ann-Annika")):
+        await anonymous.post("/users", json=NEW | {"email": f"{number}@example.com", "name": name})
+
+    for q, found in (
+        ("ann", ["Joanna Ann-Annika", "Anna Annan", "Annabel"]),
+        ("anna", ["Anna Annan", "Annabel"]),
+        ("annan", ["Anna Annan"]),
+        ("anni", ["Joanna Ann-Annika"]),
+    ):
+        pages = [
+            user["name"]
+            for skip in range(len(found) + 1)
+            for user in (await anonymous.get(f"/users?q={q}&skip={skip}&limit=1")).json()
+        ]
+        assert pages == found, q
+
+
+async def test_a_renamed_user_is_found_by_the_new_name_alone(
+    ann: AsyncClient, anonymous: AsyncClient
+):
+    await ann.patch("/users/me", json={"name": "Bea Moon"})
+
+    assert (await anonymous.get("/users?q=ann")).json() == []
+    for q in ("bea", "moon"):
+        assert [user["name"] for user in (await anonymous.get(f"/users?q={q}")).json()] == [
+            "Bea Moon"
+        ]
+    await ann.request("DELETE", "/users/me", json={"current_password": PASSWORD})
+    assert (await anonymous.get("/users?q=bea")).json() == []
 
 
 async def test_the_name_query_of_users_has_a_maximum_length(anonymous: AsyncClient):

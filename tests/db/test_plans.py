@@ -1,4 +1,4 @@
-"""Query plans: the database finds the posts of a list by a range of an index."""
+"""Query plans: the database finds the rows of a list by a range of an index."""
 
 import json
 from collections.abc import Iterator
@@ -138,3 +138,56 @@ async def test_accounts_without_a_mailbox_key_are_found_by_an_index(
             await connection.execute(text("SET LOCAL enable_seqscan = off"))
         plan = await connection.exec_driver_sql(f"{explain} {found.statement}", found.values)
         assert "ix_users_id_without_mailbox_key" in str(plan.all())
+
+
+async def explain(app: FastAPI, execution: Execution) -> str:
+    """Return the plan without reading whole tables and without sorting, where that is possible."""
+    is_sqlite = app.state.settings.is_sqlite
+    async with app.state.database.engine.connect() as connection:
+        if not is_sqlite:
+            for setting in ("enable_seqscan", "enable_sort", "enable_bitmapscan"):
+                await connection.execute(text(f"SET LOCAL {setting} = off"))
+        prefix = "EXPLAIN QUERY PLAN" if is_sqlite else "EXPLAIN"
+        statement = f"{prefix} {execution.statement}"
+        explained = await connection.exec_driver_sql(statement, execution.values)
+        return "\n".join(str(row[-1]) for row in explained)
+
+
+async def test_users_are_searched_by_a_range_of_an_index(
+    empty_app: FastAPI, ann: AsyncClient, anonymous: AsyncClient
+):
+    with executions(empty_app) as executed:
+        response = await anonymous.get("/users?q=ann&skip=0&limit=10")
+
+    assert len(response.json()) == 1
+    (execution,) = [one for one in executed if "name_keys" in one.statement]
+    plan = await explain(empty_app, execution)
+    (scan,) = [line for line in plan.splitlines() if "ix_name_keys" in line]
+    is_sqlite = empty_app.state.settings.is_sqlite
+    assert "key>? AND key<?" in scan if is_sqlite else "Index Only Scan" in scan, plan
+    assert is_sqlite or "Index Cond: ((key >= 'ann'::text) AND (key < " in plan, plan
+    assert "Seq Scan" not in plan
+    assert "SCAN users" not in plan
+    if is_sqlite:
+        # The second order is of the rows of one page.
+        assert plan.count("B-TREE") <= 1, plan
+
+
+async def test_tags_are_read_and_counted_by_a_range_of_an_index(
+    empty_app: FastAPI, ann: AsyncClient, anonymous: AsyncClient
+):
+    await publish(ann, tags=["Python", "Web"])
+
+    with executions(empty_app) as executed:
+        response = await anonymous.get("/tags?page=1")
+
+    assert len(response.json()["results"]) == 2
+    (execution,) = executed
+    assert execution.is_by_driver
+    plan = await explain(empty_app, execution)
+    scans = [line for line in plan.splitlines() if "ix_post_counts_rank" in line]
+    assert len(scans) == 2, plan
+    for scan in scans:
+        assert "(delta>?)" in scan or "Index" in scan, plan
+    for word in ("Seq Scan", "SCAN post_", "SCAN tags", "SCAN posts"):
+        assert word not in plan

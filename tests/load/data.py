@@ -203,10 +203,10 @@ def tables(size: Size, password_hash: str) -> Iterator[tuple[str, int, list[str]
 # Triggers do this otherwise. Only titles are indexed for search, which is not measured: indexing
 # the contents of a million posts would take most of an hour.
 COUNTS = """
-    INSERT INTO post_counts (user_id, tag_id, delta)
-    SELECT 0, 0, count(*) FROM posts
-    UNION ALL SELECT user_id, 0, count(*) FROM posts GROUP BY user_id
-    UNION ALL SELECT 0, tag_id, count(*) FROM post_tags GROUP BY tag_id
+    INSERT INTO post_counts (user_id, tag_id, delta, is_total)
+    SELECT 0, 0, count(*), TRUE FROM posts
+    UNION ALL SELECT user_id, 0, count(*), TRUE FROM posts GROUP BY user_id
+    UNION ALL SELECT 0, tag_id, count(*), TRUE FROM post_tags GROUP BY tag_id
 """
 SEARCH_ON_POSTGRES = (
     "INSERT INTO post_search (post_id, vector) SELECT id, to_tsvector('simple', title) FROM posts"

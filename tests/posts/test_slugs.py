@@ -1,6 +1,7 @@
 """Slugs: derived from titles, redirected after a change, and never reused."""
 
 import re
+from datetime import UTC, datetime
 
 import pytest
 from httpx import AsyncClient
@@ -175,6 +176,82 @@ async def test_a_slug_does_not_reveal_a_hidden_post(
             assert "very" not in response.text
     assert (await ann.get("/posts/slug/secret")).status_code == 308
     assert (await ann.get("/posts/slug/very-secret")).json()["id"] == draft["id"]
+
+
+FUTURE = "2100-01-01T00:00:00Z"
+
+
+@pytest.mark.parametrize("published_at", [None, FUTURE])
+@pytest.mark.parametrize("way", ["by its author", "by an administrator", "with its author"])
+async def test_the_slugs_of_a_deleted_post_that_was_never_public_leave_no_trace(
+    ann: AsyncClient,
+    bob: AsyncClient,
+    anonymous: AsyncClient,
+    admin: AsyncClient,
+    published_at: str | None,
+    way: str,
+):
+    post = await publish(ann, published_at=published_at)
+    await rename(ann, post, "Bye")
+    if way == "by its author":
+        await ann.delete(f"/posts/{post['id']}")
+    elif way == "by an administrator":
+        await admin.delete(f"/admin/posts/{post['id']}")
+    else:
+        await ann.request("DELETE", "/users/me", json={"current_password": PASSWORD})
+
+    for slug in ("hello", "bye"):
+        assert (await anonymous.get(f"/posts/slug/{slug}")).status_code == 404
+    assert (await publish(bob))["slug"] == "hello"
+
+
+@pytest.mark.parametrize("published_at", [None, FUTURE])
+async def test_a_slug_that_a_post_had_while_hidden_redirects_its_author_alone(
+    ann: AsyncClient, bob: AsyncClient, anonymous: AsyncClient, published_at: str | None
+):
+    post = await publish(ann, title="Secret", published_at=published_at)
+    await rename(ann, post, "Hello")
+    now = datetime.now(UTC).isoformat()
+    await ann.patch(f"/posts/{post['id']}", json={"published_at": now})
+    await rename(ann, post, "Bye")
+
+    for other in (bob, anonymous):
+        assert (await other.get("/posts/slug/secret")).status_code == 404
+        assert (await other.get("/posts/slug/hello")).status_code == 308
+    assert (await ann.get("/posts/slug/secret")).status_code == 308
+    assert (await publish(bob, title="Secret"))["slug"] != "secret"
+    await ann.delete(f"/posts/{post['id']}")
+    statuses = [
+        (await anonymous.get(f"/posts/slug/{slug}")).status_code
+        for slug in ("secret", "hello", "bye")
+    ]
+    assert statuses == [404, 410, 410]
+
+
+@pytest.mark.parametrize("way", ["as a draft", "as scheduled", "taken down"])
+async def test_a_slug_that_was_public_redirects_again_after_the_post_was_hidden(
+    ann: AsyncClient, anonymous: AsyncClient, admin: AsyncClient, way: str
+):
+    post = await publish(ann)
+    path = f"/posts/{post['id']}"
+    if way == "taken down":
+        await admin.put(f"/admin{path}/takedown")
+    else:
+        at = FUTURE if way == "as scheduled" else None
+        await ann.patch(path, json={"published_at": at})
+    await rename(ann, post, "Hidden")
+    await rename(ann, post, "Bye")
+    hidden = (await anonymous.get("/posts/slug/hello")).status_code
+    if way == "taken down":
+        await admin.delete(f"/admin{path}/takedown")
+    else:
+        await ann.patch(path, json={"published_at": "2020-01-01T00:00:00Z"})
+
+    statuses = [
+        (await anonymous.get(f"/posts/slug/{slug}")).status_code
+        for slug in ("hello", "hidden", "bye")
+    ]
+    assert (hidden, statuses) == (404, [308, 404, 200])
 
 
 async def test_a_numeric_title_suffix_is_not_taken_for_a_random_one(ann: AsyncClient):

@@ -200,5 +200,35 @@ async def test_deleting_an_account_removes_its_posts_from_their_tags(
 
     await ann.request("DELETE", "/users/me", json={"current_password": PASSWORD})
 
-    # The tag keeps its first spelling.
-    assert await list_tags(bob) == [("Python", 1)]
+    assert await list_tags(bob) == [("python", 1)]
+
+
+async def test_a_hidden_post_does_not_decide_the_spelling_of_a_tag(
+    ann: AsyncClient, bob: AsyncClient, admin: AsyncClient, anonymous: AsyncClient
+):
+    tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    await publish(ann, tags=["SECRET"], published_at=None)
+    await publish(ann, tags=["Secret"], published_at=tomorrow)
+    first = await publish(bob, tags=["secret"])
+    await publish(bob, tags=["SecreT"])
+
+    assert await list_tags(anonymous) == [("secret", 2)]
+    await admin.put(f"/admin/posts/{first['id']}/takedown")
+    assert await list_tags(anonymous) == [("SecreT", 1)]
+
+
+async def test_tags_are_in_order_while_their_counts_are_merged(
+    ann: AsyncClient, anonymous: AsyncClient
+):
+    tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    for number in range(40):
+        await publish(ann, tags=[f"tag {one}" for one in range(10) if number % (one + 1) == 0])
+    for number in (0, 1):
+        await publish(ann, tags=[f"tag {number}", f"new {number}"], published_at=tomorrow)
+
+    counts = [(f"tag {one}", len(range(0, 40, one + 1))) for one in range(10)]
+    assert await list_tags(anonymous) == sorted(counts, key=lambda tag: -tag[1])
+    assert [
+        (await anonymous.get(f"/tags?size=1&page={page}")).json()["results"][0]["name"]
+        for page in range(1, 11)
+    ] == [name for name, _ in sorted(counts, key=lambda tag: -tag[1])]

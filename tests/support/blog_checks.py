@@ -130,13 +130,21 @@ class BlogChecks(BlogState):
 
     def check_tags(self, reader: User | None, paging: str) -> None:
         counts = Counter(key for post in self.posts if post.is_published for key in post.tag_keys)
+        names: dict[str, str] = {}
+        for post in self.posts:
+            for tag in post.tags if post.is_published else ():
+                names.setdefault(TAGS[tag], tag.strip())
         shown = self.read_list(reader, "/tags", paging, len(counts))
         assert {item["name"]: item["post_count"] for item in shown} == {
-            self.tags[key][0]: counts[key] for key in counts
+            names[key]: counts[key] for key in counts
         }
         # Tags with the same count are sorted by age.
-        ranks = dict(self.tags.values())
-        order = [(-item["post_count"], ranks[item["name"]]) for item in shown]
+        order = [
+            (-item["post_count"], self.tags[key])
+            for item in shown
+            for key in counts
+            if names[key] == item["name"]
+        ]
         assert order == sorted(order)
 
     def check_following(self, reader: User, paging: str) -> None:
@@ -166,7 +174,10 @@ class BlogChecks(BlogState):
 
     def check_slug(self, reader: User | None, slug: str) -> None:
         post = self.slugs.get(slug)
-        if post is None or not (post.is_removed or post.is_visible_to(reader)):
+        is_known = post is not None and (
+            slug in (post.slug, *self.public_slugs) or post.author is reader
+        )
+        if post is None or not is_known or not (post.is_removed or post.is_visible_to(reader)):
             expect = 404
         else:
             expect = 410 if post.is_removed else 200 if post.slug == slug else 308

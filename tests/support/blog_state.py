@@ -29,8 +29,10 @@ class BlogState(RuleBasedStateMachine):
         self.posts: list[Post] = []
         self.comments: list[Comment] = []
         self.slugs: dict[str, Post] = {}
-        # Each key with the spelling of its tag, and its rank in order of creation.
-        self.tags: dict[str, tuple[str, int]] = {}
+        # Former slugs under which a post was public.
+        self.public_slugs: set[str] = set()
+        # Each key with the rank of its tag in order of creation.
+        self.tags: dict[str, int] = {}
         self.changed_posts: list[Post] = []
         self.random = Random(0)
         anyio.from_thread.run(self.empty_database)

@@ -91,6 +91,7 @@ class BlogSteps(BlogChecks):
         if error:
             return
         shown = parse_times(response.json())
+        self.leave_slug(post)
         before = (post.title, post.content, post.published_at, merge_spellings(post.tags))
         old_title = post.title
         for name, value in parse_times(body).items():
@@ -117,10 +118,15 @@ class BlogSteps(BlogChecks):
         self.slugs[slug] = post
         post.slug = slug
 
+    def leave_slug(self, post: Post) -> None:
+        """Record that the post was public under its slug, before it is changed or removed."""
+        if post.is_published:
+            self.public_slugs.add(post.slug)
+
     def record_tags(self, post: Post) -> None:
         rank = len(self.tags)
         for tag in post.tags:
-            self.tags.setdefault(TAGS[tag], (tag.strip(), rank))
+            self.tags.setdefault(TAGS[tag], rank)
 
     def find_post_error(self, post: Post, user: User, is_match: bool) -> int | None:
         """Return the status of the error if the user may not change the post."""
@@ -131,7 +137,11 @@ class BlogSteps(BlogChecks):
         return None if is_match else 412
 
     def remove_post(self, post: Post) -> None:
+        self.leave_slug(post)
         post.is_removed = True
+        for slug, of in list(self.slugs.items()):
+            if of is post and slug not in self.public_slugs:
+                del self.slugs[slug]
         for comment in self.comments:
             comment.is_removed |= comment.post is post
         for user in self.users:

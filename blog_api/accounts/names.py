@@ -1,0 +1,91 @@
+"""The index of users by the words of their names.
+
+`name_keys` has the folded name from each of its words on: `Anna Karenina` has the keys
+`anna karenina` and `karenina`. The users with a text at the beginning of a word are a range of it.
+`Anna Annan` is found twice by `ann`: the key `annan` shares four characters with the key before,
+`anna annan`, and is left out of searches by as many or less.
+"""
+
+import unicodedata
+from collections.abc import Mapping
+from itertools import pairwise, takewhile
+from typing import Any
+
+from sqlalchemy import exists
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlmodel.sql.expression import SelectOfScalar
+
+from blog_api.accounts.models import MAX_NAME_KEY_LENGTH, NameKey, User
+from blog_api.core.fields import tag_key
+from blog_api.db.queries import BATCH_SIZE, insert_if_missing
+from blog_api.db.session import Database
+
+LAST_CHARACTER = "\U0010ffff"
+
+
+def fold_name(text: str) -> str:
+    """Fold a name, or the beginning of one, as tags are folded."""
+    return " ".join(tag_key(text).split())[:MAX_NAME_KEY_LENGTH]
+
+
+def count_shared(text: str, other: str) -> int:
+    """Return the length of the common beginning of two texts."""
+    return sum(
+        1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(text, other, strict=False))
+    )
+
+
+def make_name_keys(user_id: int, name: str) -> list[dict[str, Any]]:
+    """Return the rows of `name_keys` for a user."""
+    text = fold_name(name)
+    is_word = [unicodedata.category(character)[0] in "LMN" for character in text]
+    starts = [n for n in range(len(text)) if n == 0 or (is_word[n] and not is_word[n - 1])]
+    keys = sorted({text[start:] for start in starts})
+    return [
+        {"user_id": user_id, "key": key, "shared_length": count_shared(before, key)}
+        for before, key in pairwise(["", *keys])
+    ]
+
+
+async def index_names(session: AsyncSession, names: Mapping[int, str]) -> None:
+    """Index users by their names, by id. A trigger has removed the keys of former names."""
+    rows = [row for user_id, name in names.items() for row in make_name_keys(user_id, name)]
+    if rows:
+        await insert_if_missing(session, NameKey, *rows)
+
+
+async def index_missing_names(database: Database) -> None:
+    """Index the users whom the previous version created or renamed during an upgrade."""
+    last_id = 0
+    while True:
+        async with database.session(writes=True) as session:
+            query = (
+                select(User.id, User.name)
+                .where(col(User.id) > last_id, ~exists().where(col(NameKey.user_id) == User.id))
+                .order_by(col(User.id))
+                .limit(BATCH_SIZE)
+                .with_for_update(key_share=True)
+            )
+            names = dict((await session.exec(query)).all())
+            if not names:
+                return
+            await index_names(session, names)
+            last_id = max(names)
+
+
+def users_by_name(prefix: str, *, skip: int, limit: int) -> SelectOfScalar[User]:
+    """Select the users with a key that begins with a folded text, in the order of their keys."""
+    key = col(NameKey.key)
+    found = (
+        select(key, NameKey.user_id)
+        # Unlike LIKE, these bounds are a range of the index.
+        .where(key >= prefix, key < prefix + LAST_CHARACTER)
+        .where(col(NameKey.shared_length) < len(prefix))
+        .order_by(key, col(NameKey.user_id))
+        .offset(skip)
+        .limit(limit)
+        .subquery()
+    )
+    users = select(User).join(found, found.c.user_id == col(User.id))
+    return users.order_by(found.c.key, found.c.user_id)
