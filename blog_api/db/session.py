@@ -79,6 +79,8 @@ class Database:
             event.listen(self.engine.sync_engine, "connect", self._add_backend)
             event.listen(self.engine.sync_engine, "close", self._remove_backend)
         self._slots = Semaphore(pool_size)
+        # A page may have 2 MB: many long lists at once delay each other, and nothing else.
+        self._list_slots = Semaphore((pool_size + 1) // 2)
         # Open connections for the next readers.
         self._reading_connections: list[AsyncConnection] = []
         # SQLite has one writer at a time: the others wait here, in order and without a slot.
@@ -145,6 +147,23 @@ class Database:
                 await self._connect(session)
         except (PoolTimeout, OSError) as error:
             raise to_service_unavailable(error) from error
+
+    async def acquire_list_slot(self, session: AsyncSession) -> None:
+        """Wait for a slot for lists, if necessary without a connection; the session releases it."""
+        acquired: list[Semaphore] = session.info["acquired"]
+        if self._list_slots in acquired:
+            return
+        if self._list_slots.locked():
+            async with connection_released(session):
+                try:
+                    async with timeout(SLOT_TIMEOUT_SECONDS):
+                        await self._list_slots.acquire()
+                except TimeoutError as error:
+                    raise to_service_unavailable(error) from error
+                acquired.append(self._list_slots)
+        else:
+            await self._list_slots.acquire()
+            acquired.append(self._list_slots)
 
     async def _connect(self, session: AsyncSession) -> None:
         if session.info["writes"]:

@@ -1,10 +1,13 @@
 """Connections to the database: at most as many as slots, and lost ones are replaced."""
 
 import asyncio
+from typing import Any
 
+import pytest
 from anyio import fail_after
 from sqlalchemy import URL
 
+from blog_api.db.list_query import ListQuery
 from blog_api.db.migrate import migrate
 from tests.support.clients import (
     MINIMUM_HASHING,
@@ -57,6 +60,38 @@ async def test_concurrent_readers_and_writers_share_the_connections(empty_url: U
             assert len(await query_connections(empty_url, "pid")) <= POOL_SIZE
 
         assert (await ann.get("/posts")).json()["total_count"] == 9
+
+
+async def test_lists_leave_connections_to_other_requests(
+    empty_url: URL, monkeypatch: pytest.MonkeyPatch
+):
+    settings = make_settings(database_url=empty_url, pool_size=3, **MINIMUM_HASHING)
+    await migrate(settings)
+    started, may_finish = asyncio.Semaphore(0), asyncio.Event()
+    fetch = ListQuery._fetch
+
+    async def pause(query: ListQuery, *values: Any) -> list[Any]:
+        started.release()
+        await may_finish.wait()
+        return await fetch(query, *values)
+
+    monkeypatch.setattr(ListQuery, "_fetch", pause)
+    async with running(settings) as app, client_of(app) as ann:
+        await sign_up(ann, "Ann")
+        post = await publish(ann)
+        lists = [asyncio.ensure_future(ann.get("/users/me/posts")) for _ in range(2)]
+        for _ in lists:
+            await started.acquire()
+        with fail_after(TIMEOUT_SECONDS):
+            rejected = await ann.get("/users/me/posts")
+        read = await ann.get(f"/posts/{post['id']}")
+        written = await ann.patch(f"/posts/{post['id']}", json=HELLO)
+        may_finish.set()
+
+        assert {response.status_code for response in await asyncio.gather(*lists)} == {200}
+        assert rejected.status_code == 503
+        assert read.status_code == written.status_code == 200
+        assert (await ann.get("/users/me/posts")).json()["total_count"] == 1
 
 
 async def test_a_connection_closed_by_the_database_is_replaced(empty_url: URL):
