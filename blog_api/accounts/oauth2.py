@@ -53,7 +53,7 @@ router = APIRouter(
 
 
 class Grant(RequestModel):
-    """The form of RFC 6749, 4.3.2 and 6. Unknown ones are ignored, repeated ones rejected (3.2)."""
+    """The form of RFC 6749, 4.3.2 and 6. Unknown fields are ignored (3.2)."""
 
     # All optional: a missing field is an error of OAuth2, not a 422.
     grant_type: str = Field(

@@ -52,6 +52,8 @@ def create_archive(path: Path, *, title: str, link: str) -> Iterator[WriteRecord
     The folder and the files are for their owner alone: they hold drafts. A file appears at its path
     once it is complete. Raises OSError.
     """
+    if path.suffix.lower() in SUFFIXES:
+        raise OSError(errno.EINVAL, "Markdown is exported to a folder, without a suffix", str(path))
     if not path.suffix or path.is_dir():
         path.mkdir(mode=0o700, exist_ok=True)
         if any(path.iterdir()):

@@ -205,7 +205,7 @@ class TooManyRequests(Problem):
     """The rate limit is exceeded."""
 
     status = codes.HTTP_429_TOO_MANY_REQUESTS
-    detail = "Too many attempts; try again later"
+    detail = "Too many requests; try again later"
     documented_headers = ("RateLimit", "RateLimit-Policy", "Retry-After")
 
     def __init__(self, headers: Mapping[str, str]) -> None:

@@ -132,11 +132,15 @@ class PostgresInvalidation:
     async def _keep_listening(self) -> None:
         errors: tuple[type[Exception], ...] = get_driver_errors("postgresql")
         errors += (ServiceUnavailable, DBAPIError, OSError)
+        logged = ""
         while True:
             try:
                 await self._listen()
+                logged = ""
             except errors as error:
-                log.warning("The response cache is off: %s", describe_error(error))
+                # Once: it may be tried again for days.
+                if logged != (logged := describe_error(error)):
+                    log.warning("The response cache is off: %s", logged)
             await anyio.sleep(RETRY_SECONDS)
 
     async def _listen(self) -> None:

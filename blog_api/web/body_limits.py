@@ -88,7 +88,7 @@ class JSONSize:
         if self.structure > MAX_SMALL_BODY_BYTES:
             raise ContentTooLarge(TOO_MUCH_STRUCTURE)
         if self.characters > MAX_CHARACTERS:
-            raise ContentTooLarge
+            raise ContentTooLarge(f"The body has more than {MAX_CHARACTERS:,} characters")
 
 
 class BodyLimits:

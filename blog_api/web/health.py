@@ -25,7 +25,7 @@ class NotReady(Problem):
     """The database does not have the schema revision of this version of the service."""
 
     status = codes.HTTP_503_SERVICE_UNAVAILABLE
-    detail = "The database is not migrated: run blog-api migrate"
+    detail = "The database is not migrated: run blog-api migrate of the newest version"
     headers = MappingProxyType({"Retry-After": "5"})
     documented_headers = ("Retry-After",)
 

@@ -308,6 +308,14 @@ async def test_a_file_that_cannot_be_opened_is_an_error(url: URL, path: str):
         assert path in result.stderr
 
 
+async def test_posts_are_not_exported_to_one_markdown_file(url: URL, tmp_path: Path):
+    result = await run_command("export", "out.md")
+
+    assert result.exit_code == 1
+    assert "out.md" in result.stderr
+    assert not (tmp_path / "out.md").exists()
+
+
 async def test_an_export_that_fails_leaves_the_old_file_unchanged(
     url: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -219,7 +219,9 @@ COMMANDS = {
 }
 CHANGING_COMMANDS = [arguments for arguments, is_changing in COMMANDS.values() if is_changing]
 NO_DATABASE = "blog-api: BLOG_DATABASE_URL: blog.db does not exist; blog-api migrate creates it\n"
-NOT_MIGRATED = "blog-api: The database is not migrated: run blog-api migrate\n"
+NOT_MIGRATED = (
+    "blog-api: The database is not migrated: run blog-api migrate of the newest version\n"
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

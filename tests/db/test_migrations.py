@@ -128,7 +128,7 @@ async def test_the_service_is_ready_if_the_database_is_at_the_head_revision(empt
                 assert unmigrated.status_code == 503
                 assert "Retry-After" in unmigrated.headers
             reason = (await client.get("/health/ready")).json()["detail"]
-            assert reason == "The database is not migrated: run blog-api migrate"
+            assert reason.startswith("The database is not migrated: run blog-api migrate")
             await migrate(settings)
         assert (await client.get("/health/ready")).status_code == 200
 
