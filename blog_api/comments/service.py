@@ -13,6 +13,7 @@ from blog_api.comments.models import Comment
 from blog_api.core.fields import utc_now
 from blog_api.db.base import preserve_updated_at
 from blog_api.db.queries import BATCH_SIZE
+from blog_api.posts.errors import PostNotFound
 from blog_api.posts.models import Post
 from blog_api.posts.queries import is_visible_to, lock_post_for_counters, update_counters
 
@@ -47,7 +48,11 @@ def comment_with_post(comment_id: int) -> SelectOfScalar[Comment]:
 
 async def lock_comment(session: AsyncSession, comment: Comment) -> Post:
     """Lock the post, then the comment; return the post. Raises CommentNotFound if deleted."""
-    post = await lock_post_for_counters(session, col(Post.id) == comment.post_id)
+    try:
+        post = await lock_post_for_counters(session, col(Post.id) == comment.post_id)
+    except PostNotFound:
+        # Deleted meanwhile, with its comments.
+        raise CommentNotFound from None
     query = select(Comment).where(col(Comment.id) == comment.id).with_for_update(of=Comment)
     await find_comment(session, query.execution_options(populate_existing=True))
     if comment.is_deleted:
