@@ -238,6 +238,33 @@ async def test_networks_take_turns_in_the_password_queue(
     assert finished.index("198.51.100.1") <= 2 * cores
 
 
+async def test_new_clients_do_not_overtake_one_that_logged_in_before(
+    ann: AsyncClient, empty_app: FastAPI
+):
+    hasher: PasswordHasher = empty_app.state.password_hasher
+    finished: list[str] = []
+
+    async def log_in(address: str) -> None:
+        async with client_of(empty_app, address) as client:
+            assert (await client.post("/auth", data=LOG_IN)).status_code == 200
+        finished.append(address)
+
+    await log_in("198.51.100.1")
+    finished.clear()
+    async with AsyncExitStack() as slots:
+        for n in range(count_available_cores()):
+            await slots.enter_async_context(hasher.slot(f"core {n}"))
+        logins = []
+        with fail_after(10):
+            for n, address in enumerate(["198.51.100.1", *(f"192.0.2.{n}" for n in range(20))]):
+                logins.append(asyncio.ensure_future(log_in(address)))
+                while hasher.waiting <= n:
+                    await checkpoint()
+    await asyncio.gather(*logins)
+
+    assert finished.index("198.51.100.1") < 10
+
+
 async def test_two_addresses_cannot_fill_the_password_queue(ann: AsyncClient, empty_app: FastAPI):
     hasher: PasswordHasher = empty_app.state.password_hasher
 
