@@ -20,7 +20,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from blog_api.accounts.errors import EmailTaken
 from blog_api.accounts.models import LACKS_MAILBOX_KEY, User
 from blog_api.core.fields import casefold_key
-from blog_api.db.queries import BATCH_SIZE, execute_write, unique_savepoint
+from blog_api.db.queries import BATCH_SIZE, execute_write, flush_unique, unique_savepoint
 
 # NFKC of the whole address would change domains: it maps U+03F2 to another letter than UTS 46 does.
 AT_SIGNS = {ord(sign): "@" for sign in "\ufe6b\uff20"}
@@ -97,7 +97,7 @@ async def find_by_email(session: AsyncSession, address: str) -> User | None:
 
 
 async def set_email(session: AsyncSession, user: User, address: str) -> None:
-    """Set the address of a new or locked account.
+    """Set the address of a new or locked account. Raises EmailTaken.
 
     The next flush violates a unique constraint if another account has the mailbox.
     """
@@ -107,7 +107,12 @@ async def set_email(session: AsyncSession, user: User, address: str) -> None:
     query = select(User.email).where(col(User.email_key) == email_key, col(User.id) != user.id)
     holder = (await session.exec(query)).first()
     is_free = holder is None or mailbox_key(holder) == key
-    if user.email is None or mailbox_key(user.email) != key:
+    is_other_mailbox = user.email is None or mailbox_key(user.email) != key
+    if is_other_mailbox:
         user.mailbox_key = key
     user.email_key = email_key if is_free else None
     user.email = address
+    if not is_other_mailbox:
+        # The trigger sets the key of another spelling to null: a concurrent sign-up could take it.
+        await flush_unique(session, or_raise=EmailTaken)
+        await fill_mailbox_keys(session)

@@ -139,7 +139,7 @@ async def grant_by_refresh(session: AsyncSession, signer: JWTSigner, form: Grant
         raise InvalidGrant
     if not token.user.is_active:
         raise InvalidGrant(InactiveUser.detail)
-    scopes = resolve_scopes(form.scope, token.scopes) if form.scope.split() else token.scopes
+    scopes = resolve_scopes(form.scope, token.scopes) if form.scope.strip(" ") else token.scopes
     return issue_jwt(signer, token, handle, scopes)
 
 

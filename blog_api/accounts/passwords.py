@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import count
 from unicodedata import normalize
 
 import anyio.to_thread
@@ -38,9 +37,13 @@ class PasswordRejected(ValueError):
 
 @dataclass(eq=False)
 class QueuedHash:
-    """A request that waits for a core. The client is a site and a network of it."""
+    """A request that waits for a core. The client is a site and a network of it.
+
+    `arrival` is the number of the last turn when it came.
+    """
 
     client: tuple[str, str]
+    arrival: int
     is_called: Event = field(default_factory=Event)
     has_core: bool = False
 
@@ -67,9 +70,9 @@ class PasswordHasher:
         self._hashing = PasswordHash((argon2, BcryptHasher()))
         self._free_cores = count_available_cores()
         self._queue: list[QueuedHash] = []
+        self._last_turn = 0
         # When each client last got a core, the longest ago first.
         self._turns: dict[str, int] = {}
-        self._next_turn = count(1)
         # Verified for unknown users, so that the response takes as long as for a wrong password.
         self._dummy_hash = (
             f"$argon2id$v=19$m={settings.argon2_memory_kib},t={settings.argon2_passes},"
@@ -103,9 +106,10 @@ class PasswordHasher:
         """Wait for a core and occupy it. Raises ServiceUnavailable if too many wait already.
 
         Sites, and the networks of a site, take turns: with 45 requests of one network in the queue,
-        the first one of another network is next. A site may fill half of the queue.
+        the first one of another network is next. Clients of one request each are served in the
+        order of their arrival. A site may fill half of the queue.
         """
-        queued = QueuedHash((site or network, network))
+        queued = QueuedHash((site or network, network), self._last_turn)
         self._make_room(queued)
         self._queue.append(queued)
         self._start_next()
@@ -136,19 +140,21 @@ class PasswordHasher:
         rejected.is_called.set()
 
     def _start_next(self) -> None:
-        """Give free cores to the clients whose last turn is the longest ago."""
+        """Give free cores to the clients whose last turn or arrival is the longest ago."""
         while self._free_cores and self._queue:
-            # The first one of equals.
-            queued = min(
-                self._queue, key=lambda one: [self._turns.get(name, 0) for name in one.client]
+            # By turns alone, new clients would overtake one that had a turn, again and again.
+            queued = min(  # The first one of equals.
+                self._queue,
+                key=lambda one: [max(self._turns.get(name, 0), one.arrival) for name in one.client],
             )
             self._queue.remove(queued)
             self._free_cores -= 1
             queued.has_core = True
             queued.is_called.set()
+            self._last_turn += 1
             for name in queued.client:
                 self._turns.pop(name, None)
-                self._turns[name] = next(self._next_turn)
+                self._turns[name] = self._last_turn
             while len(self._turns) > MAX_TURNS:
                 del self._turns[next(iter(self._turns))]
 

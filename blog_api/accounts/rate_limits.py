@@ -240,7 +240,7 @@ class LoginThrottle:
         """
         if has_token:
             rules = WITH_TOKEN
-        elif await self._limiter.is_remembered(self._known_network_key(account)):
+        elif await self._limiter.is_remembered(self._known_network_key(account, password_hash)):
             rules = FROM_KNOWN_NETWORK
         else:
             rules = FROM_UNKNOWN_NETWORK
@@ -255,15 +255,17 @@ class LoginThrottle:
             attempt.succeeded = is_right
         if is_right:
             await self._limiter.record_hits(successes)
-            await self.remember_network(account)
+            await self.remember_network(account, new_hash or password_hash)
         return is_right, new_hash
 
-    async def remember_network(self, account: str) -> None:
-        """Remember that the user of an account sent requests from this network."""
-        await self._limiter.remember(self._known_network_key(account), KNOWN_NETWORK_SECONDS)
+    async def remember_network(self, account: str, password_hash: str | None) -> None:
+        """Remember that the user of an account knew the password in this network."""
+        key = self._known_network_key(account, password_hash)
+        await self._limiter.remember(key, KNOWN_NETWORK_SECONDS)
 
-    def _known_network_key(self, account: str) -> str:
-        text = f"known network {self._client['network']} of {account}"
+    def _known_network_key(self, account: str, password_hash: str | None) -> str:
+        # With another password, the networks of someone who knew the last one are unknown.
+        text = f"known network {self._client['network']} of {account} with {password_hash}"
         return f"known/{make_keyed_digest(self._secret_key, text)}"
 
     async def hash_password(self, password: SecretStr) -> str:

@@ -38,7 +38,8 @@ def effective_scopes(granted: str, *, is_admin: bool) -> frozenset[str]:
 
 def resolve_scopes(requested: str, allowed: frozenset[str]) -> frozenset[str]:
     """Return the requested scopes, by default all but `admin`. Raises InvalidScope."""
-    scopes = frozenset(requested.split()) or allowed & DEFAULT_SCOPES
+    # Only U+0020 separates (RFC 6749, 3.3): other blank text must not mean the default.
+    scopes = frozenset(requested.split(" ")) - {""} or allowed & DEFAULT_SCOPES
     if not scopes <= allowed:
         raise InvalidScope
     return scopes

@@ -36,7 +36,7 @@ async def insert_user(session: AsyncSession, throttle: LoginThrottle, new: UserC
         password_hash = await throttle.hash_password(new.password)
     user = await build_user(session, new, password_hash)
     await insert_account(session, user)
-    await throttle.remember_network(mailbox_key(new.email))
+    await throttle.remember_network(mailbox_key(new.email), password_hash)
     return user
 
 

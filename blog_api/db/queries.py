@@ -117,6 +117,9 @@ async def unique_savepoint(
     """Write within a savepoint; raise `or_raise` on a unique violation, and go on."""
     try:
         async with session.begin_nested():
+            # The session begins the savepoint with its first use of the connection, and
+            # `execute_write()` bypasses it.
+            await session.connection()
             yield
     except IntegrityError as error:
         if not is_unique_violation(error):

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Request
 
-from blog_api.accounts.addresses import set_email
+from blog_api.accounts.addresses import mailbox_key, set_email
 from blog_api.accounts.auth import (
     AuthenticatedUser,
     CanWriteAccount,
@@ -109,3 +109,4 @@ async def change_password(
     precondition.check(user)
     user.password_hash = new_hash
     await revoke_other_sessions(session, auth)
+    await throttle.remember_network(mailbox_key(user.email or ""), new_hash)

@@ -54,9 +54,13 @@ class BodyMemory:
         self._by_network: Counter[str] = Counter()
 
     def has_room(self, network: str, size: int) -> bool:
-        """Return whether a body fits; one network may use a quarter."""
-        is_over_share = self._by_network[network] + size > self.max_bytes // 4
-        return self.size + size <= self.max_bytes and not is_over_share
+        """Return whether a body fits.
+
+        One network may use a quarter, and at most half of what is free then: otherwise clients of
+        four networks could fill everything.
+        """
+        free = self.max_bytes - self.size - size
+        return self._by_network[network] + size <= min(self.max_bytes // 4, free // 2)
 
     def add(self, network: str, size: int) -> None:
         """Add bytes, or subtract a negative number of them."""

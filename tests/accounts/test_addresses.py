@@ -6,6 +6,7 @@ from unicodedata import normalize
 import pytest
 from httpx import AsyncClient
 
+from blog_api.core.errors import Conflict
 from tests.support.clients import PASSWORD, ChangeUser, bearer
 from tests.support.processes import Server
 
@@ -144,6 +145,18 @@ async def test_an_address_can_change_to_another_spelling_but_not_to_a_taken_mail
     assert await change_email(ann, "ann@faß.example") == 200
     assert await change_email(bob, UNICODE) == 200
     assert await log_in(ann, "ann@example.com") is None
+
+
+async def test_a_mailbox_is_not_free_while_its_spelling_changes(
+    ann: AsyncClient, bob: AsyncClient, change_user: ChangeUser
+):
+    """A concurrent sign-up looks for missing keys before, and inserts its key after the change."""
+    for email in (UNICODE, ASCII):
+        changed = await ann.patch("/users/me", json=CONFIRMED | {"email": email})
+        assert changed.status_code == 200
+
+    with pytest.raises(Conflict):
+        await change_user("bob@example.com", mailbox_key=ASCII)
 
 
 async def test_a_deleted_account_frees_its_mailbox(anonymous: AsyncClient):

@@ -120,6 +120,8 @@ async def test_wrong_credentials_are_an_invalid_grant(ann: AsyncClient, form: di
         (FORM | {"grant_type": "PASSWORD"}, "unsupported_grant_type"),
         (FORM | {"scope": "everything"}, "invalid_scope"),
         (FORM | {"scope": "admin"}, "invalid_scope"),
+        (FORM | {"scope": "\u2003"}, "invalid_scope"),
+        (FORM | {"scope": "posts:read\u00a0posts:write"}, "invalid_scope"),
         (FORM | {"scope": "users:read admin"}, "invalid_scope"),
     ],
 )

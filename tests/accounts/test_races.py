@@ -9,7 +9,7 @@ from anyio import fail_after
 from anyio.lowlevel import checkpoint
 from fastapi import FastAPI
 from httpx import AsyncClient
-from sqlalchemy import text
+from sqlalchemy import text, update
 from sqlmodel import col, delete, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -104,6 +104,25 @@ async def wait_for_blocked_request(session: AsyncSession) -> None:
     with fail_after(10):
         while not await connection.scalar(count_blocked):
             await checkpoint()
+
+
+async def test_a_login_succeeds_while_another_account_takes_a_mailbox_without_key(
+    empty_app: FastAPI,
+    ann: AsyncClient,
+    bob: AsyncClient,
+    anonymous: AsyncClient,
+    change_user: ChangeUser,
+):
+    """The log-in fills the missing key, waits for the other transaction, and goes on without."""
+    await change_user("ann@example.com", mailbox_key=None)
+
+    async with empty_app.state.database.session(writes=True) as session:
+        other = update(User).where(col(User.email) == "bob@example.com")
+        await session.exec(other.values(mailbox_key="ann@example.com"))
+        login = asyncio.ensure_future(anonymous.post("/auth", data=LOG_IN))
+        await wait_for_blocked_request(session)
+
+    assert (await login).status_code == 200
 
 
 async def test_creating_a_token_fails_if_the_current_token_is_revoked_meanwhile(
@@ -217,6 +236,33 @@ async def test_networks_take_turns_in_the_password_queue(
     await asyncio.gather(*many, other)
 
     assert finished.index("198.51.100.1") <= 2 * cores
+
+
+async def test_new_clients_do_not_overtake_one_that_logged_in_before(
+    ann: AsyncClient, empty_app: FastAPI
+):
+    hasher: PasswordHasher = empty_app.state.password_hasher
+    finished: list[str] = []
+
+    async def log_in(address: str) -> None:
+        async with client_of(empty_app, address) as client:
+            assert (await client.post("/auth", data=LOG_IN)).status_code == 200
+        finished.append(address)
+
+    await log_in("198.51.100.1")
+    finished.clear()
+    async with AsyncExitStack() as slots:
+        for n in range(count_available_cores()):
+            await slots.enter_async_context(hasher.slot(f"core {n}"))
+        logins = []
+        with fail_after(10):
+            for n, address in enumerate(["198.51.100.1", *(f"192.0.2.{n}" for n in range(20))]):
+                logins.append(asyncio.ensure_future(log_in(address)))
+                while hasher.waiting <= n:
+                    await checkpoint()
+    await asyncio.gather(*logins)
+
+    assert finished.index("198.51.100.1") < 10
 
 
 async def test_two_addresses_cannot_fill_the_password_queue(ann: AsyncClient, empty_app: FastAPI):

@@ -310,6 +310,26 @@ async def test_a_network_is_known_for_thirty_days_after_the_last_log_in(limited_
     assert [await log_in_under_attack(day) for day in (29, 58, 89)] == [200, 200, 429]
 
 
+async def test_a_new_password_forgets_the_other_networks(
+    limited_app: FastAPI, anonymous: AsyncClient
+):
+    """Otherwise each network of someone who knew the last password had a limit to itself."""
+    new_password = "battery staple"
+    await anonymous.post("/auth", data=LOG_IN)
+    async with client_of(limited_app, "198.51.100.1") as ann:
+        token = (await ann.post("/auth", data=LOG_IN)).json()["access_token"]
+        body = {"current_password": PASSWORD, "new_password": new_password}
+        changed = await ann.put("/users/me/password", json=body, headers=bearer(token))
+        assert changed.status_code == 204
+
+        await guess_from_strangers(limited_app)
+
+        form = LOG_IN | {"password": new_password}
+        assert (await ann.post("/auth", data=form)).status_code == 200
+        response = await anonymous.post("/auth", data=form)
+        assert_limited(response, "guesses-at-account", 100, 3600)
+
+
 async def guess_every_minute(client: AsyncClient, minutes: int) -> Response:
     """Send ten wrong passwords in each of these minutes, then the right one."""
     start = datetime.now(UTC)

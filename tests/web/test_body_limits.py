@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from anyio.lowlevel import checkpoint
 from fastapi import FastAPI
 from httpx import AsyncClient
 from starlette.types import Message
@@ -151,6 +152,41 @@ async def test_large_request_bodies_have_a_total_bound(ann: AsyncClient, empty_a
     # 8 MiB of spaces are no post, but they no longer count.
     assert {task.result().status_code for task in slow} == {413}
     assert (await ann.post("/posts", content=body, headers=JSON)).status_code == 201
+
+
+async def test_clients_of_four_networks_cannot_occupy_all_memory(
+    ann: AsyncClient, empty_app: FastAPI
+):
+    body = make_body("a" * 100_000)
+    assert (await ann.post("/posts", content=body, headers=JSON)).status_code == 201
+    waiting: set[int] = set()
+    may_finish = asyncio.Event()
+
+    async def upload(number: int) -> int:
+        async def send_slowly() -> AsyncIterator[bytes]:
+            waiting.add(number)
+            await may_finish.wait()
+            yield b" " * 8 * MIB
+
+        async with client_of(empty_app, f"192.0.2.{number % 4}") as client:
+            headers = JSON | {"Content-Length": str(8 * MIB)} | dict(ann.headers)
+            response = await client.post("/posts", content=send_slowly(), headers=headers)
+            return response.status_code
+
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(16):
+            task = tasks.create_task(upload(number))
+            while number not in waiting and not task.done():
+                await checkpoint()
+        async with client_of(empty_app, "198.51.100.1") as elsewhere:
+            elsewhere.headers.update(ann.headers)
+            listed = await elsewhere.get("/users/me/posts")
+            written = await elsewhere.post("/posts", content=body, headers=JSON)
+        may_finish.set()
+
+    assert len(waiting) >= 4
+    assert listed.status_code == 200
+    assert written.status_code == 201
 
 
 class SlowReader:
