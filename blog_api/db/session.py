@@ -79,6 +79,8 @@ class Database:
             event.listen(self.engine.sync_engine, "connect", self._add_backend)
             event.listen(self.engine.sync_engine, "close", self._remove_backend)
         self._slots = Semaphore(pool_size)
+        # For expensive queries: the other slots stay free for all other requests.
+        self._expensive_slots = Semaphore(max(1, pool_size // 2))
         # Open connections for the next readers.
         self._reading_connections: list[AsyncConnection] = []
         # SQLite has one writer at a time: the others wait here, in order and without a slot.
@@ -132,6 +134,8 @@ class Database:
         semaphores, seconds = [self._slots], SLOT_TIMEOUT_SECONDS
         if self._write_lock is not None and session.info["writes"]:
             semaphores, seconds = [self._write_lock, self._slots], STATEMENT_TIMEOUT_SECONDS
+        if session.info.get("is_expensive"):
+            semaphores = [self._expensive_slots, *semaphores]
         must_wait = any(semaphore.locked() for semaphore in semaphores)
         acquired: list[Semaphore] = session.info.setdefault("acquired", [])
         try:
@@ -211,6 +215,19 @@ async def connection_released(session: AsyncSession) -> AsyncIterator[None]:
     await database.release(session)
     yield
     await database.acquire(session)
+
+
+@asynccontextmanager
+async def expensive_query(session: AsyncSession) -> AsyncIterator[None]:
+    """Hold one of the slots for expensive queries too, from the block on until the slot is released.
+
+    They are half of all slots: a few searches of a common word must not occupy every connection.
+    """
+    session.info["is_expensive"] = True
+    async with connection_released(session):
+        pass
+    yield
+    session.info["is_expensive"] = False
 
 
 async def get_session(request: Request) -> AsyncGenerator[AsyncSession]:

@@ -20,7 +20,7 @@ from blog_api.accounts.errors import OPTIONAL_AUTH_PROBLEMS, SCOPE_PROBLEMS, Use
 from blog_api.core.errors import ServiceUnavailable, ValidationFailed, problem_responses
 from blog_api.db.base import NOW
 from blog_api.db.list_query import AnySelect, FoundRows, ListQuery, Sort
-from blog_api.db.session import connection_released
+from blog_api.db.session import connection_released, expensive_query
 from blog_api.posts.counts import total_count, used_tags
 from blog_api.posts.filters import OwnPostParams, PostParams, PostQuery, PostSort
 from blog_api.posts.models import (
@@ -168,7 +168,8 @@ async def paginate_posts(paginator: Paginator, params: PostQuery, **author: int)
         return query.add_columns(beginning), sized
 
     posts = ListQuery(ids, select_rows=select_with_beginning, is_reusable=False)
-    page = await paginator.paginate(posts, params, sort if params.sort else by_rank, **values)
+    async with expensive_query(paginator.session):
+        page = await paginator.paginate(posts, params, sort if params.sort else by_rank, **values)
     highlighter = await make_highlighter(paginator.session, q)
     if highlighter is None:
         return page

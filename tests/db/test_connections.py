@@ -2,10 +2,12 @@
 
 import asyncio
 
+import pytest
 from anyio import fail_after
 from sqlalchemy import URL
 
 from blog_api.db.migrate import migrate
+from blog_api.posts import lists
 from tests.support.clients import (
     MINIMUM_HASHING,
     client_of,
@@ -57,6 +59,35 @@ async def test_concurrent_readers_and_writers_share_the_connections(empty_url: U
             assert len(await query_connections(empty_url, "pid")) <= POOL_SIZE
 
         assert (await ann.get("/posts")).json()["total_count"] == 9
+
+
+async def test_searches_leave_connections_to_all_other_requests(
+    empty_url: URL, monkeypatch: pytest.MonkeyPatch
+):
+    has_connection, may_finish = asyncio.Event(), asyncio.Event()
+
+    async def search_slowly(*_: object) -> None:
+        has_connection.set()
+        await may_finish.wait()
+
+    monkeypatch.setattr(lists, "make_highlighter", search_slowly)
+    settings = make_settings(
+        database_url=empty_url, pool_size=POOL_SIZE, cache_bytes=0, **MINIMUM_HASHING
+    )
+    await migrate(settings)
+    async with running(settings) as app, client_of(app) as ann:
+        await sign_up(ann, "Ann")
+        with fail_after(TIMEOUT_SECONDS):
+            search = asyncio.create_task(ann.get("/posts?q=word"))
+            await has_connection.wait()
+            rejected = [await ann.get(path) for path in ("/posts?q=word", "/feed.json?q=word")]
+            others = [await ann.get("/posts"), await ann.post("/posts", json=HELLO)]
+            may_finish.set()
+            responses = [await search, *[await ann.get("/posts?q=word") for _ in range(3)]]
+
+    assert [response.status_code for response in rejected] == [503, 503]
+    assert [response.status_code for response in others] == [200, 201]
+    assert {response.status_code for response in responses} == {200}
 
 
 async def test_a_connection_closed_by_the_database_is_replaced(empty_url: URL):
