@@ -155,6 +155,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.state.database = database
     app.state.invalidation = invalidation
+    app.state.body_memory = memory
     app.state.access_log = access_log
     app.state.password_hasher = PasswordHasher(settings)
     app.state.rate_limiter = RateLimiter(settings)

@@ -219,7 +219,7 @@ async def connection_released(session: AsyncSession) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def expensive_query(session: AsyncSession) -> AsyncIterator[None]:
-    """Hold one of the slots for expensive queries too, from the block on until the slot is released.
+    """Hold one of the slots for expensive queries from the block on, until the slot is released.
 
     They are half of all slots: a few searches of a common word must not occupy every connection.
     """

@@ -173,7 +173,9 @@ class SlowReader:
             self.scope["headers"] += [(b"authorization", authorization.encode())]
 
     async def receive(self) -> Message:
-        return {"type": "http.request"}
+        """Wait until the connection is closed, which it is not."""
+        await asyncio.Event().wait()
+        raise AssertionError
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -259,6 +261,46 @@ async def test_slow_readers_of_cached_responses_have_a_total_bound(monkeypatch: 
     assert_problem(rejected, 503)
     assert shared.status_code == accepted.status_code == after.status_code == 200
     assert {reader.status for reader in readers} == {200}
+
+
+async def test_simultaneous_exports_have_a_total_bound():
+    settings = make_settings(database_url="sqlite://", body_memory_bytes=32 * MIB)
+    async with running(settings) as app, client_of(app) as ann:
+        await sign_up(ann, "Ann")
+        reader = SlowReader("/users/me/export", ann.headers["Authorization"])
+        transport: Any = ann._transport
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(transport.app(reader.scope, reader.receive, reader.send))
+            await reader.has_started.wait()
+            rejected = await ann.get("/users/me/export")
+            reader.may_read.set()
+        accepted = await ann.get("/users/me/export")
+
+    assert reader.status == accepted.status_code == 200
+    assert_problem(rejected, 503)
+
+
+async def test_an_export_reads_posts_as_fast_as_its_client(ann: AsyncClient):
+    for number in range(10):
+        draft = {"title": f"Post {number}", "content": "C", "published_at": None}
+        assert (await ann.post("/posts", json=draft)).status_code == 201
+    reader = SlowReader("/users/me/export", ann.headers["Authorization"])
+    transport: Any = ann._transport
+    posts = 0
+
+    async def send(message: Message) -> None:
+        nonlocal posts
+        is_post = b'"type":"post"' in message.get("body", b"")
+        posts += is_post
+        if is_post and posts == 1:
+            # Those that have not been read are not exported any more.
+            listed = (await ann.get("/users/me/posts")).json()["results"]
+            for post in listed:
+                assert (await ann.delete(f"/posts/{post['id']}")).status_code == 204
+
+    await transport.app(reader.scope, reader.receive, send)
+
+    assert 1 <= posts < 10
 
 
 async def test_a_client_without_room_does_not_affect_those_that_wait_for_the_same_response():
