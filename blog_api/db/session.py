@@ -217,13 +217,18 @@ async def connection_released(session: AsyncSession) -> AsyncIterator[None]:
     await database.acquire(session)
 
 
+def mark_expensive(session: AsyncSession) -> None:
+    """Wait for one of the slots for expensive queries too when a slot is acquired next."""
+    session.info["is_expensive"] = True
+
+
 @asynccontextmanager
 async def expensive_query(session: AsyncSession) -> AsyncIterator[None]:
     """Hold one of the slots for expensive queries from the block on, until the slot is released.
 
     They are half of all slots: a few searches of a common word must not occupy every connection.
     """
-    session.info["is_expensive"] = True
+    mark_expensive(session)
     async with connection_released(session):
         pass
     yield

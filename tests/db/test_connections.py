@@ -20,6 +20,7 @@ from tests.support.clients import (
 from tests.support.databases import execute_on_server
 
 HELLO = {"title": "Hello", "content": "World"}
+LONG = {"title": "Hello", "content": "word " * 5_000}
 
 POOL_SIZE = 2
 # A leaked connection would hang `request_with_retry()`, which repeats a request while it is 503.
@@ -61,7 +62,7 @@ async def test_concurrent_readers_and_writers_share_the_connections(empty_url: U
         assert (await ann.get("/posts")).json()["total_count"] == 9
 
 
-async def test_searches_leave_connections_to_all_other_requests(
+async def test_searches_and_long_texts_leave_connections_to_all_other_requests(
     empty_url: URL, monkeypatch: pytest.MonkeyPatch
 ):
     has_connection, may_finish = asyncio.Event(), asyncio.Event()
@@ -82,10 +83,13 @@ async def test_searches_leave_connections_to_all_other_requests(
             await has_connection.wait()
             rejected = [await ann.get(path) for path in ("/posts?q=word", "/feed.json?q=word")]
             others = [await ann.get("/posts"), await ann.post("/posts", json=HELLO)]
+            # Indexing a long text takes long too.
+            rejected.append(await ann.post("/posts", json=LONG))
+            rejected.append(await ann.put("/posts/1", json=LONG))
             may_finish.set()
             responses = [await search, *[await ann.get("/posts?q=word") for _ in range(3)]]
 
-    assert [response.status_code for response in rejected] == [503, 503]
+    assert [response.status_code for response in rejected] == [503] * 4
     assert [response.status_code for response in others] == [200, 201]
     assert {response.status_code for response in responses} == {200}
 
