@@ -38,6 +38,7 @@ from blog_api.profiles import users as profiles
 from blog_api.text.renderer import Renderer
 from blog_api.web import docs, guide, health, index, openapi
 from blog_api.web.access_log import AccessLogWriter
+from blog_api.web.body_limits import BodyMemory
 from blog_api.web.cache import find_query_parameters
 from blog_api.web.middleware_stack import inner_middleware, outer_middleware
 
@@ -139,6 +140,7 @@ def create_app(settings: Settings) -> FastAPI:
     database = Database(settings)
     invalidation = create_invalidation(settings, database)
     access_log = AccessLogWriter()
+    memory = BodyMemory(settings.body_memory_bytes)
 
     async def authenticate_token(token: str) -> None:
         async with database.session(writes=False) as session:
@@ -149,13 +151,13 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = BlogAPI(
         outer_middleware=outer_middleware(
-            settings, access_log, invalidation.current_version, cache_parameters
+            settings, access_log, invalidation.current_version, cache_parameters, memory
         ),
         title=settings.title,
         version=version("blog-api"),
         openapi_tags=openapi.TAGS,
         servers=[{"url": settings.public_path or "/"}],
-        middleware=inner_middleware(settings, authenticate_token),
+        middleware=inner_middleware(settings, authenticate_token, memory),
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=lifespan,
         # By default FastAPI looks for a tracer on each request.
@@ -170,6 +172,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.state.database = database
     app.state.invalidation = invalidation
+    app.state.body_memory = memory
     app.state.access_log = access_log
     app.state.password_hasher = PasswordHasher(settings)
     app.state.rate_limiter = RateLimiter(settings)

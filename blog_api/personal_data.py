@@ -1,9 +1,9 @@
 """Personal data of the user: export and erasure."""
 
-from collections.abc import AsyncIterable
-from typing import Literal
+from collections.abc import AsyncIterable, AsyncIterator
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from sqlalchemy import delete
 from sqlmodel import col, select
 
@@ -29,6 +29,7 @@ from blog_api.posts.bookmarks import remove_bookmarks
 from blog_api.posts.models import Bookmark, OwnPostRead, Post
 from blog_api.posts.queries import posts_without_html
 from blog_api.profiles.models import Follow
+from blog_api.web.body_limits import MAX_BODY_BYTES, BodyMemory, get_network
 from blog_api.web.conditional import PreconditionDep, PreconditionFailed
 
 router = APIRouter(
@@ -36,6 +37,10 @@ router = APIRouter(
     responses=problem_responses(ServiceUnavailable),
     max_body_size=MAX_SMALL_BODY_BYTES,
 )
+
+
+# A post has up to 2 MB, and a client may read slowly.
+POSTS_IN_MEMORY = 2
 
 
 class ExportedAccount(UserRead):
@@ -94,8 +99,20 @@ ExportLine = (
 )
 
 
+async def reserve_memory(request: Request) -> AsyncIterator[None]:
+    """Count an export as a body of the largest size until it is sent. Raises ServiceUnavailable."""
+    memory: BodyMemory = request.app.state.body_memory
+    network = get_network(request.scope)
+    if not memory.has_room(network, request, MAX_BODY_BYTES):
+        raise ServiceUnavailable
+    with memory.hold(network, request, MAX_BODY_BYTES):
+        yield
+
+
 @router.get("/users/me/export", responses=problem_responses(*SCOPE_PROBLEMS))
-async def export_me(user: CanExport, request: Request) -> AsyncIterable[ExportLine]:
+async def export_me(
+    user: CanExport, request: Request, _: Annotated[None, Depends(reserve_memory)]
+) -> AsyncIterable[ExportLine]:
     """Export everything of the user as JSON Lines; `type` tells what a line is.
 
     The account, personal tokens, posts in all states, comments, follows and bookmarks.
@@ -106,7 +123,7 @@ async def export_me(user: CanExport, request: Request) -> AsyncIterable[ExportLi
     async for token in iterate_rows(database, personal_tokens_of(user), Token):
         yield ExportedToken.model_validate(token)
     posts = posts_without_html().where(col(Post.user_id) == user.id)
-    async for post in iterate_rows(database, posts, Post):
+    async for post in iterate_rows(database, posts, Post, batch_size=POSTS_IN_MEMORY):
         yield ExportedPost.model_validate(post)
     comments = select(Comment).where(col(Comment.user_id) == user.id)
     async for comment in iterate_rows(database, comments, Comment):

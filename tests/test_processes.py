@@ -5,6 +5,8 @@ import itertools
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
+from anyio import fail_after
 from httpx import AsyncClient, Response
 from sqlalchemy import URL, make_url
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -167,3 +169,27 @@ async def test_a_client_that_closes_the_connection_receives_413(server: Server):
         ]
 
     assert [response.status_code for response in responses] == [413, 413, 413]
+
+
+@pytest.mark.parametrize("start", [b"GET /", b"GET / HTTP/1.1\r\nCookie: "])
+async def test_a_request_with_headers_without_end_is_rejected(server: Server, start: bytes):
+    host, _, port = server.address.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(start + b"a" * 2**20)
+
+    with fail_after(30):
+        response = await reader.readuntil(b"\r\n")
+    writer.close()
+
+    assert response == b"HTTP/1.1 400 Bad Request\r\n"
+
+
+async def test_a_request_with_long_headers_is_served(server: Server):
+    headers = {"Cookie": "a" * 60_000}
+
+    async with server.client() as client:
+        body = b" " * (2**20)
+        responses = [await client.get("/posts", headers=headers) for _ in range(2)]
+        responses.append(await client.post("/sign-up", content=body, headers=headers))
+
+    assert [response.status_code for response in responses] == [200, 200, 413]

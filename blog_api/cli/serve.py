@@ -12,6 +12,7 @@ from blog_api.core.settings import exit_with_errors, load_settings
 from blog_api.core.urls import get_sqlite_path
 from blog_api.db.migrate import get_head_revision, migrate, prepare_sqlite_file
 from blog_api.web.access_log import LOGGING
+from blog_api.web.protocol import LimitedHttpProtocol
 
 GRACEFUL_SHUTDOWN_SECONDS = 10
 # A worker responds once Python has started and imported the application. Uvicorn's default of five
@@ -52,6 +53,7 @@ def serve(
         reload=reload,
         log_config=LOGGING,
         access_log=False,
+        http=LimitedHttpProtocol,
         # There are no WebSockets, and an upgrade request would wait forever.
         ws="none",
         server_header=False,

@@ -37,7 +37,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 from blog_api.core.errors import FieldError, ValidationFailed
 from blog_api.core.fields import MAX_INT32, to_utc
 from blog_api.db.queries import NamedQuery, execute_query
-from blog_api.db.session import Database
+from blog_api.db.session import acquire_expensive_slot
 
 DEFAULT_SIZE = 10
 # One row more than the page shows, to learn whether another page follows.
@@ -194,8 +194,7 @@ class ListQuery:
         `values` are those of the query's bound parameters.
         """
         is_backward, keys = (None, {}) if cursor is None else sort.parse_cursor(cursor)
-        database: Database = session.info["database"]
-        await database.acquire_list_slot(session)
+        await acquire_expensive_slot(session)
         bound = {**values, **keys, "offset": offset, "limit": size + 1}
         found = await self._fetch(session, sort, is_backward, bound)
         has_more = len(found) > size

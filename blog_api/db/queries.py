@@ -181,7 +181,11 @@ async def count_rows(database: Database, table: type[TableModel]) -> int:
 
 
 async def iterate_batches(
-    database: Database, query: SelectOfScalar[TableModelT], table: type[TableModelT]
+    database: Database,
+    query: SelectOfScalar[TableModelT],
+    table: type[TableModelT],
+    *,
+    size: int = BATCH_SIZE,
 ) -> AsyncIterator[Sequence[TableModelT]]:
     """Yield batches of rows in the order of their ids.
 
@@ -189,7 +193,7 @@ async def iterate_batches(
     """
     last_id = 0
     while True:
-        batch = query.where(col(table.id) > last_id).order_by(col(table.id)).limit(BATCH_SIZE)
+        batch = query.where(col(table.id) > last_id).order_by(col(table.id)).limit(size)
         async with database.session(writes=False) as session:
             rows = (await session.exec(batch)).all()
         if not rows:
@@ -199,9 +203,13 @@ async def iterate_batches(
 
 
 async def iterate_rows(
-    database: Database, query: SelectOfScalar[TableModelT], table: type[TableModelT]
+    database: Database,
+    query: SelectOfScalar[TableModelT],
+    table: type[TableModelT],
+    *,
+    batch_size: int = BATCH_SIZE,
 ) -> AsyncIterator[TableModelT]:
     """Yield the rows of `iterate_batches()` one by one."""
-    async for rows in iterate_batches(database, query, table):
+    async for rows in iterate_batches(database, query, table, size=batch_size):
         for row in rows:
             yield row

@@ -79,8 +79,9 @@ class Database:
             event.listen(self.engine.sync_engine, "connect", self._add_backend)
             event.listen(self.engine.sync_engine, "close", self._remove_backend)
         self._slots = Semaphore(pool_size)
-        # A page may have 2 MB: many long lists at once delay each other, and nothing else.
-        self._list_slots = Semaphore((pool_size + 1) // 2)
+        # A page of a list may have 2 MB, a search read many posts, and indexing a long post take a
+        # second. Many of them delay each other, and nothing else.
+        self.expensive_slots = Semaphore((pool_size + 1) // 2)
         # Open connections for the next readers.
         self._reading_connections: list[AsyncConnection] = []
         # SQLite has one writer at a time: the others wait here, in order and without a slot.
@@ -132,8 +133,11 @@ class Database:
     async def acquire(self, session: AsyncSession) -> None:
         """Wait for a slot, take a connection, and begin the transaction of a writer."""
         semaphores, seconds = [self._slots], SLOT_TIMEOUT_SECONDS
+        if session.info.pop("is_expensive", False):
+            semaphores.insert(0, self.expensive_slots)
         if self._write_lock is not None and session.info["writes"]:
-            semaphores, seconds = [self._write_lock, self._slots], STATEMENT_TIMEOUT_SECONDS
+            semaphores.insert(0, self._write_lock)
+            seconds = STATEMENT_TIMEOUT_SECONDS
         must_wait = any(semaphore.locked() for semaphore in semaphores)
         acquired: list[Semaphore] = session.info.setdefault("acquired", [])
         try:
@@ -147,23 +151,6 @@ class Database:
                 await self._connect(session)
         except (PoolTimeout, OSError) as error:
             raise to_service_unavailable(error) from error
-
-    async def acquire_list_slot(self, session: AsyncSession) -> None:
-        """Wait for a slot for lists, if necessary without a connection; the session releases it."""
-        acquired: list[Semaphore] = session.info["acquired"]
-        if self._list_slots in acquired:
-            return
-        if self._list_slots.locked():
-            async with connection_released(session):
-                try:
-                    async with timeout(SLOT_TIMEOUT_SECONDS):
-                        await self._list_slots.acquire()
-                except TimeoutError as error:
-                    raise to_service_unavailable(error) from error
-                acquired.append(self._list_slots)
-        else:
-            await self._list_slots.acquire()
-            acquired.append(self._list_slots)
 
     async def _connect(self, session: AsyncSession) -> None:
         if session.info["writes"]:
@@ -230,6 +217,27 @@ async def connection_released(session: AsyncSession) -> AsyncIterator[None]:
     await database.release(session)
     yield
     await database.acquire(session)
+
+
+def mark_expensive(session: AsyncSession) -> None:
+    """Wait for one of the slots for expensive statements too when a slot is acquired next."""
+    session.info["is_expensive"] = True
+
+
+async def acquire_expensive_slot(session: AsyncSession) -> None:
+    """Hold one of the slots for expensive statements too, until the connection is released.
+
+    While all are in use, the session waits without a connection.
+    """
+    expensive_slots = session.info["database"].expensive_slots
+    acquired: list[Semaphore] = session.info["acquired"]
+    if expensive_slots.locked() and expensive_slots not in acquired:
+        mark_expensive(session)
+        async with connection_released(session):
+            pass
+    elif expensive_slots not in acquired:
+        await expensive_slots.acquire()
+        acquired.append(expensive_slots)
 
 
 async def get_session(request: Request) -> AsyncGenerator[AsyncSession]:

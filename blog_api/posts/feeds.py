@@ -20,7 +20,7 @@ from blog_api.accounts.errors import OPTIONAL_AUTH_PROBLEMS
 from blog_api.core.errors import ServiceUnavailable, ValidationFailed, problem_responses
 from blog_api.core.settings import Settings
 from blog_api.db.queries import execute_query
-from blog_api.db.session import SessionDep, connection_released
+from blog_api.db.session import SessionDep, acquire_expensive_slot, connection_released
 from blog_api.posts.feed_formats import (
     ATOM_EXAMPLE,
     RSS_EXAMPLE,
@@ -99,7 +99,9 @@ async def find_posts(session: AsyncSession, query: FeedQuery) -> Sequence[Post]:
         .join(ids, ids.c.id == col(Post.id))
         .order_by(*order)
     )
-    fitting = list(limit_by_length(await execute_query(session, lengths, values)))
+    await acquire_expensive_slot(session)
+    rows = await execute_query(session, lengths, values)
+    fitting = list(limit_by_length(rows))
     posts = await session.exec(select(Post).where(col(Post.id).in_(fitting)).order_by(*order))
     return posts.all()
 

@@ -22,7 +22,7 @@ from blog_api.db.session import SessionDep
 from blog_api.posts.errors import OWN_POST_PROBLEMS, PostGone, PostNotFound
 from blog_api.posts.models import Post, PostCreate, PostDetail, PostRead, PostUpdate
 from blog_api.posts.queries import find_visible_post, find_visible_post_by_slug
-from blog_api.posts.service import PostEditDep, insert_post
+from blog_api.posts.service import PostEditDep, bound_indexing, insert_post
 from blog_api.posts.slugs import generate_slugs
 from blog_api.text.renderer import RendererDep
 from blog_api.web.conditional import set_etag_row, set_etag_version
@@ -139,6 +139,7 @@ async def create_post(
     request: Request,
 ) -> PostRead:
     """Create a post: published, scheduled or a draft."""
+    bound_indexing(session, new.content)
     async with connection_released_for(session, auth):
         content_html = await renderer.render(new.content, owner=auth.user.id)
     post = Post.model_validate(

@@ -15,13 +15,13 @@ from blog_api.core.errors import Conflict
 from blog_api.core.fields import PathId, RequestBody
 from blog_api.db.base import save_changes
 from blog_api.db.queries import insert_if_missing, insert_returning_id, iterate_batches
-from blog_api.db.session import Database, SessionDep
+from blog_api.db.session import Database, SessionDep, mark_expensive
 from blog_api.posts.errors import NotYourPost
 from blog_api.posts.models import Post, Slug
 from blog_api.posts.queries import find_post, is_visible_to
 from blog_api.posts.slugs import claim_slug, slugify_title
 from blog_api.posts.tags import add_tags, remove_tags
-from blog_api.text.renderer import Renderer, RendererDep
+from blog_api.text.renderer import MAX_SHORT_LENGTH, Renderer, RendererDep
 from blog_api.web.conditional import Precondition, PreconditionDep, set_etag_row
 
 
@@ -57,6 +57,7 @@ class PostEdit:
         post = await self.lock_post()
         values = changes.model_dump(exclude_unset=True)
         if values.get("content", post.content) != post.content:
+            bound_indexing(self.session, values["content"])
             async with connection_released_for(self.session, self.auth):
                 values["content_html"] = await self.renderer.render(
                     values["content"], owner=self.auth.user.id
@@ -86,6 +87,12 @@ async def get_post_edit(
 
 
 PostEditDep = Annotated[PostEdit, Depends(get_post_edit)]
+
+
+def bound_indexing(session: AsyncSession, content: str) -> None:
+    """Leave connections to others while a long text is indexed for search, up to a second."""
+    if len(content) > MAX_SHORT_LENGTH:
+        mark_expensive(session)
 
 
 async def index_tags(session: AsyncSession, post: Post, names: Sequence[str]) -> None:

@@ -42,11 +42,14 @@ class Term:
 
 
 def parse_terms(q: str, *, max_words: int) -> list[Term]:
-    """Return the distinct terms of a query, at most `max_words`."""
+    """Return the distinct terms of a query, with at most `max_words` words in all of them."""
     terms: dict[Term, None] = {}
+    remaining = max_words
     for quoted, word in QUOTED_OR_WORD_PATTERN.findall(q):
-        tokens = tuple(TOKEN_PATTERN.findall((quoted or word).lower())[:max_words])
+        tokens = tuple(TOKEN_PATTERN.findall((quoted or word).lower())[:remaining])
         if tokens:
             # Too many words start with a given letter for a prefix search.
-            terms[Term(tokens, is_prefix=not quoted and len(tokens[-1]) > 1)] = None
-    return list(terms)[:max_words]
+            term = Term(tokens, is_prefix=not quoted and len(tokens[-1]) > 1)
+            remaining -= 0 if term in terms else len(tokens)
+            terms[term] = None
+    return list(terms)

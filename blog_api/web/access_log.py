@@ -18,6 +18,9 @@ import anyio
 import anyio.to_thread
 
 WRITE_INTERVAL_SECONDS = 0.1
+# No route has a longer path, and Python refuses to parse an id of 5,000 digits. The log has the
+# start of a longer one.
+MAX_PATH_LENGTH = 1_000
 
 access_log = logging.getLogger("blog_api.access")
 
@@ -31,6 +34,7 @@ class AccessLogWriter:
     def append(
         self, client: str, method: str, path: str, status: int, seconds: float, request_id: str
     ) -> None:
+        path = path[:MAX_PATH_LENGTH]
         self._requests.append((time.time(), client, method, path, status, seconds, request_id))
 
     async def write_periodically(self) -> None:

@@ -10,7 +10,8 @@ receive theirs.
 
 from asyncio import timeout
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 from fastapi.security.utils import get_authorization_scheme_param
 from starlette.datastructures import Headers
@@ -46,28 +47,50 @@ TOO_MUCH_STRUCTURE = (
 
 
 class BodyMemory:
-    """Bytes of the large bodies in memory, in total and by client network."""
+    """Bytes of the large bodies in memory, in total and by client network.
+
+    A cached body is counted once in the total, and once for each network with clients that read it.
+    """
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
-        self.size = 0
-        self._by_network: Counter[str] = Counter()
+        # By network; the total has no network.
+        self._sizes: Counter[str | None] = Counter()
+        self._holders: Counter[tuple[str | None, int]] = Counter()
 
-    def has_room(self, network: str, size: int) -> bool:
+    @property
+    def size(self) -> int:
+        return self._sizes[None]
+
+    def has_room(self, network: str, owner: object, size: int) -> bool:
         """Return whether a body fits.
 
         One network may use a quarter, and at most half of what is free then: otherwise clients of
         four networks could fill everything.
         """
-        free = self.max_bytes - self.size - size
-        return self._by_network[network] + size <= min(self.max_bytes // 4, free // 2)
+        if self._holders[network, id(owner)]:
+            return True
+        free = self.max_bytes - self.size - (0 if self._holders[None, id(owner)] else size)
+        return self._sizes[network] + size <= min(self.max_bytes // 4, free // 2)
 
-    def add(self, network: str, size: int) -> None:
-        """Add bytes, or subtract a negative number of them."""
-        self.size += size
-        self._by_network[network] += size
-        if not self._by_network[network]:
-            del self._by_network[network]
+    @contextmanager
+    def hold(self, network: str, owner: object, size: int) -> Iterator[None]:
+        """Count a body within the block. `owner` is the body, or stands for one to be received."""
+        holders = [(name, id(owner)) for name in (None, network)]
+        for holder in holders:
+            self._sizes[holder[0]] += 0 if self._holders[holder] else size
+            self._holders[holder] += 1
+        try:
+            yield
+        finally:
+            for holder in holders:
+                self._holders[holder] -= 1
+                if self._holders[holder]:
+                    continue
+                del self._holders[holder]
+                self._sizes[holder[0]] -= size
+                if not self._sizes[holder[0]]:
+                    del self._sizes[holder[0]]
 
 
 class JSONSize:
@@ -96,31 +119,24 @@ class JSONSize:
 
 
 class BodyLimits:
-    """Limit the bodies of requests and responses.
+    """Limit the bodies of requests.
 
     Without a bearer token a request body is small. `authenticate` raises the problem of an invalid
     token.
     """
 
     def __init__(
-        self, app: ASGIApp, authenticate: Callable[[str], Awaitable[object]], max_bytes: int
+        self, app: ASGIApp, authenticate: Callable[[str], Awaitable[object]], memory: BodyMemory
     ) -> None:
         self.app = app
         self.authenticate = authenticate
-        self.memory = BodyMemory(max_bytes)
+        self.memory = memory
         self.small = RequestBodyLimitMiddleware(app, MAX_SMALL_BODY_BYTES)
         self.large = RequestBodyLimitMiddleware(self.receive_large_body, MAX_BODY_BYTES)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        large_bodies = LargeBodies(self.memory, scope, receive, send)
-        scope["state"]["large_bodies"] = large_bodies
-        try:
-            await self.choose_app(scope)(scope, receive, large_bodies.send)
-        finally:
-            large_bodies.release()
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        app = self.choose_app(scope) if scope["type"] == "http" else self.app
+        return app(scope, receive, send)
 
     def choose_app(self, scope: Scope) -> ASGIApp:
         # Without one of these headers there is no body (RFC 9112, 6.3).
@@ -130,26 +146,28 @@ class BodyLimits:
 
     async def receive_large_body(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Receive the body before the application is called."""
-        try:
-            async with timeout(LARGE_BODY_SECONDS):
-                body = await self.receive_body(scope, receive)
-        except TimeoutError:
-            await problem_response(RequestTimeout(), scope)(scope, receive, send)
-        except Problem as problem:
-            await problem_response(problem, scope)(scope, receive, send)
-        except ClientDisconnect:
-            return
-        else:
-            await self.app(scope, replay(body, receive), send)
+        # Until the response is sent.
+        with ExitStack() as reservation:
+            try:
+                async with timeout(LARGE_BODY_SECONDS):
+                    body = await self.receive_body(scope, receive, reservation)
+            except TimeoutError:
+                await problem_response(RequestTimeout(), scope)(scope, receive, send)
+            except Problem as problem:
+                await problem_response(problem, scope)(scope, receive, send)
+            except ClientDisconnect:
+                return
+            else:
+                await self.app(scope, replay(body, receive), send)
 
-    async def receive_body(self, scope: Scope, receive: Receive) -> bytes:
+    async def receive_body(self, scope: Scope, receive: Receive, reservation: ExitStack) -> bytes:
         """Return the body; the token is verified before more than 64 KiB are received.
 
         Raises InvalidToken, InactiveUser, ServiceUnavailable, ContentTooLarge and ClientDisconnect.
         """
         length = get_content_length(scope)
         if length > MAX_SMALL_BODY_BYTES:
-            await self.admit(scope, length)
+            await self.admit(scope, length, reservation)
         size = JSONSize()
         body = bytearray()
         more_body = True
@@ -161,71 +179,68 @@ class BodyLimits:
             more_body = message.get("more_body", False)
             if len(body) > MAX_SMALL_BODY_BYTES > length:
                 length = MAX_BODY_BYTES
-                await self.admit(scope, length)
+                await self.admit(scope, length, reservation)
             size.add(message.get("body", b""))
         if len(body) > MAX_SMALL_BODY_BYTES and 0 in body[:4]:
             # UTF-16 or UTF-32, in which the structure was not counted (RFC 8259, 8.1).
             raise ContentTooLarge(TOO_MUCH_STRUCTURE)
         return bytes(body)
 
-    async def admit(self, scope: Scope, size: int) -> None:
+    async def admit(self, scope: Scope, size: int, reservation: ExitStack) -> None:
         """Raises the problem of an invalid token, and ServiceUnavailable without room."""
-        large_bodies: LargeBodies = scope["state"]["large_bodies"]
         await self.authenticate(get_bearer_token(scope))
-        if not large_bodies.has_room(size):
+        network = get_network(scope)
+        if not self.memory.has_room(network, reservation, size):
             raise ServiceUnavailable
-        large_bodies.add(size)
+        reservation.enter_context(self.memory.hold(network, reservation, size))
 
 
-class LargeBodies:
-    """The large bodies of one request and its response."""
+class ResponseMemory:
+    """Send a large response body only if there is room; else `unavailable` responds.
 
-    __slots__ = ("_is_replaced", "_memory", "_receive", "_scope", "_send", "_size", "_start")
+    Outside of the response cache: the clients that wait for one response may be of other networks,
+    and a client that reads slowly holds a body that the cache has evicted.
+    """
 
-    def __init__(self, memory: BodyMemory, scope: Scope, receive: Receive, send: Send) -> None:
-        self._memory, self._scope, self._receive, self._send = memory, scope, receive, send
-        self._size = 0
-        self._start: Message | None = None
-        self._is_replaced = False
+    def __init__(self, app: ASGIApp, memory: BodyMemory, unavailable: ASGIApp) -> None:
+        self.app = app
+        self.memory = memory
+        self.unavailable = unavailable
 
-    @property
-    def network(self) -> str:
-        client = self._scope.get("client")
-        networks = get_client_networks(client[0]) if client else {"network": ""}
-        return networks.get("site", networks["network"])
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        start: Message | None = None
+        is_replaced = False
 
-    def has_room(self, size: int) -> bool:
-        return self._memory.has_room(self.network, size)
+        async def send_if_room(message: Message) -> None:
+            nonlocal start, is_replaced
+            if is_replaced:
+                return
+            if message["type"] == "http.response.start":
+                # The size is known with the first part of the body.
+                start = message
+                return
+            body = message.get("body", b"")
+            if len(body) <= MAX_SMALL_BODY_BYTES:
+                await send_with_start(message)
+                return
+            network = get_network(scope)
+            # After a write there is a commit already, which the response has to tell.
+            may_replace = start is not None and scope["method"] in SAFE_METHODS
+            if may_replace and not self.memory.has_room(network, body, len(body)):
+                is_replaced = True
+                await self.unavailable(scope, receive, send)
+                return
+            with self.memory.hold(network, body, len(body)):
+                await send_with_start(message)
 
-    def add(self, size: int) -> None:
-        self._size += size
-        self._memory.add(self.network, size)
+        async def send_with_start(message: Message) -> None:
+            nonlocal start
+            if start is not None:
+                await send(start)
+                start = None
+            await send(message)
 
-    def release(self) -> None:
-        if self._size:
-            self._memory.add(self.network, -self._size)
-
-    async def send(self, message: Message) -> None:
-        """Send a response; one with a large body only if there is room."""
-        if self._is_replaced:
-            return
-        if message["type"] == "http.response.start":
-            # The size is known with the first part of the body.
-            self._start = message
-            return
-        size = len(message.get("body", b""))
-        if self._start is not None:
-            start, self._start = self._start, None
-            if size > MAX_SMALL_BODY_BYTES:
-                # After a write there is a commit already, which the response has to tell.
-                if self._scope["method"] in SAFE_METHODS and not self.has_room(size):
-                    self._is_replaced = True
-                    response = problem_response(ServiceUnavailable(), self._scope)
-                    await response(self._scope, self._receive, self._send)
-                    return
-                self.add(size)
-            await self._send(start)
-        await self._send(message)
+        return self.app(scope, receive, send_if_room if scope["type"] == "http" else send)
 
 
 class Slices:
@@ -268,6 +283,13 @@ class Slices:
 
 async def discard(message: Message) -> None:
     """ASGI `send` after the client has stopped reading."""
+
+
+def get_network(scope: Scope) -> str:
+    """Return the network of the client, a /48 for IPv6."""
+    client = scope.get("client")
+    networks = get_client_networks(client[0]) if client else {"network": ""}
+    return networks.get("site", networks["network"])
 
 
 def get_content_length(scope: Scope) -> int:

@@ -24,7 +24,7 @@ from blog_api.core.errors import (
     UriTooLong,
     problem_response,
 )
-from blog_api.web.access_log import AccessLogWriter
+from blog_api.web.access_log import MAX_PATH_LENGTH, AccessLogWriter
 from blog_api.web.links import get_route_path
 
 log = logging.getLogger(__name__)
@@ -34,8 +34,6 @@ log = logging.getLogger(__name__)
 PROCESS_UUID = str(uuid4())[:-12]
 REQUEST_NUMBERS = count(randbits(40))
 
-# No route has a longer path. Python refuses to parse an id of 5,000 digits.
-MAX_PATH_LENGTH = 1_000
 # A body over its limit is read up to this size, so that a client that is still sending it
 # receives the response.
 MAX_DRAINED_BYTES = 32 * 1024 * 1024

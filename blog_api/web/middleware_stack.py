@@ -7,7 +7,7 @@ from starlette.middleware import Middleware
 from blog_api.core.settings import Settings
 from blog_api.db.session import CacheVersion
 from blog_api.web.access_log import AccessLogWriter
-from blog_api.web.body_limits import BodyLimits, Slices
+from blog_api.web.body_limits import BodyLimits, BodyMemory, ResponseMemory, Slices
 from blog_api.web.cache import ResponseCache
 from blog_api.web.conditional import ConditionalRequests
 from blog_api.web.middleware import (
@@ -40,6 +40,7 @@ def outer_middleware(
     log: AccessLogWriter,
     get_version: Callable[[], CacheVersion | None],
     parameters: Callable[[], frozenset[str]],
+    memory: BodyMemory,
 ) -> list[Middleware]:
     """Return the middleware outside of FastAPI's own, outermost first.
 
@@ -60,6 +61,8 @@ def outer_middleware(
                 max_age=settings.cors_max_age,
             )
         )
+    unavailable = SecurityHeaders(send_unavailable)
+    stack.append(Middleware(ResponseMemory, memory=memory, unavailable=unavailable))
     if settings.cache_bytes:
         stack.append(
             Middleware(
@@ -68,14 +71,14 @@ def outer_middleware(
                 max_bytes=settings.cache_bytes,
                 parameters=parameters,
                 by_host="*" not in settings.trusted_hosts,
-                unavailable=SecurityHeaders(send_unavailable),
+                unavailable=unavailable,
             )
         )
     return stack
 
 
 def inner_middleware(
-    settings: Settings, authenticate: Callable[[str], Awaitable[object]]
+    settings: Settings, authenticate: Callable[[str], Awaitable[object]], memory: BodyMemory
 ) -> list[Middleware]:
     """Return the middleware inside of FastAPI's own, outermost first."""
     trusted_hosts = Middleware(
@@ -86,11 +89,7 @@ def inner_middleware(
         Middleware(ProblemDocuments),
         Middleware(PathPrefixes, root=settings.public_path),
         *([trusted_hosts] if "*" not in settings.trusted_hosts else []),
-        Middleware(
-            BodyLimits,
-            authenticate=authenticate,
-            max_bytes=settings.body_memory_bytes,
-        ),
+        Middleware(BodyLimits, authenticate=authenticate, memory=memory),
         Middleware(HeadAsGet),
         Middleware(ConditionalRequests),
     ]

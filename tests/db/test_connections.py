@@ -9,6 +9,7 @@ from sqlalchemy import URL
 
 from blog_api.db.list_query import ListQuery
 from blog_api.db.migrate import migrate
+from blog_api.posts import lists
 from tests.support.clients import (
     MINIMUM_HASHING,
     client_of,
@@ -21,6 +22,7 @@ from tests.support.clients import (
 from tests.support.databases import execute_on_server
 
 HELLO = {"title": "Hello", "content": "World"}
+LONG = {"title": "Hello", "content": "word " * 5_000}
 
 POOL_SIZE = 2
 # A leaked connection would hang `request_with_retry()`, which repeats a request while it is 503.
@@ -92,6 +94,38 @@ async def test_lists_leave_connections_to_other_requests(
         assert rejected.status_code == 503
         assert read.status_code == written.status_code == 200
         assert (await ann.get("/users/me/posts")).json()["total_count"] == 1
+
+
+async def test_searches_and_long_texts_leave_connections_to_all_other_requests(
+    empty_url: URL, monkeypatch: pytest.MonkeyPatch
+):
+    has_connection, may_finish = asyncio.Event(), asyncio.Event()
+
+    async def search_slowly(*_: object) -> None:
+        has_connection.set()
+        await may_finish.wait()
+
+    monkeypatch.setattr(lists, "make_highlighter", search_slowly)
+    settings = make_settings(
+        database_url=empty_url, pool_size=POOL_SIZE, cache_bytes=0, **MINIMUM_HASHING
+    )
+    await migrate(settings)
+    async with running(settings) as app, client_of(app) as ann:
+        await sign_up(ann, "Ann")
+        with fail_after(TIMEOUT_SECONDS):
+            search = asyncio.create_task(ann.get("/posts?q=word"))
+            await has_connection.wait()
+            rejected = [await ann.get(path) for path in ("/posts?q=word", "/feed.json?q=word")]
+            others = [await ann.get("/users/me"), await ann.post("/posts", json=HELLO)]
+            # Indexing a long text takes long too.
+            rejected.append(await ann.post("/posts", json=LONG))
+            rejected.append(await ann.put("/posts/1", json=LONG))
+            may_finish.set()
+            responses = [await search, *[await ann.get("/posts?q=word") for _ in range(3)]]
+
+    assert [response.status_code for response in rejected] == [503] * 4
+    assert [response.status_code for response in others] == [200, 201]
+    assert {response.status_code for response in responses} == {200}
 
 
 async def test_a_connection_closed_by_the_database_is_replaced(empty_url: URL):

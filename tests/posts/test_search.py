@@ -144,6 +144,15 @@ async def test_only_the_first_twenty_words_of_a_query_are_used(ann: AsyncClient)
     assert await search(ann, " ".join([*words[1:], "nowhere"])) == []
 
 
+async def test_the_words_of_all_phrases_of_a_query_are_limited_together(ann: AsyncClient):
+    words = [f"word{number}" for number in range(20)]
+    await publish(ann, content=" ".join(words))
+    phrases = [f'"{" ".join(words[start : start + 5])}"' for start in range(0, 20, 5)]
+
+    assert await search(ann, " ".join([*phrases, *phrases, '"no where"'])) == ["Hello"]
+    assert await search(ann, " ".join([*phrases[1:], '"no where"'])) == []
+
+
 async def test_search_matches_prefixes_of_words(ann: AsyncClient):
     await publish(ann, title="Dependencies", content="Зависимости и обработка ошибок")
 

@@ -11,9 +11,11 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio import wait_all_tasks_blocked
 from fastapi import FastAPI
 from httpx import AsyncClient, Response
 
+from blog_api.text import renderer
 from blog_api.text.markdown import MEMORY_BYTES
 from blog_api.text.renderer import Renderer
 from tests.support.attacks import ATTACKS
@@ -296,6 +298,48 @@ async def test_other_requests_are_served_while_a_text_is_rendered(own_app: FastA
         slow.cancel()
         await asyncio.wait([slow])
         assert await render(ann, "*a*") == "<p><em>a</em></p>\n"
+
+
+class RecordingRenderer(Renderer):
+    """A renderer that records the texts in `begun`, and finishes one for each `may_finish`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun: list[str] = []
+        self.may_finish = asyncio.Semaphore(0)
+
+    async def _render(self, text: str) -> str | None:
+        self.begun.append(text)
+        await self.may_finish.acquire()
+        return text
+
+
+async def test_the_first_text_of_an_owner_is_rendered_before_the_next_ones_of_others(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(renderer, "count_available_cores", lambda: 1)
+    one_at_a_time = RecordingRenderer()
+
+    async with asyncio.TaskGroup() as tasks:
+
+        async def start(text: str, owner: int) -> asyncio.Task[str]:
+            task = tasks.create_task(one_at_a_time.render(text, owner=owner))
+            await wait_all_tasks_blocked()
+            return task
+
+        await start("first of Ann", 1)
+        await start("first of Bob", 2)
+        await start("second of Ann", 1)
+        given_up = await start("of Dan", 4)
+        one_at_a_time.may_finish.release()
+        await wait_all_tasks_blocked()
+        await start("of Eve", 3)
+        given_up.cancel()
+        for _ in range(3):
+            one_at_a_time.may_finish.release()
+            await wait_all_tasks_blocked()
+
+    assert one_at_a_time.begun == ["first of Ann", "first of Bob", "of Eve", "second of Ann"]
 
 
 async def test_no_connection_is_held_while_a_text_is_rendered(own_app: FastAPI):

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from httpx import AsyncClient
 from starlette.types import Message
 
-from blog_api.web import body_limits
+from blog_api.web import body_limits, cache
 from tests.support.clients import assert_problem, bearer, client_of, make_settings, running, sign_up
 
 KIB = 1024
@@ -192,21 +192,26 @@ async def test_clients_of_four_networks_cannot_occupy_all_memory(
 class SlowReader:
     """An ASGI client that reads the headers of a response, and its body after `may_read`."""
 
-    def __init__(self, path: str, authorization: str) -> None:
+    def __init__(self, path: str, authorization: str = "", query: str = "size=100") -> None:
         self.status = 0
         self.sizes: list[int] = []
         self.has_started, self.may_read = asyncio.Event(), asyncio.Event()
-        self.scope = {
+        self.scope: dict[str, Any] = {
             "type": "http",
             "method": "GET",
             "path": path,
-            "query_string": b"size=100",
-            "headers": [(b"authorization", authorization.encode())],
+            "query_string": query.encode(),
+            # Of httpx: `Accept` belongs to the key of a cached response.
+            "headers": [(b"accept", b"*/*")],
             "client": ("127.0.0.1", 1),
         }
+        if authorization:
+            self.scope["headers"] += [(b"authorization", authorization.encode())]
 
     async def receive(self) -> Message:
-        return {"type": "http.request"}
+        """Wait until the connection is closed, which it is not."""
+        await asyncio.Event().wait()
+        raise AssertionError
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -260,6 +265,151 @@ async def test_large_responses_have_a_total_bound():
         assert reader.status == 200
         assert sum(reader.sizes) == size
         assert max(reader.sizes) == 64 * KIB
+
+
+async def test_slow_readers_of_cached_responses_have_a_total_bound(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(cache, "MAX_AGE_SECONDS", 3600)
+    settings = make_settings(database_url="sqlite://", body_memory_bytes=32 * MIB)
+    async with (
+        running(settings) as app,
+        client_of(app) as ann,
+        client_of(app) as here,
+        client_of(app, "192.0.2.1") as elsewhere,
+    ):
+        await sign_up(ann, "Ann")
+        reader_count = 8 * MIB // await publish_large_posts(ann)
+        transport: Any = ann._transport
+        readers = []
+        async with asyncio.TaskGroup() as tasks:
+            # Two readers of one cached body count once.
+            for size in [*range(10, 10 + reader_count), 10]:
+                assert (await elsewhere.get(f"/posts?size={size}")).status_code == 200
+                readers.append(reader := SlowReader("/posts", query=f"size={size}"))
+                tasks.create_task(transport.app(reader.scope, reader.receive, reader.send))
+                await reader.has_started.wait()
+            rejected = await here.get("/posts?size=100")
+            shared = await here.get("/posts?size=10")
+            accepted = await elsewhere.get("/posts?size=100")
+            for reader in readers:
+                reader.may_read.set()
+        after = await here.get("/posts?size=100")
+
+    assert_problem(rejected, 503)
+    assert shared.status_code == accepted.status_code == after.status_code == 200
+    assert {reader.status for reader in readers} == {200}
+
+
+async def test_simultaneous_exports_have_a_total_bound():
+    settings = make_settings(database_url="sqlite://", body_memory_bytes=32 * MIB)
+    async with running(settings) as app, client_of(app) as ann:
+        await sign_up(ann, "Ann")
+        reader = SlowReader("/users/me/export", ann.headers["Authorization"])
+        transport: Any = ann._transport
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(transport.app(reader.scope, reader.receive, reader.send))
+            await reader.has_started.wait()
+            rejected = await ann.get("/users/me/export")
+            reader.may_read.set()
+        accepted = await ann.get("/users/me/export")
+
+    assert reader.status == accepted.status_code == 200
+    assert_problem(rejected, 503)
+
+
+async def test_an_export_reads_posts_as_fast_as_its_client(ann: AsyncClient):
+    for number in range(10):
+        draft = {"title": f"Post {number}", "content": "C", "published_at": None}
+        assert (await ann.post("/posts", json=draft)).status_code == 201
+    reader = SlowReader("/users/me/export", ann.headers["Authorization"])
+    transport: Any = ann._transport
+    posts = 0
+
+    async def send(message: Message) -> None:
+        nonlocal posts
+        is_post = b'"type":"post"' in message.get("body", b"")
+        posts += is_post
+        if is_post and posts == 1:
+            # Those that have not been read are not exported any more.
+            listed = (await ann.get("/users/me/posts")).json()["results"]
+            for post in listed:
+                assert (await ann.delete(f"/posts/{post['id']}")).status_code == 204
+
+    await transport.app(reader.scope, reader.receive, send)
+
+    assert 1 <= posts < 10
+
+
+async def test_a_client_without_room_does_not_affect_those_that_wait_for_the_same_response():
+    settings = make_settings(database_url="sqlite://", body_memory_bytes=32 * MIB)
+    async with (
+        running(settings) as app,
+        client_of(app) as ann,
+        client_of(app) as here,
+        client_of(app, "192.0.2.1") as elsewhere,
+    ):
+        await sign_up(ann, "Ann")
+        reader_count = 8 * MIB // await publish_large_posts(ann)
+        transport: Any = ann._transport
+        async with asyncio.TaskGroup() as tasks:
+            readers = [
+                SlowReader("/users/me/posts", ann.headers["Authorization"])
+                for _ in range(reader_count)
+            ]
+            for reader in readers:
+                tasks.create_task(transport.app(reader.scope, reader.receive, reader.send))
+                await reader.has_started.wait()
+            first, second = await asyncio.gather(
+                here.get("/posts?size=100"), elsewhere.get("/posts?size=100")
+            )
+            for reader in readers:
+                reader.may_read.set()
+
+    assert_problem(first, 503)
+    assert second.status_code == 200
+
+
+@pytest.mark.parametrize("end", ["disconnect", "timeout", "rejection", "cancellation", "send"])
+async def test_a_body_that_ends_early_leaves_no_memory_reserved(
+    end: str, monkeypatch: pytest.MonkeyPatch
+):
+    settings = make_settings(database_url="sqlite://", body_memory_bytes=32 * MIB)
+    async with running(settings) as app, client_of(app) as ann:
+        await sign_up(ann, "Ann")
+        is_reserved = asyncio.Event()
+        # The quarter of one network.
+        body = make_body("a").ljust(8 * MIB)
+
+        async def receive() -> Message:
+            is_reserved.set()
+            if end == "disconnect":
+                return {"type": "http.disconnect"}
+            if end in ("timeout", "cancellation"):
+                await asyncio.Event().wait()
+            sent = b"[" * 70_000 if end == "rejection" else b'{"title":"A","content":"B"}'
+            return {"type": "http.request", "body": sent, "more_body": False}
+
+        async def send(_message: Message) -> None:
+            if end == "send":
+                raise OSError
+
+        scope = SlowReader("/posts", ann.headers["Authorization"]).scope | {"method": "POST"}
+        scope["headers"] += [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+        ]
+        transport: Any = ann._transport
+        with monkeypatch.context() as patch:
+            if end == "timeout":
+                patch.setattr(body_limits, "LARGE_BODY_SECONDS", 0.1)
+            request = asyncio.create_task(transport.app(scope, receive, send))
+            await is_reserved.wait()
+            if end == "cancellation":
+                request.cancel()
+            await asyncio.gather(request, return_exceptions=True)
+        response = await ann.post("/posts", content=body, headers=JSON)
+
+    # 8 MiB of spaces are no post, but there was room for them.
+    assert_problem(response, 413)
 
 
 async def test_a_client_that_stops_reading_is_disconnected(

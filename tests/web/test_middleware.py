@@ -94,19 +94,23 @@ async def test_each_request_is_one_line_in_the_access_log(
     responses = [
         await ann.get("/posts/1%0A2?token=hunter2"),
         await ann.post("/posts", json=HELLO),
+        await ann.get(f"/{'a' * 60_000}"),
     ]
 
     ids = [response.headers["X-Request-ID"] for response in responses]
     lines: list[str] = []
     with anyio.fail_after(10):
-        while len(lines) < 2:
+        while len(lines) < 3:
             await anyio.lowlevel.checkpoint()
             # Lines are logged in batches, with those of other tests.
             written = [one.message for one in caplog.records if one.name == "blog_api.access"]
             lines = [line for line in "\n".join(written).splitlines() if line.endswith(tuple(ids))]
     time = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}"
     for line, request, request_id in zip(
-        lines, ("GET /posts/1%0A2 404", "POST /posts 201"), ids, strict=True
+        lines,
+        ("GET /posts/1%0A2 404", "POST /posts 201", f"GET /{'a' * 999} 414"),
+        ids,
+        strict=True,
     ):
         expected = rf"{time} INFO blog_api\.access: 127\.0\.0\.1 {request} \d+\.\dms {request_id}"
         assert re.fullmatch(expected, line)
