@@ -38,7 +38,7 @@ from blog_api.profiles import users as profiles
 from blog_api.text.renderer import Renderer
 from blog_api.web import docs, guide, health, index, openapi
 from blog_api.web.access_log import AccessLogWriter
-from blog_api.web.body_limits import BodyMemory
+from blog_api.web.body_memory import BodyMemory
 from blog_api.web.cache import find_query_parameters
 from blog_api.web.middleware_stack import inner_middleware, outer_middleware
 

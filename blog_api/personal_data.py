@@ -29,7 +29,8 @@ from blog_api.posts.bookmarks import remove_bookmarks
 from blog_api.posts.models import Bookmark, OwnPostRead, Post
 from blog_api.posts.queries import posts_without_html
 from blog_api.profiles.models import Follow
-from blog_api.web.body_limits import MAX_BODY_BYTES, BodyMemory, get_network
+from blog_api.web.body_limits import MAX_BODY_BYTES
+from blog_api.web.body_memory import BodyMemory, get_network
 from blog_api.web.conditional import PreconditionDep, PreconditionFailed
 
 router = APIRouter(

@@ -1,17 +1,13 @@
-"""Limits of request and response bodies, which are held in memory.
+"""Limits of request bodies, which are held in memory.
 
 A body of up to 64 KiB is passed on as it is. Of a larger one 64 KiB are read at most before its
-token is verified, and its JSON is checked as it arrives: parsing 8 MiB of text takes a
-hundredth of the time of 8 MiB of `{},{},…`. Large bodies count in `BodyMemory` until the response
-is sent; without room for one the response is 503. Example: a client that reads slowly holds its
-lists of 2 MB in memory, until there is no room for another one of its network; the others still
-receive theirs.
+token is verified, and its JSON is checked as it arrives: parsing 8 MiB of text takes a hundredth of
+the time of 8 MiB of `{},{},…`. It counts in `BodyMemory` until the response is sent.
 """
 
 from asyncio import timeout
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 
 from fastapi.security.utils import get_authorization_scheme_param
 from starlette.datastructures import Headers
@@ -27,70 +23,21 @@ from blog_api.core.errors import (
     problem_response,
 )
 from blog_api.core.fields import MAX_SMALL_BODY_BYTES
-from blog_api.core.networks import get_client_networks
-from blog_api.db.session import SAFE_METHODS
+from blog_api.web.body_memory import BodyMemory, get_network
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 LARGE_BODY_SECONDS = 60.0
-# A slower reader is disconnected.
-SLICE_BYTES = 64 * 1024
-SLICE_SECONDS = 30.0
 
 # An emoji may be sent as two escaped characters: the longest text has a million.
 MAX_CHARACTERS = 1_100_000
 UTF8_CONTINUATION = bytes(range(0x80, 0xC0))
 
+# Python does not parse 5,000 digits.
+MAX_DIGITS = 20
 BODY_HEADERS = {b"content-length", b"transfer-encoding"}
 TOO_MUCH_STRUCTURE = (
     "A body over 64 KiB must be JSON in UTF-8 with at most 64 KiB outside of strings"
 )
-
-
-class BodyMemory:
-    """Bytes of the large bodies in memory, in total and by client network.
-
-    A cached body is counted once in the total, and once for each network with clients that read it.
-    """
-
-    def __init__(self, max_bytes: int) -> None:
-        self.max_bytes = max_bytes
-        # By network; the total has no network.
-        self._sizes: Counter[str | None] = Counter()
-        self._holders: Counter[tuple[str | None, int]] = Counter()
-
-    @property
-    def size(self) -> int:
-        return self._sizes[None]
-
-    def has_room(self, network: str, owner: object, size: int) -> bool:
-        """Return whether a body fits.
-
-        One network may use a quarter, and at most half of what is free then: otherwise clients of
-        four networks could fill everything.
-        """
-        if self._holders[network, id(owner)]:
-            return True
-        free = self.max_bytes - self.size - (0 if self._holders[None, id(owner)] else size)
-        return self._sizes[network] + size <= min(self.max_bytes // 4, free // 2)
-
-    @contextmanager
-    def hold(self, network: str, owner: object, size: int) -> Iterator[None]:
-        """Count a body within the block. `owner` is the body, or stands for one to be received."""
-        holders = [(name, id(owner)) for name in (None, network)]
-        for holder in holders:
-            self._sizes[holder[0]] += 0 if self._holders[holder] else size
-            self._holders[holder] += 1
-        try:
-            yield
-        finally:
-            for holder in holders:
-                self._holders[holder] -= 1
-                if self._holders[holder]:
-                    continue
-                del self._holders[holder]
-                self._sizes[holder[0]] -= size
-                if not self._sizes[holder[0]]:
-                    del self._sizes[holder[0]]
 
 
 class JSONSize:
@@ -195,107 +142,10 @@ class BodyLimits:
         reservation.enter_context(self.memory.hold(network, reservation, size))
 
 
-class ResponseMemory:
-    """Send a large response body only if there is room; else `unavailable` responds.
-
-    Outside of the response cache: the clients that wait for one response may be of other networks,
-    and a client that reads slowly holds a body that the cache has evicted.
-    """
-
-    def __init__(self, app: ASGIApp, memory: BodyMemory, unavailable: ASGIApp) -> None:
-        self.app = app
-        self.memory = memory
-        self.unavailable = unavailable
-
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        start: Message | None = None
-        is_replaced = False
-
-        async def send_if_room(message: Message) -> None:
-            nonlocal start, is_replaced
-            if is_replaced:
-                return
-            if message["type"] == "http.response.start":
-                # The size is known with the first part of the body.
-                start = message
-                return
-            body = message.get("body", b"")
-            if len(body) <= MAX_SMALL_BODY_BYTES:
-                await send_with_start(message)
-                return
-            network = get_network(scope)
-            # After a write there is a commit already, which the response has to tell.
-            may_replace = start is not None and scope["method"] in SAFE_METHODS
-            if may_replace and not self.memory.has_room(network, body, len(body)):
-                is_replaced = True
-                await self.unavailable(scope, receive, send)
-                return
-            with self.memory.hold(network, body, len(body)):
-                await send_with_start(message)
-
-        async def send_with_start(message: Message) -> None:
-            nonlocal start
-            if start is not None:
-                await send(start)
-                start = None
-            await send(message)
-
-        return self.app(scope, receive, send_if_room if scope["type"] == "http" else send)
-
-
-class Slices:
-    """Send large bodies in slices: the server's write buffer holds two of them at most.
-
-    If a client does not read one for 30 seconds, the rest is discarded and the connection closed.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        is_stalled = False
-
-        async def send_slices(message: Message) -> None:
-            nonlocal is_stalled
-            body = message.get("body", b"")
-            # A streamed part may be empty.
-            for start in range(0, len(body) or 1, SLICE_BYTES):
-                end = start + SLICE_BYTES
-                more_body = end < len(body) or message.get("more_body", False)
-                part = {**message, "body": body[start:end], "more_body": more_body}
-                try:
-                    async with timeout(SLICE_SECONDS):
-                        await send(part)
-                except TimeoutError:
-                    is_stalled = True
-                    return
-
-        def send_part(message: Message) -> Awaitable[None]:
-            if is_stalled:
-                return discard(message)
-            is_small = len(message.get("body", b"")) <= SLICE_BYTES
-            if is_small and not message.get("more_body", False):
-                return send(message)
-            return send_slices(message)
-
-        return self.app(scope, receive, send_part)
-
-
-async def discard(message: Message) -> None:
-    """ASGI `send` after the client has stopped reading."""
-
-
-def get_network(scope: Scope) -> str:
-    """Return the network of the client, a /48 for IPv6."""
-    client = scope.get("client")
-    networks = get_client_networks(client[0]) if client else {"network": ""}
-    return networks.get("site", networks["network"])
-
-
 def get_content_length(scope: Scope) -> int:
     """Return the declared size in bytes; 0 for a chunked body."""
     value = Headers(scope=scope).get("Content-Length", "")
-    return int(value) if value.isdecimal() else 0
+    return int(value) if value.isdecimal() and len(value) < MAX_DIGITS else 0
 
 
 def get_bearer_token(scope: Scope) -> str:

@@ -7,9 +7,11 @@ from starlette.middleware import Middleware
 from blog_api.core.settings import Settings
 from blog_api.db.session import CacheVersion
 from blog_api.web.access_log import AccessLogWriter
-from blog_api.web.body_limits import BodyLimits, BodyMemory, ResponseMemory, Slices
+from blog_api.web.body_limits import BodyLimits
+from blog_api.web.body_memory import BodyMemory
 from blog_api.web.cache import ResponseCache
 from blog_api.web.conditional import ConditionalRequests
+from blog_api.web.large_responses import LargeResponses
 from blog_api.web.middleware import (
     CORS,
     AccessLog,
@@ -46,7 +48,7 @@ def outer_middleware(
 
     A cache hit passes only these.
     """
-    stack = [Middleware(AccessLog, log=log), Middleware(Slices)]
+    stack = [Middleware(AccessLog, log=log)]
     if settings.cors_origins or settings.cors_origin_pattern:
         # Outside of ProblemDocuments, so that browsers may read problem documents too.
         stack.append(
@@ -62,7 +64,7 @@ def outer_middleware(
             )
         )
     unavailable = SecurityHeaders(send_unavailable)
-    stack.append(Middleware(ResponseMemory, memory=memory, unavailable=unavailable))
+    stack.append(Middleware(LargeResponses, memory=memory, unavailable=unavailable))
     if settings.cache_bytes:
         stack.append(
             Middleware(

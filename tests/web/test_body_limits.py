@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from httpx import AsyncClient
 from starlette.types import Message
 
-from blog_api.web import body_limits, cache
+from blog_api.web import body_limits, cache, large_responses
 from tests.support.clients import assert_problem, bearer, client_of, make_settings, running, sign_up
 
 KIB = 1024
@@ -416,7 +416,7 @@ async def test_a_client_that_stops_reading_is_disconnected(
     ann: AsyncClient, monkeypatch: pytest.MonkeyPatch
 ):
     await publish_large_posts(ann)
-    monkeypatch.setattr(body_limits, "SLICE_SECONDS", 0)
+    monkeypatch.setattr(large_responses, "SLICE_SECONDS", 0)
     reader = SlowReader("/users/me/posts", ann.headers["Authorization"])
     transport: Any = ann._transport
 
