@@ -73,7 +73,7 @@ GC_THRESHOLD = 10_000
 # glibc raises this threshold when a larger buffer is freed, up to 32 MiB. Then response bodies lie
 # between small objects, and their memory is never returned to the system.
 M_MMAP_THRESHOLD = -3
-MMAP_THRESHOLD_BYTES = 128 * 1024
+MMAP_THRESHOLD_BYTES = 512 * 1024
 
 
 class BlogAPI(FastAPI):

@@ -1,12 +1,14 @@
 """Large responses: their bodies count in `BodyMemory` and are sent in slices."""
 
 from asyncio import timeout
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from blog_api.db.session import SAFE_METHODS
 from blog_api.web.body_memory import BodyMemory, get_network
+
+RawHeaders = Iterable[tuple[bytes, bytes]]
 
 SLICE_BYTES = 64 * 1024
 # A slower reader is disconnected.
@@ -29,60 +31,66 @@ class LargeResponses:
         self.unavailable = unavailable
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        start: Message | None = None
-        is_discarded = False
+        if scope["type"] != "http":
+            return self.app(scope, receive, send)
+        return self.app(scope, receive, ResponseSender(self, scope, receive, send).send)
 
-        def send_part(message: Message) -> Awaitable[None]:
-            nonlocal start
-            if message["type"] == "http.response.start":
-                # The size is known with the first part of the body.
-                start = message
-                return discard()
-            is_large = len(message.get("body", b"")) > SLICE_BYTES
-            if is_large or is_discarded or message.get("more_body", False):
-                return send_in_slices(message, is_large)
-            return send_with_start(message)
 
-        async def send_with_start(message: Message) -> None:
-            nonlocal start
-            if start is not None:
-                await send(start)
-                start = None
-            await send(message)
+class ResponseSender:
+    """`send` of one request, for `LargeResponses`. A small response passes through unchanged."""
 
-        async def send_in_slices(message: Message, is_large: bool) -> None:
-            nonlocal is_discarded
-            if is_discarded:
-                return
-            body = message.get("body", b"")
-            if not is_large:
-                await send_slice(message)
-                return
-            network = get_network(scope)
-            # After a write there is a commit already, which the response has to tell.
-            may_replace = start is not None and scope["method"] in SAFE_METHODS
-            if may_replace and not self.memory.has_room(network, body, len(body)):
-                is_discarded = True
-                await self.unavailable(scope, receive, send)
-                return
-            with self.memory.hold(network, body, len(body)):
-                for first in range(0, len(body), SLICE_BYTES):
-                    end = first + SLICE_BYTES
-                    more_body = end < len(body) or message.get("more_body", False)
-                    await send_slice({**message, "body": body[first:end], "more_body": more_body})
-                    if is_discarded:
-                        return
+    __slots__ = ("_is_discarded", "_limits", "_receive", "_scope", "_send", "_start")
 
-        async def send_slice(message: Message) -> None:
-            nonlocal is_discarded
-            try:
-                async with timeout(SLICE_SECONDS):
-                    await send_with_start(message)
-            except TimeoutError:
-                is_discarded = True
+    def __init__(self, limits: LargeResponses, scope: Scope, receive: Receive, send: Send) -> None:
+        self._limits, self._scope, self._receive, self._send = limits, scope, receive, send
+        # Of a response that may be large: its size is known with the first part of the body.
+        self._start: Message | None = None
+        self._is_discarded = False
 
-        return self.app(scope, receive, send_part if scope["type"] == "http" else send)
+    def send(self, message: Message) -> Awaitable[None]:
+        if message["type"] == "http.response.start":
+            if is_small(message["headers"]):
+                return self._send(message)
+            self._start = message
+            return discard()
+        if len(message.get("body", b"")) > SLICE_BYTES:
+            return self._send_large(message)
+        if self._start is not None or message.get("more_body", False) or self._is_discarded:
+            return self._send_part(message)
+        return self._send(message)
+
+    async def _send_large(self, message: Message) -> None:
+        body, network = message["body"], get_network(self._scope)
+        memory = self._limits.memory
+        # After a write there is a commit already, which the response has to tell.
+        may_replace = self._start is not None and self._scope["method"] in SAFE_METHODS
+        if may_replace and not memory.has_room(network, body, len(body)):
+            self._is_discarded = True
+            await self._limits.unavailable(self._scope, self._receive, self._send)
+            return
+        with memory.hold(network, body, len(body)):
+            for start in range(0, len(body), SLICE_BYTES):
+                end = start + SLICE_BYTES
+                more_body = end < len(body) or message.get("more_body", False)
+                await self._send_part({**message, "body": body[start:end], "more_body": more_body})
+
+    async def _send_part(self, message: Message) -> None:
+        if self._is_discarded:
+            return
+        try:
+            async with timeout(SLICE_SECONDS):
+                if self._start is not None:
+                    await self._send(self._start)
+                    self._start = None
+                await self._send(message)
+        except TimeoutError:
+            self._is_discarded = True
+
+
+def is_small(headers: RawHeaders) -> bool:
+    """Return whether a response has a declared size of at most one slice."""
+    return any(name == b"content-length" and int(value) <= SLICE_BYTES for name, value in headers)
 
 
 async def discard() -> None:
-    """Send nothing: not yet, or no more."""
+    """Send nothing yet."""
