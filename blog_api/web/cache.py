@@ -32,6 +32,7 @@ from blog_api.web.conditional import (
     matches_if_none_match,
     remove_body_headers,
 )
+from blog_api.web.large_responses import SLICE_BYTES, LimitSend
 
 # No cached response is older: scheduled posts appear, and a lost notification does no lasting harm.
 MAX_AGE_SECONDS = 1.0
@@ -97,6 +98,7 @@ class ResponseCache:
     returns None while commits of other processes may be missed: nothing is cached then.
     `parameters` returns the names of the query parameters that belong to a key, `by_host` adds the
     Host header to it. `unavailable` responds to clients whose pending response became a 503.
+    `limit_send` wraps the `send` of all responses but small hits.
     """
 
     def __init__(
@@ -107,8 +109,10 @@ class ResponseCache:
         parameters: Callable[[], frozenset[str]],
         by_host: bool,
         unavailable: ASGIApp,
+        limit_send: LimitSend,
     ) -> None:
         self.app = app
+        self.limit_send = limit_send
         self.get_version = get_version
         self.max_bytes = max_bytes
         self.by_host = by_host
@@ -125,9 +129,13 @@ class ResponseCache:
         if scope["type"] == "http" and scope["method"] in CACHED_METHODS:
             key, version = self.make_key(scope), self.get_version()
         if key is None or version is None:
-            return self.app(scope, receive, send)
+            return self.app(scope, receive, self.limit_send(scope, receive, send))
         response = self._responses.get(key)
-        if response is not None and response.is_fresh(version):
+        is_fresh = response is not None and response.is_fresh(version)
+        if response is None or not is_fresh or len(response.body) > SLICE_BYTES:
+            # A hit of a small response would take a sixth longer.
+            send = self.limit_send(scope, receive, send)
+        if response is not None and is_fresh:
             self._responses.move_to_end(key)
             return send_cached(response, scope, send)
         if scope["method"] != "GET":

@@ -1,14 +1,19 @@
-"""Large responses: their bodies count in `BodyMemory` and are sent in slices."""
+"""Large responses: their bodies count in `BodyMemory` and are sent in slices.
+
+This is outside of the response cache: clients that wait for one response may be of different
+networks, and a client that reads slowly holds a body that the cache has evicted.
+"""
 
 from asyncio import timeout
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from blog_api.db.session import SAFE_METHODS
 from blog_api.web.body_memory import BodyMemory, get_network
+from blog_api.web.conditional import RawHeaders
 
-RawHeaders = Iterable[tuple[bytes, bytes]]
+LimitSend = Callable[[Scope, Receive, Send], Send]
 
 SLICE_BYTES = 64 * 1024
 # A slower reader is disconnected.
@@ -16,33 +21,40 @@ SLICE_SECONDS = 30.0
 
 
 class LargeResponses:
-    """Send a large body in slices, and only if there is room; else `unavailable` responds.
+    """Limit large responses where there is no response cache, which does it otherwise."""
 
-    The server's write buffer holds two slices at most. If a client does not read one for 30
-    seconds, the rest is discarded, and the server closes the connection.
-
-    It is outside of the response cache: clients that wait for one response may be of different
-    networks, and a client that reads slowly holds a body that the cache has evicted.
-    """
-
-    def __init__(self, app: ASGIApp, memory: BodyMemory, unavailable: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, limit_send: LimitSend) -> None:
         self.app = app
-        self.memory = memory
-        self.unavailable = unavailable
+        self.limit_send = limit_send
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        if scope["type"] != "http":
-            return self.app(scope, receive, send)
-        return self.app(scope, receive, ResponseSender(self, scope, receive, send).send)
+        return self.app(scope, receive, self.limit_send(scope, receive, send))
+
+
+def limit_send(
+    memory: BodyMemory, unavailable: ASGIApp, scope: Scope, receive: Receive, send: Send
+) -> Send:
+    """Return a `send` for a response that may be large.
+
+    It sends a large body in slices, and only if there is room; else `unavailable` responds. The
+    server's write buffer holds two slices at most. If a client does not read one for 30 seconds,
+    the rest is discarded, and the server closes the connection.
+    """
+    return ResponseSender(memory, unavailable, scope, receive, send).send
 
 
 class ResponseSender:
-    """`send` of one request, for `LargeResponses`. A small response passes through unchanged."""
+    """`send` of one request. A small response passes through unchanged."""
 
-    __slots__ = ("_is_discarded", "_limits", "_receive", "_scope", "_send", "_start")
+    __slots__ = (
+        "_is_discarded", "_memory", "_receive", "_scope", "_send", "_start", "_unavailable"
+    )  # fmt: skip
 
-    def __init__(self, limits: LargeResponses, scope: Scope, receive: Receive, send: Send) -> None:
-        self._limits, self._scope, self._receive, self._send = limits, scope, receive, send
+    def __init__(
+        self, memory: BodyMemory, unavailable: ASGIApp, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        self._memory, self._unavailable = memory, unavailable
+        self._scope, self._receive, self._send = scope, receive, send
         # Of a response that may be large: its size is known with the first part of the body.
         self._start: Message | None = None
         self._is_discarded = False
@@ -61,14 +73,13 @@ class ResponseSender:
 
     async def _send_large(self, message: Message) -> None:
         body, network = message["body"], get_network(self._scope)
-        memory = self._limits.memory
         # After a write there is a commit already, which the response has to tell.
         may_replace = self._start is not None and self._scope["method"] in SAFE_METHODS
-        if may_replace and not memory.has_room(network, body, len(body)):
+        if may_replace and not self._memory.has_room(network, body, len(body)):
             self._is_discarded = True
-            await self._limits.unavailable(self._scope, self._receive, self._send)
+            await self._unavailable(self._scope, self._receive, self._send)
             return
-        with memory.hold(network, body, len(body)):
+        with self._memory.hold(network, body, len(body)):
             for start in range(0, len(body), SLICE_BYTES):
                 end = start + SLICE_BYTES
                 more_body = end < len(body) or message.get("more_body", False)

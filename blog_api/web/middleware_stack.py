@@ -1,6 +1,7 @@
 """Middleware of the application, in the order in which a request passes it."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from starlette.middleware import Middleware
 
@@ -11,7 +12,7 @@ from blog_api.web.body_limits import BodyLimits
 from blog_api.web.body_memory import BodyMemory
 from blog_api.web.cache import ResponseCache
 from blog_api.web.conditional import ConditionalRequests
-from blog_api.web.large_responses import LargeResponses
+from blog_api.web.large_responses import LargeResponses, limit_send
 from blog_api.web.middleware import (
     CORS,
     AccessLog,
@@ -64,7 +65,7 @@ def outer_middleware(
             )
         )
     unavailable = SecurityHeaders(send_unavailable)
-    stack.append(Middleware(LargeResponses, memory=memory, unavailable=unavailable))
+    limited = partial(limit_send, memory, unavailable)
     if settings.cache_bytes:
         stack.append(
             Middleware(
@@ -74,8 +75,11 @@ def outer_middleware(
                 parameters=parameters,
                 by_host="*" not in settings.trusted_hosts,
                 unavailable=unavailable,
+                limit_send=limited,
             )
         )
+    else:
+        stack.append(Middleware(LargeResponses, limit_send=limited))
     return stack
 
 

@@ -408,6 +408,7 @@ def make_cache(
         parameters=lambda: parameters,
         by_host=False,
         unavailable=send_unavailable,
+        limit_send=lambda _scope, _receive, send: send,
     )
 
 
