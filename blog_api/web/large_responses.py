@@ -31,20 +31,13 @@ class LargeResponses:
         return self.app(scope, receive, self.limit_send(scope, receive, send))
 
 
-def limit_send(
-    memory: BodyMemory, unavailable: ASGIApp, scope: Scope, receive: Receive, send: Send
-) -> Send:
-    """Return a `send` for a response that may be large.
+class ResponseSender:
+    """A `send` for a response that may be large. A small one passes through unchanged.
 
-    It sends a large body in slices, and only if there is room; else `unavailable` responds. The
+    A large body is sent in slices, and only if there is room; else `unavailable` responds. The
     server's write buffer holds two slices at most. If a client does not read one for 30 seconds,
     the rest is discarded, and the server closes the connection.
     """
-    return ResponseSender(memory, unavailable, scope, receive, send).send
-
-
-class ResponseSender:
-    """`send` of one request. A small response passes through unchanged."""
 
     __slots__ = (
         "_is_discarded", "_memory", "_receive", "_scope", "_send", "_start", "_unavailable"
@@ -59,7 +52,7 @@ class ResponseSender:
         self._start: Message | None = None
         self._is_discarded = False
 
-    def send(self, message: Message) -> Awaitable[None]:
+    def __call__(self, message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             if is_small(message["headers"]):
                 return self._send(message)

@@ -12,7 +12,7 @@ from blog_api.web.body_limits import BodyLimits
 from blog_api.web.body_memory import BodyMemory
 from blog_api.web.cache import ResponseCache
 from blog_api.web.conditional import ConditionalRequests
-from blog_api.web.large_responses import LargeResponses, limit_send
+from blog_api.web.large_responses import LargeResponses, ResponseSender
 from blog_api.web.middleware import (
     CORS,
     AccessLog,
@@ -65,7 +65,7 @@ def outer_middleware(
             )
         )
     unavailable = SecurityHeaders(send_unavailable)
-    limited = partial(limit_send, memory, unavailable)
+    limit_send = partial(ResponseSender, memory, unavailable)
     if settings.cache_bytes:
         stack.append(
             Middleware(
@@ -75,11 +75,11 @@ def outer_middleware(
                 parameters=parameters,
                 by_host="*" not in settings.trusted_hosts,
                 unavailable=unavailable,
-                limit_send=limited,
+                limit_send=limit_send,
             )
         )
     else:
-        stack.append(Middleware(LargeResponses, limit_send=limited))
+        stack.append(Middleware(LargeResponses, limit_send=limit_send))
     return stack
 
 
