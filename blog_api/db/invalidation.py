@@ -139,8 +139,10 @@ class PostgresInvalidation:
                 logged = ""
             except errors as error:
                 # Once: it may be tried again for days.
-                if logged != (logged := describe_error(error)):
-                    log.warning("The response cache is off: %s", logged)
+                reason = describe_error(error)
+                if reason != logged:
+                    log.warning("The response cache is off: %s", reason)
+                logged = reason
             await anyio.sleep(RETRY_SECONDS)
 
     async def _listen(self) -> None:

@@ -231,11 +231,13 @@ async def acquire_expensive_slot(session: AsyncSession) -> None:
     """
     expensive_slots = session.info["database"].expensive_slots
     acquired: list[Semaphore] = session.info["acquired"]
-    if expensive_slots.locked() and expensive_slots not in acquired:
+    if expensive_slots in acquired:
+        return
+    if expensive_slots.locked():
         mark_expensive(session)
         async with connection_released(session):
             pass
-    elif expensive_slots not in acquired:
+    else:
         await expensive_slots.acquire()
         acquired.append(expensive_slots)
 
