@@ -2,11 +2,7 @@
 
 import base64
 import secrets
-from asyncio import Event
-from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractAsyncContextManager
 from functools import cache
 from unicodedata import normalize
 
@@ -17,15 +13,14 @@ from pwdlib.hashers.argon2 import Argon2Hasher
 from pwdlib.hashers.bcrypt import BcryptHasher
 from pydantic import SecretStr
 
-from blog_api.core.errors import FieldError, ServiceUnavailable, ValidationFailed
+from blog_api.core.errors import FieldError, ValidationFailed
+from blog_api.core.fair_slots import FairSlots
 from blog_api.core.fields import casefold_key
 from blog_api.core.security import count_available_cores
 from blog_api.core.settings import Settings
 
 # Requests that wait for a core; a hash takes about 0.1 s.
 MAX_QUEUED = 100
-# Clients whose last turn is remembered.
-MAX_TURNS = 1_000
 COMMON_PASSWORD_COUNT = 3_000
 # Shorter names are part of many words.
 MIN_KNOWN_LENGTH = 4
@@ -33,23 +28,6 @@ MIN_KNOWN_LENGTH = 4
 
 class PasswordRejected(ValueError):
     """A new password is too weak; the message says why."""
-
-
-@dataclass(eq=False)
-class QueuedHash:
-    """A request that waits for a core. The client is a site and a network of it.
-
-    `arrival` is the number of the last turn when it came.
-    """
-
-    client: tuple[str, str]
-    arrival: int
-    is_called: Event = field(default_factory=Event)
-    has_core: bool = False
-
-    @property
-    def site(self) -> str:
-        return self.client[0]
 
 
 class PasswordHasher:
@@ -68,11 +46,7 @@ class PasswordHasher:
             parallelism=settings.argon2_lanes,
         )
         self._hashing = PasswordHash((argon2, BcryptHasher()))
-        self._free_cores = count_available_cores()
-        self._queue: list[QueuedHash] = []
-        self._last_turn = 0
-        # When each client last got a core, the longest ago first.
-        self._turns: dict[str, int] = {}
+        self._cores = FairSlots(count_available_cores())
         # Verified for unknown users, so that the response takes as long as for a wrong password.
         self._dummy_hash = (
             f"$argon2id$v=19$m={settings.argon2_memory_kib},t={settings.argon2_passes},"
@@ -99,64 +73,14 @@ class PasswordHasher:
     @property
     def waiting(self) -> int:
         """Number of requests that wait for a core."""
-        return len(self._queue)
+        return self._cores.waiting
 
-    @asynccontextmanager
-    async def slot(self, network: str, site: str | None = None) -> AsyncIterator[None]:
+    def slot(self, network: str, site: str | None = None) -> AbstractAsyncContextManager[None]:
         """Wait for a core and occupy it. Raises ServiceUnavailable if too many wait already.
 
-        Sites, and the networks of a site, take turns: with 45 requests of one network in the queue,
-        the first one of another network is next. Clients of one request each are served in the
-        order of their arrival. A site may fill half of the queue.
+        Sites, and the networks of a site, take turns. A site may fill half of the queue.
         """
-        queued = QueuedHash((site or network, network), self._last_turn)
-        self._make_room(queued)
-        self._queue.append(queued)
-        self._start_next()
-        try:
-            await queued.is_called.wait()
-            if not queued.has_core:
-                raise ServiceUnavailable
-            yield
-        finally:
-            if queued.has_core:
-                self._free_cores += 1
-                self._start_next()
-            elif queued in self._queue:
-                self._queue.remove(queued)
-
-    def _make_room(self, queued: QueuedHash) -> None:
-        """Reject a request of the site with the most if the queue is full, or this one."""
-        waiting = Counter(other.site for other in self._queue)
-        if waiting[queued.site] >= MAX_QUEUED // 2:
-            raise ServiceUnavailable
-        if self.waiting < MAX_QUEUED:
-            return
-        largest, size = waiting.most_common(1)[0]
-        if size <= waiting[queued.site] + 1:
-            raise ServiceUnavailable
-        rejected = next(other for other in reversed(self._queue) if other.site == largest)
-        self._queue.remove(rejected)
-        rejected.is_called.set()
-
-    def _start_next(self) -> None:
-        """Give free cores to the clients whose last turn or arrival is the longest ago."""
-        while self._free_cores and self._queue:
-            # By turns alone, new clients would overtake one that had a turn, again and again.
-            queued = min(  # The first one of equals.
-                self._queue,
-                key=lambda one: [max(self._turns.get(name, 0), one.arrival) for name in one.client],
-            )
-            self._queue.remove(queued)
-            self._free_cores -= 1
-            queued.has_core = True
-            queued.is_called.set()
-            self._last_turn += 1
-            for name in queued.client:
-                self._turns.pop(name, None)
-                self._turns[name] = self._last_turn
-            while len(self._turns) > MAX_TURNS:
-                del self._turns[next(iter(self._turns))]
+        return self._cores.slot(site or network, network, max_waiting=MAX_QUEUED)
 
     async def hash(self, password: str) -> str:
         """Hash a password, normalized. The caller holds a `slot()` if requests compete for cores.

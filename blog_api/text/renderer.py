@@ -11,9 +11,8 @@ for its slot is rejected with ServiceUnavailable.
 """
 
 import logging
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from itertools import count
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from typing import Annotated
 from weakref import WeakValueDictionary
 
@@ -24,6 +23,7 @@ from anyio import BrokenWorkerProcess, CapacityLimiter
 from fastapi import Depends, Request
 
 from blog_api.core.errors import ServiceUnavailable
+from blog_api.core.fair_slots import FairSlots
 from blog_api.core.security import count_available_cores
 from blog_api.text.markdown import render_in_process, render_plain_text, render_within_limits
 
@@ -41,49 +41,6 @@ MAX_INLINE_LENGTH = 2_000
 MAX_INLINE_BRACKETS = 10
 
 
-# Owners whose last turn is remembered.
-MAX_TURNS = 1_000
-
-
-class Lane:
-    """Slots for texts. The owner whose last turn is the longest ago is next."""
-
-    def __init__(self, slots: int) -> None:
-        self._free = slots
-        self._waiting: list[tuple[int | None, anyio.Event]] = []
-        # When each owner last got a slot, the longest ago first.
-        self._turns: dict[int | None, int] = {}
-        self._next_turn = count(1)
-
-    @asynccontextmanager
-    async def slot(self, owner: int | None) -> AsyncIterator[None]:
-        """Wait for a slot and occupy it."""
-        waiting = (owner, anyio.Event())
-        self._waiting.append(waiting)
-        self._start_next()
-        try:
-            await waiting[1].wait()
-            yield
-        finally:
-            if waiting in self._waiting:
-                self._waiting.remove(waiting)
-            else:
-                self._free += 1
-                self._start_next()
-
-    def _start_next(self) -> None:
-        while self._free and self._waiting:
-            # The first one of equals.
-            owner, is_called = min(self._waiting, key=lambda one: self._turns.get(one[0], 0))
-            self._waiting.remove((owner, is_called))
-            self._free -= 1
-            self._turns.pop(owner, None)
-            self._turns[owner] = next(self._next_turn)
-            if len(self._turns) > MAX_TURNS:
-                del self._turns[next(iter(self._turns))]
-            is_called.set()
-
-
 class Renderer:
     """Renders texts, each in at most `seconds` after it has its slot."""
 
@@ -92,7 +49,7 @@ class Renderer:
         self._cores = count_available_cores()
         self._processes = CapacityLimiter(2 * self._cores)
         self._threads = CapacityLimiter(self._cores)
-        self._short, self._long = Lane(self._cores), Lane(self._cores)
+        self._short, self._long = (FairSlots(self._cores, favors_new=True) for _ in range(2))
         self._owners: WeakValueDictionary[int, CapacityLimiter] = WeakValueDictionary()
 
     async def render(self, text: str, *, owner: int | None = None) -> str:
