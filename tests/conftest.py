@@ -5,17 +5,22 @@ import subprocess
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
+import aiosqlite
 import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient
 from sqlalchemy import URL, make_url
-from sqlmodel import col, delete, update
+from sqlmodel import col, update
 
+import blog_api.db.migrate
 from blog_api.accounts.models import User
 from blog_api.accounts.passwords import PasswordHasher
 from blog_api.core.settings import Settings
-from blog_api.db.base import TableBase
+from blog_api.db.base import Invalidates
+from blog_api.db.engine import get_driver_connection
 from blog_api.db.migrate import migrate
+from blog_api.db.session import Database
+from blog_api.models import metadata
 from tests.support.clients import (
     CHEAP_HASHING,
     MINIMUM_HASHING,
@@ -42,6 +47,25 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def migrated_copies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Migrate the first database in memory; later ones are copies of it, in a tenth of the time."""
+    file = tmp_path_factory.mktemp("migrated") / "blog.db"
+    migrate_in_memory = blog_api.db.migrate.migrate_in_memory
+
+    async def migrate_or_copy(database: Database) -> None:
+        is_first = not file.exists()
+        if is_first:
+            await migrate_in_memory(database)
+        async with aiosqlite.connect(file) as copy, database.engine.connect() as connection:
+            driver = get_driver_connection(connection)
+            await (driver.backup(copy) if is_first else copy.backup(driver))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blog_api.db.migrate, "migrate_in_memory", migrate_or_copy)
+        yield
+
+
 @pytest.fixture(scope="session")
 def settings() -> Settings:
     if TEST_DATABASE_URL is None:
@@ -65,9 +89,13 @@ async def app(settings: Settings) -> AsyncGenerator[FastAPI]:
 @pytest.fixture
 async def empty_app(app: FastAPI) -> AsyncGenerator[FastAPI]:
     yield app
-    async with app.state.database.session(writes=True) as session:
-        for table in reversed(TableBase.metadata.sorted_tables):
-            await session.exec(delete(table))
+    database: Database = app.state.database
+    script = ";".join(f"DELETE FROM {table}" for table in reversed(metadata.sorted_tables))
+    # In one round trip: a statement for each table takes three times as long.
+    async with database.session(writes=True) as session:
+        driver = get_driver_connection(await session.connection())
+        await (driver.execute(script) if TEST_DATABASE_URL else driver.executescript(script))
+    database.invalidate(Invalidates.EVERYTHING)
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ from blog_api.db.base import TableBase
 from tests.support.clients import PASSWORD, bearer, request_with_retry, sign_up
 from tests.support.processes import Server
 
+pytestmark = pytest.mark.processes
+
 WRITES_BEFORE_KILL = 200
 
 

@@ -11,6 +11,8 @@ from httpx import AsyncClient, Response
 from tests.support.clients import PASSWORD, bearer, request_with_retry
 from tests.support.processes import Server
 
+pytestmark = pytest.mark.processes
+
 USERS = 20
 ROUNDS = 5
 

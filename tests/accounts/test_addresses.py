@@ -283,6 +283,7 @@ async def test_two_accounts_of_a_mailbox_do_not_hide_the_domain_with_double_s(
     await sign_up(anonymous, DOUBLE_S, status=400)
 
 
+@pytest.mark.processes
 async def test_one_of_twenty_concurrent_sign_ups_of_a_mailbox_succeeds(server: Server):
     spellings = [SPELLINGS[number % len(SPELLINGS)] for number in range(20)]
     async with server.client() as client:

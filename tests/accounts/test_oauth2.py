@@ -298,6 +298,7 @@ async def test_auth_accepts_a_scope(ann: AsyncClient):
     assert_oauth2_error(rejected, 400, "invalid_scope")
 
 
+@pytest.mark.processes
 async def test_one_of_twenty_concurrent_refreshes_succeeds(server: Server):
     async with server.client() as client:
         await sign_up(client, "Refreshing")
@@ -313,6 +314,7 @@ async def test_one_of_twenty_concurrent_refreshes_succeeds(server: Server):
     assert status == 401
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("library", ["authlib", "requests-oauthlib"])
 async def test_third_party_oauth2_clients_can_log_in_refresh_and_call(
     server: Server, monkeypatch: pytest.MonkeyPatch, library: str

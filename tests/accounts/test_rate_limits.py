@@ -532,7 +532,7 @@ async def test_expired_counters_in_memory_are_deleted_once_a_minute():
 
 
 async def test_counters_in_memory_are_bounded(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("blog_api.accounts.rate_limits.MAX_COUNTERS_IN_MEMORY", 20)
+    monkeypatch.setattr("blog_api.accounts.rate_limits.MAX_COUNTERS_IN_MEMORY", 10)
     limits = {"rate_limit_guesses_of_address": "1000/minute", "rate_limit_log_ins": "1000/minute"}
     async with (
         running(make_limited_settings(**limits)) as app,
@@ -540,16 +540,16 @@ async def test_counters_in_memory_are_bounded(monkeypatch: pytest.MonkeyPatch):
     ):
         await sign_up(client, "Ann")
         memory = app.state.rate_limiter._memory
-        for n in range(100):
+        for n in range(30):
             await guess(client, 1, username=f"user{n}@example.com")
             await client.post("/auth", data=LOG_IN)
         # The newest counters still count.
-        statuses = await guess(client, 11, username="user99@example.com")
+        statuses = await guess(client, 11, username="user29@example.com")
 
     assert statuses == [400] * 9 + [429] * 2
     # Each request adds a few before the oldest are deleted.
     for counters in (memory.events, memory.storage, memory.expirations, memory.locks):
-        assert len(counters) < 60
+        assert len(counters) < 30
 
 
 @pytest.fixture
@@ -573,6 +573,7 @@ async def test_the_limits_fall_back_to_memory_if_redis_fails(
     assert "Redis failed" in caplog.text
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(("trusted", "expected"), [("[]", 429), ('["127.0.0.1"]', 400)])
 async def test_x_forwarded_for_is_used_only_from_a_trusted_proxy(
     tmp_path: Path, shared_url: URL, trusted: str, expected: int

@@ -363,6 +363,7 @@ async def make_admins(url: URL, clients: dict[str, AsyncClient]) -> dict[AsyncCl
     return {client: await id_of(client) for client in clients.values()}
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("way", ["demote", "deactivate", "delete"])
 async def test_two_administrators_cannot_remove_each_other_concurrently(server: Server, way: str):
     async with server.client() as ann, server.client() as bob:
@@ -385,6 +386,7 @@ async def test_two_administrators_cannot_remove_each_other_concurrently(server: 
     assert sorted(statuses)[1] in (400, 401, 403, 409)
 
 
+@pytest.mark.processes
 async def test_two_of_three_administrators_demote_each_other_and_one_succeeds(
     server: Server,
 ):

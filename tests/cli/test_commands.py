@@ -531,6 +531,7 @@ def test_help_is_printed(arguments: list[str]):
     assert "serve" in result.output.lower()
 
 
+@pytest.mark.processes
 async def test_the_first_start_creates_a_database_and_a_private_key(folder: Path):
     url = make_url(f"sqlite:///{folder}/blog.db")
 

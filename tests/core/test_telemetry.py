@@ -44,6 +44,7 @@ def collector() -> Iterator[Collector]:
         thread.join()
 
 
+@pytest.mark.processes
 async def test_requests_and_statements_are_traced(
     tmp_path: Path, shared_url: URL, collector: Collector
 ):
@@ -78,6 +79,7 @@ async def test_requests_and_statements_are_traced(
     assert PASSWORD not in texts
 
 
+@pytest.mark.processes
 async def test_without_otel_variables_nothing_is_traced(
     tmp_path: Path, shared_url: URL, collector: Collector
 ):

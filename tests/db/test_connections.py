@@ -7,6 +7,7 @@ import pytest
 from anyio import fail_after
 from sqlalchemy import URL
 
+from blog_api.db import session
 from blog_api.db.list_query import ListQuery
 from blog_api.db.migrate import migrate
 from blog_api.posts import lists
@@ -27,6 +28,13 @@ LONG = {"title": "Hello", "content": "word " * 5_000}
 POOL_SIZE = 2
 # A leaked connection would hang `request_with_retry()`, which repeats a request while it is 503.
 TIMEOUT_SECONDS = 30
+
+
+@pytest.fixture
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the wait for a connection, and for other writers on SQLite."""
+    monkeypatch.setattr(session, "SLOT_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(session, "STATEMENT_TIMEOUT_SECONDS", 0.2)
 
 
 async def query_connections(url: URL, expression: str) -> list[int]:
@@ -64,6 +72,7 @@ async def test_concurrent_readers_and_writers_share_the_connections(empty_url: U
         assert (await ann.get("/posts")).json()["total_count"] == 9
 
 
+@pytest.mark.usefixtures("short_waits")
 async def test_lists_leave_connections_to_other_requests(
     empty_url: URL, monkeypatch: pytest.MonkeyPatch
 ):
@@ -96,6 +105,7 @@ async def test_lists_leave_connections_to_other_requests(
         assert (await ann.get("/users/me/posts")).json()["total_count"] == 1
 
 
+@pytest.mark.usefixtures("short_waits")
 async def test_searches_and_long_texts_leave_connections_to_all_other_requests(
     empty_url: URL, monkeypatch: pytest.MonkeyPatch
 ):

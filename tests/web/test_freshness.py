@@ -7,12 +7,15 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+import pytest
 from httpx import AsyncClient
 from sqlalchemy import URL
 
 from tests.support.clients import publish, sign_up
 from tests.support.databases import execute_on_server
 from tests.support.processes import Server
+
+pytestmark = pytest.mark.processes
 
 # A larger number finds rarer races.
 WRITES = int(os.environ.get("FRESHNESS_WRITES", "240"))

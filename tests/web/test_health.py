@@ -8,6 +8,7 @@ import pytest
 from httpx import AsyncClient
 from sqlalchemy import make_url
 
+from blog_api.db import engine
 from blog_api.db.session import Database
 from tests.support.clients import (
     CHEAP_HASHING,
@@ -71,7 +72,10 @@ async def test_a_request_without_a_free_connection_returns_503():
     assert afterwards.status_code == 200
 
 
-async def test_reads_succeed_while_another_process_locks_the_sqlite_file(tmp_path: Path):
+async def test_reads_succeed_while_another_process_locks_the_sqlite_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(engine, "STATEMENT_TIMEOUT_SECONDS", 0.2)
     file = tmp_path / "blog.db"
     url = make_url(f"sqlite+aiosqlite:///{file}")
     async with (
