@@ -171,6 +171,14 @@ async def empty_url(tmp_path: Path) -> AsyncGenerator[URL]:
 
 
 @pytest.fixture
+def closed_port() -> Iterator[int]:
+    """A port that is bound but not listening."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
+
+
+@pytest.fixture
 def redis_url(tmp_path: Path) -> Iterator[str]:
     """A Redis server of this test, on a free port."""
     with socket.socket() as free:

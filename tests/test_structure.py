@@ -25,6 +25,7 @@ from blog_api.accounts.forms import FormRoute, require_unique_parameters
 from blog_api.accounts.rate_limits import get_login_throttle
 from blog_api.accounts.write_limits import get_rate_limiter
 from blog_api.app import create_app
+from blog_api.core.errors import Forbidden, OAuth2Problem, Problem, Unauthorized
 from blog_api.db.base import TableBase
 from blog_api.db.session import get_session
 from blog_api.models import TABLES
@@ -61,6 +62,12 @@ def operations_of(openapi: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]
 def calls_of(dependant: Dependant) -> set[object]:
     """The functions of all its dependencies."""
     return {dependant.call}.union(*(calls_of(one) for one in dependant.dependencies))
+
+
+def subclasses_of(problem: type[Problem]) -> set[type[Problem]]:
+    """All those of the service, not those of tests."""
+    found = {one for one in problem.__subclasses__() if one.__module__.startswith("blog_api.")}
+    return found.union(*(subclasses_of(one) for one in found))
 
 
 def test_packages_import_only_the_layers_below_them():
@@ -159,6 +166,7 @@ def test_problem_urns_never_change(openapi: dict[str, Any]):
         "urn:blog-api:post-not-found",
         "urn:blog-api:precondition-failed",
         "urn:blog-api:repeated-parameter",
+        "urn:blog-api:request-timeout",
         "urn:blog-api:service-unavailable",
         "urn:blog-api:thread-too-deep",
         "urn:blog-api:token-not-found",
@@ -167,6 +175,17 @@ def test_problem_urns_never_change(openapi: dict[str, Any]):
         "urn:blog-api:unsupported-grant-type",
         "urn:blog-api:user-not-found",
         "urn:blog-api:validation-failed",
+    }
+
+
+def test_the_guide_lists_all_types_of_problems():
+    guide = (PACKAGE / "web/guide/use-the-api.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d{3}) \| (.+?) \|", guide, re.MULTILINE)
+    listed = {(name, int(status)) for status, cell in rows for name in re.findall("[a-z-]+", cell)}
+
+    assert listed == {
+        (problem.urn.rpartition(":")[2], problem.status)
+        for problem in subclasses_of(Problem) - {Forbidden, OAuth2Problem, Unauthorized}
     }
 
 

@@ -13,6 +13,7 @@ from blog_api.accounts.rate_limits import (
     COMMENTS,
     FOLLOWS_AND_BOOKMARKS,
     POSTS,
+    PROFILE_CHANGES,
     TOKENS,
     RateLimiter,
     Rule,
@@ -42,6 +43,10 @@ async def limit_comments(auth: CanWritePosts, limiter: RateLimiterDep) -> None:
 
 async def limit_follows_and_bookmarks(auth: CanWriteAccount, limiter: RateLimiterDep) -> None:
     await count_write(limiter, FOLLOWS_AND_BOOKMARKS, auth)
+
+
+async def limit_profile_changes(auth: CanWriteAccount, limiter: RateLimiterDep) -> None:
+    await count_write(limiter, PROFILE_CHANGES, auth)
 
 
 async def limit_tokens(auth: CanWriteAccount, limiter: RateLimiterDep) -> None:

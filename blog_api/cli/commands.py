@@ -1,6 +1,7 @@
 """The commands of `blog-api`."""
 
-from typing import Any
+from importlib.metadata import version
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -14,17 +15,37 @@ class ServeByDefault(TyperGroup):
     """`blog-api --port 9000` is `blog-api serve --port 9000`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
+        own_options = (*ctx.help_option_names, "--version")
+        if not args or (args[0].startswith("-") and args[0] not in own_options):
             args = ["serve", *args]
         return super().parse_args(ctx, args)
 
 
 cli = typer.Typer(
     cls=ServeByDefault,
-    help="A blog as a JSON API. Without a command it serves: blog-api --port 9000.",
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def exit_with_version(is_given: bool) -> None:
+    if is_given:
+        typer.echo(f"blog-api {version('blog-api')}")
+        raise typer.Exit
+
+
+@cli.callback()
+def blog_api(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=exit_with_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """A blog as a JSON API. Without a command it serves: blog-api --port 9000."""
+
+
 cli.command("serve")(serve)
 cli.command("migrate")(migrate_database)
 cli.command("create-admin")(create_administrator)

@@ -8,10 +8,13 @@ import uvicorn
 
 from blog_api.accounts.names import index_missing_names
 from blog_api.cli.console import print_database, run_async, run_with_database
-from blog_api.core.settings import exit_with_errors, load_settings
+from blog_api.core.errors import ServiceUnavailable
+from blog_api.core.settings import Settings, exit_with_errors, load_settings
 from blog_api.core.urls import get_sqlite_path
 from blog_api.db.migrate import get_head_revision, migrate, prepare_sqlite_file
+from blog_api.db.session import Database
 from blog_api.web.access_log import LOGGING
+from blog_api.web.health import NotReady, require_migrated
 from blog_api.web.protocol import LimitedHttpProtocol
 
 GRACEFUL_SHUTDOWN_SECONDS = 10
@@ -43,6 +46,8 @@ def serve(
     if file is not None:
         # Before the workers start: an error is reported once.
         run_async(prepare_sqlite_file(settings, file))
+    elif not settings.is_sqlite:
+        run_async(warn_unless_ready(settings))
     if settings.public_url is None:
         log.warning("Feeds link to http://127.0.0.1:%s: set BLOG_PUBLIC_URL", port or "PORT")
     uvicorn.run(
@@ -62,6 +67,20 @@ def serve(
         timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_SECONDS,
         timeout_worker_healthcheck=WORKER_START_SECONDS,
     )
+
+
+async def warn_unless_ready(settings: Settings) -> None:
+    """Log why requests will get 503, if the database is not reachable or not migrated."""
+    database = Database(settings)
+    try:
+        async with database.session(writes=False) as session:
+            await require_migrated(session)
+    except ServiceUnavailable:
+        log.warning("Requests get 503 until the database responds")
+    except NotReady as problem:
+        log.warning("Requests get 503: %s", problem.detail)
+    finally:
+        await database.close()
 
 
 def migrate_database() -> None:

@@ -225,7 +225,7 @@ class ServiceUnavailable(Problem):
 
 
 # Of every route that takes a body and writes.
-BODY_PROBLEMS = (BadRequest, Conflict, ContentTooLarge, ValidationFailed)
+BODY_PROBLEMS = (BadRequest, Conflict, ContentTooLarge, RequestTimeout, ValidationFailed)
 
 # Replace the HTTPExceptions of FastAPI and Starlette.
 PROBLEMS_BY_STATUS = {

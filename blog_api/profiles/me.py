@@ -1,6 +1,6 @@
 """The account of the user: `/users/me`."""
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 
 from blog_api.accounts.addresses import mailbox_key, set_email
 from blog_api.accounts.auth import (
@@ -17,6 +17,7 @@ from blog_api.accounts.models import PasswordUpdate, User, UserRead, UserUpdate
 from blog_api.accounts.names import index_names
 from blog_api.accounts.passwords import check_new_password
 from blog_api.accounts.rate_limits import LoginThrottleDep
+from blog_api.accounts.write_limits import limit_profile_changes
 from blog_api.core.errors import (
     BODY_PROBLEMS,
     ServiceUnavailable,
@@ -52,6 +53,7 @@ async def read_me(user: CurrentUser, request: Request) -> AuthenticatedUser:
     "/users/me",
     response_model=UserRead,
     responses=problem_responses(*PASSWORD_PROBLEMS, *BODY_PROBLEMS, EmailTaken, PreconditionFailed),
+    dependencies=[Depends(limit_profile_changes)],
 )
 async def update_me(
     changes: UserUpdate,

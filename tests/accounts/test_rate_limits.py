@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack
 from datetime import UTC, datetime, timedelta
@@ -550,14 +549,6 @@ async def test_counters_in_memory_are_bounded(monkeypatch: pytest.MonkeyPatch):
     # Each request adds a few before the oldest are deleted.
     for counters in (memory.events, memory.storage, memory.expirations, memory.locks):
         assert len(counters) < 30
-
-
-@pytest.fixture
-def closed_port() -> Iterator[int]:
-    """A port that is bound but not listening."""
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        yield bound.getsockname()[1]
 
 
 async def test_the_limits_fall_back_to_memory_if_redis_fails(

@@ -7,6 +7,7 @@ import sqlite3
 import stat
 from collections.abc import Iterator
 from contextlib import closing
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 
 from blog_api.app import create_app
 from blog_api.cli.commands import cli
+from blog_api.cli.serve import warn_unless_ready
 from blog_api.core.urls import parse_database_url
 from blog_api.db.migrate import migration_connection
 from blog_api.web.access_log import LOGGING
@@ -529,6 +531,25 @@ def test_help_is_printed(arguments: list[str]):
 
     assert result.exit_code == 0
     assert "serve" in result.output.lower()
+
+
+async def test_a_database_that_is_not_ready_is_logged_at_the_start(
+    empty_url: URL, closed_port: int, caplog: pytest.LogCaptureFixture
+):
+    await warn_unless_ready(make_settings(database_url=empty_url))
+    unreachable = f"postgresql+asyncpg://postgres@127.0.0.1:{closed_port}/test"
+    await warn_unless_ready(make_settings(database_url=unreachable))
+
+    assert "run blog-api migrate" in caplog.messages[0]
+    assert "ConnectionRefusedError" in caplog.messages[1]
+    assert caplog.messages[2] == "Requests get 503 until the database responds"
+
+
+def test_the_version_is_printed():
+    result = runner.invoke(cli, ["--version"])
+
+    assert result.exit_code == 0
+    assert result.stdout == f"blog-api {version('blog-api')}\n"
 
 
 @pytest.mark.processes

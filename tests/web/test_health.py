@@ -1,6 +1,5 @@
 """Health endpoints, and responses while the database is unavailable."""
 
-import socket
 import sqlite3
 from pathlib import Path
 
@@ -28,15 +27,6 @@ async def test_the_health_endpoints_return_ok(anonymous: AsyncClient):
 
         assert response.status_code == 200
         assert response.json() == {"status": "ok"}
-
-
-@pytest.fixture
-def closed_port() -> int:
-    """A local port on which no process listens."""
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        port: int = bound.getsockname()[1]
-        return port
 
 
 async def test_an_unreachable_database_returns_503(closed_port: int):
