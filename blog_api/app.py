@@ -33,6 +33,7 @@ from blog_api.db.session import Database
 from blog_api.posts import bookmarks, feeds
 from blog_api.posts import lists as post_lists
 from blog_api.posts import routes as posts
+from blog_api.posts.counts import count_posts_of_authors
 from blog_api.profiles import follows, me
 from blog_api.profiles import users as profiles
 from blog_api.text.renderer import Renderer
@@ -173,6 +174,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.database = database
     app.state.invalidation = invalidation
     app.state.body_memory = memory
+    app.state.count_posts = count_posts_of_authors
     app.state.access_log = access_log
     app.state.password_hasher = PasswordHasher(settings)
     app.state.rate_limiter = RateLimiter(settings)

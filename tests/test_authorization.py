@@ -74,6 +74,7 @@ MATRIX = {
     "DELETE /auth": logged_in(204, None),
     "GET /users": optional_login(),
     "GET /users/{user_id}": optional_login(),
+    "GET /users/username/{username}": optional_login(),
     "GET /users/{user_id}/posts": optional_login(),
     "GET /posts": optional_login(),
     "GET /posts/{post_id}": reads_draft(),
@@ -94,6 +95,9 @@ MATRIX = {
     "DELETE /users/me/tokens/{token_id}": owner_only(204, "users:write"),
     "GET /users/me/export": logged_in(200, "users:read posts:read"),
     "GET /users/me/following": logged_in(200, "users:read"),
+    # Nobody follows or bookmarks anything here.
+    "GET /users/me/following/{user_id}": logged_in(404, "users:read"),
+    "GET /users/me/bookmarks/{post_id}": logged_in(404, "users:read"),
     # Users cannot follow themselves.
     "PUT /users/me/following/{user_id}": Case((401, 204, 400, 204, 204, 400, 403), "users:write"),
     "DELETE /users/me/following/{user_id}": logged_in(204, "users:write"),
@@ -178,7 +182,11 @@ async def client_of_kind(
 
 async def make_path_parameters(owner: AsyncClient, path: str) -> dict[str, object]:
     """Create what a path names; an earlier request may have deleted the last ones."""
-    parameters: dict[str, object] = {"user_id": await id_of(owner), "page": "deploy"}
+    parameters: dict[str, object] = {
+        "user_id": await id_of(owner),
+        "username": "ann",
+        "page": "deploy",
+    }
     if "{token_id}" in path:
         token = await owner.post("/users/me/tokens", json={"name": "Script"})
         parameters["token_id"] = token.json()["id"]

@@ -183,7 +183,16 @@ async def test_users_are_listed_with_skip_and_limit(anonymous: AsyncClient):
     shown = (await anonymous.get(f"/users/{dora['id']}")).json()
     missing = await anonymous.get("/users/999999")
 
-    assert shown == dora == {"id": dora["id"], "name": "Dora", "created_at": dora["created_at"]}
+    assert shown == dora
+    assert dora == {
+        "id": dora["id"],
+        "username": "dora",
+        "name": "Dora",
+        "avatar_url": None,
+        "bio": None,
+        "post_count": 0,
+        "created_at": dora["created_at"],
+    }
     assert (missing.status_code, missing.json()["detail"]) == (404, "User not found")
 
 

@@ -45,6 +45,9 @@ class AuthenticatedUser:
 
     id: int
     name: str
+    username: str
+    bio: str | None
+    avatar_url: str | None
     email: str | None
     password_hash: str | None
     is_active: bool

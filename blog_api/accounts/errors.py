@@ -23,6 +23,12 @@ class EmailTaken(BadRequest):
     detail = "Email already registered"
 
 
+class UsernameTaken(Conflict):
+    """Another user has or had the username."""
+
+    detail = "This username is taken"
+
+
 class LastAdmin(Conflict):
     detail = "The last active administrator stays one"
 
@@ -31,7 +37,7 @@ class UserNotFound(NotFound):
     detail = "User not found"
 
 
-SIGN_UP_PROBLEMS = (*BODY_PROBLEMS, EmailTaken, TooManyRequests)
+SIGN_UP_PROBLEMS = (*BODY_PROBLEMS, EmailTaken, UsernameTaken, TooManyRequests)
 
 
 class InvalidScope(OAuth2Problem, BadRequest):

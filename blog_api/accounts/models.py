@@ -8,8 +8,10 @@ from sqlalchemy import Index, SmallInteger, String
 from sqlmodel import Field, Relationship, SQLModel, and_, col
 
 from blog_api.accounts.scopes import Scope, effective_scopes
+from blog_api.accounts.usernames import MAX_USERNAME_LENGTH, Username
 from blog_api.core.fields import (
     MAX_EMAIL_LENGTH,
+    Bio,
     Email,
     Name,
     NewPassword,
@@ -19,6 +21,7 @@ from blog_api.core.fields import (
     Timestamp,
     schema_example,
 )
+from blog_api.core.web_address import MAX_ADDRESS_LENGTH, WebAddress
 from blog_api.db.base import Invalidates, ReadModel, TableBase, TableModel
 from blog_api.web.pagination import Page
 
@@ -36,6 +39,9 @@ class UserCreate(RequestBody, UserBase):
     email: Email
     # Never derived from the email address, which is private.
     name: Name = "Anonymous"
+    username: Username | None = Field(
+        default=None, description="Default: made from the name, or random."
+    )
     password: NewPassword
 
 
@@ -43,6 +49,17 @@ class UserUpdate(RequestBody):
     """Fields to change; the others stay."""
 
     name: Name | MISSING = MISSING
+    username: Username | MISSING = MISSING
+    bio: Bio | MISSING | None = Field(
+        default=MISSING,
+        description="About the user, plain text. Null removes it.",
+        schema_extra=schema_example("Writes about Python."),
+    )
+    avatar_url: WebAddress | MISSING | None = Field(
+        default=MISSING,
+        description="Absolute address of a picture of the user. Null removes it.",
+        schema_extra=schema_example("https://example.com/ann.jpg"),
+    )
     email: Email | MISSING = MISSING
     current_password: Password | None = Field(
         default=None, description="Required if the email address changes."
@@ -52,6 +69,12 @@ class UserUpdate(RequestBody):
 class User(UserBase, TableModel, table=True):
     __tablename__ = "users"
 
+    # A trigger gives a random one to users whom the version before inserts.
+    username: str | None = Field(
+        default=None, max_length=MAX_USERNAME_LENGTH, index=True, unique=True
+    )
+    bio: str | None = Field(default=None, max_length=1000)
+    avatar_url: str | None = Field(default=None, max_length=MAX_ADDRESS_LENGTH)
     # Null for an imported author, until `blog-api set-password`.
     email: str | None = Field(default=None, max_length=MAX_EMAIL_LENGTH)
     # The spelling casefolded. Only the version before identifies accounts by it.
@@ -83,6 +106,19 @@ Index(
 )
 
 
+class UsernameClaim(TableBase, table=True):
+    """A current or former username. It is never given to another user."""
+
+    __tablename__ = "usernames"
+    invalidates: ClassVar = Invalidates.NOTHING  # The user does.
+
+    username: str = Field(max_length=MAX_USERNAME_LENGTH, primary_key=True)
+    # Null: the user was deleted.
+    user_id: int | None = Field(
+        default=None, foreign_key="users.id", ondelete="SET NULL", index=True
+    )
+
+
 class NameKey(TableBase, table=True):
     """The folded name of a user from one of its words on (see `names`)."""
 
@@ -106,6 +142,12 @@ class NameKey(TableBase, table=True):
 class UserRead(UserBase, ReadModel):
     """An account as its owner and administrators see it."""
 
+    username: str
+    """Unique name in addresses."""
+    bio: str | None
+    """About the user, plain text."""
+    avatar_url: str | None
+    """Address of a picture of the user."""
     email: str | None
     """Email address. Null for an imported author who cannot log in yet."""
     is_active: bool
@@ -114,13 +156,26 @@ class UserRead(UserBase, ReadModel):
     """Whether the user is an administrator."""
 
 
-class ProfileRead(ResponseModel):
-    """The public profile of a user."""
+class AuthorRead(ResponseModel):
+    """The author of a post or a comment."""
 
     id: int
     """Id."""
+    username: str
+    """Unique name in addresses."""
     name: str
     """Name."""
+    avatar_url: str | None
+    """Address of a picture of the user."""
+
+
+class ProfileRead(AuthorRead):
+    """The public profile of a user."""
+
+    bio: str | None
+    """About the user, plain text."""
+    post_count: int
+    """Number of published posts."""
     created_at: datetime
     """Time of sign-up."""
 

@@ -1,27 +1,30 @@
 """Create, find and lock users."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 
-from sqlalchemy import delete
+from sqlalchemy import delete, update
 from sqlmodel import and_, col, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.accounts.addresses import mailbox_key, set_email
-from blog_api.accounts.errors import EmailTaken, LastAdmin, UserNotFound
-from blog_api.accounts.models import Token, User, UserCreate
+from blog_api.accounts.errors import EmailTaken, LastAdmin, UsernameTaken, UserNotFound
+from blog_api.accounts.models import Token, User, UserCreate, UsernameClaim
 from blog_api.accounts.names import index_names
 from blog_api.accounts.passwords import check_new_password
 from blog_api.accounts.rate_limits import LoginThrottle
 from blog_api.accounts.scopes import join_scopes
+from blog_api.accounts.usernames import generate_usernames
+from blog_api.core.errors import Conflict
 from blog_api.core.fields import utc_now
 from blog_api.core.security import hash_token
-from blog_api.db.queries import insert_unique
+from blog_api.db.queries import insert_if_missing, insert_unique
 from blog_api.db.session import connection_released
 
 
 async def build_user(session: AsyncSession, new: UserCreate, password_hash: str) -> User:
-    user = User(name=new.name, password_hash=password_hash)
+    user = User(name=new.name, username=new.username, password_hash=password_hash)
     await set_email(session, user, new.email)
     return user
 
@@ -41,9 +44,40 @@ async def insert_user(session: AsyncSession, throttle: LoginThrottle, new: UserC
 
 
 async def insert_account(session: AsyncSession, user: User) -> None:
-    """Insert a user and index the name. Raises EmailTaken."""
+    """Insert a user and index the name. Raises EmailTaken and UsernameTaken."""
+    if user.username is None:
+        user.username = await claim_generated_username(session, user.name)
+    else:
+        await claim_username(session, user.username)
     await insert_unique(session, user, or_raise=EmailTaken)
+    await set_username_owners(session, {user.username: user.id})
     await index_names(session, {user.id: user.name})
+
+
+async def claim_username(session: AsyncSession, username: str, user_id: int | None = None) -> None:
+    """Reserve a username for ever. Raises UsernameTaken if another user has or had it."""
+    claim = {"username": username, "user_id": user_id}
+    if await insert_if_missing(session, UsernameClaim, claim):
+        return
+    owner = select(UsernameClaim.user_id).where(col(UsernameClaim.username) == username)
+    if user_id is None or (await session.exec(owner)).first() != user_id:
+        raise UsernameTaken
+
+
+async def claim_generated_username(session: AsyncSession, name: str) -> str:
+    """Reserve a username made from a name. Raises Conflict if none is found."""
+    for username in generate_usernames(name):
+        with suppress(UsernameTaken):
+            await claim_username(session, username)
+            return username
+    raise Conflict
+
+
+async def set_username_owners(session: AsyncSession, owners: Mapping[str, int]) -> None:
+    """Connect reserved usernames with their new users."""
+    for username, user_id in owners.items():
+        claim = update(UsernameClaim).where(col(UsernameClaim.username) == username)
+        await session.exec(claim.values(user_id=user_id))
 
 
 async def lock_admins(session: AsyncSession, *, and_user: int) -> Sequence[User]:
@@ -68,6 +102,15 @@ def require_other_admin(users: Sequence[User], without: User) -> None:
 async def find_user(session: AsyncSession, user_id: int) -> User:
     """Return a user by id. Raises UserNotFound."""
     user = await session.get(User, user_id)
+    if user is None:
+        raise UserNotFound
+    return user
+
+
+async def find_user_by_username(session: AsyncSession, username: str) -> User:
+    """Return a user by the current username. Raises UserNotFound."""
+    query = select(User).where(col(User.username) == username)
+    user = (await session.exec(query)).first()
     if user is None:
         raise UserNotFound
     return user

@@ -10,7 +10,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.accounts.models import User
 from blog_api.accounts.names import index_names
-from blog_api.accounts.service import find_user
+from blog_api.accounts.service import claim_generated_username, find_user, set_username_owners
 from blog_api.archive.record import ArchiveEntry, PostRecord, make_author_key
 from blog_api.core.errors import Conflict
 from blog_api.db.queries import insert_if_missing
@@ -161,14 +161,23 @@ class Importer:
         if self.author_id is not None:
             return {candidate.author_key: self.author_id for candidate in candidates}
         names = {candidate.author_key: candidate.record.author for candidate in candidates}
+        query = select(User).where(col(User.import_key).in_(list(names)))
+        existing = {user.import_key for user in await session.exec(query)}
         rows = [
-            {"import_key": key, "name": name or key}
+            {
+                "import_key": key,
+                "name": name or key,
+                "username": await claim_generated_username(session, name or key or ""),
+            }
             for key, name in sorted(names.items(), key=lambda item: item[0] or "")
+            if key not in existing
         ]
         if rows:
             await insert_if_missing(session, User, *rows)
-        query = select(User).where(col(User.import_key).in_(list(names)))
         users = (await session.exec(query)).all()
+        claimed = {row["username"] for row in rows}
+        owners = {user.username or "": user.id for user in users if user.username in claimed}
+        await set_username_owners(session, owners)
         await index_names(session, {user.id: user.name for user in users})
         return {user.import_key: user.id for user in users}
 

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, StrictInt
 from sqlalchemy import Index
 from sqlmodel import Field, Relationship, SQLModel
 
-from blog_api.accounts.models import User
+from blog_api.accounts.models import AuthorRead, User
 from blog_api.core.fields import (
     MAX_INT32,
     VISIBLE_TEXT_PATTERN,
@@ -83,6 +83,10 @@ class Comment(CommentBase, VersionedModel, table=True):
         return self.user.name if self.user else None
 
     @property
+    def author(self) -> User | None:
+        return self.user
+
+    @property
     def is_deleted(self) -> bool:
         return self.deleted_at is not None
 
@@ -103,6 +107,8 @@ class CommentRead(ReadModel, CommentBase):
     """Id of the author. Null: the comment or the account was deleted."""
     user_name: str | None
     """Name of the author."""
+    author: AuthorRead | None
+    """The author. Null: the comment or the account was deleted."""
     is_deleted: bool
     """Whether the comment was deleted."""
     answer_count: int = Field(description="Number of direct answers.")

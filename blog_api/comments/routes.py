@@ -96,7 +96,9 @@ async def create_comment(
     comment.thread_id = parent.thread_id if parent else comment.id
     preserve_updated_at(comment)
     set_etag_row(request, comment)
-    return CommentRead.model_validate(comment, update={"user_name": auth.user.name})
+    return CommentRead.model_validate(
+        comment, update={"user_name": auth.user.name, "author": auth.user}
+    )
 
 
 @router.get(

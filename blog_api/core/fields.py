@@ -282,6 +282,13 @@ Name = Annotated[
     AfterValidator(check_name),
 ]
 
+Bio = Annotated[
+    str,
+    Field(min_length=1, max_length=1000),
+    SchemaDefaults("About the user, plain text.", "Writes.", pattern=VISIBLE_TEXT_PATTERN),
+    AfterValidator(check_visible_text),
+]
+
 SearchText = Annotated[
     str,
     Field(min_length=1, max_length=100),

@@ -25,7 +25,8 @@ from blog_api.db.list_query import ListQuery, Sort
 from blog_api.db.queries import insert_if_missing
 from blog_api.db.session import SessionDep
 from blog_api.posts.errors import PostNotFound
-from blog_api.posts.filters import PostPageParams
+from blog_api.posts.filters import BookmarkParams
+from blog_api.posts.lists import read_posts_by_ids
 from blog_api.posts.models import Bookmark, Post, PostBody, PostPage, PostRead
 from blog_api.posts.queries import (
     IS_PUBLISHED,
@@ -60,15 +61,29 @@ NEWEST_FIRST = Sort("-id", (col(Bookmark.id),), is_descending=True)
     "", response_model=PostPage, responses=problem_responses(*SCOPE_PROBLEMS, ValidationFailed)
 )
 async def list_bookmarks(
-    user: CurrentUser, params: PostPageParams, paginator: PaginatorDep
+    user: CurrentUser, params: BookmarkParams, paginator: PaginatorDep
 ) -> Page[Any]:
-    """List the bookmarked posts, newest bookmark first.
+    """List the bookmarked posts, newest bookmark first, or tell which of some are bookmarked.
 
     A post that is not published is left out until it is.
     """
+    if params.ids is not None:
+        return await read_posts_by_ids(paginator, BOOKMARKED_IDS, params, user=user.id)
     return await paginator.paginate(
         BOOKMARKED_POSTS[params.body], params, NEWEST_FIRST, user=user.id
     )
+
+
+@router.get(
+    "/{post_id:int}",
+    status_code=204,
+    responses=problem_responses(*SCOPE_PROBLEMS, PostNotFound, ValidationFailed),
+)
+async def check_bookmarked(user: CurrentUser, post_id: PathId, session: SessionDep) -> None:
+    """Return 204 if the user has bookmarked this post, and 404 if not or if it is hidden."""
+    query = BOOKMARKED_IDS.where(col(Post.id) == post_id)
+    if (await session.exec(query, params={"user": user.id})).first() is None:
+        raise PostNotFound
 
 
 @router.put(

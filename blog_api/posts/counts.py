@@ -4,6 +4,7 @@
 ones, which are few, gives the number at any moment without counting all rows.
 """
 
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from datetime import timedelta
 from typing import Any
@@ -21,12 +22,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import aliased
 from sqlmodel import UTCDateTime, and_, col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import Select
 
 from blog_api.core.fields import utc_now
 from blog_api.db.base import NOW
 from blog_api.posts.models import IS_TOTAL_OF_TAG, NOT_TAKEN_DOWN, Post, PostCount, PostTag
-from blog_api.posts.queries import IS_SCHEDULED
+from blog_api.posts.queries import AUTHOR_IDS, IS_SCHEDULED
 from blog_api.posts.tags import TAG_ID
 
 # A constant bound in the recent past: Postgres estimates that few posts are later. Wrong only if
@@ -61,12 +63,25 @@ def total_count(names: AbstractSet[str]) -> ColumnElement[int] | None:
         return sum_counts(0, TAG_ID) - count_scheduled(
             col(PostTag.published_at), col(PostTag.tag_id) == TAG_ID
         )
-    if names <= {"author", "user"} and len(names) == 1:
-        author = bindparam(next(iter(names)), type_=Integer)
+    if names <= AUTHOR_IDS.keys() and len(names) == 1:
+        author = AUTHOR_IDS[next(iter(names))]
         return sum_counts(author, 0) - count_scheduled(
             col(Post.published_at), NOT_TAKEN_DOWN, col(Post.user_id) == author
         )
     return None
+
+
+async def count_posts_of_authors(session: AsyncSession, user_ids: Sequence[int]) -> dict[int, int]:
+    """Return the numbers of published posts by the ids of the authors who have any."""
+    is_author = (col(PostCount.user_id).in_(user_ids), col(PostCount.tag_id) == 0)
+    counted = select(PostCount.user_id, PostCount.delta).where(*is_author)
+    scheduled = select(Post.user_id, literal_column("-1", Integer).label("delta")).where(
+        col(Post.user_id).in_(user_ids), IS_SCHEDULED, col(Post.published_at) > YESTERDAY
+    )
+    rows = union_all(counted, scheduled).subquery()
+    number = func.sum(rows.c.delta)
+    query = select(rows.c.user_id, number).group_by(rows.c.user_id).having(number > 0)
+    return dict((await session.exec(query)).all())
 
 
 def tag_changes() -> CTE:

@@ -6,10 +6,11 @@ from typing import Annotated, Any
 from fastapi import Query
 from sqlmodel import Field
 
-from blog_api.core.fields import MAX_INT32, RequestModel, TagName, Timestamp, tag_key
+from blog_api.accounts.usernames import MAX_USERNAME_LENGTH, UserKey
+from blog_api.core.fields import RequestModel, TagName, Timestamp, tag_key
 from blog_api.posts.models import PostBody
 from blog_api.posts.search import MAX_QUERY_LENGTH
-from blog_api.web.pagination import PageQuery
+from blog_api.web.pagination import IdsQuery, PageQuery
 
 
 class PostSort(StrEnum):
@@ -34,7 +35,9 @@ class TagFilter(RequestModel):
 class PostFilter(TagFilter):
     """Filters, combined with AND."""
 
-    author: int | None = Field(default=None, ge=1, le=MAX_INT32, description="Id of the author.")
+    author: UserKey | None = Field(
+        default=None, max_length=MAX_USERNAME_LENGTH, description="Id or username of the author."
+    )
     since: Timestamp | None = Field(default=None, description="Published at this time or later.")
     until: Timestamp | None = Field(default=None, description="Published before this time.")
     q: str | None = Field(
@@ -45,10 +48,11 @@ class PostFilter(TagFilter):
     )
 
     def values(self) -> dict[str, Any]:
-        given = {"author": self.author, "since": self.since, "until": self.until}
-        return super().values() | {
-            name: value for name, value in given.items() if value is not None
-        }
+        values = super().values() | {"since": self.since, "until": self.until}
+        if self.author is not None:
+            is_id = self.author.isdecimal()
+            values |= {"author": int(self.author)} if is_id else {"username": self.author}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 class PostPageQuery(PageQuery):
@@ -60,7 +64,11 @@ class PostPageQuery(PageQuery):
     )
 
 
-class PostQuery(PostFilter, PostPageQuery):
+class BookmarkQuery(PostPageQuery, IdsQuery):
+    """A page of the bookmarked posts, or those of some posts that are bookmarked."""
+
+
+class PostQuery(PostFilter, PostPageQuery, IdsQuery):
     """Filters, order and page of a list of posts."""
 
     sort: PostSort | None = Field(
@@ -73,7 +81,7 @@ class OwnPostQuery(TagFilter, PostPageQuery):
     """Filter and page of the user's own posts."""
 
 
-PostPageParams = Annotated[PostPageQuery, Query()]
+BookmarkParams = Annotated[BookmarkQuery, Query()]
 
 PostParams = Annotated[PostQuery, Query()]
 

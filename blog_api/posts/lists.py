@@ -6,11 +6,12 @@ and the values are bound.
 
 from collections.abc import Set as AbstractSet
 from functools import cache, partial
+from operator import itemgetter
 from typing import Any
 
 import anyio.to_thread
 from fastapi import APIRouter, Security
-from sqlalchemy import ColumnElement, Integer, Subquery, bindparam, func
+from sqlalchemy import ColumnElement, Subquery, bindparam, case, func
 from sqlmodel import UTCDateTime, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
@@ -22,7 +23,7 @@ from blog_api.db.base import NOW
 from blog_api.db.list_query import AnySelect, FoundRows, ListQuery, Sort
 from blog_api.db.session import connection_released
 from blog_api.posts.counts import total_count, used_tags
-from blog_api.posts.filters import OwnPostParams, PostParams, PostQuery, PostSort
+from blog_api.posts.filters import BookmarkQuery, OwnPostParams, PostParams, PostQuery, PostSort
 from blog_api.posts.models import (
     OwnPostPage,
     OwnPostRead,
@@ -33,13 +34,21 @@ from blog_api.posts.models import (
     PostTag,
     TagPage,
 )
-from blog_api.posts.queries import IS_PUBLISHED, select_found_posts
+from blog_api.posts.queries import AUTHOR_IDS, IS_PUBLISHED, select_found_posts
 from blog_api.posts.search import make_highlighter, matching_posts
 from blog_api.posts.tags import TAG_ID, select_found_tags, show_tag
 from blog_api.profiles.follows import FOLLOWED_IDS
-from blog_api.profiles.users import UserFromPath
+from blog_api.profiles.users import UserFromKey
 from blog_api.text.snippets import Highlighter
-from blog_api.web.pagination import Page, PageParams, Paginator, PaginatorDep
+from blog_api.web.pagination import (
+    MAX_PAGE_SIZE,
+    Page,
+    PageParams,
+    Paginator,
+    PaginatorDep,
+    make_page_of_ids,
+    parse_ids,
+)
 
 router = APIRouter(tags=["posts"], responses=problem_responses(ServiceUnavailable))
 
@@ -83,8 +92,7 @@ MAX_SNIPPET_TEXTS = 500_000
 
 # Conditions on the author by the name of the bound parameter.
 AUTHOR_CONDITIONS = {
-    "author": col(Post.user_id) == bindparam("author", type_=Integer),
-    "user": col(Post.user_id) == bindparam("user", type_=Integer),
+    **{name: col(Post.user_id) == author for name, author in AUTHOR_IDS.items()},
     "follower": col(Post.user_id).in_(FOLLOWED_IDS),
 }
 
@@ -154,6 +162,8 @@ async def paginate_posts(paginator: Paginator, params: PostQuery, **author: int)
     """Return a page of published posts: filtered, searched, sorted, with snippets."""
     values = params.values() | author
     names = frozenset(values)
+    if params.ids is not None:
+        return await read_posts_by_ids(paginator, published_ids(names), params, **values)
     sort = get_sorts(names)[params.sort or PostSort.newest]
     q = (params.q or "").strip()
     if not q:
@@ -176,6 +186,26 @@ async def paginate_posts(paginator: Paginator, params: PostQuery, **author: int)
         return await anyio.to_thread.run_sync(page.map, partial(add_snippet, highlighter))
 
 
+async def read_posts_by_ids(
+    paginator: Paginator,
+    query: SelectOfScalar[int],
+    params: PostQuery | BookmarkQuery,
+    **values: int,
+) -> Page[Any]:
+    """Return the posts of a query that have the requested ids, in the order of these."""
+    assert params.ids is not None
+    ids = parse_ids(params.ids)
+    places = {post_id: place for place, post_id in enumerate(ids)}
+    order = Sort("ids", (case(places, value=col(Post.id)), col(Post.id)), has_cursors=False)
+    posts = ListQuery(
+        query.where(col(Post.id).in_(ids)),
+        select_rows=select_found_posts(PostRead, params.body),
+        is_reusable=False,
+    )
+    found = await posts.fetch_page(paginator.session, order, values, size=MAX_PAGE_SIZE)
+    return make_page_of_ids(params.ids, found.rows, itemgetter("id"))
+
+
 def add_snippet(highlighter: Highlighter, post: dict[str, Any]) -> dict[str, Any]:
     return {**post, "snippet": highlighter.snippet(post["beginning"])}
 
@@ -189,19 +219,6 @@ def add_snippet(highlighter: Highlighter, post: dict[str, Any]) -> dict[str, Any
 async def list_posts(params: PostParams, paginator: PaginatorDep) -> Page[Any]:
     """List the published posts, newest first, or search them by relevance."""
     return await paginate_posts(paginator, params)
-
-
-@router.get(
-    "/users/{user_id:int}/posts",
-    response_model=PostPage,
-    responses=problem_responses(*OPTIONAL_AUTH_PROBLEMS, UserNotFound, ValidationFailed),
-    dependencies=[Security(get_optional_auth)],
-)
-async def list_posts_of_user(
-    user: UserFromPath, params: PostParams, paginator: PaginatorDep
-) -> Page[Any]:
-    """List the published posts of a user, newest first."""
-    return await paginate_posts(paginator, params, user=user.id)
 
 
 @router.get(
@@ -227,6 +244,19 @@ async def list_own_posts(
     return await paginator.paginate(
         posts_of_author(frozenset(values), params.body), params, NEWEST_CREATED_FIRST, **values
     )
+
+
+@router.get(
+    "/users/{user_id}/posts",
+    response_model=PostPage,
+    responses=problem_responses(*OPTIONAL_AUTH_PROBLEMS, UserNotFound, ValidationFailed),
+    dependencies=[Security(get_optional_auth)],
+)
+async def list_posts_of_user(
+    user: UserFromKey, params: PostParams, paginator: PaginatorDep
+) -> Page[Any]:
+    """List the published posts of a user, by id or username, newest first."""
+    return await paginate_posts(paginator, params, user=user.id)
 
 
 @router.get(

@@ -4,12 +4,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from pydantic import MISSING
+from pydantic import MISSING, model_validator
 from pydantic import Field as SchemaField
 from sqlalchemy import JSON, BigInteger, Index, Integer, UniqueConstraint, and_, literal_column
 from sqlmodel import Field, Relationship, SQLModel, col
 
-from blog_api.accounts.models import User
+from blog_api.accounts.models import AuthorRead, User
 from blog_api.core.fields import (
     MAX_SLUG_LENGTH,
     MAX_TAG_LENGTH,
@@ -83,6 +83,10 @@ class Post(PostBase, VersionedModel, table=True):
     def user_name(self) -> str:
         return self.user.name
 
+    @property
+    def author(self) -> User:
+        return self.user
+
 
 class PostRead(ReadModel, PostBase):
     """A post."""
@@ -93,12 +97,28 @@ class PostRead(ReadModel, PostBase):
     """Id of the author."""
     user_name: str
     """Name of the author."""
+    author: AuthorRead
+    """The author."""
     tags: list[str]
     """Tags in the spelling of the author."""
     comment_count: int
     """Number of comments that were not deleted."""
     bookmark_count: int
     """Number of bookmarks."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def nest_author(cls, row: Any) -> Any:
+        """Make the author of the columns of `select_posts()`."""
+        if isinstance(row, dict) and "author_username" in row:
+            author = {
+                "id": row["user_id"],
+                "username": row["author_username"],
+                "name": row["user_name"],
+                "avatar_url": row["author_avatar_url"],
+            }
+            return row | {"author": author}
+        return row
 
 
 class PostDetail(PostRead):

@@ -44,6 +44,15 @@ from blog_api.posts.models import (
 # The posts whose contents are measured.
 Sized = inspect(Post).local_table.alias("sized_posts")
 
+# Ids of the author by the name of the bound parameter.
+AUTHOR_IDS: dict[str, Any] = {
+    "author": bindparam("author", type_=Integer),
+    "user": bindparam("user", type_=Integer),
+    "username": select(User.id)
+    .where(col(User.username) == bindparam("username", type_=String))
+    .scalar_subquery(),
+}
+
 IS_PUBLISHED = and_(col(Post.published_at) <= NOW, NOT_TAKEN_DOWN)
 IS_SCHEDULED = and_(col(Post.published_at) > NOW, NOT_TAKEN_DOWN)
 
@@ -57,13 +66,16 @@ def select_posts(
     model: type[PostRead], content: ColumnElement[Any] | None = None
 ) -> Select[*tuple[Any, ...]]:
     """Select the columns that a response model shows: a third of the cost of objects."""
-    names = [name for name in model.model_fields if name != "user_name"]
+    names = [name for name in model.model_fields if name not in ("author", "user_name")]
     columns = {name: getattr(Post, name) for name in names}
     if content is not None:
         columns["content"] = content.label("content")
-    return select_columns(*columns.values(), col(User.name).label("user_name")).join(
-        User, col(User.id) == col(Post.user_id)
-    )
+    return select_columns(
+        *columns.values(),
+        col(User.name).label("user_name"),
+        col(User.username).label("author_username"),
+        col(User.avatar_url).label("author_avatar_url"),
+    ).join(User, col(User.id) == col(Post.user_id))
 
 
 def select_found_posts(model: type[PostRead], body: PostBody = PostBody.source) -> SelectRows:

@@ -147,7 +147,7 @@ async def create_post(
     )
     await insert_post(session, post, generate_slugs(post.title))
     set_etag_row(request, post)
-    return PostRead.model_validate(post, update={"user_name": auth.user.name})
+    return PostRead.model_validate(post, update={"user_name": auth.user.name, "author": auth.user})
 
 
 @router.put(

@@ -1,6 +1,8 @@
 """Follow and unfollow authors: `/users/me/following`."""
 
-from fastapi import APIRouter, Depends
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query
 from sqlalchemy import Integer, bindparam, delete
 from sqlmodel import col, select
 
@@ -21,9 +23,9 @@ from blog_api.core.fields import PathId
 from blog_api.db.list_query import ListQuery, Sort
 from blog_api.db.queries import insert_if_missing
 from blog_api.db.session import SessionDep
-from blog_api.profiles.models import Follow, ProfilePage
-from blog_api.profiles.users import UserFromPath
-from blog_api.web.pagination import Page, PageParams, PaginatorDep
+from blog_api.profiles.models import Follow, FollowedQuery, ProfilePage
+from blog_api.profiles.users import PostCounterDep, UserFromPath, make_profiles
+from blog_api.web.pagination import Page, PaginatorDep, make_page_of_ids, parse_ids
 
 router = APIRouter(
     prefix="/users/me/following", tags=["follows"], responses=problem_responses(ServiceUnavailable)
@@ -41,17 +43,41 @@ FOLLOWED_IDS = select(Follow.author_id).where(
     col(Follow.user_id) == bindparam("follower", type_=Integer)
 )
 
-FOLLOWED_AUTHORS = ListQuery(select(User).where(col(User.id).in_(FOLLOWED_IDS)))
+FOLLOWED = select(User).where(col(User.id).in_(FOLLOWED_IDS))
+FOLLOWED_AUTHORS = ListQuery(FOLLOWED)
 
 
 @router.get(
     "", response_model=ProfilePage, responses=problem_responses(*SCOPE_PROBLEMS, ValidationFailed)
 )
 async def list_followed(
-    user: CurrentUser, params: PageParams, paginator: PaginatorDep
-) -> Page[User]:
-    """List the followed authors in the order of their ids."""
-    return await paginator.paginate(FOLLOWED_AUTHORS, params, BY_ID, follower=user.id)
+    user: CurrentUser,
+    params: Annotated[FollowedQuery, Query()],
+    paginator: PaginatorDep,
+    count_posts: PostCounterDep,
+) -> Page[Any]:
+    """List the followed authors in the order of their ids, or tell which of some are followed."""
+    session = paginator.session
+    if params.ids is None:
+        page = await paginator.paginate(FOLLOWED_AUTHORS, params, BY_ID, follower=user.id)
+    else:
+        query = FOLLOWED.where(col(User.id).in_(parse_ids(params.ids)))
+        found = await session.exec(query, params={"follower": user.id})
+        page = make_page_of_ids(params.ids, found, lambda author: author.id)
+    profiles = iter(await make_profiles(session, count_posts, page.results))
+    return page.map(lambda _: next(profiles))
+
+
+@router.get(
+    "/{user_id:int}",
+    status_code=204,
+    responses=problem_responses(*SCOPE_PROBLEMS, UserNotFound, ValidationFailed),
+)
+async def check_followed(user: CurrentUser, user_id: PathId, session: SessionDep) -> None:
+    """Return 204 if the user follows this author, and 404 if not."""
+    query = FOLLOWED.where(col(User.id) == user_id)
+    if (await session.exec(query, params={"follower": user.id})).first() is None:
+        raise UserNotFound
 
 
 @router.put(

@@ -12,11 +12,12 @@ from blog_api.accounts.auth import (
     revoke_other_sessions,
     verify_password,
 )
-from blog_api.accounts.errors import PASSWORD_PROBLEMS, SCOPE_PROBLEMS, EmailTaken
+from blog_api.accounts.errors import PASSWORD_PROBLEMS, SCOPE_PROBLEMS, EmailTaken, UsernameTaken
 from blog_api.accounts.models import PasswordUpdate, User, UserRead, UserUpdate
 from blog_api.accounts.names import index_names
 from blog_api.accounts.passwords import check_new_password
 from blog_api.accounts.rate_limits import LoginThrottleDep
+from blog_api.accounts.service import claim_username
 from blog_api.accounts.write_limits import limit_profile_changes
 from blog_api.core.errors import (
     BODY_PROBLEMS,
@@ -52,7 +53,9 @@ async def read_me(user: CurrentUser, request: Request) -> AuthenticatedUser:
 @router.patch(
     "/users/me",
     response_model=UserRead,
-    responses=problem_responses(*PASSWORD_PROBLEMS, *BODY_PROBLEMS, EmailTaken, PreconditionFailed),
+    responses=problem_responses(
+        *PASSWORD_PROBLEMS, *BODY_PROBLEMS, EmailTaken, UsernameTaken, PreconditionFailed
+    ),
     dependencies=[Depends(limit_profile_changes)],
 )
 async def update_me(
@@ -63,7 +66,10 @@ async def update_me(
     precondition: PreconditionDep,
     request: Request,
 ) -> User:
-    """Change the name; with `current_password` also the email address."""
+    """Change the profile; with `current_password` also the email address.
+
+    A username that is given up goes to nobody else; the user may take it back.
+    """
     values = changes.model_dump(exclude_unset=True, exclude={"current_password"})
     if "email" in values:
         if changes.current_password is None:
@@ -77,6 +83,8 @@ async def update_me(
     else:
         user = await lock_authenticated_user(session, auth)
         precondition.check(user)
+    if "username" in values:
+        await claim_username(session, values["username"], user.id)
     user.sqlmodel_update(values)
     await flush_unique(session, or_raise=EmailTaken)
     await index_names(session, {user.id: user.name})

@@ -1,16 +1,25 @@
 """Model family of follows; queries and pages of profiles."""
 
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Protocol
 
 from sqlalchemy import UniqueConstraint
 from sqlmodel import Field
+from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.accounts.models import ProfileRead
 from blog_api.db.base import Invalidates, TableModel
-from blog_api.web.pagination import Page, SliceQuery
+from blog_api.web.pagination import IdsQuery, Page, PageQuery, SliceQuery
 
 
-class UserQuery(SliceQuery):
+class PostCounter(Protocol):
+    """Counts published posts; that of the package of posts, which profiles do not know."""
+
+    async def __call__(self, session: AsyncSession, user_ids: Sequence[int]) -> Mapping[int, int]:
+        """Return the numbers by the ids of the authors who have any."""
+
+
+class UserQuery(SliceQuery, IdsQuery):
     """Filter and part of the list of profiles."""
 
     q: str | None = Field(
@@ -28,6 +37,10 @@ class Follow(TableModel, table=True):
 
     user_id: int = Field(foreign_key="users.id", ondelete="CASCADE")
     author_id: int = Field(foreign_key="users.id", ondelete="CASCADE", index=True)
+
+
+class FollowedQuery(PageQuery, IdsQuery):
+    """A page of the followed authors, or those of some authors who are followed."""
 
 
 class ProfilePage(Page[ProfileRead]):

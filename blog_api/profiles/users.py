@@ -3,19 +3,22 @@
 from collections.abc import Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Security
+from fastapi import APIRouter, Depends, Path, Query, Request, Security
 from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.accounts.auth import get_optional_auth
 from blog_api.accounts.errors import OPTIONAL_AUTH_PROBLEMS, SIGN_UP_PROBLEMS, UserNotFound
 from blog_api.accounts.models import ProfileRead, User, UserCreate, UserRead
 from blog_api.accounts.names import fold_name, users_by_name
 from blog_api.accounts.rate_limits import LoginThrottleDep
-from blog_api.accounts.service import find_user, insert_user
+from blog_api.accounts.service import find_user, find_user_by_username, insert_user
+from blog_api.accounts.usernames import MAX_USERNAME_LENGTH, PathUsername, UserKey
 from blog_api.core.errors import ServiceUnavailable, ValidationFailed, problem_responses
 from blog_api.core.fields import CONTROL_CHARACTERS, MAX_SMALL_BODY_BYTES, PathId
 from blog_api.db.session import SessionDep
-from blog_api.profiles.models import UserQuery
+from blog_api.profiles.models import PostCounter, UserQuery
+from blog_api.web.pagination import make_page_of_ids, parse_ids
 
 router = APIRouter(
     tags=["users"],
@@ -29,6 +32,39 @@ async def get_user(user_id: PathId, session: SessionDep) -> User:
 
 
 UserFromPath = Annotated[User, Depends(get_user)]
+
+
+async def get_user_by_key(
+    user_id: Annotated[
+        UserKey, Path(max_length=MAX_USERNAME_LENGTH, description="Id or username of the user.")
+    ],
+    session: SessionDep,
+) -> User:
+    if user_id.isdecimal():
+        return await find_user(session, int(user_id))
+    return await find_user_by_username(session, user_id)
+
+
+UserFromKey = Annotated[User, Depends(get_user_by_key)]
+
+
+async def get_post_counter(request: Request) -> PostCounter:
+    counter: PostCounter = request.app.state.count_posts
+    return counter
+
+
+PostCounterDep = Annotated[PostCounter, Depends(get_post_counter)]
+
+
+async def make_profiles(
+    session: AsyncSession, count_posts: PostCounter, users: Sequence[User]
+) -> list[ProfileRead]:
+    """Return the public profiles of users, with the numbers of their published posts."""
+    counts = await count_posts(session, [user.id for user in users]) if users else {}
+    return [
+        ProfileRead.model_validate(user, update={"post_count": counts.get(user.id, 0)})
+        for user in users
+    ]
 
 
 @router.post(
@@ -48,11 +84,20 @@ async def create_user(new: UserCreate, session: SessionDep, throttle: LoginThrot
     responses=problem_responses(*OPTIONAL_AUTH_PROBLEMS, ValidationFailed),
     dependencies=[Security(get_optional_auth)],
 )
-async def list_users(params: Annotated[UserQuery, Query()], session: SessionDep) -> Sequence[User]:
+async def list_users(
+    params: Annotated[UserQuery, Query()], session: SessionDep, count_posts: PostCounterDep
+) -> Sequence[ProfileRead]:
     """List public profiles in the order of their ids, or search them by name.
 
     `q` finds names that contain it from the beginning of a word on, and orders them by that part.
     """
+    return await make_profiles(session, count_posts, await find_users(session, params))
+
+
+async def find_users(session: AsyncSession, params: UserQuery) -> Sequence[User]:
+    if params.ids is not None:
+        found = await session.exec(select(User).where(col(User.id).in_(parse_ids(params.ids))))
+        return make_page_of_ids(params.ids, found, lambda user: user.id).results
     q = params.q or ""
     # No name has a control character, and Postgres rejects NUL.
     if CONTROL_CHARACTERS.search(q):
@@ -70,6 +115,24 @@ async def list_users(params: Annotated[UserQuery, Query()], session: SessionDep)
     responses=problem_responses(*OPTIONAL_AUTH_PROBLEMS, UserNotFound, ValidationFailed),
     dependencies=[Security(get_optional_auth)],
 )
-async def read_user(user: UserFromPath) -> User:
+async def read_user(
+    user: UserFromPath, session: SessionDep, count_posts: PostCounterDep
+) -> ProfileRead:
     """Return the public profile of a user."""
-    return user
+    (profile,) = await make_profiles(session, count_posts, [user])
+    return profile
+
+
+@router.get(
+    "/users/username/{username}",
+    response_model=ProfileRead,
+    responses=problem_responses(*OPTIONAL_AUTH_PROBLEMS, UserNotFound, ValidationFailed),
+    dependencies=[Security(get_optional_auth)],
+)
+async def read_user_by_username(
+    username: PathUsername, session: SessionDep, count_posts: PostCounterDep
+) -> ProfileRead:
+    """Return the public profile of the user who has this username."""
+    user = await find_user_by_username(session, username)
+    (profile,) = await make_profiles(session, count_posts, [user])
+    return profile

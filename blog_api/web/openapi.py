@@ -40,6 +40,8 @@ EXAMPLES: dict[str, Any] = {
     "access_token": "ZXhhbXBsZS10b2tlbg",
     "answer_count": 0,
     "answers": [],
+    "avatar_url": "https://example.com/ann.jpg",
+    "bio": "Writes about Python.",
     "bookmark_count": 0,
     "comment_count": 0,
     "content": "My *first* post.",
@@ -63,6 +65,7 @@ EXAMPLES: dict[str, Any] = {
     "taken_down_at": None,
     "title": "Hello, World",
     "user_name": "Ann",
+    "username": "ann",
     "version": "1.0.0",
     "AuditEntryRead.comment_id": None,
     "AuditEntryRead.post_id": None,
@@ -137,7 +140,7 @@ def complete_operation(method: str, operation: dict[str, Any]) -> None:
             operation["security"].insert(0, {})
     else:
         operation["security"] = []
-    if method == "get" and JSON_LINES not in responses["200"]["content"]:
+    if method == "get" and "200" in responses and JSON_LINES not in responses["200"]["content"]:
         responses["200"]["headers"] = {"ETag": ETAG_HEADER}
         responses["304"] = {"description": "Not modified: `If-None-Match` has the current ETag."}
     pages = [one for one in operation.get("parameters", ()) if one["name"] == "page"]

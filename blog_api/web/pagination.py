@@ -1,16 +1,16 @@
 """Pages of a list by number or by cursor, with the `Link` header (RFC 8288)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Generic, Self, TypeVar
 from urllib.parse import urlencode
 
 from fastapi import Depends, Query, Request, Response
-from pydantic import BaseModel, model_validator
+from pydantic import AfterValidator, BaseModel, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 from sqlmodel import Field
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from blog_api.core.fields import MAX_INT32, RequestBody
+from blog_api.core.fields import MAX_INT32, RequestBody, SchemaDefaults
 from blog_api.db.list_query import DEFAULT_SIZE, ListQuery, RowPage, Sort
 from blog_api.db.session import SessionDep
 from blog_api.web.links import append_query, make_self_link
@@ -63,6 +63,42 @@ class SliceQuery(RequestBody):
 PageParams = Annotated[PageQuery, Query()]
 
 
+def check_ids(value: str) -> str:
+    if not all(0 < number <= MAX_INT32 for number in parse_ids(value)):
+        raise PydanticCustomError("ids", "An id is out of range")
+    return value
+
+
+def parse_ids(value: str) -> list[int]:
+    """Return the different ids in the order in which they were sent."""
+    return list(dict.fromkeys(map(int, value.split(","))))
+
+
+IdList = Annotated[
+    str,
+    Field(max_length=MAX_PAGE_SIZE * (len(str(MAX_INT32)) + 1)),
+    StringConstraints(pattern=r"^[0-9]{1,10}(,[0-9]{1,10}){0,99}$"),
+    SchemaDefaults("Up to 100 ids, separated by commas.", "3,1,2"),
+    AfterValidator(check_ids),
+]
+
+
+class IdsQuery(RequestBody):
+    """Rows by their ids instead of a page."""
+
+    ids: IdList | None = Field(
+        default=None,
+        description="Up to 100 ids, separated by commas, instead of filters and pages. The "
+        "response has these rows in this order, without those that are missing or hidden.",
+    )
+
+    @model_validator(mode="after")
+    def check_ids_alone(self) -> Self:
+        if self.ids is not None and self.model_fields_set - {"ids", "body"}:
+            raise PydanticCustomError("ids_alone", "Send ids without other filters and pages")
+        return self
+
+
 # Not a SQLModel: that would leave `ItemT` open, and items would be sent with all their columns.
 class Page(BaseModel, Generic[ItemT]):
     """A page of a list."""
@@ -81,6 +117,13 @@ class Page(BaseModel, Generic[ItemT]):
             results=[change(result) for result in self.results],
             next_cursor=self.next_cursor,
         )
+
+
+def make_page_of_ids(ids: str, rows: Iterable[ItemT], get_id: Callable[[ItemT], int]) -> Page[Any]:
+    """Return the only page of the rows that were found, in the order of the ids."""
+    by_id = {get_id(row): row for row in rows}
+    results = [by_id[number] for number in parse_ids(ids) if number in by_id]
+    return Page[Any].model_construct(total_count=len(results), results=results, next_cursor=None)
 
 
 class Paginator:

@@ -23,7 +23,8 @@ async def test_an_account_can_be_created_without_logging_in(anonymous: AsyncClie
     assert response.status_code == 201
     account = response.json()
     assert account.keys() == {
-        "id", "email", "name", "is_active", "is_admin", "created_at", "updated_at",
+        "id", "email", "name", "username", "bio", "avatar_url", "is_active", "is_admin",
+        "created_at", "updated_at",
     }  # fmt: skip
     assert account["name"] == "Carl"
     assert account["created_at"] == account["updated_at"]
@@ -164,7 +165,9 @@ async def test_public_profiles_show_no_email(ann: AsyncClient, anonymous: AsyncC
     profile = (await anonymous.get(f"/users/{users[0]['id']}")).json()
 
     assert users == [profile]
-    assert profile.keys() == {"id", "name", "created_at"}
+    assert profile.keys() == {
+        "id", "username", "name", "avatar_url", "bio", "post_count", "created_at",
+    }  # fmt: skip
     assert profile["name"] == "Ann"
 
 

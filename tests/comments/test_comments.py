@@ -13,7 +13,7 @@ from blog_api.accounts.models import User
 from blog_api.comments import service
 from blog_api.posts.models import Post
 from blog_api.posts.queries import lock_post_for_counters
-from tests.support.clients import PASSWORD, add_comment, publish, sign_up
+from tests.support.clients import PASSWORD, add_comment, id_of, publish, sign_up
 
 MAX_DEPTH = 8
 SHOWN_ANSWERS = 20
@@ -48,6 +48,7 @@ async def test_any_user_can_comment_on_a_post(
 
     assert response.status_code == 201
     comment = response.json()
+    bob_id = await id_of(bob)
     assert comment == {
         "id": comment["id"],
         "created_at": comment["updated_at"],
@@ -55,8 +56,9 @@ async def test_any_user_can_comment_on_a_post(
         "post_id": post["id"],
         "parent_id": None,
         "depth": 0,
-        "user_id": (await bob.get("/users/me")).json()["id"],
+        "user_id": bob_id,
         "user_name": "Bob",
+        "author": {"id": bob_id, "username": "bob", "name": "Bob", "avatar_url": None},
         "content": "Well *said*.",
         "is_deleted": False,
         "answer_count": 0,
@@ -281,6 +283,7 @@ async def test_a_deleted_comment_with_answers_stays_as_a_placeholder(
         "content": None,
         "user_id": None,
         "user_name": None,
+        "author": None,
         "is_deleted": True,
         "answer_count": 1,
         "updated_at": shown["updated_at"],
@@ -494,7 +497,8 @@ async def test_a_comment_shows_the_current_name_of_its_author(ann: AsyncClient, 
     await bob.patch("/users/me", json={"name": "Robert"})
 
     shown = (await ann.get(f"/comments/{comment['id']}")).json()
-    assert shown == comment | {"user_name": "Robert"}
+    author = comment["author"] | {"name": "Robert"}
+    assert shown == comment | {"user_name": "Robert", "author": author}
 
 
 @pytest.mark.parametrize("path", ["/comments", "/admin/comments"])

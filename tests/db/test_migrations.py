@@ -1,5 +1,6 @@
 """Migrations build the tables that the code declares, and can be reversed."""
 
+import re
 import sqlite3
 from contextlib import closing
 from io import StringIO
@@ -624,3 +625,33 @@ async def test_existing_slugs_redirect_if_the_post_was_public_under_them(empty_u
         anonymous.headers = ann.headers
         body = {"title": "Deleted", "content": "Hi"}
         assert (await anonymous.post("/posts", json=body)).json()["slug"] != "deleted"
+
+
+async def test_existing_users_get_usernames_from_their_names(empty_url: URL):
+    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
+    await migrate(settings)
+    names = ["Ann", "Ann", "Анна", "42", "Admin"]
+    async with running(settings) as app, client_of(app) as client:
+        for number, name in enumerate(names):
+            body = {"email": f"{number}@example.com", "name": name, "password": PASSWORD}
+            await client.post("/users", json=body)
+
+    await downgrade(settings, "e41a7c95d308")
+    await migrate(settings)
+
+    async with running(settings) as app, client_of(app) as client:
+        users = (await client.get("/users")).json()
+        usernames = [user["username"] for user in users]
+        assert [user["name"] for user in users] == names
+        assert (usernames[0], usernames[2]) == ("ann", "anna")
+        for username, pattern in (
+            (usernames[1], "ann-[a-z]{4}"),
+            (usernames[3], "user-[a-z]{10}"),
+            (usernames[4], "admin-[a-z]{4}"),
+        ):
+            assert re.fullmatch(pattern, username), username
+            assert (await client.get(f"/users/username/{username}")).status_code == 200
+        body = {"email": "new@example.com", "name": "New", "password": PASSWORD}
+        for username in usernames[:3]:
+            response = await client.post("/users", json=body | {"username": username})
+            assert response.status_code == 409

@@ -158,8 +158,12 @@ class BlogChecks(BlogState):
 
     def check_profiles(self, shown: list[Fields], users: list[User]) -> None:
         for item, user in zip(shown, users, strict=True):
-            expected = {"id": user.id, "name": user.name, "created_at": user.created_at}
-            assert parse_times(item) == expected
+            posts = [post for post in self.posts if post.author is user and post.is_published]
+            assert parse_times(item) == user.as_author() | {
+                "bio": None,
+                "created_at": user.created_at,
+                "post_count": len(posts),
+            }
 
     # Single resources.
 

@@ -62,11 +62,15 @@ class User(Entity):
     email: str
     token: str
     name: str
+    username: str
     created_at: datetime
     following: list["User"] = field(default_factory=list)
     # The oldest first.
     bookmarks: list["Post"] = field(default_factory=list)
     is_removed: bool = False
+
+    def as_author(self) -> dict[str, object]:
+        return {"id": self.id, "username": self.username, "name": self.name, "avatar_url": None}
 
 
 @dataclass(eq=False, repr=False)

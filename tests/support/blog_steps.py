@@ -56,6 +56,7 @@ class BlogSteps(BlogChecks):
                 email=email,
                 token=account["token"]["access_token"],
                 name=name,
+                username=account["username"],
                 created_at=account["created_at"],
             )
         )
