@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, nullcontext
 from importlib.metadata import version
 from typing import Any
 
-from anyio import create_task_group
+from anyio import CapacityLimiter, create_task_group
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.middleware import Middleware
@@ -174,6 +174,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.database = database
     app.state.invalidation = invalidation
     app.state.body_memory = memory
+    app.state.snippet_thread = CapacityLimiter(1)
     app.state.count_posts = count_posts_of_authors
     app.state.access_log = access_log
     app.state.password_hasher = PasswordHasher(settings)

@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -184,6 +184,43 @@ async def test_a_request_with_headers_without_end_is_rejected(server: Server, st
     writer.close()
 
     assert response == b"HTTP/1.1 400 Bad Request\r\n"
+
+
+CHUNKED = b"Host: test\r\nTransfer-Encoding: chunked\r\n"
+FORM = CHUNKED + b"Content-Type: application/x-www-form-urlencoded\r\n"
+ONE_CHUNK = b"1\r\na\r\n"
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [b"0\r\n" + b"a:\r\n" * 2**18, b"0\r\na:" + b"a" * 2**20, b"1;" + b"a" * 2**20],
+    ids=["trailers", "one trailer", "extension of a chunk"],
+)
+async def test_trailers_without_end_close_the_connection(server: Server, endless: bytes):
+    host, _, port = server.address.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"POST /auth HTTP/1.1\r\n" + FORM + b"\r\n" + ONE_CHUNK + endless)
+
+    with fail_after(30), suppress(ConnectionError):
+        response = await reader.read()
+        assert not response.startswith(b"HTTP/1.1 2")
+    writer.close()
+
+
+async def test_trailers_are_not_headers(server: Server):
+    async with server.client() as client:
+        await sign_up(client, "Trailers")
+        trailer = f"Authorization: {client.headers['Authorization']}".encode()
+    host, _, port = server.address.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    head = b"GET /users/me HTTP/1.1\r\n" + CHUNKED + b"Connection: close\r\n\r\n"
+    writer.write(head + ONE_CHUNK + b"0\r\n" + trailer + b"\r\n\r\n")
+
+    with fail_after(30):
+        response = await reader.read()
+    writer.close()
+
+    assert response.startswith(b"HTTP/1.1 401")
 
 
 async def test_a_request_with_long_headers_is_served(server: Server):

@@ -223,9 +223,9 @@ async def lock_authenticated_user(
 ) -> User:
     """Lock and return the user, and check again what was read before the lock.
 
-    Raises InvalidToken if the token was revoked meanwhile, and Conflict if `verified_hash`, which
-    the password was verified against, is no longer the user's. Revoking all tokens of a user takes
-    this lock too, so that no token outlives it.
+    Raises InvalidToken if the token was revoked meanwhile, InactiveUser, and Conflict if
+    `verified_hash`, which the password was verified against, is no longer the user's. Revoking all
+    tokens of a user takes this lock too, so that no token outlives it.
     """
     locked = select(User).where(col(User.id) == auth.user.id).with_for_update()
     await session.exec(locked.execution_options(populate_existing=True))
@@ -234,6 +234,8 @@ async def lock_authenticated_user(
     user = (await session.exec(query)).first()
     if user is None:
         raise InvalidToken
+    if not user.is_active:
+        raise InactiveUser
     if verified_hash not in (None, user.password_hash):
         raise Conflict
     return user

@@ -10,6 +10,7 @@ from operator import itemgetter
 from typing import Any
 
 import anyio.to_thread
+from anyio import CapacityLimiter
 from fastapi import APIRouter, Security
 from sqlalchemy import ColumnElement, Subquery, bindparam, case, func
 from sqlmodel import UTCDateTime, col, select
@@ -87,8 +88,8 @@ USED_TAGS = ListQuery(USED_TAG_IDS, total=NUMBER_OF_USED_TAGS, select_rows=selec
 NEWEST_CREATED_FIRST = Sort("-created_at", (col(Post.created_at), col(Post.id)), is_descending=True)
 
 # In characters, of one text and of all on a page: searching them holds the interpreter's lock.
-MAX_SNIPPET_TEXT = 50_000
-MAX_SNIPPET_TEXTS = 500_000
+MAX_SNIPPET_TEXT = 20_000
+MAX_SNIPPET_TEXTS = 200_000
 
 # Conditions on the author by the name of the bound parameter.
 AUTHOR_CONDITIONS = {
@@ -182,8 +183,12 @@ async def paginate_posts(paginator: Paginator, params: PostQuery, **author: int)
     highlighter = await make_highlighter(paginator.session, q)
     if highlighter is None:
         return page
+    # One at a time: threads that search texts take turns with the event loop.
+    limiter: CapacityLimiter = paginator.request.app.state.snippet_thread
     async with connection_released(paginator.session):
-        return await anyio.to_thread.run_sync(page.map, partial(add_snippet, highlighter))
+        return await anyio.to_thread.run_sync(
+            page.map, partial(add_snippet, highlighter), limiter=limiter
+        )
 
 
 async def read_posts_by_ids(

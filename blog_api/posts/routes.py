@@ -31,6 +31,7 @@ from blog_api.web.links import append_query, make_link
 router = APIRouter(tags=["posts"], responses=problem_responses(ServiceUnavailable))
 
 MARKDOWN_MEDIA_TYPE = "text/markdown"
+MAX_ACCEPT_LENGTH = 1000
 QUALITY_PATTERN = re.compile(r"[01](\.\d{0,3})?", re.ASCII)
 
 READ_PROBLEMS = (*OPTIONAL_AUTH_PROBLEMS, PostNotFound, ValidationFailed)
@@ -62,8 +63,8 @@ def get_quality(accept: str, media_type: str) -> float:
 
 def prefers_markdown(request: Request) -> bool:
     accept = ",".join(request.headers.getlist("Accept"))
-    # The usual values need no parsing.
-    if accept in ("", "*/*"):
+    # The usual values need no parsing, and a long one would take long.
+    if accept in ("", "*/*") or len(accept) > MAX_ACCEPT_LENGTH:
         return False
     return get_quality(accept, MARKDOWN_MEDIA_TYPE) > get_quality(accept, "application/json")
 

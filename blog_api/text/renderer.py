@@ -1,7 +1,7 @@
 """Render Markdown without blocking the event loop: in threads, or in processes that can be killed.
 
 Markdown has no worst case that is fast: 500,000 brackets take minutes, and Python cannot stop a
-thread. Short texts with few brackets are rendered in a thread, in milliseconds. All others go to
+thread. Short texts with few brackets, cells and quotes are rendered in a thread. All others go to
 worker processes with limited memory and CPU time (`blog_api.text.markdown`), which are killed after
 a timeout; the text is then shown as preformatted text. There are two lanes, each with a slot per
 core: one for texts of up to `MAX_SHORT_LENGTH` characters, one for longer texts, so that long texts
@@ -36,9 +36,19 @@ QUEUE_TIMEOUT_SECONDS = 10.0
 # In characters; the slowest known text of this length takes half a second.
 MAX_SHORT_LENGTH = 20_000
 
-# Rendered in a thread; the slowest known text within both limits takes 20 ms.
+# Rendered in a thread; the slowest known text within these limits takes 50 ms.
 MAX_INLINE_LENGTH = 2_000
 MAX_INLINE_BRACKETS = 10
+# The cells of a table, and the levels of quotes, which every line below them may continue.
+MAX_INLINE_CELLS = 5_000
+
+
+def is_inexpensive(text: str) -> bool:
+    """Return whether a text can be rendered in a thread, which cannot be stopped."""
+    if len(text) > MAX_INLINE_LENGTH or text.count("[") > MAX_INLINE_BRACKETS:
+        return False
+    lines = text.count("\n") + text.count("\r")
+    return (text.count("|") + text.count(">")) * lines <= MAX_INLINE_CELLS
 
 
 class Renderer:
@@ -85,7 +95,7 @@ class Renderer:
         return html
 
     async def _render(self, text: str) -> str | None:
-        if len(text) <= MAX_INLINE_LENGTH and text.count("[") <= MAX_INLINE_BRACKETS:
+        if is_inexpensive(text):
             return await anyio.to_thread.run_sync(render_within_limits, text, limiter=self._threads)
         try:
             with anyio.move_on_after(self.seconds):

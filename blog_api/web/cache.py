@@ -159,7 +159,7 @@ class ResponseCache:
             elif name in UNCACHEABLE_HEADERS:
                 return None
         query: bytes = scope["query_string"]
-        if len(query) + len(accept) + len(host) > MAX_KEY_LENGTH:
+        if not host or len(query) + len(accept) + len(host) > MAX_KEY_LENGTH:
             return None
         is_short = len(query) <= MAX_PARSED_QUERY_LENGTH
         parse = self._parse_short_query if is_short else self.parse_query

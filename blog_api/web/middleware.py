@@ -150,7 +150,7 @@ class TrustedHosts(TrustedHostMiddleware):
 
 
 class ProblemDocuments:
-    """Respond with a problem document to exceptions, overlong paths and several `Host` headers.
+    """Respond with a problem document to exceptions, overlong paths and not exactly one `Host`.
 
     The plain-text responses of Starlette's body limit and trusted hosts are replaced too.
     """
@@ -165,8 +165,9 @@ class ProblemDocuments:
         if len(scope["path"]) > MAX_PATH_LENGTH:
             await problem_response(UriTooLong(), scope)(scope, receive, send)
             return
-        if sum(name == b"host" for name, _ in scope["headers"]) > 1:
-            # RFC 9112, 3.2: a proxy may have used another of them.
+        hosts = sum(name == b"host" for name, _ in scope["headers"])
+        if hosts > 1 or (hosts == 0 and scope["http_version"] == "1.1"):
+            # RFC 9112, 3.2: of several, a proxy may have used another.
             await problem_response(BadRequest(), scope)(scope, receive, send)
             return
         channel = ProblemChannel(scope, receive, send)

@@ -1,32 +1,49 @@
-"""HTTP protocol of the server: limit the request line and the headers.
+"""HTTP protocol of the server: limit the headers, and ignore trailers.
 
 httptools has no limit: headers without end would fill the memory, and megabytes of cookies block
 the event loop while they are parsed.
 """
 
-from typing import Any
-
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-# Beside the first and the last part that the server receives at once, each up to 256 KiB.
+# Beside what the server receives at once with it, up to 256 KiB.
 MAX_HEAD_BYTES = 64 * 1024
 
 
 class LimitedHttpProtocol(HttpToolsProtocol):
-    """Respond with 400 to a request with a head that is too large, and close the connection."""
+    """Close the connection if headers, trailers or the extension of a chunk are too large.
 
-    # uvicorn 0.54: `scope` gets its method when the head is complete.
-    _incomplete: Any = None
-    _head_size = 0
+    They count as long as neither the end of the headers nor a part of a body arrives.
+    """
+
+    _has_progress = False
+    _size = 0
 
     def data_received(self, data: bytes) -> None:
+        self._has_progress = False
         super().data_received(data)
-        if self.scope is None or "method" in self.scope:
+        self._size = 0 if self._has_progress else self._size + len(data)
+        if self._size <= MAX_HEAD_BYTES or self.transport.is_closing():
             return
-        if self.scope is not self._incomplete:
-            # The part may have the end of another request.
-            self._incomplete, self._head_size = self.scope, 0
-            return
-        self._head_size += len(data)
-        if self._head_size > MAX_HEAD_BYTES and not self.transport.is_closing():
+        # uvicorn 0.54: `scope` gets its method when the headers are complete.
+        if self.scope is None or "method" not in self.scope:
             self.send_400_response("The headers are too large.")
+        else:
+            self.transport.close()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # Trailers are no headers (RFC 9110, 6.5.1).
+        if "method" not in self.scope:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._has_progress = True
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._has_progress = True
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._has_progress = True
+        super().on_message_complete()

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from anyio import fail_after
@@ -16,7 +17,15 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from blog_api.accounts.models import Token, User
 from blog_api.accounts.passwords import PasswordHasher
 from blog_api.core.security import count_available_cores
-from tests.support.clients import PASSWORD, ChangeUser, bearer, client_of, id_of, request_with_retry
+from tests.support.clients import (
+    PASSWORD,
+    ChangeUser,
+    assert_problem,
+    bearer,
+    client_of,
+    id_of,
+    request_with_retry,
+)
 
 LOG_IN = {"username": "ann@example.com", "password": PASSWORD}
 NEW_PASSWORD = "battery staple"
@@ -75,6 +84,41 @@ async def test_a_login_fails_if_the_account_is_deleted_during_verification(
 
     assert deleted.status_code == 204
     assert (await login).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("PUT", "/users/me/password", {"new_password": NEW_PASSWORD}),
+        ("PATCH", "/users/me", {"email": "anna@example.com"}),
+        ("DELETE", "/users/me", {}),
+        ("POST", "/users/me/tokens", {"name": "Script", "expires_at": "2999-01-01T00:00:00Z"}),
+    ],
+)
+async def test_an_account_that_is_deactivated_during_verification_changes_nothing(
+    ann: AsyncClient,
+    admin: AsyncClient,
+    pausing_hasher: PausingHasher,
+    method: str,
+    path: str,
+    body: dict[str, str],
+):
+    if "expires_at" in body:
+        in_a_month = datetime.now(UTC) + timedelta(days=30)
+        body = body | {"expires_at": in_a_month.isoformat()}
+    user_id = await id_of(ann)
+    body = body | {"current_password": PASSWORD}
+    change = asyncio.ensure_future(ann.request(method, path, json=body))
+    await pausing_hasher.is_paused.wait()
+
+    account = f"/admin/users/{user_id}"
+    assert (await admin.patch(account, json={"is_active": False})).status_code == 200
+    pausing_hasher.may_continue.set()
+
+    assert_problem(await change, 400)
+    assert (await change).json()["detail"] == "Inactive user"
+    assert (await admin.patch(account, json={"is_active": True})).status_code == 200
+    assert (await ann.post("/auth", data=LOG_IN)).status_code == 200
 
 
 async def test_an_email_change_fails_if_the_token_is_revoked_during_verification(

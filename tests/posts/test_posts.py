@@ -365,3 +365,14 @@ async def test_the_posts_of_a_user_are_listed_separately(
         "results": [by_bob | OWN],
         "next_cursor": None,
     }
+
+
+async def test_an_overlong_accept_header_has_no_preference(ann: AsyncClient):
+    path = f"/posts/{(await ann.post('/posts', json=HELLO)).json()['id']}"
+
+    for accept, media_type in (
+        ("text/markdown", "text/markdown"),
+        ("text/markdown," + "a," * 500, "application/json"),
+    ):
+        response = await ann.get(path, headers={"Accept": accept})
+        assert response.headers["Content-Type"].partition(";")[0] == media_type

@@ -314,6 +314,24 @@ class RecordingRenderer(Renderer):
         return text
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "|a" * 250 + "|\n" + "|-" * 250 + "|\n" + "|\n" * 450,
+        "> " * 150 + "a\n" * 850,
+        "[" * 2_000,
+        "a" * 2_001,
+    ],
+)
+def test_a_short_text_that_takes_long_is_rendered_in_a_process(text: str):
+    assert not renderer.is_inexpensive(text)
+
+
+def test_an_ordinary_short_text_is_rendered_in_a_thread():
+    table = "| a | b | c |\n|---|---|---|\n" + "| 1 | 2 | 3 |\n" * 20
+    assert renderer.is_inexpensive(table + "\n> Well said.\n" * 10)
+
+
 async def let_tasks_run() -> None:
     """Let other tasks run until they wait, without waiting for those of the shared application."""
     for _ in range(20):

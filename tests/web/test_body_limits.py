@@ -202,7 +202,7 @@ class SlowReader:
             "path": path,
             "query_string": query.encode(),
             # Of httpx: `Accept` belongs to the key of a cached response.
-            "headers": [(b"accept", b"*/*")],
+            "headers": [(b"accept", b"*/*"), (b"host", b"test")],
             "client": ("127.0.0.1", 1),
         }
         if authorization:

@@ -509,7 +509,7 @@ async def test_a_slow_client_does_not_delay_others_that_share_its_response():
         async def receive() -> Message:
             return {"type": "http.request"}
 
-        headers = [(b"accept", client.headers["Accept"].encode())]
+        headers = [(b"accept", client.headers["Accept"].encode()), (b"host", b"test")]
         scope = {
             "type": "http",
             "method": "GET",
@@ -569,7 +569,7 @@ async def test_keys_count_in_the_size_of_the_cache():
 
 async def test_parsed_queries_take_little_memory():
     cache = make_cache(Backend(), FakeInvalidation(), parameters=frozenset("abcdefghijklmno"))
-    scope: Scope = {"headers": [], "path": "/"}
+    scope: Scope = {"headers": [(b"host", b"test")], "path": "/"}
     tracemalloc.start()
     for number in range(3_000):
         query = "&".join(f"{name}={number}" for name in "abcdefghijklmno") * 3
