@@ -23,7 +23,7 @@ from blog_api.archive.record import (
 )
 from blog_api.archive.times import parse_time
 from blog_api.archive.visibility import fold_keys, is_in_draft_folder, parse_published_at
-from blog_api.core.fields import NON_XML_CHARACTERS
+from blog_api.core.characters import NON_XML_CHARACTERS
 from blog_api.core.security import open_private
 
 SUFFIXES = {".md", ".markdown"}

@@ -22,7 +22,8 @@ from blog_api.archive.record import (
     format_location,
     make_entry,
 )
-from blog_api.core.fields import MAX_TAGS, NON_XML_CHARACTERS, tag_key
+from blog_api.core.characters import NON_XML_CHARACTERS
+from blog_api.core.fields import MAX_TAGS, tag_key
 
 CHUNK_BYTES = 64 * 1024
 # The parser buffers a tag or a comment, and scans it again with every chunk.

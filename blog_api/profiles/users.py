@@ -12,8 +12,9 @@ from blog_api.accounts.models import ProfileRead, User, UserCreate, UserRead
 from blog_api.accounts.names import fold_name, users_by_name
 from blog_api.accounts.rate_limits import LoginThrottleDep
 from blog_api.accounts.service import find_user, insert_user
+from blog_api.core.characters import CONTROL_CHARACTERS
 from blog_api.core.errors import ServiceUnavailable, ValidationFailed, problem_responses
-from blog_api.core.fields import CONTROL_CHARACTERS, MAX_SMALL_BODY_BYTES, PathId
+from blog_api.core.fields import MAX_SMALL_BODY_BYTES, PathId
 from blog_api.db.session import SessionDep
 from blog_api.profiles.models import UserQuery
 

@@ -19,7 +19,8 @@ from blog_api.archive.jsonl import write_jsonl
 from blog_api.archive.markdown_files import write_markdown
 from blog_api.archive.record import MAX_RECORD_BYTES, ArchiveEntry, PostRecord
 from blog_api.archive.wordpress import WXRWriter
-from blog_api.core.fields import NON_XML_CHARACTERS, tag_key, utc_now
+from blog_api.core.characters import NON_XML_CHARACTERS
+from blog_api.core.fields import tag_key, utc_now
 
 HELLO = {"title": "Hello", "content": "World"}
 NEW_YEAR = datetime(2030, 1, 1, tzinfo=UTC)
