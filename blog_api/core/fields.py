@@ -40,7 +40,6 @@ from blog_api.core.characters import (
     NON_XML_CHARACTERS,
     TEXT_PATTERN,
     VISIBLE_CHARACTER,
-    VISIBLE_TEXT_PATTERN,
 )
 from blog_api.core.urls import MAX_URL_LENGTH, WEB_ADDRESS_PATTERN, check_web_address
 

@@ -22,6 +22,7 @@ from blog_api.db.base import NOW
 from blog_api.db.list_query import AnySelect, FoundRows, ListQuery, Sort
 from blog_api.db.session import connection_released
 from blog_api.posts.counts import total_count, used_tags
+from blog_api.posts.excerpts import complete_excerpt
 from blog_api.posts.filters import OwnPostParams, PostParams, PostQuery, PostSort
 from blog_api.posts.models import (
     OwnPostPage,
@@ -33,7 +34,7 @@ from blog_api.posts.models import (
     PostTag,
     TagPage,
 )
-from blog_api.posts.queries import IS_PUBLISHED, select_found_posts
+from blog_api.posts.queries import IS_PUBLISHED, list_of_posts, select_found_posts
 from blog_api.posts.search import make_highlighter, matching_posts
 from blog_api.posts.tags import TAG_ID, select_found_tags, show_tag
 from blog_api.profiles.follows import FOLLOWED_IDS
@@ -126,11 +127,12 @@ def published_ids(names: AbstractSet[str]) -> SelectOfScalar[int]:
 
 @cache
 def published_posts(names: frozenset[str], body: PostBody) -> ListQuery:
-    return ListQuery(
+    return list_of_posts(
         filtered_ids(names),
+        PostRead,
+        body,
         where=publication_conditions(names),
         total=total_count(names),
-        select_rows=select_found_posts(PostRead, body),
     )
 
 
@@ -147,7 +149,7 @@ def search_ids(
 
 @cache
 def posts_of_author(names: frozenset[str], body: PostBody) -> ListQuery:
-    return ListQuery(filtered_ids(names), select_rows=select_found_posts(OwnPostRead, body))
+    return list_of_posts(filtered_ids(names), OwnPostRead, body)
 
 
 async def paginate_posts(paginator: Paginator, params: PostQuery, **author: int) -> Page[Any]:
@@ -167,7 +169,12 @@ async def paginate_posts(paginator: Paginator, params: PostQuery, **author: int)
         query, sized = select_rows(found)
         return query.add_columns(beginning), sized
 
-    posts = ListQuery(ids, select_rows=select_with_beginning, is_reusable=False)
+    posts = ListQuery(
+        ids,
+        select_rows=select_with_beginning,
+        is_reusable=False,
+        complete_row=complete_excerpt,
+    )
     page = await paginator.paginate(posts, params, sort if params.sort else by_rank, **values)
     highlighter = await make_highlighter(paginator.session, q)
     if highlighter is None:

@@ -12,17 +12,24 @@ from sqlmodel import Field, Relationship, SQLModel, col
 from blog_api.accounts.models import User
 from blog_api.core.fields import (
     MAX_SLUG_LENGTH,
+    MAX_SUMMARY_LENGTH,
     MAX_TAG_LENGTH,
+    CoverAlt,
     Markdown,
+    OwnSlug,
     RequestBody,
     ResponseModel,
+    Summary,
     TagNames,
     Timestamp,
     Title,
+    WebAddress,
     schema_example,
     utc_now,
 )
+from blog_api.core.urls import MAX_URL_LENGTH
 from blog_api.db.base import Invalidates, ReadModel, TableBase, TableModel, VersionedModel
+from blog_api.text.excerpts import Excerpt, make_excerpt
 from blog_api.web.pagination import Page
 
 
@@ -33,6 +40,28 @@ class PostBase(SQLModel):
     """Markdown source."""
     published_at: datetime | None
     """Time of publication. In the future: scheduled. Null: a draft."""
+    cover_url: str | None = Field(max_length=MAX_URL_LENGTH)
+    """Address of the cover. Null: there is none."""
+    cover_alt: str | None = Field(max_length=MAX_SUMMARY_LENGTH)
+    """Alternative text of the cover. Null: there is none."""
+    canonical_url: str | None = Field(max_length=MAX_URL_LENGTH)
+    """Address of the original of this text. Null: it is this post."""
+
+
+SUMMARY = (
+    "Summary, plain text of one line. {omitted}Null: the beginning of the text, which follows the "
+    "content."
+)
+SLUG = (
+    "Slug of the author's choice, which new titles do not change. {omitted}Null: made from the "
+    "title."
+)
+COVER_URL = "Address of the cover, http or https.{omitted} Null: none."
+COVER_ALT = "Alternative text of the cover, one line.{omitted} Null: none."
+CANONICAL_URL = (
+    "Address of the original if the text was published elsewhere first.{omitted} Null: none."
+)
+STAYS = " Omitted: none in POST, unchanged in PUT."
 
 
 class PostCreate(RequestBody, PostBase):
@@ -49,6 +78,31 @@ class PostCreate(RequestBody, PostBase):
     tags: TagNames = Field(
         default_factory=list, description="Omitted: none in POST, unchanged in PUT."
     )
+    slug: OwnSlug | None = Field(
+        default=None,
+        description=SLUG.format(omitted="Omitted: made in POST, kept in PUT. "),
+        schema_extra=schema_example("hello-world"),
+    )
+    summary: Summary | None = Field(
+        default=None,
+        description=SUMMARY.format(omitted="Omitted: made in POST, unchanged in PUT. "),
+        schema_extra=schema_example("The first post."),
+    )
+    cover_url: WebAddress | None = Field(
+        default=None,
+        description=COVER_URL.format(omitted=STAYS),
+        schema_extra=schema_example("https://example.com/river.jpg"),
+    )
+    cover_alt: CoverAlt | None = Field(
+        default=None,
+        description=COVER_ALT.format(omitted=STAYS),
+        schema_extra=schema_example("A river at dawn."),
+    )
+    canonical_url: WebAddress | None = Field(
+        default=None,
+        description=CANONICAL_URL.format(omitted=STAYS),
+        schema_extra=schema_example("https://example.com/first"),
+    )
 
 
 class PostUpdate(RequestBody):
@@ -62,13 +116,47 @@ class PostUpdate(RequestBody):
         schema_extra=schema_example("2026-01-31T09:00:00Z"),
     )
     tags: TagNames | MISSING = MISSING
+    slug: OwnSlug | MISSING | None = Field(
+        default=MISSING,
+        description=SLUG.format(omitted=""),
+        schema_extra=schema_example("hello-world"),
+    )
+    summary: Summary | MISSING | None = Field(
+        default=MISSING,
+        description=SUMMARY.format(omitted=""),
+        schema_extra=schema_example("The first post."),
+    )
+    cover_url: WebAddress | MISSING | None = Field(
+        default=MISSING,
+        description=COVER_URL.format(omitted=""),
+        schema_extra=schema_example("https://example.com/river.jpg"),
+    )
+    cover_alt: CoverAlt | MISSING | None = Field(
+        default=MISSING,
+        description=COVER_ALT.format(omitted=""),
+        schema_extra=schema_example("A river at dawn."),
+    )
+    canonical_url: WebAddress | MISSING | None = Field(
+        default=MISSING,
+        description=CANONICAL_URL.format(omitted=""),
+        schema_extra=schema_example("https://example.com/first"),
+    )
 
 
 class Post(PostBase, VersionedModel, table=True):
     __tablename__ = "posts"
 
     slug: str = Field(max_length=MAX_SLUG_LENGTH, unique=True)
+    # The author has chosen the slug if it is this one: versions without the column change `slug`.
+    given_slug: str | None = Field(default=None, max_length=MAX_SLUG_LENGTH)
     content_html: str
+    # The author's summary, if there is one.
+    given_summary: str | None = Field(default=None, max_length=MAX_SUMMARY_LENGTH)
+    # The excerpt of `content_html`, and the digest of that. A trigger clears them when a version
+    # without these columns changes the HTML.
+    made_summary: str | None = Field(default=None, max_length=MAX_SUMMARY_LENGTH)
+    made_reading_minutes: int | None = None
+    made_from: str | None = Field(default=None, max_length=16)
     # Set by an administrator; the author cannot undo it.
     taken_down_at: datetime | None = None
     # In the author's spelling; `PostTag` is the index.
@@ -83,12 +171,32 @@ class Post(PostBase, VersionedModel, table=True):
     def user_name(self) -> str:
         return self.user.name
 
+    @property
+    def excerpt(self) -> Excerpt:
+        """Return the stored excerpt, or make it of the HTML, which must be loaded then."""
+        if self.made_summary is None or self.made_reading_minutes is None:
+            return make_excerpt(self.content_html)
+        return Excerpt(self.made_summary, self.made_reading_minutes)
+
+    @property
+    def summary(self) -> str:
+        return self.excerpt.summary if self.given_summary is None else self.given_summary
+
+    @property
+    def reading_minutes(self) -> int:
+        return self.excerpt.reading_minutes
+
 
 class PostRead(ReadModel, PostBase):
     """A post."""
 
     slug: str
     """Current slug."""
+    summary: str
+    """The author's summary, or the beginning of the text: plain text of at most 300 characters.
+    Empty if the content has no text."""
+    reading_minutes: int
+    """Minutes that reading takes at 200 words a minute, at least 1."""
     user_id: int
     """Id of the author."""
     user_name: str

@@ -1,5 +1,6 @@
 """Queries of posts: which ones a user may see, how they are read, how they are locked."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, cast
 
 from fastapi import Depends
@@ -27,10 +28,11 @@ from blog_api.accounts.models import User
 from blog_api.core.fields import PathId
 from blog_api.db.base import NOW
 from blog_api.db.functions import utf8_length
-from blog_api.db.list_query import AnySelect, FoundRows, SelectRows
+from blog_api.db.list_query import AnySelect, FoundRows, ListQuery, SelectRows
 from blog_api.db.queries import NamedQuery, execute_query
 from blog_api.db.session import SessionDep
 from blog_api.posts.errors import PostGone, PostNotFound
+from blog_api.posts.excerpts import complete_excerpt, excerpt_columns
 from blog_api.posts.models import (
     MAX_LISTED_BYTES,
     NOT_TAKEN_DOWN,
@@ -57,8 +59,9 @@ def select_posts(
     model: type[PostRead], content: ColumnElement[Any] | None = None
 ) -> Select[*tuple[Any, ...]]:
     """Select the columns that a response model shows: a third of the cost of objects."""
-    names = [name for name in model.model_fields if name != "user_name"]
-    columns = {name: getattr(Post, name) for name in names}
+    made = excerpt_columns(with_html="content_html" not in model.model_fields)
+    names = model.model_fields.keys() - made.keys() - {"user_name"}
+    columns = {name: getattr(Post, name) for name in sorted(names)} | dict(made)
     if content is not None:
         columns["content"] = content.label("content")
     return select_columns(*columns.values(), col(User.name).label("user_name")).join(
@@ -90,6 +93,24 @@ def select_found_posts(model: type[PostRead], body: PostBody = PostBody.source) 
         return select_posts(model, content).join(sized, sized.c.id == col(Post.id)), sized
 
     return select_rows
+
+
+def list_of_posts(
+    ids: AnySelect,
+    model: type[PostRead],
+    body: PostBody = PostBody.source,
+    *,
+    where: Sequence[ColumnElement[bool]] = (),
+    total: ColumnElement[int] | None = None,
+) -> ListQuery:
+    """Return the list of the posts whose ids a query selects."""
+    return ListQuery(
+        ids,
+        where=where,
+        total=total,
+        select_rows=select_found_posts(model, body),
+        complete_row=complete_excerpt,
+    )
 
 
 def posts_without_html() -> SelectOfScalar[Post]:
@@ -132,6 +153,7 @@ async def find_visible_post(
     posts = await execute_query(session, POST_BY_ID, values)
     if not posts:
         raise PostNotFound
+    complete_excerpt(posts[0])
     return posts[0]
 
 
@@ -145,6 +167,7 @@ async def find_visible_post_by_slug(
     values = {"slug": slug, "reader_id": get_reader_id(auth)}
     posts = await execute_query(session, POST_BY_SLUG, values)
     if posts:
+        complete_excerpt(posts[0])
         return posts[0]
     of_deleted = select(Slug).where(
         col(Slug.slug) == slug, col(Slug.post_id).is_(None), col(Slug.was_public)
