@@ -43,8 +43,6 @@ from blog_api.core.characters import (
 )
 from blog_api.core.urls import MAX_URL_LENGTH, WEB_ADDRESS_PATTERN, check_web_address
 
-# The form of generated slugs.
-SLUG_PATTERN = "^[a-z0-9]+(-[a-z0-9]+)*$"
 # RFC 3339, 5.6. Pydantic accepts numbers and dates without a time too.
 RFC_3339 = re.compile(
     r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})", re.ASCII
@@ -205,14 +203,6 @@ def check_email(value: str) -> str:
     return value
 
 
-def check_own_slug(value: str) -> str:
-    if not re.fullmatch(SLUG_PATTERN, value):
-        raise PydanticCustomError(
-            "slug", "Use lowercase Latin letters and digits, with single hyphens between them"
-        )
-    return value
-
-
 def check_tag(value: str) -> str:
     """Validate a tag and strip its whitespace."""
     name = check_identifier(value)
@@ -289,20 +279,6 @@ Markdown = Annotated[
     AfterValidator(check_text),
 ]
 
-Summary = Annotated[
-    str,
-    Field(min_length=1, max_length=MAX_SUMMARY_LENGTH),
-    SchemaDefaults("Summary, plain text of one line.", "The first post.", pattern=LINE_PATTERN),
-    AfterValidator(check_line),
-]
-
-CoverAlt = Annotated[
-    str,
-    Field(min_length=1, max_length=MAX_SUMMARY_LENGTH),
-    SchemaDefaults("Alternative text of the cover.", "A river at dawn.", pattern=LINE_PATTERN),
-    AfterValidator(check_line),
-]
-
 WebAddress = Annotated[
     str,
     Field(min_length=1, max_length=MAX_URL_LENGTH),
@@ -313,13 +289,6 @@ WebAddress = Annotated[
         pattern=WEB_ADDRESS_PATTERN,
     ),
     AfterValidator(check_web_address),
-]
-
-OwnSlug = Annotated[
-    str,
-    Field(min_length=1, max_length=MAX_SLUG_LENGTH),
-    SchemaDefaults("Slug of the author's choice.", "hello-world", pattern=SLUG_PATTERN),
-    AfterValidator(check_own_slug),
 ]
 
 TagName = Annotated[

@@ -14,21 +14,18 @@ from blog_api.core.fields import (
     MAX_SLUG_LENGTH,
     MAX_SUMMARY_LENGTH,
     MAX_TAG_LENGTH,
-    CoverAlt,
     Markdown,
-    OwnSlug,
     RequestBody,
     ResponseModel,
-    Summary,
     TagNames,
     Timestamp,
     Title,
-    WebAddress,
     schema_example,
     utc_now,
 )
 from blog_api.core.urls import MAX_URL_LENGTH
 from blog_api.db.base import Invalidates, ReadModel, TableBase, TableModel, VersionedModel
+from blog_api.posts.fields import CanonicalUrl, CoverAlt, CoverUrl, GivenSlug, GivenSummary
 from blog_api.text.excerpts import Excerpt, make_excerpt
 from blog_api.web.pagination import Page
 
@@ -48,22 +45,6 @@ class PostBase(SQLModel):
     """Address of the original of this text. Null: it is this post."""
 
 
-SUMMARY = (
-    "Summary, plain text of one line. {omitted}Null: the beginning of the text, which follows the "
-    "content."
-)
-SLUG = (
-    "Slug of the author's choice, which new titles do not change. {omitted}Null: made from the "
-    "title."
-)
-COVER_URL = "Address of the cover, http or https.{omitted} Null: none."
-COVER_ALT = "Alternative text of the cover, one line.{omitted} Null: none."
-CANONICAL_URL = (
-    "Address of the original if the text was published elsewhere first.{omitted} Null: none."
-)
-STAYS = " Omitted: none in POST, unchanged in PUT."
-
-
 class PostCreate(RequestBody, PostBase):
     """A new post."""
 
@@ -78,31 +59,11 @@ class PostCreate(RequestBody, PostBase):
     tags: TagNames = Field(
         default_factory=list, description="Omitted: none in POST, unchanged in PUT."
     )
-    slug: OwnSlug | None = Field(
-        default=None,
-        description=SLUG.format(omitted="Omitted: made in POST, kept in PUT. "),
-        schema_extra=schema_example("hello-world"),
-    )
-    summary: Summary | None = Field(
-        default=None,
-        description=SUMMARY.format(omitted="Omitted: made in POST, unchanged in PUT. "),
-        schema_extra=schema_example("The first post."),
-    )
-    cover_url: WebAddress | None = Field(
-        default=None,
-        description=COVER_URL.format(omitted=STAYS),
-        schema_extra=schema_example("https://example.com/river.jpg"),
-    )
-    cover_alt: CoverAlt | None = Field(
-        default=None,
-        description=COVER_ALT.format(omitted=STAYS),
-        schema_extra=schema_example("A river at dawn."),
-    )
-    canonical_url: WebAddress | None = Field(
-        default=None,
-        description=CANONICAL_URL.format(omitted=STAYS),
-        schema_extra=schema_example("https://example.com/first"),
-    )
+    slug: GivenSlug = None
+    summary: GivenSummary = None
+    cover_url: CoverUrl = None
+    cover_alt: CoverAlt = None
+    canonical_url: CanonicalUrl = None
 
 
 class PostUpdate(RequestBody):
@@ -116,31 +77,11 @@ class PostUpdate(RequestBody):
         schema_extra=schema_example("2026-01-31T09:00:00Z"),
     )
     tags: TagNames | MISSING = MISSING
-    slug: OwnSlug | MISSING | None = Field(
-        default=MISSING,
-        description=SLUG.format(omitted=""),
-        schema_extra=schema_example("hello-world"),
-    )
-    summary: Summary | MISSING | None = Field(
-        default=MISSING,
-        description=SUMMARY.format(omitted=""),
-        schema_extra=schema_example("The first post."),
-    )
-    cover_url: WebAddress | MISSING | None = Field(
-        default=MISSING,
-        description=COVER_URL.format(omitted=""),
-        schema_extra=schema_example("https://example.com/river.jpg"),
-    )
-    cover_alt: CoverAlt | MISSING | None = Field(
-        default=MISSING,
-        description=COVER_ALT.format(omitted=""),
-        schema_extra=schema_example("A river at dawn."),
-    )
-    canonical_url: WebAddress | MISSING | None = Field(
-        default=MISSING,
-        description=CANONICAL_URL.format(omitted=""),
-        schema_extra=schema_example("https://example.com/first"),
-    )
+    slug: GivenSlug | MISSING = MISSING
+    summary: GivenSummary | MISSING = MISSING
+    cover_url: CoverUrl | MISSING = MISSING
+    cover_alt: CoverAlt | MISSING = MISSING
+    canonical_url: CanonicalUrl | MISSING = MISSING
 
 
 class Post(PostBase, VersionedModel, table=True):
