@@ -26,6 +26,7 @@ from blog_api.db.base import ReadModel
 from blog_api.db.queries import iterate_rows
 from blog_api.db.session import Database, SessionDep
 from blog_api.posts.bookmarks import remove_bookmarks
+from blog_api.posts.excerpts import load_missing_html
 from blog_api.posts.models import Bookmark, OwnPostRead, Post
 from blog_api.posts.queries import posts_without_html
 from blog_api.profiles.models import Follow
@@ -125,6 +126,7 @@ async def export_me(
         yield ExportedToken.model_validate(token)
     posts = posts_without_html().where(col(Post.user_id) == user.id)
     async for post in iterate_rows(database, posts, Post, batch_size=POSTS_IN_MEMORY):
+        await load_missing_html(database, post)
         yield ExportedPost.model_validate(post)
     comments = select(Comment).where(col(Comment.user_id) == user.id)
     async for comment in iterate_rows(database, comments, Comment):

@@ -193,6 +193,39 @@ async def test_two_posts_renamed_to_one_title_concurrently_get_two_slugs(users: 
             assert shown["id"] == response.json()["id"]
 
 
+async def test_one_of_several_concurrent_posts_gets_a_chosen_slug(users: list[AsyncClient]):
+    for number in range(ROUNDS):
+        slug, former = f"chosen-{number}", f"former-{number}"
+        hidden = {"title": "Draft", "content": "x", "published_at": None}
+        # Its author takes the slug back while others choose it.
+        draft = await create(users[0], "/posts", **hidden, slug=slug)
+        path = f"/posts/{draft['id']}"
+        await request_with_retry(users[0], "PATCH", path, json={"slug": former})
+        posts = [await publish(client, title=f"Mine {number}") for client in users[1:4]]
+        body = {"title": "New", "content": "x", "slug": slug}
+
+        responses = await asyncio.gather(
+            request_with_retry(users[0], "PATCH", path, json={"slug": slug}),
+            *(
+                request_with_retry(client, "PATCH", f"/posts/{post['id']}", json={"slug": slug})
+                for client, post in zip(users[1:4], posts, strict=True)
+            ),
+            *(request_with_retry(client, "POST", "/posts", json=body) for client in users[4:7]),
+            request_with_retry(users[7], "POST", "/posts", json={"title": slug, "content": "x"}),
+        )
+
+        *chosen, generated = responses
+        winners = [response.json() for response in responses if response.json().get("slug") == slug]
+        assert len(winners) == 1
+        assert generated.status_code == 201
+        rejected = [response for response in chosen if response.status_code not in (200, 201)]
+        assert len(rejected) == (7 if generated.json()["slug"] == slug else 6)
+        for response in rejected:
+            assert response.json()["type"] == "urn:blog-api:slug-taken"
+        shown = await read(users[0], f"/posts/slug/{slug}")
+        assert shown["id"] == winners[0]["id"]
+
+
 async def test_a_comment_can_be_deleted_while_it_is_answered(users: list[AsyncClient]):
     one, other = users[:2]
     post = await publish(other)

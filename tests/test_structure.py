@@ -168,6 +168,7 @@ def test_problem_urns_never_change(openapi: dict[str, Any]):
         "urn:blog-api:repeated-parameter",
         "urn:blog-api:request-timeout",
         "urn:blog-api:service-unavailable",
+        "urn:blog-api:slug-taken",
         "urn:blog-api:thread-too-deep",
         "urn:blog-api:token-not-found",
         "urn:blog-api:too-many-requests",

@@ -27,6 +27,7 @@ from blog_api.accounts.service import (
     delete_expired_tokens,
     insert_user,
 )
+from blog_api.core.characters import IDENTIFIER_PATTERN
 from blog_api.core.errors import (
     BODY_PROBLEMS,
     ServiceUnavailable,
@@ -34,7 +35,6 @@ from blog_api.core.errors import (
     problem_responses,
 )
 from blog_api.core.fields import (
-    IDENTIFIER_PATTERN,
     MAX_EMAIL_LENGTH,
     MAX_SMALL_BODY_BYTES,
     Password,

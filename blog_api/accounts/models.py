@@ -19,9 +19,10 @@ from blog_api.core.fields import (
     RequestBody,
     ResponseModel,
     Timestamp,
+    WebAddress,
     schema_example,
 )
-from blog_api.core.web_address import MAX_ADDRESS_LENGTH, WebAddress
+from blog_api.core.urls import MAX_URL_LENGTH
 from blog_api.db.base import Invalidates, ReadModel, TableBase, TableModel
 from blog_api.web.pagination import Page
 
@@ -74,7 +75,7 @@ class User(UserBase, TableModel, table=True):
         default=None, max_length=MAX_USERNAME_LENGTH, index=True, unique=True
     )
     bio: str | None = Field(default=None, max_length=1000)
-    avatar_url: str | None = Field(default=None, max_length=MAX_ADDRESS_LENGTH)
+    avatar_url: str | None = Field(default=None, max_length=MAX_URL_LENGTH)
     # Null for an imported author, until `blog-api set-password`.
     email: str | None = Field(default=None, max_length=MAX_EMAIL_LENGTH)
     # The spelling casefolded. Only the version before identifies accounts by it.

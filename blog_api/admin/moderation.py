@@ -17,12 +17,12 @@ from blog_api.comments.service import find_comment, lock_comment, remove_comment
 from blog_api.core.errors import Conflict, ServiceUnavailable, ValidationFailed, problem_responses
 from blog_api.core.fields import PathId, utc_now
 from blog_api.db.base import preserve_updated_at
-from blog_api.db.list_query import ListQuery, Sort
+from blog_api.db.list_query import Sort
 from blog_api.db.session import SessionDep
 from blog_api.posts.errors import PostNotFound
 from blog_api.posts.filters import PostPageQuery
 from blog_api.posts.models import OwnPostPage, OwnPostRead, Post, PostBody
-from blog_api.posts.queries import IS_PUBLISHED, IS_SCHEDULED, find_post, select_found_posts
+from blog_api.posts.queries import IS_PUBLISHED, IS_SCHEDULED, find_post, list_of_posts
 from blog_api.web.conditional import PreconditionDep, PreconditionFailed, set_etag_row
 from blog_api.web.pagination import Page, PaginatorDep
 
@@ -56,9 +56,7 @@ STATE_CONDITIONS = {
 }
 
 POSTS_BY_STATE = {
-    (state, body): ListQuery(
-        select(Post.id).where(condition), select_rows=select_found_posts(OwnPostRead, body)
-    )
+    (state, body): list_of_posts(select(Post.id).where(condition), OwnPostRead, body)
     for state, condition in STATE_CONDITIONS.items()
     for body in PostBody
 }

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
+from typing import Any
 
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -15,6 +16,7 @@ from blog_api.archive.record import ArchiveEntry, PostRecord, make_author_key
 from blog_api.core.errors import Conflict
 from blog_api.db.queries import insert_if_missing
 from blog_api.db.session import Database
+from blog_api.posts.excerpts import make_excerpt_values
 from blog_api.posts.models import Post, Slug
 from blog_api.posts.service import insert_post
 from blog_api.posts.slugs import slugify_title
@@ -97,15 +99,14 @@ class Importer:
         if self.dry_run:
             return results + [candidate.accept() for candidate in new]
         html = await self.renderer.render_all([candidate.record.content for candidate in new])
+        made = [{"content_html": one, **await make_excerpt_values(one)} for one in html]
         async with self.database.session(writes=True) as session:
             authors = await self.get_or_create_authors(session, new)
             # Sorted like authors and posts, so that concurrent imports cannot deadlock.
             await insert_missing_tags(session, (tag for one in new for tag in one.record.tags))
-            by_slug = sorted(zip(new, html, strict=True), key=lambda pair: pair[0].slug)
-            for candidate, content_html in by_slug:
-                results.append(
-                    await self.insert_candidate(session, candidate, authors, content_html)
-                )
+            by_slug = sorted(zip(new, made, strict=True), key=lambda pair: pair[0].slug)
+            for candidate, values in by_slug:
+                results.append(await self.insert_candidate(session, candidate, authors, values))
         return results
 
     def check_entry(self, entry: ArchiveEntry) -> Candidate | Result:
@@ -186,18 +187,23 @@ class Importer:
         session: AsyncSession,
         candidate: Candidate,
         authors: dict[str | None, int],
-        content_html: str,
+        made: dict[str, Any],
     ) -> Result:
         record = candidate.record
         post = Post(
             slug=candidate.slug,
             title=record.title,
             content=record.content,
-            content_html=content_html,
+            given_slug=candidate.slug if record.slug_given else None,
+            given_summary=record.summary,
+            cover_url=record.cover_url,
+            cover_alt=record.cover_alt,
+            canonical_url=record.canonical_url,
             published_at=record.published_at,
             taken_down_at=record.taken_down_at,
             tags=record.tags,
             user_id=authors[candidate.author_key],
+            **made,
         )
         try:
             await insert_post(session, post, [candidate.slug])

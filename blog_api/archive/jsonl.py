@@ -8,6 +8,7 @@ from typing import IO, Any, NoReturn
 
 from blog_api.archive.record import (
     MAX_RECORD_BYTES,
+    OPTIONAL_FIELDS,
     TOO_LARGE,
     ArchiveEntry,
     InvalidRecord,
@@ -98,7 +99,7 @@ def reject_constant(name: str) -> NoReturn:
 def write_jsonl(file: IO[str], record: PostRecord) -> None:
     """Append a line."""
     values = record.model_dump(mode="json")
-    for key in ("author_key", "taken_down_at"):
-        if values[key] is None:
+    for key in OPTIONAL_FIELDS:
+        if values[key] in (None, False):
             del values[key]
     file.write(json.dumps(values, ensure_ascii=False) + "\n")

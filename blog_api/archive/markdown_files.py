@@ -22,8 +22,8 @@ from blog_api.archive.record import (
     make_entry,
 )
 from blog_api.archive.times import parse_time
-from blog_api.archive.visibility import fold_keys, is_in_draft_folder, parse_published_at
-from blog_api.core.fields import NON_XML_CHARACTERS
+from blog_api.archive.visibility import fold_key, fold_keys, is_in_draft_folder, parse_published_at
+from blog_api.core.characters import NON_XML_CHARACTERS
 from blog_api.core.security import open_private
 
 SUFFIXES = {".md", ".markdown"}
@@ -32,6 +32,7 @@ HEADING = re.compile(r"^ {0,3}(?:#[ \t]+(.*)|```|~~~)", re.MULTILINE)
 DATED_NAME = re.compile(r"(\d{4}-\d{2}-\d{2})-(.+)", re.ASCII | re.DOTALL)
 # Hidden files, and devices on Windows, whatever their suffix.
 RESERVED_NAME = re.compile(r"\.|(con|prn|aux|nul|(com|lpt)[0-9])(\.|\Z)", re.IGNORECASE)
+TEXT_FIELDS = ("summary", "cover_url", "cover_alt", "canonical_url")
 # File systems allow 255; a number and the suffix follow.
 MAX_NAME_BYTES = 240
 
@@ -79,6 +80,8 @@ def parse_file(path: Path) -> dict[str, Any]:
         "author": parse_author(head.get("author") or head.get("authors")),
         "author_key": stringify_scalar(head.get("authorkey")),
         "tags": parse_tags(head.get("tags")),
+        "slug_given": head.get("sluggiven") is True,
+        **{name: stringify_scalar(head.get(fold_key(name))) for name in TEXT_FIELDS},
         "content": content,
         **parse_published_at(values, name_date),
     }
@@ -165,6 +168,8 @@ def write_markdown(folder: Path, record: PostRecord) -> Path:
     head = record.model_dump(include={"title", "slug", "author", "author_key"}, exclude_none=True)
     head |= {"draft": True} if record.published_at is None else {"date": record.published_at}
     head |= record.model_dump(include={"taken_down_at", "tags"}, exclude_none=True)
+    head |= {"slug_given": True} if record.slug_given else {}
+    head |= record.model_dump(include={*TEXT_FIELDS}, exclude_none=True)
     name = "_" + record.slug if RESERVED_NAME.match(record.slug) else record.slug
     name = name.encode()[:MAX_NAME_BYTES].decode(errors="ignore")
     for end in chain([""], map("~{}".format, count(2))):

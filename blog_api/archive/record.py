@@ -5,22 +5,38 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, ValidationError
+from pydantic import AfterValidator, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 from sqlmodel import Field
 
 from blog_api.accounts.models import User
+from blog_api.core.characters import CONTROL_CHARACTERS
 from blog_api.core.fields import (
     MAX_SLUG_LENGTH,
+    MAX_SUMMARY_LENGTH,
     Markdown,
     Name,
     RequestModel,
     TagNames,
     Timestamp,
     Title,
+    WebAddress,
     utc_now,
 )
+from blog_api.posts.fields import ShortText
 from blog_api.posts.models import Post
+from blog_api.text.excerpts import cut_summary
+
+# Left out of an export if they have their default.
+OPTIONAL_FIELDS = (
+    "author_key",
+    "taken_down_at",
+    "slug_given",
+    "summary",
+    "cover_url",
+    "cover_alt",
+    "canonical_url",
+)
 
 # A post of maximum size fits even if JSON escapes each of its characters (`\ud83d\ude00`).
 MAX_RECORD_BYTES = 8 * 1024 * 1024
@@ -60,7 +76,26 @@ class PostRecord(RequestModel):
     published_at: Timestamp | None = Field(default_factory=utc_now)
     taken_down_at: Timestamp | None = None
     tags: TagNames = Field(default_factory=list)
+    # Without these two, they are made of the title and the text, and change with them.
+    slug_given: bool = False
+    summary: ShortText | None = None
+    cover_url: WebAddress | None = None
+    cover_alt: ShortText | None = None
+    canonical_url: WebAddress | None = None
     content: Markdown
+
+    @field_validator(
+        "slug_given", "summary", "cover_url", "cover_alt", "canonical_url", mode="before"
+    )
+    @classmethod
+    def read_empty_as_missing(cls, value: object, info: ValidationInfo) -> object:
+        """Other programs write an empty text where there is none."""
+        if info.field_name == "summary" and isinstance(value, str):
+            # Others' summaries may have any length and several lines.
+            is_valid = len(value) <= MAX_SUMMARY_LENGTH and not CONTROL_CHARACTERS.search(value)
+            value = value if is_valid else cut_summary(value)
+        is_empty = value is None or (isinstance(value, str) and not value.strip())
+        return cls.model_fields[str(info.field_name)].default if is_empty else value
 
 
 def make_author_key(user: User) -> str:
@@ -78,6 +113,11 @@ def make_record(post: Post) -> PostRecord:
         published_at=post.published_at,
         taken_down_at=post.taken_down_at,
         tags=post.tags,
+        slug_given=post.given_slug == post.slug,
+        summary=post.given_summary,
+        cover_url=post.cover_url,
+        cover_alt=post.cover_alt,
+        canonical_url=post.canonical_url,
         content=post.content,
     )
 

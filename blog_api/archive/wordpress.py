@@ -1,5 +1,6 @@
 """WXR, the format of WordPress exports: RSS with elements of its own."""
 
+import re
 from collections.abc import Callable, Iterator
 from html import escape, unescape
 from pathlib import Path
@@ -22,7 +23,10 @@ from blog_api.archive.record import (
     format_location,
     make_entry,
 )
-from blog_api.core.fields import MAX_TAGS, NON_XML_CHARACTERS, tag_key
+from blog_api.core.characters import NON_XML_CHARACTERS, VISIBLE_CHARACTER
+from blog_api.core.fields import MAX_TAGS, tag_key
+from blog_api.text.excerpts import make_excerpt
+from blog_api.text.markdown import SANITIZER
 
 CHUNK_BYTES = 64 * 1024
 # The parser buffers a tag or a comment, and scans it again with every chunk.
@@ -35,11 +39,13 @@ NAMESPACES = {
     "purl.org/dc/elements/1.1/": "dc:",
     "purl.org/rss/1.0/modules/content/": "content:",
 }
+EXCERPT_NAMESPACE = re.compile(r"wordpress\.org/export/[^/]*/excerpt/")
 READ_ELEMENTS = {
     "title",
     "category",
     "dc:creator",
     "content:encoded",
+    "excerpt:encoded",
     "wp:post_type",
     "wp:status",
     "wp:post_name",
@@ -56,6 +62,8 @@ NO_TIME = "0000-00-00 00:00:00"
 SKIPPED_STATUSES = {"trash", "auto-draft", "inherit"}
 AUTHOR_KEY_PREFIX = "wordpress:"
 MAX_AUTHOR_KEY_LENGTH = 255
+# Of the HTML that is read for a summary, in characters.
+MAX_EXCERPT_LENGTH = 10_000
 
 HEAD = """<?xml version="1.0" encoding="UTF-8"?>
 <rss version="2.0" xmlns:excerpt="http://wordpress.org/export/1.2/excerpt/" \
@@ -119,6 +127,8 @@ def shorten_name(namespace: str | None, name: str) -> str:
     if namespace is None:
         return name
     address = namespace.partition("://")[2]
+    if EXCERPT_NAMESPACE.fullmatch(address):
+        return f"excerpt:{name}"
     found = (short for start, short in NAMESPACES.items() if address.startswith(start))
     return next(found, "other:") + name
 
@@ -218,8 +228,15 @@ class WXRHandler(ContentHandler):
             "author_key": key[:MAX_AUTHOR_KEY_LENGTH] if login else None,
             "published_at": self.parse_published_at(),
             "tags": list(self.tags.values()),
+            "summary": self.parse_summary(),
             "content": self.values.get("content:encoded", ""),
         }
+
+    def parse_summary(self) -> str | None:
+        """Return the excerpt, which is HTML of any length, as plain text of one line."""
+        html = self.values.get("excerpt:encoded", "")[:MAX_EXCERPT_LENGTH]
+        summary = make_excerpt(SANITIZER.clean(html)).summary
+        return summary if VISIBLE_CHARACTER.search(summary) else None
 
     def parse_published_at(self) -> str | None:
         status = self.get_value("wp:status")
@@ -270,7 +287,7 @@ class WXRWriter:
             "title": escape(record.title, quote=False),
             "dc:creator": login,
             "content:encoded": content_html,
-            "excerpt:encoded": "",
+            "excerpt:encoded": escape(record.summary or "", quote=False),
             "wp:post_id": str(self.count),
             "wp:post_date": time,
             "wp:post_date_gmt": time,

@@ -8,9 +8,9 @@ from sqlalchemy import Index
 from sqlmodel import Field, Relationship, SQLModel
 
 from blog_api.accounts.models import AuthorRead, User
+from blog_api.core.characters import VISIBLE_TEXT_PATTERN
 from blog_api.core.fields import (
     MAX_INT32,
-    VISIBLE_TEXT_PATTERN,
     RequestBody,
     SchemaDefaults,
     check_visible_text,

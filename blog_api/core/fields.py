@@ -30,47 +30,19 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 from sqlmodel import Field, SQLModel
 
-# Characters outside of XML 1.0 (2.2 Char) would break feeds. Pydantic rejects lone surrogates.
-NON_XML_CHARACTERS = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-# Category Cc of Unicode, which has tabs and line breaks, the other line breaks, and noncharacters.
-CONTROL_CHARACTERS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff]")
-# Bidirectional embeddings, overrides and isolates: they reorder the text around a name.
-BIDI_CONTROLS = r"\u202a-\u202e\u2066-\u2069"
-BIDI_CONTROL_CHARACTERS = re.compile(f"[{BIDI_CONTROLS}]")
-# Unicode's Default_Ignorable_Code_Point, within and beyond the Basic Multilingual Plane. The tag
-# characters of flags (U+E0020 to U+E007F) are separate: England and Scotland differ by them alone.
-IGNORABLE = (
-    r"\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
-    r"\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8"
+from blog_api.core.characters import (
+    BIDI_CONTROL_CHARACTERS,
+    CONTROL_CHARACTERS,
+    IDENTIFIER_PATTERN,
+    IGNORABLE_CHARACTERS,
+    LINE_PATTERN,
+    NAME_PATTERN,
+    NON_XML_CHARACTERS,
+    TEXT_PATTERN,
+    VISIBLE_CHARACTER,
+    VISIBLE_TEXT_PATTERN,
 )
-IGNORABLE_BEYOND = (
-    r"\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e001f\U000e0080-\U000e0fff"
-)
-IGNORABLE_CHARACTERS = re.compile(f"[{IGNORABLE}{IGNORABLE_BEYOND}]")
-# Also spaces and line breaks (Z and Cc), the other format characters (Cf), and Braille's blank.
-INVISIBLE = (
-    IGNORABLE + r"\u0000-\u0020\u007f-\u00a0\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2\u1680"
-    r"\u180e\u2000-\u200a\u2028\u2029\u202f\u205f\u2800\u3000\ufff9-\ufffb"
-)
-VISIBLE_CHARACTER = re.compile(
-    f"[^{INVISIBLE}{IGNORABLE_BEYOND}"
-    r"\U000110bd\U000110cd\U00013430-\U0001343f\U000e0020-\U000e007f]"
-)
-
-# The rules of `check_text`, `check_visible_text`, `check_line`, `check_name` and `check_identifier`
-# for OpenAPI (ECMA-262, without characters beyond the Basic Multilingual Plane).
-TEXT_EXCLUDED = r"\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff"
-LINE_EXCLUDED = r"\u0000-\u001f\u007f-\u009f\u2028\u2029\ufffe\uffff"
-TEXT_PATTERN = rf"^[^{TEXT_EXCLUDED}]*$"
-VISIBLE_TEXT_PATTERN, LINE_PATTERN, NAME_PATTERN, IDENTIFIER_PATTERN = (
-    rf"^[^{excluded}]*[^{INVISIBLE}{excluded}][^{excluded}]*$"
-    for excluded in (
-        TEXT_EXCLUDED,
-        LINE_EXCLUDED,
-        LINE_EXCLUDED + BIDI_CONTROLS,
-        LINE_EXCLUDED + r"\ufffd",
-    )
-)
+from blog_api.core.urls import MAX_URL_LENGTH, WEB_ADDRESS_PATTERN, check_web_address
 
 # RFC 3339, 5.6. Pydantic accepts numbers and dates without a time too.
 RFC_3339 = re.compile(
@@ -84,6 +56,7 @@ MAX_FIELDS = 100
 MAX_SMALL_BODY_BYTES = 64 * 1024
 MAX_PASSWORD_LENGTH = 128
 MAX_SLUG_LENGTH = 100
+MAX_SUMMARY_LENGTH = 300
 MAX_TAG_LENGTH = 50
 MAX_TAGS = 10
 MAX_EMAIL_LENGTH = 254  # RFC 5321, 4.5.3.1.3: a path of 256 with its brackets
@@ -312,6 +285,18 @@ Markdown = Annotated[
         pattern=TEXT_PATTERN,
     ),
     AfterValidator(check_text),
+]
+
+WebAddress = Annotated[
+    str,
+    Field(min_length=1, max_length=MAX_URL_LENGTH),
+    SchemaDefaults(
+        "Absolute http or https address without user information.",
+        "https://example.com/first",
+        format="iri",
+        pattern=WEB_ADDRESS_PATTERN,
+    ),
+    AfterValidator(check_web_address),
 ]
 
 TagName = Annotated[

@@ -1,4 +1,4 @@
-"""Validate the URLs of the settings: database, Redis and public URL."""
+"""Validate URLs: of the settings (database, Redis, public URL), and addresses that users send."""
 
 import re
 from importlib.util import find_spec
@@ -6,8 +6,11 @@ from ipaddress import IPv6Address
 from pathlib import Path
 
 from pydantic import HttpUrl, TypeAdapter
+from pydantic_core import PydanticCustomError
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
+
+from blog_api.core.characters import BIDI_CONTROLS, LINE_EXCLUDED
 
 ASYNC_DRIVERS = {
     "postgres": "postgresql+asyncpg",
@@ -31,6 +34,12 @@ REDIS_URL = re.compile(
 )
 
 PUBLIC_URL = re.compile(r"https?://[^/?#@\\\s]+(/(?!\.\.?(/|$))[A-Za-z0-9._~-]+)*/?")
+
+HTTP_URL = TypeAdapter(HttpUrl)
+MAX_URL_LENGTH = 2_048
+# Absolute, without user and password. No spaces, quotation marks, angle brackets and backslashes.
+URL_EXCLUDED = LINE_EXCLUDED + BIDI_CONTROLS + r"\s\ufffd\"<>\\"
+WEB_ADDRESS_PATTERN = rf"^[Hh][Tt][Tt][Pp][Ss]?://[^{URL_EXCLUDED}/?#@]+([/?#][^{URL_EXCLUDED}]*)?$"
 
 
 def parse_database_url(value: object) -> URL:
@@ -87,7 +96,22 @@ def check_public_url(value: str) -> str:
     """Return an absolute http(s) URL without a trailing slash; user and query are rejected."""
     if not PUBLIC_URL.fullmatch(value):
         raise ValueError("must be a URL such as https://example.com/blog")
-    return str(TypeAdapter(HttpUrl).validate_python(value)).rstrip("/")
+    return str(HTTP_URL.validate_python(value)).rstrip("/")
+
+
+def check_web_address(value: str) -> str:
+    """Validate an absolute address of the web; it stays as it was sent."""
+    try:
+        if not re.fullmatch(WEB_ADDRESS_PATTERN, value):
+            raise ValueError
+        HTTP_URL.validate_python(value)
+    except ValueError:
+        raise PydanticCustomError(
+            "web_address",
+            "Use an absolute address that starts with http:// or https://, without user "
+            "information, spaces, quotation marks, angle brackets and backslashes",
+        ) from None
+    return value
 
 
 def is_ipv6(host: str) -> bool:

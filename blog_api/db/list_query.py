@@ -156,7 +156,7 @@ class ListQuery:
     `total` counts the rows; by default they are counted by the query itself. `select_rows` reads
     the rows of a page whose ids `query` found: skipping rows to a deep page is cheaper then.
     With `is_reusable=False` the statement holds the values of one request and is not compiled
-    ahead.
+    ahead. `complete_row` completes each row, in place, after it was read.
     """
 
     def __init__(
@@ -167,6 +167,7 @@ class ListQuery:
         total: ColumnElement[int] | None = None,
         select_rows: SelectRows | None = None,
         is_reusable: bool = True,
+        complete_row: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         self.query = query
         self.where = where
@@ -177,6 +178,7 @@ class ListQuery:
             self.entity = query.column_descriptions[0]["entity"]
         self.total = count_query(query.where(*where)) if total is None else total
         self.is_reusable = is_reusable
+        self.complete_row = complete_row
         self._statements: dict[tuple[Sort, bool | None, bool], NamedQuery | AnySelect] = {}
 
     async def fetch_page(
@@ -215,6 +217,9 @@ class ListQuery:
             count = select(self.total.label("total_count"))
             [counted] = await execute_query(session, count, bound)
             total_count = counted["total_count"]
+        if self.complete_row is not None:
+            for row in shown:
+                self.complete_row(row)
         rows = shown if self.entity is None else [row["entity"] for row in shown]
         return RowPage(rows, int(total_count), next_cursor, previous_cursor)
 

@@ -21,7 +21,7 @@ from blog_api.core.errors import (
 )
 from blog_api.core.fields import PathId
 from blog_api.db.base import preserve_updated_at
-from blog_api.db.list_query import ListQuery, Sort
+from blog_api.db.list_query import Sort
 from blog_api.db.queries import insert_if_missing
 from blog_api.db.session import SessionDep
 from blog_api.posts.errors import PostNotFound
@@ -31,8 +31,8 @@ from blog_api.posts.models import Bookmark, Post, PostBody, PostPage, PostRead
 from blog_api.posts.queries import (
     IS_PUBLISHED,
     PostLockedForCounters,
+    list_of_posts,
     lock_post_for_counters,
-    select_found_posts,
     update_counters,
 )
 from blog_api.web.pagination import Page, PaginatorDep
@@ -49,10 +49,7 @@ BOOKMARKED_IDS = (
     .where(col(Bookmark.user_id) == bindparam("user", type_=Integer), IS_PUBLISHED)
 )
 
-BOOKMARKED_POSTS = {
-    body: ListQuery(BOOKMARKED_IDS, select_rows=select_found_posts(PostRead, body))
-    for body in PostBody
-}
+BOOKMARKED_POSTS = {body: list_of_posts(BOOKMARKED_IDS, PostRead, body) for body in PostBody}
 
 NEWEST_FIRST = Sort("-id", (col(Bookmark.id),), is_descending=True)
 

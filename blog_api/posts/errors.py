@@ -1,7 +1,7 @@
 """Errors of posts."""
 
 from blog_api.accounts.errors import SCOPE_PROBLEMS
-from blog_api.core.errors import Forbidden, NotFound, Problem, ValidationFailed
+from blog_api.core.errors import Conflict, Forbidden, NotFound, Problem, ValidationFailed
 from blog_api.web.conditional import PreconditionFailed
 
 
@@ -12,6 +12,13 @@ class PostNotFound(NotFound):
 class PostGone(Problem):
     status = 410
     detail = "This post was deleted"
+
+
+class SlugTaken(Problem):
+    """The slug belongs or belonged to another post, whether you may see that or not."""
+
+    status = Conflict.status
+    detail = "Another post has or had this slug"
 
 
 class NotYourPost(Forbidden):

@@ -1,14 +1,17 @@
 """Feed formats: JSON Feed 1.1, Atom (RFC 4287) and RSS 2.0.
 
 JSON Feed is a response model; feedgenerator writes the XML formats. All have the full HTML of the
-posts; RSS has no time of modification.
+posts. JSON Feed and Atom have the summary too; RSS has one description, which is the HTML, and no
+time of modification. The cover is the `image` of JSON Feed; the elements for it in the XML formats
+require its type and size, which are unknown. The canonical address is the `external_url` of JSON
+Feed and a link with `rel="via"` in Atom (RFC 4287, 4.2.7.2).
 """
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import ClassVar, Literal
+from typing import Any, Literal
 from urllib.parse import urljoin
 
 from feedgenerator import Atom1Feed, Rss201rev2Feed, SyndicationFeed
@@ -77,6 +80,10 @@ class Feed:
         return max((entry.updated_at for entry in self.entries), default=None)
 
 
+def is_none(value: object) -> bool:
+    return value is None
+
+
 class FeedAuthor(ResponseModel):
     """The author of a post."""
 
@@ -91,10 +98,20 @@ class FeedItem(ResponseModel):
     """Identifier of the post, the same in every feed."""
     url: str = Field(examples=["https://example.com/posts/slug/hello-world"])
     """Link to the post."""
+    external_url: str | None = Field(
+        default=None, exclude_if=is_none, examples=["https://example.com/first"]
+    )
+    """Address of the original; absent if it is the post."""
     title: str = Field(examples=["Hello, World"])
     """Title of the post."""
     content_html: str = Field(examples=["<p>My <em>first</em> post.</p>\n"])
     """Content as sanitized HTML."""
+    summary: str | None = Field(default=None, exclude_if=is_none, examples=["My first post."])
+    """The author's summary or the beginning of the text; absent if there is no text."""
+    image: str | None = Field(
+        default=None, exclude_if=is_none, examples=["https://example.com/river.jpg"]
+    )
+    """Address of the cover; absent if there is none."""
     date_published: datetime = Field(examples=["2026-01-31T09:00:00Z"])
     """Time of publication."""
     date_modified: datetime = Field(examples=["2026-01-31T09:00:00Z"])
@@ -113,7 +130,7 @@ class JSONFeed(ResponseModel):
     title: str = Field(examples=["Blog API"])
     """Title of the blog."""
     home_page_url: str | None = Field(
-        default=None, exclude_if=lambda url: url is None, examples=["https://example.com"]
+        default=None, exclude_if=is_none, examples=["https://example.com"]
     )
     """`BLOG_PUBLIC_URL`; absent if it is not set."""
     feed_url: str = Field(examples=["https://example.com/feed.json"])
@@ -132,7 +149,10 @@ def make_json_feed(feed: Feed) -> JSONFeed:
                 id=entry.id,
                 url=entry.url,
                 title=entry.post.title,
+                external_url=entry.post.canonical_url,
                 content_html=entry.content_html,
+                summary=entry.post.summary or None,
+                image=entry.post.cover_url,
                 date_published=entry.published_at,
                 date_modified=entry.updated_at,
                 authors=[FeedAuthor(name=entry.post.user_name)],
@@ -144,9 +164,7 @@ def make_json_feed(feed: Feed) -> JSONFeed:
 
 
 class XMLFeed(SyndicationFeed):
-    """XML document with the HTML of each post in the element `html_element`."""
-
-    html_element: ClassVar[str]
+    """XML document; a subclass says which elements have the texts of a post."""
 
     def __init__(self, feed: Feed) -> None:
         super().__init__(
@@ -167,10 +185,16 @@ class XMLFeed(SyndicationFeed):
                 unique_id=entry.id,
                 unique_id_is_permalink=False,
                 categories=entry.post.tags,
-                **{"description": None, self.html_element: entry.content_html},
+                summary=entry.post.summary,
+                canonical_url=entry.post.canonical_url,
+                **self.make_texts(entry),
             )
             # The library percent-encodes non-ASCII characters, even those of the host.
             self.items[-1]["link"] = entry.url
+
+    def make_texts(self, entry: FeedEntry) -> dict[str, str | None]:
+        """Return the arguments of `add_item()` with the texts of a post."""
+        raise NotImplementedError
 
     def latest_post_date(self) -> datetime:
         return self.updated_at
@@ -181,11 +205,21 @@ class XMLFeed(SyndicationFeed):
 
 
 class AtomFeed(XMLFeed, Atom1Feed):
-    html_element = "content"
+    def make_texts(self, entry: FeedEntry) -> dict[str, str | None]:
+        return {"description": None, "content": entry.content_html}
+
+    def add_item_elements(self, handler: Any, item: dict[str, Any]) -> None:
+        super().add_item_elements(handler, item)
+        # The library writes a summary as HTML.
+        if item["summary"]:
+            handler.addQuickElement("summary", item["summary"], {"type": "text"})
+        if item["canonical_url"]:
+            handler.addQuickElement("link", None, {"rel": "via", "href": item["canonical_url"]})
 
 
 class RSSFeed(XMLFeed, Rss201rev2Feed):
-    html_element = "description"
+    def make_texts(self, entry: FeedEntry) -> dict[str, str | None]:
+        return {"description": entry.content_html}
 
 
 ATOM_EXAMPLE = """\
@@ -206,6 +240,7 @@ ATOM_EXAMPLE = """\
     <id>https://example.com/posts/1</id>
     <content type="html">&lt;p&gt;My &lt;em&gt;first&lt;/em&gt; post.&lt;/p&gt;</content>
     <category term="Python"/>
+    <summary type="text">My first post.</summary>
   </entry>
 </feed>
 """

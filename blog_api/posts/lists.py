@@ -35,7 +35,13 @@ from blog_api.posts.models import (
     PostTag,
     TagPage,
 )
-from blog_api.posts.queries import AUTHOR_IDS, IS_PUBLISHED, select_found_posts
+from blog_api.posts.queries import (
+    AUTHOR_IDS,
+    IS_PUBLISHED,
+    complete_post,
+    list_of_posts,
+    select_found_posts,
+)
 from blog_api.posts.search import make_highlighter, matching_posts
 from blog_api.posts.tags import TAG_ID, select_found_tags, show_tag
 from blog_api.profiles.follows import FOLLOWED_IDS
@@ -135,11 +141,12 @@ def published_ids(names: AbstractSet[str]) -> SelectOfScalar[int]:
 
 @cache
 def published_posts(names: frozenset[str], body: PostBody) -> ListQuery:
-    return ListQuery(
+    return list_of_posts(
         filtered_ids(names),
+        PostRead,
+        body,
         where=publication_conditions(names),
         total=total_count(names),
-        select_rows=select_found_posts(PostRead, body),
     )
 
 
@@ -156,7 +163,7 @@ def search_ids(
 
 @cache
 def posts_of_author(names: frozenset[str], body: PostBody) -> ListQuery:
-    return ListQuery(filtered_ids(names), select_rows=select_found_posts(OwnPostRead, body))
+    return list_of_posts(filtered_ids(names), OwnPostRead, body)
 
 
 async def paginate_posts(paginator: Paginator, params: PostQuery, **author: int) -> Page[Any]:
@@ -178,7 +185,12 @@ async def paginate_posts(paginator: Paginator, params: PostQuery, **author: int)
         query, sized = select_rows(found)
         return query.add_columns(beginning), sized
 
-    posts = ListQuery(ids, select_rows=select_with_beginning, is_reusable=False)
+    posts = ListQuery(
+        ids,
+        select_rows=select_with_beginning,
+        is_reusable=False,
+        complete_row=complete_post,
+    )
     page = await paginator.paginate(posts, params, sort if params.sort else by_rank, **values)
     highlighter = await make_highlighter(paginator.session, q)
     if highlighter is None:
@@ -202,11 +214,8 @@ async def read_posts_by_ids(
     ids = parse_ids(params.ids)
     places = {post_id: place for place, post_id in enumerate(ids)}
     order = Sort("ids", (case(places, value=col(Post.id)), col(Post.id)), has_cursors=False)
-    posts = ListQuery(
-        query.where(col(Post.id).in_(ids)),
-        select_rows=select_found_posts(PostRead, params.body),
-        is_reusable=False,
-    )
+    found_ids = query.where(col(Post.id).in_(ids))
+    posts = list_of_posts(found_ids, PostRead, params.body, is_reusable=False)
     found = await posts.fetch_page(paginator.session, order, values, size=MAX_PAGE_SIZE)
     return make_page_of_ids(params.ids, found.rows, itemgetter("id"))
 

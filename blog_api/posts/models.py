@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from pydantic import MISSING, model_validator
+from pydantic import MISSING
 from pydantic import Field as SchemaField
 from sqlalchemy import JSON, BigInteger, Index, Integer, UniqueConstraint, and_, literal_column
 from sqlmodel import Field, Relationship, SQLModel, col
@@ -12,6 +12,7 @@ from sqlmodel import Field, Relationship, SQLModel, col
 from blog_api.accounts.models import AuthorRead, User
 from blog_api.core.fields import (
     MAX_SLUG_LENGTH,
+    MAX_SUMMARY_LENGTH,
     MAX_TAG_LENGTH,
     Markdown,
     RequestBody,
@@ -22,7 +23,10 @@ from blog_api.core.fields import (
     schema_example,
     utc_now,
 )
+from blog_api.core.urls import MAX_URL_LENGTH
 from blog_api.db.base import Invalidates, ReadModel, TableBase, TableModel, VersionedModel
+from blog_api.posts.fields import CanonicalUrl, CoverAlt, CoverUrl, GivenSlug, GivenSummary
+from blog_api.text.excerpts import Excerpt, make_excerpt
 from blog_api.web.pagination import Page
 
 
@@ -33,6 +37,12 @@ class PostBase(SQLModel):
     """Markdown source."""
     published_at: datetime | None
     """Time of publication. In the future: scheduled. Null: a draft."""
+    cover_url: str | None = Field(max_length=MAX_URL_LENGTH)
+    """Address of the cover. Null: there is none."""
+    cover_alt: str | None = Field(max_length=MAX_SUMMARY_LENGTH)
+    """Alternative text of the cover. Null: there is none."""
+    canonical_url: str | None = Field(max_length=MAX_URL_LENGTH)
+    """Address of the original of this text. Null: it is this post."""
 
 
 class PostCreate(RequestBody, PostBase):
@@ -49,6 +59,11 @@ class PostCreate(RequestBody, PostBase):
     tags: TagNames = Field(
         default_factory=list, description="Omitted: none in POST, unchanged in PUT."
     )
+    slug: GivenSlug = None
+    summary: GivenSummary = None
+    cover_url: CoverUrl = None
+    cover_alt: CoverAlt = None
+    canonical_url: CanonicalUrl = None
 
 
 class PostUpdate(RequestBody):
@@ -62,13 +77,27 @@ class PostUpdate(RequestBody):
         schema_extra=schema_example("2026-01-31T09:00:00Z"),
     )
     tags: TagNames | MISSING = MISSING
+    slug: GivenSlug | MISSING = MISSING
+    summary: GivenSummary | MISSING = MISSING
+    cover_url: CoverUrl | MISSING = MISSING
+    cover_alt: CoverAlt | MISSING = MISSING
+    canonical_url: CanonicalUrl | MISSING = MISSING
 
 
 class Post(PostBase, VersionedModel, table=True):
     __tablename__ = "posts"
 
     slug: str = Field(max_length=MAX_SLUG_LENGTH, unique=True)
+    # The author has chosen the slug if it is this one: versions without the column change `slug`.
+    given_slug: str | None = Field(default=None, max_length=MAX_SLUG_LENGTH)
     content_html: str
+    # The author's summary, if there is one.
+    given_summary: str | None = Field(default=None, max_length=MAX_SUMMARY_LENGTH)
+    # The excerpt of `content_html`, and the digest of that. A trigger clears them when a version
+    # without these columns changes the HTML.
+    made_summary: str | None = Field(default=None, max_length=MAX_SUMMARY_LENGTH)
+    made_reading_minutes: int | None = None
+    made_from: str | None = Field(default=None, max_length=16)
     # Set by an administrator; the author cannot undo it.
     taken_down_at: datetime | None = None
     # In the author's spelling; `PostTag` is the index.
@@ -87,12 +116,32 @@ class Post(PostBase, VersionedModel, table=True):
     def author(self) -> User:
         return self.user
 
+    @property
+    def excerpt(self) -> Excerpt:
+        """Return the stored excerpt, or make it of the HTML, which must be loaded then."""
+        if self.made_summary is None or self.made_reading_minutes is None:
+            return make_excerpt(self.content_html)
+        return Excerpt(self.made_summary, self.made_reading_minutes)
+
+    @property
+    def summary(self) -> str:
+        return self.excerpt.summary if self.given_summary is None else self.given_summary
+
+    @property
+    def reading_minutes(self) -> int:
+        return self.excerpt.reading_minutes
+
 
 class PostRead(ReadModel, PostBase):
     """A post."""
 
     slug: str
     """Current slug."""
+    summary: str
+    """The author's summary, or the beginning of the text: plain text of at most 300 characters.
+    Empty if the content has no text."""
+    reading_minutes: int
+    """Minutes that reading takes at 200 words a minute, at least 1."""
     user_id: int
     """Id of the author."""
     user_name: str
@@ -105,20 +154,6 @@ class PostRead(ReadModel, PostBase):
     """Number of comments that were not deleted."""
     bookmark_count: int
     """Number of bookmarks."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def nest_author(cls, row: Any) -> Any:
-        """Make the author of the columns of `select_posts()`."""
-        if isinstance(row, dict) and "author_username" in row:
-            author = {
-                "id": row["user_id"],
-                "username": row["author_username"],
-                "name": row["user_name"],
-                "avatar_url": row["author_avatar_url"],
-            }
-            return row | {"author": author}
-        return row
 
 
 class PostDetail(PostRead):

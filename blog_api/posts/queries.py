@@ -1,5 +1,6 @@
 """Queries of posts: which ones a user may see, how they are read, how they are locked."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, cast
 
 from fastapi import Depends
@@ -27,10 +28,11 @@ from blog_api.accounts.models import User
 from blog_api.core.fields import PathId
 from blog_api.db.base import NOW
 from blog_api.db.functions import utf8_length
-from blog_api.db.list_query import AnySelect, FoundRows, SelectRows
+from blog_api.db.list_query import AnySelect, FoundRows, ListQuery, SelectRows
 from blog_api.db.queries import NamedQuery, execute_query
 from blog_api.db.session import SessionDep
 from blog_api.posts.errors import PostGone, PostNotFound
+from blog_api.posts.excerpts import complete_excerpt, excerpt_columns
 from blog_api.posts.models import (
     MAX_LISTED_BYTES,
     NOT_TAKEN_DOWN,
@@ -66,8 +68,9 @@ def select_posts(
     model: type[PostRead], content: ColumnElement[Any] | None = None
 ) -> Select[*tuple[Any, ...]]:
     """Select the columns that a response model shows: a third of the cost of objects."""
-    names = [name for name in model.model_fields if name not in ("author", "user_name")]
-    columns = {name: getattr(Post, name) for name in names}
+    made = excerpt_columns(with_html="content_html" not in model.model_fields)
+    names = model.model_fields.keys() - made.keys() - {"author", "user_name"}
+    columns = {name: getattr(Post, name) for name in sorted(names)} | dict(made)
     if content is not None:
         columns["content"] = content.label("content")
     return select_columns(
@@ -76,6 +79,17 @@ def select_posts(
         col(User.username).label("author_username"),
         col(User.avatar_url).label("author_avatar_url"),
     ).join(User, col(User.id) == col(Post.user_id))
+
+
+def complete_post(row: dict[str, Any]) -> None:
+    """Complete a row of `select_posts()`, in place: its excerpt and its author."""
+    complete_excerpt(row)
+    row["author"] = {
+        "id": row["user_id"],
+        "username": row["author_username"],
+        "name": row["user_name"],
+        "avatar_url": row["author_avatar_url"],
+    }
 
 
 def select_found_posts(model: type[PostRead], body: PostBody = PostBody.source) -> SelectRows:
@@ -102,6 +116,26 @@ def select_found_posts(model: type[PostRead], body: PostBody = PostBody.source) 
         return select_posts(model, content).join(sized, sized.c.id == col(Post.id)), sized
 
     return select_rows
+
+
+def list_of_posts(
+    ids: AnySelect,
+    model: type[PostRead],
+    body: PostBody = PostBody.source,
+    *,
+    where: Sequence[ColumnElement[bool]] = (),
+    total: ColumnElement[int] | None = None,
+    is_reusable: bool = True,
+) -> ListQuery:
+    """Return the list of the posts whose ids a query selects."""
+    return ListQuery(
+        ids,
+        where=where,
+        total=total,
+        select_rows=select_found_posts(model, body),
+        complete_row=complete_post,
+        is_reusable=is_reusable,
+    )
 
 
 def posts_without_html() -> SelectOfScalar[Post]:
@@ -144,6 +178,7 @@ async def find_visible_post(
     posts = await execute_query(session, POST_BY_ID, values)
     if not posts:
         raise PostNotFound
+    complete_post(posts[0])
     return posts[0]
 
 
@@ -157,6 +192,7 @@ async def find_visible_post_by_slug(
     values = {"slug": slug, "reader_id": get_reader_id(auth)}
     posts = await execute_query(session, POST_BY_SLUG, values)
     if posts:
+        complete_post(posts[0])
         return posts[0]
     of_deleted = select(Slug).where(
         col(Slug.slug) == slug, col(Slug.post_id).is_(None), col(Slug.was_public)

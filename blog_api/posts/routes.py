@@ -19,10 +19,16 @@ from blog_api.core.errors import (
 )
 from blog_api.core.fields import PathId, PathSlug
 from blog_api.db.session import SessionDep
-from blog_api.posts.errors import OWN_POST_PROBLEMS, PostGone, PostNotFound
+from blog_api.posts.errors import OWN_POST_PROBLEMS, PostGone, PostNotFound, SlugTaken
 from blog_api.posts.models import Post, PostCreate, PostDetail, PostRead, PostUpdate
 from blog_api.posts.queries import find_visible_post, find_visible_post_by_slug
-from blog_api.posts.service import PostEditDep, bound_indexing, insert_post
+from blog_api.posts.service import (
+    PostEditDep,
+    bound_indexing,
+    insert_post,
+    insert_post_with_given_slug,
+    render_post,
+)
 from blog_api.posts.slugs import generate_slugs
 from blog_api.text.renderer import RendererDep
 from blog_api.web.conditional import set_etag_row, set_etag_version
@@ -129,7 +135,7 @@ async def read_post_by_slug(
     "/posts",
     status_code=201,
     response_model=PostRead,
-    responses=problem_responses(*BODY_PROBLEMS, *SCOPE_PROBLEMS, TooManyRequests),
+    responses=problem_responses(*BODY_PROBLEMS, *SCOPE_PROBLEMS, SlugTaken, TooManyRequests),
     dependencies=[Depends(limit_posts)],
 )
 async def create_post(
@@ -142,11 +148,13 @@ async def create_post(
     """Create a post: published, scheduled or a draft."""
     bound_indexing(session, new.content)
     async with connection_released_for(session, auth):
-        content_html = await renderer.render(new.content, owner=auth.user.id)
-    post = Post.model_validate(
-        new, update={"slug": "", "content_html": content_html, "user_id": auth.user.id}
-    )
-    await insert_post(session, post, generate_slugs(post.title))
+        made = await render_post(renderer, new.content, owner=auth.user.id)
+    own = {"slug": "", "given_summary": new.summary, "user_id": auth.user.id}
+    post = Post.model_validate(new, update={**own, **made})
+    if new.slug is None:
+        await insert_post(session, post, generate_slugs(post.title))
+    else:
+        await insert_post_with_given_slug(session, post, new.slug)
     set_etag_row(request, post)
     return PostRead.model_validate(post, update={"user_name": auth.user.name, "author": auth.user})
 
@@ -154,13 +162,13 @@ async def create_post(
 @router.put(
     "/posts/{post_id:int}",
     response_model=PostRead,
-    responses=problem_responses(*BODY_PROBLEMS, *OWN_POST_PROBLEMS, TooManyRequests),
+    responses=problem_responses(*BODY_PROBLEMS, *OWN_POST_PROBLEMS, SlugTaken, TooManyRequests),
     dependencies=[Depends(limit_posts)],
 )
 async def replace_post(new: PostCreate, edit: PostEditDep) -> Post:
-    """Replace a post. `published_at` and `tags` stay if omitted.
+    """Replace a post. Everything but `title` and `content` stays if omitted.
 
-    Changing the title may change the slug; the old slug redirects (308).
+    Changing the title may change a slug that was made from it; the old slug redirects (308).
     """
     return await edit.save(new)
 
@@ -168,7 +176,7 @@ async def replace_post(new: PostCreate, edit: PostEditDep) -> Post:
 @router.patch(
     "/posts/{post_id:int}",
     response_model=PostRead,
-    responses=problem_responses(*BODY_PROBLEMS, *OWN_POST_PROBLEMS, TooManyRequests),
+    responses=problem_responses(*BODY_PROBLEMS, *OWN_POST_PROBLEMS, SlugTaken, TooManyRequests),
     dependencies=[Depends(limit_posts)],
 )
 async def update_post(changes: PostUpdate, edit: PostEditDep) -> Post:

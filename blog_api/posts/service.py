@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from sqlalchemy import delete, update
@@ -14,12 +14,18 @@ from blog_api.accounts.auth import Auth, CanWritePosts, connection_released_for
 from blog_api.core.errors import Conflict
 from blog_api.core.fields import PathId, RequestBody
 from blog_api.db.base import save_changes
-from blog_api.db.queries import insert_if_missing, insert_returning_id, iterate_batches
+from blog_api.db.queries import (
+    insert_if_missing,
+    insert_returning_id,
+    iterate_batches,
+    unique_savepoint,
+)
 from blog_api.db.session import Database, SessionDep, mark_expensive
-from blog_api.posts.errors import NotYourPost
+from blog_api.posts.errors import NotYourPost, SlugTaken
+from blog_api.posts.excerpts import make_excerpt_values
 from blog_api.posts.models import Post, Slug
 from blog_api.posts.queries import find_post, is_visible_to
-from blog_api.posts.slugs import claim_slug, slugify_title
+from blog_api.posts.slugs import change_slug, claim_given_slug
 from blog_api.posts.tags import add_tags, remove_tags
 from blog_api.text.renderer import MAX_SHORT_LENGTH, Renderer, RendererDep
 from blog_api.web.conditional import Precondition, PreconditionDep, set_etag_row
@@ -56,21 +62,27 @@ class PostEdit:
         """Save the fields that were sent; return the post. Sets the version of the ETag."""
         post = await self.lock_post()
         values = changes.model_dump(exclude_unset=True)
+        sent = dict(values)
+        values.pop("slug", None)
+        if "summary" in values:
+            values["given_summary"] = values.pop("summary")
         if values.get("content", post.content) != post.content:
             bound_indexing(self.session, values["content"])
             async with connection_released_for(self.session, self.auth):
-                values["content_html"] = await self.renderer.render(
-                    values["content"], owner=self.auth.user.id
+                values |= await render_post(
+                    self.renderer, values["content"], owner=self.auth.user.id
                 )
             # The post may have changed while the connection was released.
             post = await self.lock_post()
-        title = values.get("title", post.title)
-        if slugify_title(title) != slugify_title(post.title):
-            values["slug"] = await claim_slug(self.session, post.id, title)
+        values |= await change_slug(self.session, post, sent)
         if values.get("tags", post.tags) != post.tags:
             await remove_tags(self.session, post.id)
             await index_tags(self.session, post, values["tags"])
-        await save_changes(self.session, post, values)
+        if values.get("slug", post.slug) == post.slug:
+            await save_changes(self.session, post, values)
+        else:
+            async with unique_savepoint(self.session, or_raise=SlugTaken):
+                await save_changes(self.session, post, values)
         set_etag_row(self.request, post)
         return post
 
@@ -95,6 +107,17 @@ def bound_indexing(session: AsyncSession, content: str) -> None:
         mark_expensive(session)
 
 
+async def render_post(
+    renderer: Renderer, content: str, *, owner: int | None = None
+) -> dict[str, Any]:
+    """Return the columns that are made of the content. The caller holds no transaction.
+
+    Raises ServiceUnavailable if too many texts wait.
+    """
+    content_html = await renderer.render(content, owner=owner)
+    return {"content_html": content_html, **await make_excerpt_values(content_html)}
+
+
 async def index_tags(session: AsyncSession, post: Post, names: Sequence[str]) -> None:
     """Index a post by these tags."""
     await add_tags(
@@ -111,19 +134,37 @@ async def insert_post(session: AsyncSession, post: Post, slugs: Iterable[str]) -
 
     The post is not added to the session, which would take more statements.
     """
-    post.updated_at = post.created_at
     for slug in slugs:
-        post.slug = slug
-        post_id = await insert_returning_id(session, Post, post.model_dump(exclude={"id"}))
+        post_id = await insert_post_row(session, post, slug)
         if post_id is None:
             continue
         if await insert_if_missing(session, Slug, {"slug": slug, "post_id": post_id}):
-            post.id = post_id
             await index_tags(session, post, post.tags)
             return
         # The slug is a former one of another post.
         await session.exec(delete(Post).where(col(Post.id) == post_id))
     raise Conflict
+
+
+async def insert_post_with_given_slug(session: AsyncSession, post: Post, slug: str) -> None:
+    """Insert a post with the slug that its author chose. Raises SlugTaken."""
+    await claim_given_slug(session, slug)
+    post.given_slug = slug
+    post_id = await insert_post_row(session, post, slug)
+    if post_id is None:
+        raise SlugTaken
+    await session.exec(update(Slug).where(col(Slug.slug) == slug).values(post_id=post_id))
+    await index_tags(session, post, post.tags)
+
+
+async def insert_post_row(session: AsyncSession, post: Post, slug: str) -> int | None:
+    """Insert a post and set its id; return None if another post has the slug."""
+    post.slug = slug
+    post.updated_at = post.created_at
+    post_id = await insert_returning_id(session, Post, post.model_dump(exclude={"id"}))
+    if post_id is not None:
+        post.id = post_id
+    return post_id
 
 
 async def rerender_posts(
@@ -135,12 +176,14 @@ async def rerender_posts(
     """
     async for posts in iterate_batches(database, query, Post):
         html = await renderer.render_all([post.content for post in posts])
+        made = [{"content_html": one, **await make_excerpt_values(one)} for one in html]
         async with database.session(writes=True) as session:
-            for post, content_html in zip(posts, html, strict=True):
-                is_changed = content_html != post.content_html
-                if is_changed:
+            for post, values in zip(posts, made, strict=True):
+                if any(getattr(post, name) != value for name, value in values.items()):
                     # Skip a post whose content changed meanwhile: it has been rendered.
                     is_same = (col(Post.id) == post.id, col(Post.version) == post.version)
-                    values = {"content_html": content_html, "updated_at": col(Post.updated_at)}
-                    await session.exec(update(Post).where(*is_same).values(values))
-                yield is_changed
+                    statement = update(Post).where(*is_same)
+                    await session.exec(
+                        statement.values({**values, "updated_at": col(Post.updated_at)})
+                    )
+                yield values["content_html"] != post.content_html

@@ -1,27 +1,34 @@
-"""Slugs of posts: made from the title, unique, never given to another post."""
+"""Slugs of posts: made from the title or chosen by the author, and unique.
+
+A slug under which a post was public goes to no other post, even after the post is deleted. One that
+a post had only while it was hidden stays with it until the post is deleted, or until an author
+chooses it for another post.
+
+A chosen slug is claimed in `slugs` before it is written to `posts`, and both have a unique
+constraint: of two posts that claim one slug at the same time, one gets it.
+"""
 
 import re
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from typing import Any
 
 from slugify import slugify
-from sqlmodel import col, select
+from sqlalchemy import delete, update
+from sqlmodel import col, exists, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.core.errors import Conflict
 from blog_api.core.fields import MAX_SLUG_LENGTH
-from blog_api.db.queries import unique_savepoint
-from blog_api.posts.models import Slug
+from blog_api.db.queries import insert_if_missing, unique_savepoint
+from blog_api.posts.errors import SlugTaken
+from blog_api.posts.models import Post, Slug
 
 # Random bytes of the suffix that is added to a slug that is taken.
 SUFFIX_BYTES = 4
 
 MAX_ATTEMPTS = 5
-
-
-class SlugTaken(Exception):
-    """Another post has or had the slug."""
 
 
 def slugify_title(title: str) -> str:
@@ -40,7 +47,18 @@ def generate_slugs(title: str, own: Sequence[str] = ()) -> Iterator[str]:
         yield f"{slug}-{secrets.token_hex(SUFFIX_BYTES)}"
 
 
-async def claim_slug(session: AsyncSession, post_id: int, title: str) -> str:
+async def lock_own_slug(session: AsyncSession, post_id: int, slug: str) -> bool:
+    """Lock a slug that the post has or had; return whether it is still the post's."""
+    # An UPDATE: SQLite has no other lock, and it fails if another post takes the slug meanwhile.
+    statement = (
+        update(Slug)
+        .where(col(Slug.slug) == slug, col(Slug.post_id) == post_id)
+        .values(post_id=post_id, updated_at=col(Slug.updated_at))
+    )
+    return (await session.exec(statement)).rowcount > 0
+
+
+async def claim_generated_slug(session: AsyncSession, post_id: int, title: str) -> str:
     """Return a slug of this title: one that the post had, or one that no post ever had.
 
     Raises Conflict if none is found.
@@ -48,10 +66,48 @@ async def claim_slug(session: AsyncSession, post_id: int, title: str) -> str:
     query = select(Slug.slug).where(col(Slug.post_id) == post_id).order_by(col(Slug.id))
     own = (await session.exec(query)).all()
     for slug in generate_slugs(title, own):
-        if slug in own:
+        if slug in own and await lock_own_slug(session, post_id, slug):
             return slug
         with suppress(SlugTaken):
             async with unique_savepoint(session, or_raise=SlugTaken):
                 session.add(Slug(slug=slug, post_id=post_id))
             return slug
     raise Conflict
+
+
+async def claim_given_slug(session: AsyncSession, slug: str, post_id: int | None = None) -> None:
+    """Claim the slug that an author chose; None for a post that is not inserted yet.
+
+    Raises SlugTaken if another post has it or was public under it.
+    """
+    if post_id is not None and await lock_own_slug(session, post_id, slug):
+        return
+    # Of a deleted post that was never public nothing is left, so one without a post was public.
+    is_free = (
+        col(Slug.slug) == slug,
+        col(Slug.was_public).is_(False),
+        col(Slug.post_id).is_not(None),
+        ~exists().where(col(Post.slug) == slug),
+    )
+    await session.exec(delete(Slug).where(*is_free))
+    if not await insert_if_missing(session, Slug, {"slug": slug, "post_id": post_id}):
+        raise SlugTaken
+
+
+async def change_slug(session: AsyncSession, post: Post, changes: dict[str, Any]) -> dict[str, Any]:
+    """Claim the slug that a change of the post requires; return the columns to set.
+
+    Raises SlugTaken and Conflict.
+    """
+    is_given = post.given_slug == post.slug
+    title = changes.get("title", post.title)
+    given = changes.get("slug")
+    if given is not None:
+        if given != post.slug:
+            await claim_given_slug(session, given, post.id)
+        return {"slug": given, "given_slug": given}
+    is_reset = is_given and "slug" in changes
+    if is_reset or (not is_given and slugify_title(title) != slugify_title(post.title)):
+        slug = await claim_generated_slug(session, post.id, title)
+        return {"slug": slug, "given_slug": None}
+    return {}

@@ -14,8 +14,9 @@ from blog_api.accounts.names import fold_name, users_by_name
 from blog_api.accounts.rate_limits import LoginThrottleDep
 from blog_api.accounts.service import find_user, find_user_by_username, insert_user
 from blog_api.accounts.usernames import MAX_USERNAME_LENGTH, PathUsername, UserKey
+from blog_api.core.characters import CONTROL_CHARACTERS
 from blog_api.core.errors import ServiceUnavailable, ValidationFailed, problem_responses
-from blog_api.core.fields import CONTROL_CHARACTERS, MAX_SMALL_BODY_BYTES, PathId
+from blog_api.core.fields import MAX_SMALL_BODY_BYTES, PathId
 from blog_api.db.session import SessionDep
 from blog_api.profiles.models import PostCounter, UserQuery
 from blog_api.web.pagination import make_page_of_ids, parse_ids

@@ -7,7 +7,7 @@ from html import escape
 import nh3
 from markdown_it import MarkdownIt
 
-from blog_api.core.fields import NON_XML_CHARACTERS
+from blog_api.core.characters import NON_XML_CHARACTERS
 
 # Of a worker process. A text with a hundred thousand references to one long URL needs gigabytes.
 MEMORY_BYTES = 2 * 1024**3

@@ -19,7 +19,8 @@ from blog_api.archive.jsonl import write_jsonl
 from blog_api.archive.markdown_files import write_markdown
 from blog_api.archive.record import MAX_RECORD_BYTES, ArchiveEntry, PostRecord
 from blog_api.archive.wordpress import WXRWriter
-from blog_api.core.fields import NON_XML_CHARACTERS, tag_key, utc_now
+from blog_api.core.characters import NON_XML_CHARACTERS
+from blog_api.core.fields import tag_key, utc_now
 
 HELLO = {"title": "Hello", "content": "World"}
 NEW_YEAR = datetime(2030, 1, 1, tzinfo=UTC)
@@ -221,6 +222,44 @@ def test_an_exported_line_has_six_keys_in_a_fixed_order(jsonl: Path):
         '{"slug": "hello", "title": "Привет", "author": null, '
         '"published_at": "2030-01-01T00:00:00Z", "tags": [], "content": "World"}\n'
     )
+
+
+@pytest.mark.parametrize("out", ["jsonl", "markdown"])
+def test_fields_of_a_post_are_exported_if_they_have_values(tmp_path: Path, out: str):
+    record = make_record(
+        slug_given=True,
+        summary="a: b",
+        cover_url="https://example.com/a.jpg",
+        cover_alt="# c",
+        canonical_url="https://пример.example/",
+    )
+    if out == "markdown":
+        text = write_markdown(tmp_path, record).read_text()
+        assert "slug_given: true" in text
+    else:
+        with (tmp_path / "posts.jsonl").open("w") as file:
+            write_jsonl(file, record)
+        text = (tmp_path / "posts.jsonl").read_text()
+        assert '"slug_given": true' in text
+    (entry,) = read_archive(tmp_path if out == "markdown" else tmp_path / "posts.jsonl")
+
+    assert get_record(entry) == record
+
+
+def test_a_summary_from_elsewhere_is_one_line_of_at_most_300_characters(tmp_path: Path):
+    several = read_markdown(tmp_path, "---\nsummary: |\n  one\n  two\n---\nx")
+    long = read_markdown(tmp_path, f"---\nsummary: {'word ' * 100}\n---\nx")
+    empty = read_markdown(tmp_path, "---\nsummary: ''\ncoverUrl:\ncanonicalURL: ''\n---\nx")
+
+    assert get_record(several).summary == "one two"
+    assert get_record(long).summary == "word " * 59 + "word…"
+    assert get_record(empty).summary is get_record(empty).canonical_url is None
+
+
+def test_an_invalid_address_is_an_error(jsonl: Path):
+    entry = read_jsonl_line(jsonl, HELLO | {"cover_url": "javascript:alert(1)"})
+
+    assert get_error(entry).startswith("cover_url: use an absolute address")
 
 
 def test_an_exported_line_includes_author_key_and_takedown_if_set(jsonl: Path):
@@ -658,8 +697,24 @@ def test_a_wordpress_export_is_read(tmp_path: Path):
         author="bob",
         author_key="wordpress:https://a.example:bob",
         published_at="2030-01-01T00:00:00Z",
+        summary="An excerpt",
         content="<p>World</p>",
     )
+
+
+@pytest.mark.parametrize(
+    ("excerpt", "summary"),
+    [
+        ("", None),
+        ("<![CDATA[<p>A &amp; <b>b</b></p>\n<p>c</p>]]>", "A & b c"),
+        ("\u200b", None),
+        ("a " * 500, "a " * 149 + "a…"),
+    ],
+)
+def test_an_excerpt_of_wordpress_is_the_summary(tmp_path: Path, excerpt: str, summary: str | None):
+    (entry,) = read_wxr(tmp_path, make_wxr(make_item(excerpt__encoded=excerpt)))
+
+    assert get_record(entry).summary == summary
 
 
 def test_authors_have_display_names_wherever_those_are_in_the_file(tmp_path: Path):
@@ -905,6 +960,8 @@ def is_valid_record(values: dict[str, Any]) -> bool:
 
 TIMES = st.none() | st.datetimes().map(lambda time: f"{time.isoformat()}Z")
 LINES = texts(AWKWARD).map(lambda text: "".join(one for one in text if one.isprintable()) or "x")
+SHORT_TEXTS = texts(AWKWARD).filter(lambda text: is_valid_record({**HELLO, "cover_alt": text}))
+ADDRESSES = st.none() | st.sampled_from(["https://example.com/?a=:#b", "http://мир/"])
 RECORDS = (
     st.fixed_dictionaries(
         {
@@ -917,6 +974,11 @@ RECORDS = (
             "tags": st.lists(LINES, max_size=10).filter(
                 lambda tags: is_valid_record({**HELLO, "tags": tags})
             ),
+            "slug_given": st.booleans(),
+            "summary": st.none() | SHORT_TEXTS,
+            "cover_url": ADDRESSES,
+            "cover_alt": st.none() | SHORT_TEXTS,
+            "canonical_url": ADDRESSES,
             "content": texts([*AWKWARD, *BREAKS]),
         }
     )
@@ -961,6 +1023,8 @@ def test_wordpress_round_trip_of_the_fields_it_supports(written: PostRecord):
     fields = {"slug", "title", "tags", "content"}
     assert post.model_dump(include=fields) == written.model_dump(include=fields)
     assert post.author == (written.author or written.author_key)
+    # It is HTML in WordPress, where several spaces are one.
+    assert (post.summary or "").split() == (written.summary or "").split()
     if written.published_at and not written.taken_down_at:
         assert post.published_at == written.published_at.replace(microsecond=0)
     else:

@@ -11,12 +11,14 @@ from pydantic import TypeAdapter, ValidationError
 from sqlmodel import Field
 
 from blog_api.comments.models import CommentText
-from blog_api.core.fields import (
+from blog_api.core.characters import (
     IDENTIFIER_PATTERN,
     LINE_PATTERN,
     NAME_PATTERN,
     VISIBLE_CHARACTER,
     VISIBLE_TEXT_PATTERN,
+)
+from blog_api.core.fields import (
     Email,
     Name,
     PathId,

@@ -31,6 +31,8 @@ from blog_api.db.migrate import (
     migration_connection,
 )
 from blog_api.posts.models import Post
+from blog_api.posts.service import rerender_posts
+from blog_api.text.renderer import Renderer
 from tests.support.clients import (
     MINIMUM_HASHING,
     PASSWORD,
@@ -585,6 +587,60 @@ async def test_users_whom_the_previous_version_renames_are_indexed_by_the_next_m
 
     assert before == [[], []]
     assert [user["name"] for user in found] == ["Bea Moon"]
+
+
+BEFORE_FIELDS = "e41a7c95d308"
+# The statements of the version before.
+OLD_INSERT = """
+    INSERT INTO posts (created_at, updated_at, title, content, slug, published_at, user_id, version,
+        content_html, tags, comment_count, bookmark_count)
+    SELECT created_at, created_at, 'Old', :html, :slug, created_at, id, 1, :html, '[]', 0, 0
+    FROM users
+"""
+OLD_SLUG = """
+    INSERT INTO slugs (created_at, updated_at, slug, post_id, was_public)
+    SELECT created_at, updated_at, slug, id, FALSE FROM posts WHERE slug = :slug
+"""
+OLD_UPDATE = "UPDATE posts SET content = :html, content_html = :html WHERE slug = :slug"
+
+
+async def test_posts_of_the_version_before_have_summaries(empty_url: URL):
+    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
+    await migrate(settings)
+    async with running(settings) as app, client_of(app) as ann:
+        await sign_up(ann, "Ann")
+        await downgrade(settings, BEFORE_FIELDS)
+        html = f"<p>{'word ' * 300}<b>x</b>y</p>"
+        await execute(settings, OLD_INSERT, OLD_SLUG, html=html, slug="before")
+        await execute(settings, OLD_INSERT, OLD_SLUG, html="<p>a</p>", slug="changed")
+
+        await migrate(settings)
+        stored = "SELECT made_summary, made_reading_minutes FROM posts ORDER BY id"
+        async with migration_connection(settings) as connection:
+            made = (await connection.execute(text(stored))).all()
+        # It keeps serving for a while.
+        await execute(settings, OLD_INSERT, OLD_SLUG, html="<p>&lt;new&gt;</p>", slug="after")
+        await execute(settings, OLD_UPDATE, html="<p>changed</p>", slug="changed")
+        async with migration_connection(settings) as connection:
+            made_later = (await connection.execute(text(stored))).all()
+        posts = (await ann.get("/posts")).json()["results"]
+        shown = [(await ann.get(f"/posts/slug/{post['slug']}")).json() for post in posts]
+        lines = (await ann.get("/users/me/export")).text
+
+    beginning = "word " * 59 + "word…"
+    assert [tuple(row) for row in made] == [(beginning, 2), ("a", 1)]
+    assert [tuple(row) for row in made_later] == [(beginning, 2), (None, None), (None, None)]
+    for listed in (posts, shown):
+        found = {post["slug"]: (post["summary"], post["reading_minutes"]) for post in listed}
+        assert found == {"before": (beginning, 2), "changed": ("changed", 1), "after": ("<new>", 1)}
+    assert '"summary":"<new>"' in lines
+
+    async with running(settings) as app:
+        database = app.state.database
+        assert [one async for one in rerender_posts(database, Renderer(), select(Post))]
+    async with migration_connection(settings) as connection:
+        rendered = (await connection.execute(text(stored))).all()
+    assert None not in [row[0] for row in rendered]
 
 
 async def test_existing_slugs_redirect_if_the_post_was_public_under_them(empty_url: URL):

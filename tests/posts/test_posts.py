@@ -25,7 +25,8 @@ async def test_a_new_post_is_published_immediately_by_default(ann: AsyncClient):
     post = response.json()
     assert post.keys() == {
         "id", "slug", "title", "content", "created_at", "updated_at", "published_at", "user_id",
-        "user_name", "author", "tags", "comment_count", "bookmark_count",
+        "user_name", "author", "tags", "comment_count", "bookmark_count", "summary",
+        "reading_minutes", "cover_url", "cover_alt", "canonical_url",
     }  # fmt: skip
     assert (post["tags"], post["comment_count"], post["bookmark_count"]) == ([], 0, 0)
     assert (post["title"], post["content"], post["slug"]) == ("Hello", "World", "hello")
@@ -130,6 +131,7 @@ async def test_put_replaces_a_post_and_keeps_an_omitted_publication_time(ann: As
         "title": "Bye",
         "slug": "bye",
         "content": "Moon",
+        "summary": "Moon",
         "updated_at": response.json()["updated_at"],
     }
     assert response.json()["updated_at"] > post["updated_at"]
@@ -157,8 +159,8 @@ async def test_patch_changes_only_the_fields_that_are_sent(ann: AsyncClient):
 
     response = await ann.patch(f"/posts/{post['id']}", json={"content": "Moon"})
 
-    changed = {"content": "Moon", "updated_at": response.json()["updated_at"]}
-    assert response.json() == post | changed
+    changed = {"content": "Moon", "summary": "Moon"}
+    assert response.json() == post | changed | {"updated_at": response.json()["updated_at"]}
 
 
 async def test_an_empty_patch_changes_nothing(ann: AsyncClient):
@@ -213,7 +215,7 @@ async def test_creating_a_post_requires_a_token(anonymous: AsyncClient):
         {"title": "two\nlines"}, {"title": "\u0000"}, {"title": "\u001b[31m"}, {"title": "\u0085"},
         {"content": ""}, {"content": "a" * 500_001},
         {"content": "\u0000"}, {"content": "\u000b"}, {"content": "\ufffe"}, {"content": None},
-        {"id": 1}, {"user_id": 1}, {"slug": "mine"}, {"created_at": LONG_AGO}, {"hello": "world"},
+        {"id": 1}, {"user_id": 1}, {"slug": "Mine"}, {"created_at": LONG_AGO}, {"hello": "world"},
         {"content_html": "<script>"}, {"comment_count": 1}, {"bookmark_count": 1}, {"version": 9},
     ],
     ids=lambda change: "-".join(f"{key}:{str(value)[:9]!r}" for key, value in change.items()),

@@ -1,0 +1,84 @@
+"""Types of the fields of posts that may be null; text and addresses are in `core.fields`."""
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
+from sqlmodel import Field
+
+from blog_api.core.characters import LINE_PATTERN
+from blog_api.core.fields import (
+    MAX_SLUG_LENGTH,
+    MAX_SUMMARY_LENGTH,
+    SchemaDefaults,
+    WebAddress,
+    check_line,
+)
+
+# The form of generated slugs.
+SLUG_PATTERN = "^[a-z0-9]+(-[a-z0-9]+)*$"
+NONE_OR_UNCHANGED = "Omitted: none in POST, otherwise unchanged. Null: none."
+
+
+def check_own_slug(value: str) -> str:
+    if not re.fullmatch(SLUG_PATTERN, value):
+        raise PydanticCustomError(
+            "slug", "Use lowercase Latin letters and digits, with single hyphens between them"
+        )
+    return value
+
+
+ShortText = Annotated[
+    str,
+    Field(min_length=1, max_length=MAX_SUMMARY_LENGTH),
+    SchemaDefaults("Text of one line.", "A river at dawn.", pattern=LINE_PATTERN),
+    AfterValidator(check_line),
+]
+
+SlugText = Annotated[
+    str,
+    Field(min_length=1, max_length=MAX_SLUG_LENGTH),
+    SchemaDefaults("Slug.", "hello-world", pattern=SLUG_PATTERN),
+    AfterValidator(check_own_slug),
+]
+
+GivenSlug = Annotated[
+    SlugText | None,
+    SchemaDefaults(
+        "Slug of the author's choice, which new titles do not change. "
+        "Omitted: made from the title in POST, otherwise kept. Null: made from the title.",
+        "hello-world",
+    ),
+]
+
+GivenSummary = Annotated[
+    ShortText | None,
+    SchemaDefaults(
+        "Summary, plain text of one line. Omitted: made of the text in POST, otherwise unchanged. "
+        "Null: the beginning of the text, also when that changes.",
+        "The first post.",
+    ),
+]
+
+CoverUrl = Annotated[
+    WebAddress | None,
+    SchemaDefaults(
+        f"Address of the cover, http or https. {NONE_OR_UNCHANGED}", "https://example.com/river.jpg"
+    ),
+]
+
+CoverAlt = Annotated[
+    ShortText | None,
+    SchemaDefaults(
+        f"Alternative text of the cover, one line. {NONE_OR_UNCHANGED}", "A river at dawn."
+    ),
+]
+
+CanonicalUrl = Annotated[
+    WebAddress | None,
+    SchemaDefaults(
+        f"Address of the original if it is elsewhere. {NONE_OR_UNCHANGED}",
+        "https://example.com/first",
+    ),
+]
