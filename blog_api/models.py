@@ -1,6 +1,6 @@
 """Index of every model family. Importing it completes the metadata that Alembic compares."""
 
-from blog_api.accounts.models import NameKey, Token, User
+from blog_api.accounts.models import IdempotencyKey, NameKey, Token, User
 from blog_api.admin.models import AuditEntry
 from blog_api.comments.models import Comment
 from blog_api.db.base import TableBase
@@ -11,6 +11,7 @@ TABLES = (
     User,
     NameKey,
     Token,
+    IdempotencyKey,
     Follow,
     Post,
     Slug,
