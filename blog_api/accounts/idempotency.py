@@ -137,7 +137,7 @@ def claim_statement(dialect: str) -> Insert:
     statement: Any = insert_into(IdempotencyKey, dialect)
     changed = {name: statement.excluded[name] for name in ("fingerprint", "expires_at")}
     claimed: Insert = statement.on_conflict_do_update(
-        index_elements=[column.key for column in IDENTITY],
+        index_elements=["user_id", "route", "digest"],
         set_=changed | {"status": None, "headers": None, "body": None},
         where=col(IdempotencyKey.expires_at) <= NOW,
     ).returning(col(IdempotencyKey.user_id))

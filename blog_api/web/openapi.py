@@ -146,7 +146,11 @@ def complete_operation(method: str, operation: dict[str, Any]) -> None:
         responses["304"] = {"description": "Not modified: `If-None-Match` has the current ETag."}
     parameters = {one["name"]: one for one in operation.get("parameters", ())}
     if "Idempotency-Key" in parameters:
-        responses["201"]["headers"] = {"ETag": ETAG_HEADER, "Idempotency-Replayed": REPLAYED_HEADER}
+        success = next(code for code in responses if code < "300")
+        responses[success]["headers"] = {
+            "ETag": ETAG_HEADER,
+            "Idempotency-Replayed": REPLAYED_HEADER,
+        }
     if "page" in parameters:
         # Swagger UI would send a default beside a cursor.
         parameters["page"]["schema"].pop("default", None)
