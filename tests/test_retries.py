@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from httpx import AsyncClient, Response
 
-from tests.support.clients import request_with_retry, sign_up
+from tests.support.clients import PASSWORD, request_with_retry, sign_up
 from tests.support.processes import Server
 
 pytestmark = pytest.mark.processes
@@ -53,6 +53,40 @@ async def test_one_of_fifty_concurrent_requests_with_one_key_creates(server: Ser
         assert response.headers["ETag"] == first.headers["ETag"]
     replayed = [one for one in responses if one.headers.get("Idempotency-Replayed") == "true"]
     assert len(replayed) == 49
+
+
+async def test_an_account_can_be_deleted_while_it_creates_with_keys(server: Server):
+    body = {"title": "Bye", "content": "World"}
+    async with server.client() as author, server.client() as client:
+        await sign_up(author, "Staying")
+        post = await request_with_retry(author, "POST", "/posts", json=body)
+        path = f"/posts/{post.json()['id']}/comments"
+
+        for number in range(5):
+            await sign_up(client, f"Leaving{number}")
+
+            def send(key: int) -> asyncio.Future[Response]:
+                headers = {"Idempotency-Key": str(key % 3)}
+                target = path if key % 2 else "/posts"
+                values = {"content": "Bye"} if key % 2 else body
+                return asyncio.ensure_future(
+                    request_with_retry(client, "POST", target, json=values, headers=headers)
+                )
+
+            before = [send(key) for key in range(6)]
+            await asyncio.sleep(number * 0.01)
+            deletion = request_with_retry(
+                client, "DELETE", "/users/me", json={"current_password": PASSWORD}
+            )
+            deleted, *others = await asyncio.gather(
+                deletion, *before, *(send(key) for key in range(12))
+            )
+
+            assert deleted.status_code == 204
+            assert {response.status_code for response in others} <= {201, 401, 409}
+        shown = await read(author, path)
+
+    assert shown["results"] == []
 
 
 async def send_and_hang_up(

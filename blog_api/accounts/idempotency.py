@@ -44,7 +44,7 @@ from blog_api.db.base import NOW
 from blog_api.db.engine import STATEMENT_TIMEOUT_SECONDS
 from blog_api.db.errors import LOCK_TIMEOUT, get_error_code
 from blog_api.db.queries import NamedQuery, execute_query, execute_write, insert_into
-from blog_api.db.session import SessionDep
+from blog_api.db.session import SessionDep, forbid_release
 from blog_api.web.conditional import set_etag_headers
 
 HEADER = "Idempotency-Key"
@@ -193,7 +193,7 @@ class Creation:
     async def claim(self) -> None:
         """Insert the key before anything else is written; wait for a request that has it.
 
-        The connection must not be released afterwards, which would commit the key alone. Raises as
+        Releasing the connection afterwards is an error: it would commit the key alone. Raises as
         `replay()` does, and IdempotencyKeyInUse.
         """
         if self.key is None:
@@ -208,6 +208,7 @@ class Creation:
         }
         for _ in range(MAX_ATTEMPTS):
             if await self._insert(values):
+                forbid_release(self.session)
                 self.request.state.creation = self
                 return
             await self.replay()

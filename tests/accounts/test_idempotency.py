@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from httpx import AsyncClient, Response
 from sqlalchemy import insert
 from sqlmodel import col, select, update
+from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.accounts import idempotency
 from blog_api.accounts.models import IdempotencyKey
@@ -17,6 +18,7 @@ from blog_api.core.errors import Conflict
 from blog_api.core.fields import utc_now
 from blog_api.core.security import hash_token
 from blog_api.db import session as db_session
+from blog_api.db.session import connection_released
 from blog_api.posts.service import insert_post
 from tests.support.clients import (
     CHEAP_HASHING,
@@ -434,6 +436,23 @@ async def test_only_digests_of_keys_are_stored(ann: AsyncClient, empty_app: Fast
     assert key.headers is not None
     assert key.headers.keys() == {"Cache-Control", "Content-Type", "ETag"}
     assert "hunter2" not in str(key.model_dump())
+
+
+async def test_releasing_the_connection_after_the_claim_is_an_error(
+    ann: AsyncClient, empty_app: FastAPI, monkeypatch: pytest.MonkeyPatch
+):
+    """The key would be committed without what the request creates."""
+
+    async def release(session: AsyncSession, *_: object) -> None:
+        async with connection_released(session):
+            pass
+
+    monkeypatch.setattr("blog_api.posts.routes.insert_post", release)
+
+    failed = await create(ann, "a")
+
+    assert_problem(failed, 500)
+    assert await read_keys(empty_app) == []
 
 
 async def test_keys_are_deleted_with_the_account(
