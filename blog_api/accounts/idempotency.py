@@ -159,7 +159,7 @@ def parse_key(lines: list[str]) -> str:
 def get_route_path(request: Request) -> str:
     """Return the path with its ids, without `/api/v1` and the public path."""
     path: str = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
-    # No row has such an id.
+    # What such a path names does not exist, and it may not fit in the column.
     is_storable = len(path) <= MAX_ROUTE_LENGTH and path.isprintable()
     return path if is_storable else hash_token(path)
 
@@ -231,8 +231,10 @@ class Creation:
     async def store(self, response: Response) -> None:
         """Store the response with the key, and delete some expired keys.
 
-        Last in the transaction: whoever waits for a lock here holds no other.
+        Last in the transaction: expired keys may belong to other users, and a lock that is taken
+        after theirs could lead to a deadlock with the deletion of an account.
         """
+        await self.session.flush()
         set_etag_headers(self.request, response)
         headers = {name: response.headers.get(name) for name in STORED_HEADERS}
         values = {
@@ -304,7 +306,7 @@ async def reject_key(request: Request) -> None:
 
 
 CREATE_ONCE = Depends(claim_key)
-# Of every other POST: a client that relies on the header must not be left in the dark.
+# Of every other POST, so that no client relies on a header that is ignored.
 NO_KEY = Depends(reject_key)
 
 
