@@ -1,6 +1,6 @@
 """Index of every model family. Importing it completes the metadata that Alembic compares."""
 
-from blog_api.accounts.models import NameKey, Token, User, UsernameClaim
+from blog_api.accounts.models import IdempotencyKey, NameKey, Token, User, UsernameClaim
 from blog_api.admin.models import AuditEntry
 from blog_api.comments.models import Comment
 from blog_api.db.base import TableBase
@@ -12,6 +12,7 @@ TABLES = (
     UsernameClaim,
     NameKey,
     Token,
+    IdempotencyKey,
     Follow,
     Post,
     Slug,

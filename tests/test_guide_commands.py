@@ -23,7 +23,7 @@ PAGES = (
     *(
         GUIDE / f"{name}.md"
         for name in (
-            "use-the-api", "tokens-and-scopes", "configure", "administrate",
+            "use-the-api", "retry-safely", "tokens-and-scopes", "configure", "administrate",
             "import-and-export", "deploy",
         )
     ),
@@ -49,6 +49,9 @@ EXPECTED = {
         '"email":"ann@example.com"', '"slug":"on-rivers"', "<mark>sea</mark>", "jsonfeed.org",
         '"content":"Well said."', 'rel="next"', '"next_cursor":null', "\n304\n", "\n200\n",
         "urn:blog-api:precondition-failed",
+    ],
+    "retry-safely": [
+        "idempotency-replayed: true", "urn:blog-api:idempotency-key-reused", '"slug":"on-curl"',
     ],
     "tokens-and-scopes": ['"scopes":["posts:read"]', "Invalid authentication credentials"],
     "configure": ["BLOG_POOL_SIZE=5", "BLOG_SECRET_KEY=***"],

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from inspect import getsource
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from sqlmodel import SQLModel
 import blog_api
 from blog_api.accounts.auth import get_auth, get_optional_auth
 from blog_api.accounts.forms import FormRoute, require_unique_parameters
+from blog_api.accounts.idempotency import IdempotentRoute, claim_key, get_creation, reject_key
 from blog_api.accounts.rate_limits import get_login_throttle
 from blog_api.accounts.write_limits import get_rate_limiter
 from blog_api.app import create_app
@@ -34,6 +36,8 @@ from tests.support.clients import CHEAP_HASHING, make_settings
 
 PACKAGE = Path(blog_api.__file__).parent
 MAX_LINES = 400
+# Routes with a token whose responses hold a secret.
+SHOW_SECRETS = {"create_personal_token"}
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +151,9 @@ def test_problem_urns_never_change(openapi: dict[str, Any]):
         "urn:blog-api:conflict",
         "urn:blog-api:content-too-large",
         "urn:blog-api:email-taken",
+        "urn:blog-api:idempotency-key-in-use",
+        "urn:blog-api:idempotency-key-not-supported",
+        "urn:blog-api:idempotency-key-reused",
         "urn:blog-api:inactive-user",
         "urn:blog-api:incorrect-credentials",
         "urn:blog-api:incorrect-log-in",
@@ -154,6 +161,7 @@ def test_problem_urns_never_change(openapi: dict[str, Any]):
         "urn:blog-api:insufficient-scope",
         "urn:blog-api:invalid-grant",
         "urn:blog-api:invalid-grant-request",
+        "urn:blog-api:invalid-idempotency-key",
         "urn:blog-api:invalid-scope",
         "urn:blog-api:invalid-token",
         "urn:blog-api:last-admin",
@@ -224,6 +232,22 @@ def test_every_route_documents_the_errors_it_can_return(built: FastAPI, openapi:
             assert "NotAuthenticated" in str(operation["responses"].get("401")), route.name
 
         assert expected <= operation["responses"].keys(), route.name
+
+
+def test_every_route_that_creates_takes_an_idempotency_key(built: FastAPI):
+    """A POST whose response is not stored, for want of a token or for a secret, rejects the key."""
+    routes = [route for route in routes_of(built) if "POST" in (route.methods or ())]
+
+    assert len(routes) >= 7
+    for route in routes:
+        calls = calls_of(route.dependant)
+        if get_optional_auth not in calls or route.name in SHOW_SECRETS:
+            assert reject_key in calls, f"{route.name} needs NO_KEY"
+            continue
+        assert isinstance(route.original_route, IdempotentRoute), f"{route.name}: route_class"
+        assert get_creation in calls, f"{route.name} needs CREATE_ONCE or CreationDep"
+        source = getsource(route.original_route.endpoint)
+        assert claim_key in calls or "await creation.claim()" in source, route.name
 
 
 def test_every_documented_error_is_a_problem_document(openapi: dict[str, Any]):

@@ -19,6 +19,7 @@ from blog_api.accounts.errors import (
     RepeatedParameter,
 )
 from blog_api.accounts.forms import UNIQUE_PARAMETERS, FormRoute
+from blog_api.accounts.idempotency import NO_KEY, IdempotencyKeyNotSupported
 from blog_api.accounts.models import SESSION_LIFETIME, SignUp, SignUpRead, Token, TokenRead, User
 from blog_api.accounts.rate_limits import LoginThrottle, LoginThrottleDep
 from blog_api.accounts.scopes import DEFAULT_SCOPES, allowed_scopes, resolve_scopes
@@ -121,7 +122,12 @@ async def issue_token(session: AsyncSession, user: User, scopes: frozenset[str])
     return TokenRead(access_token=secret, expires=token.expires_at, token_type="bearer")
 
 
-@router.post("/sign-up", response_model=SignUpRead, responses=problem_responses(*SIGN_UP_PROBLEMS))
+@router.post(
+    "/sign-up",
+    response_model=SignUpRead,
+    responses=problem_responses(*SIGN_UP_PROBLEMS, IdempotencyKeyNotSupported),
+    dependencies=[NO_KEY],
+)
 async def sign_up(
     new: SignUp, session: SessionDep, throttle: LoginThrottleDep, response: Response
 ) -> SignUpRead:
@@ -137,13 +143,14 @@ async def sign_up(
     response_model=TokenRead,
     responses=problem_responses(
         *BODY_PROBLEMS,
+        IdempotencyKeyNotSupported,
         IncorrectLogIn,
         InactiveUser,
         InvalidScope,
         RepeatedParameter,
         TooManyRequests,
     ),
-    dependencies=[UNIQUE_PARAMETERS],
+    dependencies=[NO_KEY, UNIQUE_PARAMETERS],
 )
 async def log_in(
     form: Annotated[LogIn, Form()],

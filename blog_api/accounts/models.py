@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import MISSING, BeforeValidator
-from sqlalchemy import Index, SmallInteger, String
+from sqlalchemy import JSON, Index, LargeBinary, SmallInteger, String
 from sqlmodel import Field, Relationship, SQLModel, and_, col
 
 from blog_api.accounts.scopes import Scope, effective_scopes
@@ -28,6 +28,7 @@ from blog_api.web.pagination import Page
 
 SESSION_LIFETIME = timedelta(weeks=2)
 MAX_NAME_KEY_LENGTH = 100
+MAX_ROUTE_LENGTH = 255
 
 
 class UserBase(SQLModel):
@@ -244,6 +245,25 @@ class Token(TokenBase, TableModel, table=True):
     @property
     def scopes(self) -> frozenset[str]:
         return effective_scopes(self.scope, is_admin=self.user.is_admin)
+
+
+class IdempotencyKey(TableBase, table=True):
+    """An `Idempotency-Key` with the response of its first request (see `idempotency`)."""
+
+    __tablename__ = "idempotency_keys"
+    invalidates: ClassVar = Invalidates.NOTHING
+
+    user_id: int = Field(foreign_key="users.id", ondelete="CASCADE", primary_key=True)
+    # The path with its ids.
+    route: str = Field(max_length=MAX_ROUTE_LENGTH, primary_key=True)
+    digest: str = Field(max_length=64, primary_key=True)
+    # Digest of the query and the body.
+    fingerprint: str = Field(max_length=64)
+    expires_at: datetime = Field(index=True)
+    # The response is null only within the transaction that creates it.
+    status: int | None = Field(default=None, sa_type=SmallInteger)
+    headers: dict[str, str] | None = Field(default=None, sa_type=JSON)
+    body: bytes | None = Field(default=None, sa_type=LargeBinary)
 
 
 class PersonalTokenRead(ResponseModel, TokenBase):

@@ -19,6 +19,7 @@ from blog_api.accounts.errors import (
     UnsupportedGrantType,
 )
 from blog_api.accounts.forms import UNIQUE_PARAMETERS, FormRoute
+from blog_api.accounts.idempotency import NO_KEY, IdempotencyKeyNotSupported
 from blog_api.accounts.jwt import Claims, JWTSigner
 from blog_api.accounts.login import ScopeText, Username, authenticate_by_password
 from blog_api.accounts.models import SESSION_LIFETIME, Token
@@ -148,6 +149,7 @@ async def grant_by_refresh(session: AsyncSession, signer: JWTSigner, form: Grant
     response_model=GrantRead,
     responses=problem_responses(
         *BODY_PROBLEMS,
+        IdempotencyKeyNotSupported,
         IncorrectCredentials,
         InvalidGrant,
         InvalidGrantRequest,
@@ -156,7 +158,7 @@ async def grant_by_refresh(session: AsyncSession, signer: JWTSigner, form: Grant
         TooManyRequests,
         UnsupportedGrantType,
     ),
-    dependencies=[UNIQUE_PARAMETERS],
+    dependencies=[NO_KEY, UNIQUE_PARAMETERS],
 )
 async def grant_token(
     form: Annotated[Grant, Form()],

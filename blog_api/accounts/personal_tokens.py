@@ -25,6 +25,7 @@ from blog_api.accounts.errors import (
     TokenNotFound,
     TooManyTokens,
 )
+from blog_api.accounts.idempotency import NO_KEY, IdempotencyKeyNotSupported
 from blog_api.accounts.models import (
     NewPersonalTokenRead,
     PersonalTokenCreate,
@@ -100,8 +101,10 @@ async def list_personal_tokens(
     "",
     status_code=201,
     response_model=NewPersonalTokenRead,
-    responses=problem_responses(*BODY_PROBLEMS, *PASSWORD_PROBLEMS, TooManyTokens),
-    dependencies=[Depends(limit_tokens)],
+    responses=problem_responses(
+        *BODY_PROBLEMS, *PASSWORD_PROBLEMS, IdempotencyKeyNotSupported, TooManyTokens
+    ),
+    dependencies=[Depends(limit_tokens), NO_KEY],
 )
 async def create_personal_token(
     new: PersonalTokenCreate,

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, Request
 
 from blog_api.accounts.auth import CanWritePosts, OptionalAuth, get_reader_id
 from blog_api.accounts.errors import SCOPE_PROBLEMS
+from blog_api.accounts.idempotency import CREATE_ONCE, IDEMPOTENCY_PROBLEMS, IdempotentRoute
 from blog_api.accounts.write_limits import limit_comments
 from blog_api.comments.errors import (
     CHANGE_PROBLEMS,
@@ -42,7 +43,11 @@ from blog_api.posts.errors import PostNotFound
 from blog_api.posts.queries import PostLockedForCounters
 from blog_api.web.conditional import PreconditionDep, set_etag_row
 
-router = APIRouter(tags=["comments"], responses=problem_responses(ServiceUnavailable))
+router = APIRouter(
+    tags=["comments"],
+    responses=problem_responses(ServiceUnavailable),
+    route_class=IdempotentRoute,
+)
 
 
 async def get_visible_or_own_comment(
@@ -62,12 +67,13 @@ CommentFromPath = Annotated[Comment, Depends(get_visible_or_own_comment)]
     responses=problem_responses(
         *BODY_PROBLEMS,
         *SCOPE_PROBLEMS,
+        *IDEMPOTENCY_PROBLEMS,
         PostNotFound,
         CommentNotFound,
         ThreadTooDeep,
         TooManyRequests,
     ),
-    dependencies=[Depends(limit_comments)],
+    dependencies=[Depends(limit_comments), CREATE_ONCE],
 )
 async def create_comment(
     new: CommentCreate,

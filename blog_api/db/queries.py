@@ -144,16 +144,22 @@ async def insert_unique(
     await flush_unique(session, or_raise=or_raise)
 
 
-@cache
-def insert_ignoring_conflicts(table: type[TableBase], dialect: str) -> Insert:
+def insert_into(table: type[TableBase], dialect: str) -> Any:
+    """Return the INSERT of a dialect, which has `on_conflict_do_nothing()` and `…_update()`."""
     # Import one dialect only: each takes memory.
     if dialect == "sqlite":
         from sqlalchemy.dialects import sqlite
 
-        return sqlite.insert(inspect(table).local_table).on_conflict_do_nothing()
+        return sqlite.insert(inspect(table).local_table)
     from sqlalchemy.dialects import postgresql
 
-    return postgresql.insert(inspect(table).local_table).on_conflict_do_nothing()
+    return postgresql.insert(inspect(table).local_table)
+
+
+@cache
+def insert_ignoring_conflicts(table: type[TableBase], dialect: str) -> Insert:
+    statement: Insert = insert_into(table, dialect).on_conflict_do_nothing()
+    return statement
 
 
 async def insert_if_missing(

@@ -209,14 +209,22 @@ def is_client_error(error: BaseException) -> bool:
 async def connection_released(session: AsyncSession) -> AsyncIterator[None]:
     """Commit, and hold no connection and no slot within the block, which does something slow.
 
-    Others may change what was read before: check it again in the WHERE.
+    Others may change what was read before: check it again in the WHERE. Raises RuntimeError after
+    `forbid_release()`.
     """
+    if session.info.get("is_release_forbidden", False):
+        raise RuntimeError("This would commit a part of the transaction")
     database: Database = session.info["database"]
     if session.in_transaction():
         await database.commit(session)
     await database.release(session)
     yield
     await database.acquire(session)
+
+
+def forbid_release(session: AsyncSession) -> None:
+    """Make releasing the connection an error: what was written is committed at the end alone."""
+    session.info["is_release_forbidden"] = True
 
 
 def mark_expensive(session: AsyncSession) -> None:

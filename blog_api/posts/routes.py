@@ -8,6 +8,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from blog_api.accounts.auth import CanWritePosts, OptionalAuth, connection_released_for
 from blog_api.accounts.errors import OPTIONAL_AUTH_PROBLEMS, SCOPE_PROBLEMS
+from blog_api.accounts.idempotency import IDEMPOTENCY_PROBLEMS, CreationDep, IdempotentRoute
 from blog_api.accounts.write_limits import limit_posts
 from blog_api.core.errors import (
     BODY_PROBLEMS,
@@ -34,7 +35,11 @@ from blog_api.text.renderer import RendererDep
 from blog_api.web.conditional import set_etag_row, set_etag_version
 from blog_api.web.links import append_query, make_link
 
-router = APIRouter(tags=["posts"], responses=problem_responses(ServiceUnavailable))
+router = APIRouter(
+    tags=["posts"],
+    responses=problem_responses(ServiceUnavailable),
+    route_class=IdempotentRoute,
+)
 
 MARKDOWN_MEDIA_TYPE = "text/markdown"
 MAX_ACCEPT_LENGTH = 1000
@@ -135,20 +140,25 @@ async def read_post_by_slug(
     "/posts",
     status_code=201,
     response_model=PostRead,
-    responses=problem_responses(*BODY_PROBLEMS, *SCOPE_PROBLEMS, SlugTaken, TooManyRequests),
+    responses=problem_responses(
+        *BODY_PROBLEMS, *SCOPE_PROBLEMS, *IDEMPOTENCY_PROBLEMS, SlugTaken, TooManyRequests
+    ),
     dependencies=[Depends(limit_posts)],
 )
 async def create_post(
     new: PostCreate,
     auth: CanWritePosts,
+    creation: CreationDep,
     session: SessionDep,
     renderer: RendererDep,
     request: Request,
 ) -> PostRead:
     """Create a post: published, scheduled or a draft."""
+    await creation.replay()
     bound_indexing(session, new.content)
     async with connection_released_for(session, auth):
         made = await render_post(renderer, new.content, owner=auth.user.id)
+    await creation.claim()
     own = {"slug": "", "given_summary": new.summary, "user_id": auth.user.id}
     post = Post.model_validate(new, update={**own, **made})
     if new.slug is None:

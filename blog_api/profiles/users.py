@@ -9,6 +9,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.accounts.auth import get_optional_auth
 from blog_api.accounts.errors import OPTIONAL_AUTH_PROBLEMS, SIGN_UP_PROBLEMS, UserNotFound
+from blog_api.accounts.idempotency import NO_KEY, IdempotencyKeyNotSupported
 from blog_api.accounts.models import ProfileRead, User, UserCreate, UserRead
 from blog_api.accounts.names import fold_name, users_by_name
 from blog_api.accounts.rate_limits import LoginThrottleDep
@@ -72,7 +73,8 @@ async def make_profiles(
     "/users",
     status_code=201,
     response_model=UserRead,
-    responses=problem_responses(*SIGN_UP_PROBLEMS),
+    responses=problem_responses(*SIGN_UP_PROBLEMS, IdempotencyKeyNotSupported),
+    dependencies=[NO_KEY],
 )
 async def create_user(new: UserCreate, session: SessionDep, throttle: LoginThrottleDep) -> User:
     """Create an account without a session."""

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Annotated
 
-from fastapi import Depends, Header, Request
+from fastapi import Depends, Header, Request, Response
 from starlette import status as codes
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -134,6 +134,19 @@ def mark_public(request: Request) -> None:
     request.state.is_public = True
 
 
+def make_etag(validator: str | None, body: bytes | memoryview) -> str:
+    digest = sha256(body).hexdigest()[:ETAG_DIGITS]
+    return f'"{digest}"' if validator is None else f'"{validator}-{digest}"'
+
+
+def set_etag_headers(request: Request, response: Response) -> None:
+    """Add the headers that `ConditionalRequests` would add to a response that shows one row."""
+    validator: str | None = getattr(request.state, "validator", None)
+    if validator is not None:
+        response.headers["ETag"] = make_etag(validator, response.body)
+        response.headers.setdefault("Cache-Control", NO_CACHE.decode())
+
+
 class ConditionalRequests:
     """Add strong ETags to responses that are not streamed, and respond with 304."""
 
@@ -173,8 +186,7 @@ def add_etag(scope: Scope, start: Message, body: Message) -> Message:
     # Static files have an ETag; a response that is never stored is never revalidated.
     if b"etag" in given or given.get(b"cache-control") == b"no-store":
         return body
-    digest = sha256(body.get("body", b"")).hexdigest()[:ETAG_DIGITS]
-    etag = (f'"{digest}"' if validator is None else f'"{validator}-{digest}"').encode()
+    etag = make_etag(validator, body.get("body", b"")).encode()
     headers: RawHeaders = [*start["headers"], (b"etag", etag)]
     is_public = is_read and state.get("is_public", False)
     if b"cache-control" not in given:

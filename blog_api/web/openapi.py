@@ -30,6 +30,10 @@ TAGS = [
 ]
 
 ETAG_HEADER = {"description": "Strong ETag (RFC 9110, 8.8.3).", "schema": {"type": "string"}}
+REPLAYED_HEADER = {
+    "description": "`true`: the stored response of the first request with this key.",
+    "schema": {"type": "string"},
+}
 LINK_HEADER = {
     "description": "URLs of other pages: `first`, `prev`, `next`, `last` (RFC 8288).",
     "schema": {"type": "string"},
@@ -147,10 +151,16 @@ def complete_operation(method: str, operation: dict[str, Any]) -> None:
     if method == "get" and "200" in responses and JSON_LINES not in responses["200"]["content"]:
         responses["200"]["headers"] = {"ETag": ETAG_HEADER}
         responses["304"] = {"description": "Not modified: `If-None-Match` has the current ETag."}
-    pages = [one for one in operation.get("parameters", ()) if one["name"] == "page"]
-    if pages:
+    parameters = {one["name"]: one for one in operation.get("parameters", ())}
+    if "Idempotency-Key" in parameters:
+        success = next(code for code in responses if code < "300")
+        responses[success]["headers"] = {
+            "ETag": ETAG_HEADER,
+            "Idempotency-Replayed": REPLAYED_HEADER,
+        }
+    if "page" in parameters:
         # Swagger UI would send a default beside a cursor.
-        pages[0]["schema"].pop("default", None)
+        parameters["page"]["schema"].pop("default", None)
         responses["200"]["headers"]["Link"] = LINK_HEADER
 
 

@@ -191,3 +191,14 @@ async def test_workers_share_the_limits_of_writing_in_redis(
 
     assert [response.status_code for response in responses] == [201] * 10 + [429] * 2
     assert_limited(responses[-1], "posts", 10, 3600)
+
+
+async def test_a_replayed_response_counts(ann: AsyncClient):
+    body = {"title": "Hello", "content": "World"}
+    headers = {"Idempotency-Key": "a"}
+
+    responses = [await ann.post("/posts", json=body, headers=headers) for _ in range(61)]
+
+    assert {response.status_code for response in responses[:60]} == {201}
+    assert len({response.content for response in responses[:60]}) == 1
+    assert_limited(responses[60], "posts", 60, 60)

@@ -711,3 +711,46 @@ async def test_existing_users_get_usernames_from_their_names(empty_url: URL):
         for username in usernames[:3]:
             response = await client.post("/users", json=body | {"username": username})
             assert response.status_code == 409
+
+
+async def test_existing_users_create_once_after_the_migration(empty_url: URL):
+    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
+    await upgrade(settings, "e41a7c95d308")
+    now = utc_now()
+    await execute(
+        settings,
+        "INSERT INTO users (id, created_at, updated_at, name, email, email_key, mailbox_key, "
+        "password_hash, is_active, is_admin) VALUES (7, :now, :now, 'Ann', 'ann@example.com', "
+        "'ann@example.com', 'ann@example.com', :hash, TRUE, FALSE)",
+        "INSERT INTO posts (id, created_at, updated_at, title, slug, content, content_html, "
+        "published_at, tags, comment_count, bookmark_count, version, user_id) "
+        "VALUES (3, :now, :now, 'Old', 'old', 'x', 'x', :now, '[]', 0, 0, 1, 7)",
+        "INSERT INTO slugs (slug, post_id, created_at, updated_at, was_public) "
+        "VALUES ('old', 3, :now, :now, FALSE)",
+        now=now if empty_url.get_backend_name() == "postgresql" else now.isoformat(" "),
+        hash=await PasswordHasher(settings).hash(PASSWORD),
+    )
+
+    async def send(client: AsyncClient) -> list[tuple[int, bytes]]:
+        headers = {"Idempotency-Key": "a"}
+        path = "/posts/3/comments"
+        responses = [
+            await client.post(path, json={"content": "Hi"}, headers=headers) for _ in range(2)
+        ]
+        return [(response.status_code, response.content) for response in responses]
+
+    await migrate(settings)
+    async with running(settings) as app, client_of(app) as ann:
+        await log_in(ann, "ann@example.com", "posts:read posts:write users:write")
+        first, second = await send(ann)
+        # The version before does not know the keys.
+        await downgrade(settings, "e41a7c95d308")
+        await migrate(settings)
+        third, fourth = await send(ann)
+        comments = (await ann.get("/posts/3/comments")).json()
+        deleted = await ann.request("DELETE", "/users/me", json={"current_password": PASSWORD})
+
+    assert first == second
+    assert third == fourth != first
+    assert (first[0], third[0], deleted.status_code) == (201, 201, 204)
+    assert comments["total_count"] == 2
