@@ -9,7 +9,7 @@ Feed and a link with `rel="via"` in Atom (RFC 4287, 4.2.7.2).
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 from urllib.parse import urljoin
@@ -29,17 +29,35 @@ TAG_WITH_ATTRIBUTES = re.compile(r'<[a-z][a-z0-9]*(?: [a-z-]+="[^"]*")+')
 ADDRESS = re.compile(r' (src|href|cite)="([^"]*)"')
 
 
-def make_addresses_absolute(html: str, base: str) -> str:
-    """Return sanitized HTML in which no address is relative."""
+SCHEME = re.compile("[a-z][a-z0-9+.-]*:", re.IGNORECASE)
+
+# Characters of HTML in a feed, and relative addresses in it; a single post may have more. Each
+# address takes some microseconds.
+MAX_HTML_LENGTH = 2_000_000
+MAX_RELATIVE_ADDRESSES = 10_000
+
+
+def make_addresses_absolute(html: str, base: str) -> tuple[str, int]:
+    """Return sanitized HTML without relative addresses, and their number.
+
+    Those after MAX_RELATIVE_ADDRESSES stay relative.
+    """
+    count = 0
 
     def join(found: re.Match[str]) -> str:
+        nonlocal count
+        if SCHEME.match(found[2]):
+            return found[0]
+        count += 1
+        if count > MAX_RELATIVE_ADDRESSES:
+            return found[0]
         try:
             return f' {found[1]}="{urljoin(base, found[2])}"'
         except ValueError:
             # Not a URL, such as `//[`.
             return found[0]
 
-    return TAG_WITH_ATTRIBUTES.sub(lambda tag: ADDRESS.sub(join, tag[0]), html)
+    return TAG_WITH_ATTRIBUTES.sub(lambda tag: ADDRESS.sub(join, tag[0]), html), count
 
 
 @dataclass(frozen=True)
@@ -49,10 +67,7 @@ class FeedEntry:
     id: str
     url: str
     post: Post
-
-    @property
-    def content_html(self) -> str:
-        return make_addresses_absolute(self.post.content_html, self.url)
+    content_html: str
 
     @property
     def published_at(self) -> datetime:
@@ -74,6 +89,21 @@ class Feed:
     home_url: str
     url: str
     entries: Sequence[FeedEntry]
+
+    def complete(self) -> "Feed":
+        """Return the feed with absolute addresses, and with at least one entry of those that fit.
+
+        Takes tenths of a second for long texts: called in a thread.
+        """
+        entries: list[FeedEntry] = []
+        length = addresses = 0
+        for entry in self.entries:
+            html, count = make_addresses_absolute(entry.content_html, entry.url)
+            length, addresses = length + len(html), addresses + count
+            if entries and (length > MAX_HTML_LENGTH or addresses > MAX_RELATIVE_ADDRESSES):
+                break
+            entries.append(replace(entry, content_html=html))
+        return replace(self, entries=entries)
 
     @property
     def updated_at(self) -> datetime | None:
@@ -140,6 +170,7 @@ class JSONFeed(ResponseModel):
 
 
 def make_json_feed(feed: Feed) -> JSONFeed:
+    feed = feed.complete()
     return JSONFeed(
         title=feed.title,
         home_page_url=feed.public_url,
@@ -199,9 +230,10 @@ class XMLFeed(SyndicationFeed):
     def latest_post_date(self) -> datetime:
         return self.updated_at
 
-    def to_xml(self) -> str:
+    @classmethod
+    def write_xml(cls, feed: Feed) -> str:
         # XML parsers replace a literal carriage return by a line feed.
-        return str(self.writeString("utf-8")).replace("\r", "&#13;")
+        return str(cls(feed.complete()).writeString("utf-8")).replace("\r", "&#13;")
 
 
 class AtomFeed(XMLFeed, Atom1Feed):

@@ -23,6 +23,7 @@ from blog_api.db.queries import execute_query
 from blog_api.db.session import SessionDep, acquire_expensive_slot, connection_released
 from blog_api.posts.feed_formats import (
     ATOM_EXAMPLE,
+    MAX_HTML_LENGTH,
     RSS_EXAMPLE,
     AtomFeed,
     Feed,
@@ -43,8 +44,6 @@ router = APIRouter(
     dependencies=[Security(get_optional_auth)],
 )
 
-# Characters of HTML in a feed; a single post may have more.
-MAX_HTML_LENGTH = 2_000_000
 # Of uvicorn.
 DEFAULT_PORT = 8000
 
@@ -140,7 +139,12 @@ async def get_feed(
         home_url=settings.public_url or f"{origin}/",
         url=origin + link,
         entries=[
-            FeedEntry(f"{base}{post.id}", make_post_url(request, settings, origin, post), post)
+            FeedEntry(
+                id=f"{base}{post.id}",
+                url=make_post_url(request, settings, origin, post),
+                post=post,
+                content_html=post.content_html,
+            )
             for post in await find_posts(session, query)
         ],
     )
@@ -164,7 +168,7 @@ async def read_json_feed(feed: FeedDep, session: SessionDep) -> JSONFeed:
 async def read_atom_feed(feed: FeedDep, session: SessionDep) -> Response:
     """Get the newest posts as Atom (RFC 4287)."""
     async with connection_released(session):
-        content = await anyio.to_thread.run_sync(AtomFeed(feed).to_xml)
+        content = await anyio.to_thread.run_sync(AtomFeed.write_xml, feed)
     return AtomResponse(content)
 
 
@@ -176,5 +180,5 @@ async def read_atom_feed(feed: FeedDep, session: SessionDep) -> Response:
 async def read_rss_feed(feed: FeedDep, session: SessionDep) -> Response:
     """Get the newest posts as RSS 2.0."""
     async with connection_released(session):
-        content = await anyio.to_thread.run_sync(RSSFeed(feed).to_xml)
+        content = await anyio.to_thread.run_sync(RSSFeed.write_xml, feed)
     return RSSResponse(content)

@@ -27,7 +27,7 @@ LONG = {"title": "Hello", "content": "word " * 5_000}
 
 POOL_SIZE = 2
 # A leaked connection would hang `request_with_retry()`, which repeats a request while it is 503.
-TIMEOUT_SECONDS = 30
+TIMEOUT_SECONDS = 60
 
 
 @pytest.fixture

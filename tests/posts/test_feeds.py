@@ -612,6 +612,23 @@ async def test_the_html_in_a_feed_is_limited(ann: AsyncClient):
     assert [item["title"] for item in items] == ["Post 3", "Post 2"]
 
 
+@pytest.mark.parametrize("path", FEEDS)
+async def test_the_relative_addresses_in_a_feed_are_limited(ann: AsyncClient, path: str):
+    for number in range(3):
+        await publish(ann, title=f"Post {number}", content="![](a)" * 100)
+    limit = "blog_api.posts.feed_formats.MAX_RELATIVE_ADDRESSES"
+
+    counts: list[list[int]] = []
+    for allowed in (1000, 300, 60):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(limit, allowed)
+            feed = await fetch_feed(ann, f"{path}?size={50 + len(counts)}")
+        counts.append([item.content_html.count(f'src="{LOCAL}') for item in feed.items])
+
+    # Of a single post the first ones are absolute.
+    assert counts == [[100, 100, 100], [100, 100, 100], [60]]
+
+
 async def test_addresses_in_the_content_are_absolute(ann: AsyncClient, anonymous: AsyncClient):
     content = (
         '![A](/media/a.png "a>b") [B](b?c=1&d=2) [C](#c) [D](https://example.com/d) '
