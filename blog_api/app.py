@@ -6,6 +6,7 @@ import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from importlib.metadata import version
+from threading import Lock
 from typing import Any
 
 from anyio import CapacityLimiter, create_task_group
@@ -83,6 +84,7 @@ class BlogAPI(FastAPI):
     def __init__(self, *, outer_middleware: Sequence[Middleware], **values: Any) -> None:
         super().__init__(**values)
         self.outer_middleware = outer_middleware
+        self.openapi_lock = Lock()
 
     def build_middleware_stack(self) -> ASGIApp:
         app = super().build_middleware_stack()
@@ -91,9 +93,11 @@ class BlogAPI(FastAPI):
         return app
 
     def openapi(self) -> dict[str, Any]:
-        if self.openapi_schema is None:
-            openapi.complete_openapi(super().openapi())
-        return super().openapi()
+        # Called in threads.
+        with self.openapi_lock:
+            if self.openapi_schema is None:
+                openapi.complete_openapi(super().openapi())
+            return super().openapi()
 
 
 def return_large_buffers() -> None:
@@ -166,6 +170,7 @@ def create_app(settings: Settings) -> FastAPI:
         generate_unique_id_function=operation_id,
         # A redirect would contain the Host header of the request.
         redirect_slashes=False,
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         routes=docs.MOUNTS,

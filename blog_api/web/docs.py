@@ -7,9 +7,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import anyio.to_thread
 from fastapi import APIRouter, Request
 from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.datastructures import Headers
 from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
@@ -66,6 +67,12 @@ def secure_page(page: HTMLResponse, *, style: str = "") -> HTMLResponse:
         html = html.replace("</head>", f'<link rel="stylesheet" href="{style}"></head>')
     policy = POLICY.format(digests="".join(f" 'sha256-{digest}'" for digest in digests))
     return HTMLResponse(html, headers={"Content-Security-Policy": policy})
+
+
+@router.get("/openapi.json", include_in_schema=False)
+async def read_openapi(request: Request) -> JSONResponse:
+    # Building it takes a second.
+    return JSONResponse(await anyio.to_thread.run_sync(request.app.openapi))
 
 
 @router.get("/docs")
