@@ -43,12 +43,12 @@ SlugText = Annotated[
     AfterValidator(check_own_slug),
 ]
 
+# Examples of null: a slug that `/docs` sends for each new post would be taken.
 GivenSlug = Annotated[
     SlugText | None,
     SchemaDefaults(
         "Slug of the author's choice, which new titles do not change. "
         "Omitted: made from the title in POST, otherwise kept. Null: made from the title.",
-        "hello-world",
     ),
 ]
 
@@ -77,8 +77,5 @@ CoverAlt = Annotated[
 
 CanonicalUrl = Annotated[
     WebAddress | None,
-    SchemaDefaults(
-        f"Address of the original if it is elsewhere. {NONE_OR_UNCHANGED}",
-        "https://example.com/first",
-    ),
+    SchemaDefaults(f"Address of the original if it is elsewhere. {NONE_OR_UNCHANGED}"),
 ]

@@ -235,7 +235,7 @@ make_index(
 
 
 class Slug(TableModel, table=True):
-    """A current or former slug of a post. It is never given to another post.
+    """A current or former slug of a post. One that was public is never given to another post.
 
     Triggers mark a slug under which the post was public, and delete the others with the post.
     """

@@ -72,7 +72,12 @@ def secure_page(page: HTMLResponse, *, style: str = "") -> HTMLResponse:
 @router.get("/openapi.json", include_in_schema=False)
 async def read_openapi(request: Request) -> JSONResponse:
     # Building it takes a second.
-    return JSONResponse(await anyio.to_thread.run_sync(request.app.openapi))
+    document = await anyio.to_thread.run_sync(request.app.openapi)
+    root = request.scope.get("root_path", "")
+    servers = document["servers"]
+    if root and {"url": root} not in servers:
+        document = document | {"servers": [{"url": root}, *servers]}
+    return JSONResponse(document)
 
 
 @router.get("/docs")
