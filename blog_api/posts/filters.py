@@ -60,7 +60,8 @@ class PostPageQuery(PageQuery):
 
     body: PostBody = Field(
         default=PostBody.source,
-        description="`none` leaves the `content` of all posts out.",
+        description="The text of each post: `source` is `content`, `html` is `content_html`. "
+        "What is left out is null.",
     )
 
 

@@ -159,8 +159,10 @@ class PostRead(ReadModel, PostBase):
 class PostDetail(PostRead):
     """A post with its content as sanitized HTML."""
 
+    content: str
+    """Markdown source. Null with `body=html` and `body=none`."""
     content_html: str
-    """The content as sanitized HTML."""
+    """The content as sanitized HTML. Null with `body=source` and `body=none`."""
 
 
 class OwnPostRead(PostRead):
@@ -173,25 +175,39 @@ class OwnPostRead(PostRead):
 # In UTF-8; of all contents in a list together.
 MAX_LISTED_BYTES = 2_000_000
 
-LISTED_CONTENT = (
-    "Markdown source. Null with `body=none`, and in a list with more than "
+LEFT_OUT = (
+    "Null if `body` leaves it out, and in a list with more than "
     f"{MAX_LISTED_BYTES:,} bytes of content from the first post on that does not fit: "
     "`GET /posts/{post_id}` has it."
 )
+LISTED_SOURCE = f"Markdown source. {LEFT_OUT}"
+LISTED_HTML = f"With `body=html` and `body=both`: the content as sanitized HTML. {LEFT_OUT}"
 
 
 class PostBody(StrEnum):
-    """How much of each post a list contains."""
+    """How a response contains the text of a post; the other fields are null."""
 
     source = "source"
+    html = "html"
+    both = "both"
     none = "none"
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Return the names of the fields that are not left out."""
+        fields = {"source": ("content",), "html": ("content_html",), "none": ()}
+        return fields.get(self.value, TEXT_FIELDS)
+
+
+TEXT_FIELDS = ("content", "content_html")
 
 
 class ListedPost(PostRead):
     """A post in a list."""
 
     # Wider than in the base: sent only, never used as a PostRead with content.
-    content: str | None = SchemaField(description=LISTED_CONTENT)  # type: ignore[assignment]
+    content: str | None = SchemaField(description=LISTED_SOURCE)  # type: ignore[assignment]
+    content_html: str | MISSING | None = SchemaField(default=MISSING, description=LISTED_HTML)
 
     snippet: str | None = SchemaField(
         default=None,
@@ -208,7 +224,8 @@ class OwnListedPost(OwnPostRead):
     """A post in a list for its author or administrators."""
 
     # Wider than in the base: sent only, never used as an OwnPostRead with content.
-    content: str | None = SchemaField(description=LISTED_CONTENT)  # type: ignore[assignment]
+    content: str | None = SchemaField(description=LISTED_SOURCE)  # type: ignore[assignment]
+    content_html: str | MISSING | None = SchemaField(default=MISSING, description=LISTED_HTML)
 
 
 class OwnPostPage(Page[OwnListedPost]):

@@ -1,6 +1,9 @@
 """Queries of posts: which ones a user may see, how they are read, how they are locked."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from operator import add
+from types import MappingProxyType
 from typing import Annotated, Any, cast
 
 from fastapi import Depends
@@ -65,14 +68,16 @@ def is_visible_to(reader_id: Any) -> ColumnElement[bool]:
 
 
 def select_posts(
-    model: type[PostRead], content: ColumnElement[Any] | None = None
+    model: type[PostRead], texts: Mapping[str, ColumnElement[Any]] = MappingProxyType({})
 ) -> Select[*tuple[Any, ...]]:
-    """Select the columns that a response model shows: a third of the cost of objects."""
+    """Select the columns that a response model shows: a third of the cost of objects.
+
+    `texts` are columns that replace the source and the HTML.
+    """
     made = excerpt_columns(with_html="content_html" not in model.model_fields)
     names = model.model_fields.keys() - made.keys() - {"author", "user_name"}
     columns = {name: getattr(Post, name) for name in sorted(names)} | dict(made)
-    if content is not None:
-        columns["content"] = content.label("content")
+    columns |= {name: column.label(name) for name, column in texts.items()}
     return select_columns(
         *columns.values(),
         col(User.name).label("user_name"),
@@ -93,18 +98,17 @@ def complete_post(row: dict[str, Any]) -> None:
 
 
 def select_found_posts(model: type[PostRead], body: PostBody = PostBody.source) -> SelectRows:
-    """Return a function that selects the posts of a page, with as much content as a list holds.
+    """Return a function that selects the posts of a page, with as much text as a list holds.
 
     The sizes are summed in a subquery: the contents that are left out are never read.
     """
 
     def select_rows(found: FoundRows) -> tuple[AnySelect, Subquery]:
         ids = found.ids
-        if body is PostBody.none:
-            no_content: ColumnElement[Any] = cast_type(null(), String)
-            query = select_posts(model, no_content)
-            return query.join(ids, ids.c.id == col(Post.id)), ids
-        size = utf8_length(Sized.c.content)
+        texts: dict[str, ColumnElement[Any]] = {"content": cast_type(null(), String)}
+        if not body.fields:
+            return select_posts(model, texts).join(ids, ids.c.id == col(Post.id)), ids
+        size = reduce(add, (utf8_length(Sized.c[name]) for name in body.fields))
         sized = (
             select_columns(*ids.c, size.label("size"), found.sum_over_page(size).label("total"))
             .join(Sized, Sized.c.id == ids.c.id)
@@ -112,8 +116,8 @@ def select_found_posts(model: type[PostRead], body: PostBody = PostBody.source) 
         )
         # The first row's total is its own size.
         fits = or_(sized.c.total <= MAX_LISTED_BYTES, sized.c.total == sized.c.size)
-        content = case((fits, col(Post.content)))
-        return select_posts(model, content).join(sized, sized.c.id == col(Post.id)), sized
+        texts |= {name: case((fits, getattr(Post, name))) for name in body.fields}
+        return select_posts(model, texts).join(sized, sized.c.id == col(Post.id)), sized
 
     return select_rows
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import RedirectResponse, Response
+from starlette import status as codes
 
 from blog_api.accounts.auth import CanWritePosts, OptionalAuth, connection_released_for
 from blog_api.accounts.errors import OPTIONAL_AUTH_PROBLEMS, SCOPE_PROBLEMS
@@ -20,8 +21,9 @@ from blog_api.core.errors import (
 )
 from blog_api.core.fields import PathId, PathSlug
 from blog_api.db.session import SessionDep
+from blog_api.posts.bodies import ReadBody, WrittenBody, make_body_response
 from blog_api.posts.errors import OWN_POST_PROBLEMS, PostGone, PostNotFound, SlugTaken
-from blog_api.posts.models import Post, PostCreate, PostDetail, PostRead, PostUpdate
+from blog_api.posts.models import Post, PostBody, PostCreate, PostDetail, PostRead, PostUpdate
 from blog_api.posts.queries import find_visible_post, find_visible_post_by_slug
 from blog_api.posts.service import (
     PostEditDep,
@@ -81,7 +83,7 @@ def prefers_markdown(request: Request) -> bool:
 
 
 def make_post_response(
-    request: Request, response: Response, post: dict[str, Any]
+    request: Request, response: Response, post: dict[str, Any], body: PostBody
 ) -> dict[str, Any] | Response:
     """Return the post as JSON or its Markdown source, by `Accept`."""
     set_etag_version(request, Post, post["id"], post["version"])
@@ -89,7 +91,7 @@ def make_post_response(
     if prefers_markdown(request):
         return Response(post["content"], media_type=MARKDOWN_MEDIA_TYPE, headers=headers)
     response.headers.update(headers)
-    return post
+    return post if body is PostBody.both else make_body_response(post, body, response)
 
 
 @router.get(
@@ -104,12 +106,14 @@ async def read_post(
     session: SessionDep,
     request: Request,
     response: Response,
+    body: ReadBody = PostBody.both,
 ) -> dict[str, Any] | Response:
     """Return a post. Drafts and scheduled posts are visible to their author only.
 
     `Accept: text/markdown` returns the source.
     """
-    return make_post_response(request, response, await find_visible_post(session, auth, post_id))
+    post = await find_visible_post(session, auth, post_id)
+    return make_post_response(request, response, post, body)
 
 
 @router.get(
@@ -123,11 +127,12 @@ async def read_post_by_slug(
     session: SessionDep,
     request: Request,
     response: Response,
+    body: ReadBody = PostBody.both,
 ) -> dict[str, Any] | Response:
     """Return a post by its slug. A former slug that was public redirects to the current one."""
     post = await find_visible_post_by_slug(session, auth, slug)
     if post["slug"] == slug:
-        return make_post_response(request, response, post)
+        return make_post_response(request, response, post, body)
     # Not cached for good: the post may take its former slug again.
     return RedirectResponse(
         append_query(make_link(request, f"/posts/slug/{post['slug']}"), request.url.query),
@@ -152,7 +157,9 @@ async def create_post(
     session: SessionDep,
     renderer: RendererDep,
     request: Request,
-) -> PostRead:
+    response: Response,
+    body: WrittenBody = PostBody.source,
+) -> PostRead | Response:
     """Create a post: published, scheduled or a draft."""
     await creation.replay()
     bound_indexing(session, new.content)
@@ -166,7 +173,11 @@ async def create_post(
     else:
         await insert_post_with_given_slug(session, post, new.slug)
     set_etag_row(request, post)
-    return PostRead.model_validate(post, update={"user_name": auth.user.name, "author": auth.user})
+    author = {"user_name": auth.user.name, "author": auth.user}
+    if body is PostBody.source:
+        return PostRead.model_validate(post, update=author)
+    shown = PostDetail.model_validate(post, update=author)
+    return make_body_response(shown, body, response, codes.HTTP_201_CREATED)
 
 
 @router.put(
@@ -175,12 +186,15 @@ async def create_post(
     responses=problem_responses(*BODY_PROBLEMS, *OWN_POST_PROBLEMS, SlugTaken, TooManyRequests),
     dependencies=[Depends(limit_posts)],
 )
-async def replace_post(new: PostCreate, edit: PostEditDep) -> Post:
+async def replace_post(
+    new: PostCreate, edit: PostEditDep, response: Response, body: WrittenBody = PostBody.source
+) -> Post | Response:
     """Replace a post. Everything but `title` and `content` stays if omitted.
 
     Changing the title may change a slug that was made from it; the old slug redirects (308).
     """
-    return await edit.save(new)
+    post = await edit.save(new)
+    return post if body is PostBody.source else make_body_response(post, body, response)
 
 
 @router.patch(
@@ -189,9 +203,12 @@ async def replace_post(new: PostCreate, edit: PostEditDep) -> Post:
     responses=problem_responses(*BODY_PROBLEMS, *OWN_POST_PROBLEMS, SlugTaken, TooManyRequests),
     dependencies=[Depends(limit_posts)],
 )
-async def update_post(changes: PostUpdate, edit: PostEditDep) -> Post:
+async def update_post(
+    changes: PostUpdate, edit: PostEditDep, response: Response, body: WrittenBody = PostBody.source
+) -> Post | Response:
     """Change the fields that are sent; leave the others."""
-    return await edit.save(changes)
+    post = await edit.save(changes)
+    return post if body is PostBody.source else make_body_response(post, body, response)
 
 
 @router.delete(

@@ -87,6 +87,7 @@ async def writes(ann: AsyncClient, bob: AsyncClient) -> dict[str, list[Request]]
             Request("DELETE", f"/users/me/following/{author}"),
             Request("DELETE", f"/users/me/bookmarks/{post['id']}"),
         ],
+        "previews": [Request("POST", "/preview", {"content": "Hello"})],
         "profile-changes": [Request("PATCH", "/users/me", {"name": "Anna"})],
         "tokens": [Request("POST", "/users/me/tokens", {"name": "Script"})],
     }
@@ -98,6 +99,7 @@ async def writes(ann: AsyncClient, bob: AsyncClient) -> dict[str, list[Request]]
         ("posts", 60, 60),
         ("comments", 60, 60),
         ("follows-and-bookmarks", 60, 60),
+        ("previews", 60, 60),
         ("profile-changes", 60, 60),
         ("tokens", 20, 3600),
     ],

@@ -1,0 +1,55 @@
+"""Render a text as it would be published, without storing it."""
+
+from fastapi import APIRouter, Depends
+
+from blog_api.accounts.auth import CanWritePosts, connection_released_for
+from blog_api.accounts.errors import SCOPE_PROBLEMS
+from blog_api.accounts.write_limits import limit_previews
+from blog_api.core.errors import (
+    BODY_PROBLEMS,
+    ServiceUnavailable,
+    TooManyRequests,
+    problem_responses,
+)
+from blog_api.core.fields import Markdown, RequestBody, ResponseModel
+from blog_api.db.session import SessionDep
+from blog_api.posts.service import render_post
+from blog_api.text.renderer import RendererDep
+
+router = APIRouter(tags=["posts"], responses=problem_responses(ServiceUnavailable))
+
+
+class PreviewCreate(RequestBody):
+    """A text to render."""
+
+    content: Markdown
+
+
+class PreviewRead(ResponseModel):
+    """A text as it would be published."""
+
+    content_html: str
+    """The content as sanitized HTML."""
+    summary: str
+    """The beginning of the text."""
+    reading_minutes: int
+    """Reading time in minutes."""
+
+
+@router.post(
+    "/preview",
+    response_model=PreviewRead,
+    responses=problem_responses(*BODY_PROBLEMS, *SCOPE_PROBLEMS, TooManyRequests),
+    dependencies=[Depends(limit_previews)],
+)
+async def preview_post(
+    new: PreviewCreate, auth: CanWritePosts, session: SessionDep, renderer: RendererDep
+) -> PreviewRead:
+    """Render a text as it would be published. Stores nothing."""
+    async with connection_released_for(session, auth):
+        made = await render_post(renderer, new.content, owner=auth.user.id)
+    return PreviewRead(
+        content_html=made["content_html"],
+        summary=made["made_summary"],
+        reading_minutes=made["made_reading_minutes"],
+    )
