@@ -17,7 +17,7 @@ PAGE = PACKAGE / "web" / "guide" / "add-an-entity.md"
 COPIED = ("blog_api", "migrations", "tests", "README.md", "alembic.ini", "pyproject.toml")
 # The first comment of a block: a new file, or a line of an existing one to edit.
 BLOCK = re.compile(
-    r"^```(?:python|toml)\n# (\S+?)(?:, (below|instead of): ([^\n]+))?\n(.*?)^```$",
+    r"^```(?:markdown|python|toml)\n# (\S+?)(?:, (below|instead of): ([^\n]+))?\n(.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
 
