@@ -15,16 +15,10 @@ from blog_api.comments.errors import (
     NotYourComment,
     ThreadTooDeep,
 )
-from blog_api.comments.models import (
-    ID_DIGITS,
-    MAX_THREAD_DEPTH,
-    Comment,
-    CommentCreate,
-    CommentRead,
-    CommentUpdate,
-)
+from blog_api.comments.models import Comment, CommentCreate, CommentRead, CommentUpdate
 from blog_api.comments.service import (
     find_comment,
+    insert_comment,
     lock_comment,
     remove_comment,
     visible_or_own_comment,
@@ -37,7 +31,7 @@ from blog_api.core.errors import (
     problem_responses,
 )
 from blog_api.core.fields import PathId
-from blog_api.db.base import preserve_updated_at, save_changes
+from blog_api.db.base import save_changes
 from blog_api.db.session import SessionDep
 from blog_api.posts.errors import PostNotFound
 from blog_api.posts.queries import PostLockedForCounters
@@ -83,24 +77,8 @@ async def create_comment(
     request: Request,
 ) -> CommentRead:
     """Comment on a post, or answer a comment on it."""
-    parent = None if new.parent_id is None else await session.get(Comment, new.parent_id)
-    if parent is not None:
-        if parent.post_id != post.id or parent.is_deleted:
-            raise CommentNotFound
-        if parent.depth >= MAX_THREAD_DEPTH:
-            raise ThreadTooDeep
-        parent.answer_count += 1
-        preserve_updated_at(parent)
-    elif new.parent_id is not None:
-        raise CommentNotFound
-    post.comment_count += 1
-    preserve_updated_at(post)
     comment = Comment.model_validate(new, update={"post_id": post.id, "user_id": auth.user.id})
-    session.add(comment)
-    await session.flush()
-    comment.path = f"{parent.path if parent else ''}{comment.id:0{ID_DIGITS}}"
-    comment.thread_id = parent.thread_id if parent else comment.id
-    preserve_updated_at(comment)
+    await insert_comment(session, post, comment)
     set_etag_row(request, comment)
     return CommentRead.model_validate(
         comment, update={"user_name": auth.user.name, "author": auth.user}

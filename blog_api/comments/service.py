@@ -1,4 +1,4 @@
-"""Find, lock and remove comments."""
+"""Insert, find, lock and remove comments."""
 
 from collections import Counter
 
@@ -8,14 +8,38 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
 from blog_api.accounts.models import User
-from blog_api.comments.errors import CommentNotFound
-from blog_api.comments.models import Comment
+from blog_api.comments.errors import CommentNotFound, ThreadTooDeep
+from blog_api.comments.models import ID_DIGITS, MAX_THREAD_DEPTH, Comment
 from blog_api.core.fields import utc_now
 from blog_api.db.base import preserve_updated_at
 from blog_api.db.queries import BATCH_SIZE
 from blog_api.posts.errors import PostNotFound
 from blog_api.posts.models import Post
 from blog_api.posts.queries import is_visible_to, lock_post_for_counters, update_counters
+
+
+async def insert_comment(session: AsyncSession, post: Post, comment: Comment) -> None:
+    """Insert a comment on a post that is locked, or an answer to its `parent_id`.
+
+    Raises CommentNotFound and ThreadTooDeep.
+    """
+    parent = None if comment.parent_id is None else await session.get(Comment, comment.parent_id)
+    if parent is not None:
+        if parent.post_id != post.id or parent.is_deleted:
+            raise CommentNotFound
+        if parent.depth >= MAX_THREAD_DEPTH:
+            raise ThreadTooDeep
+        parent.answer_count += 1
+        preserve_updated_at(parent)
+    elif comment.parent_id is not None:
+        raise CommentNotFound
+    post.comment_count += 1
+    preserve_updated_at(post)
+    session.add(comment)
+    await session.flush()
+    comment.path = f"{parent.path if parent else ''}{comment.id:0{ID_DIGITS}}"
+    comment.thread_id = parent.thread_id if parent else comment.id
+    preserve_updated_at(comment)
 
 
 async def find_comment(session: AsyncSession, query: SelectOfScalar[Comment]) -> Comment:

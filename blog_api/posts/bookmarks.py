@@ -95,10 +95,7 @@ async def bookmark_post(
     auth: CanWriteAccount, post: PostLockedForCounters, session: SessionDep
 ) -> None:
     """Bookmark a post. Idempotent."""
-    bookmark = {"user_id": auth.user.id, "post_id": post.id}
-    if await insert_if_missing(session, Bookmark, bookmark):
-        post.bookmark_count += 1
-        preserve_updated_at(post)
+    await add_bookmark(session, auth.user.id, post)
 
 
 @router.delete(
@@ -113,6 +110,13 @@ async def unbookmark_post(auth: CanWriteAccount, post_id: PathId, session: Sessi
     with suppress(PostNotFound):
         await lock_post_for_counters(session, col(Post.id) == post_id)
     await remove_bookmarks(session, auth.user.id, post_id)
+
+
+async def add_bookmark(session: AsyncSession, user_id: int, post: Post) -> None:
+    """Bookmark a post that is locked, unless the user has."""
+    if await insert_if_missing(session, Bookmark, {"user_id": user_id, "post_id": post.id}):
+        post.bookmark_count += 1
+        preserve_updated_at(post)
 
 
 async def remove_bookmarks(session: AsyncSession, user_id: int, post_id: int | None = None) -> None:
