@@ -44,7 +44,7 @@ NOT_RUN = {
 
 # What the output of a page's commands contains.
 EXPECTED = {
-    "README": ['"slug":"hello-world"', '"total_count":1', "<em>first</em>"],
+    "README": ["Created 3 users, ", '"slug":"hello-world"', '"total_count":1', "<em>first</em>"],
     "use-the-api": [
         '"email":"ann@example.com"', '"slug":"on-rivers"', "<mark>sea</mark>", "jsonfeed.org",
         '"content":"Well said."', 'rel="next"', '"next_cursor":null', "\n304\n", "\n200\n",

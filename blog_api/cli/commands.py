@@ -7,6 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from blog_api.cli.accounts import create_administrator, set_password
+from blog_api.cli.demo import fill_with_demo
 from blog_api.cli.posts import export_archive, import_archive, render_posts
 from blog_api.cli.serve import migrate_database, serve, show_settings
 
@@ -48,6 +49,7 @@ def blog_api(
 
 cli.command("serve")(serve)
 cli.command("migrate")(migrate_database)
+cli.command("demo")(fill_with_demo)
 cli.command("create-admin")(create_administrator)
 cli.command("set-password")(set_password)
 cli.command("import")(import_archive)
