@@ -64,20 +64,28 @@ VALUES = {
     "too much": json.dumps(MARK * 50_000),
 }
 
+POST_FIELDS = (
+    "title", "content", "published_at", "tags", "slug", "summary", "cover_url", "cover_alt",
+    "canonical_url",
+)  # fmt: skip
+
 JSON_ROUTES = {
-    ("POST", "/sign-up"): ("email", "name", "password"),
-    ("POST", "/users"): ("email", "name", "password"),
-    ("PATCH", "/users/me"): ("email", "name", "current_password"),
+    ("POST", "/sign-up"): ("email", "name", "username", "password"),
+    ("POST", "/users"): ("email", "name", "username", "password"),
+    ("PATCH", "/users/me"): (
+        "email", "name", "username", "bio", "avatar_url", "current_password",
+    ),
     ("PUT", "/users/me/password"): ("current_password", "new_password"),
     ("DELETE", "/users/me"): ("current_password",),
     ("POST", "/users/me/tokens"): ("name", "scopes", "expires_at", "current_password"),
-    ("POST", "/posts"): ("title", "content", "published_at", "tags"),
-    ("PUT", "/posts/{id}"): ("title", "content", "published_at", "tags"),
-    ("PATCH", "/posts/{id}"): ("title", "content", "published_at", "tags"),
+    ("POST", "/posts"): POST_FIELDS,
+    ("PUT", "/posts/{id}"): POST_FIELDS,
+    ("PATCH", "/posts/{id}"): POST_FIELDS,
+    ("POST", "/preview"): ("content",),
     ("POST", "/posts/{id}/comments"): ("content", "parent_id"),
     ("PATCH", "/comments/{comment_id}"): ("content",),
     ("PATCH", "/admin/users/{user_id}"): ("is_active", "is_admin"),
-}
+}  # fmt: skip
 
 VALID = {
     "email": "carl@example.com",
@@ -85,7 +93,15 @@ VALID = {
     "password": PASSWORD,
     "current_password": PASSWORD,
     "new_password": PASSWORD,
+    "username": "carl",
+    "bio": None,
+    "avatar_url": None,
     "title": "Title",
+    "slug": None,
+    "summary": None,
+    "cover_url": None,
+    "cover_alt": None,
+    "canonical_url": None,
     "content": "Content",
     "published_at": None,
     "tags": ["Python"],
