@@ -7,7 +7,6 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 from sqlalchemy import URL
@@ -51,7 +50,7 @@ class FrontEnd:
     def __init__(self, page: Any, origin: str, api: Server) -> None:
         self.page = page
         self.address = f"{origin}/?api={api.address}"
-        self.api = urlsplit(api.address).netloc
+        self.api = api.address
         self.failures: list[str] = []
         page.on("response", self._check_response)
 
@@ -61,11 +60,10 @@ class FrontEnd:
 
     def calls(self) -> list[str]:
         """Return the requests to the API since the last call, without preflight requests."""
-        urls = [urlsplit(r.url) for r in self.page.sent_requests if r.method != "OPTIONS"]
-        self.page.sent_requests.clear()
-        return sorted(
-            u.path + (f"?{u.query}" if u.query else "") for u in urls if u.netloc == self.api
-        )
+        sent = self.page.sent_requests
+        urls = [request.url for request in sent if request.method != "OPTIONS"]
+        sent.clear()
+        return sorted(url.removeprefix(self.api) for url in urls if url.startswith(self.api))
 
     async def open(self, fragment: str = "") -> None:
         """Load a page anew; returns when it has no more requests under way."""
@@ -124,9 +122,8 @@ def test_the_front_end_is_short_and_needs_no_other_host():
     assert [path.name for path in files] == ["index.html"]
     assert len(text.splitlines()) < 300
     assert re.findall(r"\w+://[^\"'`\s]*", text) == ["http://127.0.0.1:8000"]
-    assert "//" not in "".join(
-        re.findall(r"""(?:src|href|url|@import)\s*[=(]\s*["'`][^"'`]*""", text)
-    )
+    assert re.findall(r"\b(?:src|href)=\"([^\"]*)", text) == ["data:,", "#/"]
+    assert not re.search(r"@import|url\(|\bimport\b", text)
     # Text of users becomes HTML only where the API has sanitized it.
     assert re.findall(r"innerHTML\W+(\w+\.\w+)", text) == ["post.snippet", "post.content_html"]
     assert not re.search(r"outerHTML|insertAdjacentHTML|document\.write|eval\(", text)
@@ -343,7 +340,7 @@ async def test_problems_are_shown_and_a_revoked_token_ends_the_session(
     await front.follow("Write")
     await front.fill(title="Again", content="Another text.", slug="post-1")
     await front.press("Publish")
-    await front.see("slug")
+    await front.see("Another post has or had this slug")
     await front.fill(slug="post-2")
     await front.press("Publish")
     await front.page.locator("article h1", has_text="Again").wait_for()
