@@ -86,7 +86,8 @@ class FrontEnd:
         await self.page.get_by_text(text).first.wait_for()
 
     async def titles(self) -> list[str]:
-        return await self.page.locator("article h2").all_inner_texts()
+        titles: list[str] = await self.page.locator("article h2").all_inner_texts()
+        return titles
 
     def assert_nothing_failed(self) -> None:
         assert self.failures == []

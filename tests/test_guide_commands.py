@@ -53,7 +53,7 @@ EXPECTED = {
     ],
     "front-end": [
         '"content":null', '"reading_minutes":1', '"content_html":"<p>', '"answers":[',
-        '"token_type":"bearer"', '"slug":"on-front-ends"', '"total_count":0',
+        '"slug":"on-front-ends"', '"total_count":0',
     ],
     "retry-safely": [
         "idempotency-replayed: true", "urn:blog-api:idempotency-key-reused", '"slug":"on-curl"',
