@@ -100,20 +100,18 @@ def front(page: Any, origin: str, api: Server) -> FrontEnd:
     return FrontEnd(page, origin, api)
 
 
-async def publish_posts(api: Server, count: int) -> None:
-    """Publish numbered posts by Bob, tagged, the last one about rivers."""
+async def publish_posts(api: Server, count: int) -> list[dict[str, Any]]:
+    """Publish numbered posts by Bob; the tag of the last is `river`."""
+    posts = []
     async with api.client() as client:
         await sign_up(client, "Bob")
         for number in range(1, count + 1):
             topic = "river" if number == count else "hill"
-            await client.post(
-                "/posts",
-                json={
-                    "title": f"Post {number}",
-                    "content": f"A *long* {topic} & <b>more</b>.",
-                    "tags": [topic],
-                },
-            )
+            content = f"A *long* {topic} & <b>more</b>."
+            body = {"title": f"Post {number}", "content": content, "tags": [topic]}
+            response = await client.post("/posts", json=body)
+            posts.append(response.json())
+    return posts
 
 
 def test_the_front_end_is_short_and_needs_no_other_host():
@@ -134,7 +132,7 @@ def test_the_front_end_is_short_and_needs_no_other_host():
 async def test_an_anonymous_reader_lists_pages_filters_searches_and_reads(
     api: Server, front: FrontEnd
 ):
-    await publish_posts(api, 12)
+    post = (await publish_posts(api, 12))[-1]
 
     # One request for a list.
     await front.open()
@@ -171,7 +169,7 @@ async def test_an_anonymous_reader_lists_pages_filters_searches_and_reads(
     front.calls()
     await front.follow("Post 12")
     await front.see("Log in to comment")
-    assert front.calls() == ["/posts/12/comments", "/posts/slug/post-12"]
+    assert front.calls() == [f"/posts/{post['id']}/comments", "/posts/slug/post-12"]
     assert await front.page.locator("article em").inner_text() == "long"
 
     await front.follow("Bob")
@@ -184,7 +182,7 @@ async def test_an_anonymous_reader_lists_pages_filters_searches_and_reads(
 
 @pytest.mark.browser
 async def test_a_user_signs_up_writes_bookmarks_follows_and_comments(api: Server, front: FrontEnd):
-    await publish_posts(api, 2)
+    first, second = await publish_posts(api, 2)
 
     await front.open("#/sign-up")
     await front.fill(name="Ann <i>A</i>", email="ann@example.com", password=PASSWORD)
@@ -204,6 +202,9 @@ async def test_a_user_signs_up_writes_bookmarks_follows_and_comments(api: Server
     await front.press("Publish")
     await front.page.locator("article strong").wait_for()
     assert front.page.url.endswith("#/post/my-slug")
+    async with api.client() as client:
+        mine = (await client.get("/posts/slug/my-slug")).json()
+    assert mine["tags"] == ["Markup", "html"]
     assert await front.page.locator("article h1").inner_text() == "On <b>tags</b>"
     assert await front.page.title() == "Blog"
     await take_screenshot(front.page, "front-end-post")
@@ -212,13 +213,13 @@ async def test_a_user_signs_up_writes_bookmarks_follows_and_comments(api: Server
     await front.open()
     assert front.calls() == [
         LIST,
-        "/users/me/bookmarks?body=none&ids=3,2,1",
-        "/users/me/following?ids=1",
+        f"/users/me/bookmarks?body=none&ids={mine['id']},{second['id']},{first['id']}",
+        f"/users/me/following?ids={first['user_id']}",
     ]
-    mine = front.page.locator("article", has_text="On <b>tags</b>")
-    assert "A <u>summary</u>." in await mine.inner_text()
-    assert "Ann <i>A</i>" in await mine.inner_text()
-    assert await mine.get_by_role("button").all_inner_texts() == ["Bookmark"]
+    shown = front.page.locator("article", has_text="On <b>tags</b>")
+    assert "A <u>summary</u>." in await shown.inner_text()
+    assert "Ann <i>A</i>" in await shown.inner_text()
+    assert await shown.get_by_role("button").all_inner_texts() == ["Bookmark"]
 
     # All buttons for one author change together, and show the same after a reload.
     await front.press("Follow")
@@ -266,20 +267,17 @@ async def test_a_user_signs_up_writes_bookmarks_follows_and_comments(api: Server
 
 @pytest.mark.browser
 async def test_long_threads_and_many_comments_are_shown_on_request(api: Server, front: FrontEnd):
-    await publish_posts(api, 1)
+    [post] = await publish_posts(api, 1)
     async with api.client() as client:
         await sign_up(client, "Ann")
-        first = 0
-        for number in range(11):
-            response = await client.post(
-                "/posts/1/comments", json={"content": f"Comment {number}."}
-            )
-            first = first or response.json()["id"]
+        path = f"/posts/{post['id']}/comments"
+        ids = [
+            (await client.post(path, json={"content": f"Comment {number}."})).json()["id"]
+            for number in range(11)
+        ]
         for number in range(25):
-            await client.post(
-                "/posts/1/comments",
-                json={"content": f"Answer {number}.", "parent_id": first},
-            )
+            body = {"content": f"Answer {number}.", "parent_id": ids[0]}
+            await client.post(path, json=body)
 
     await front.open("#/post/post-1")
     comments = front.page.locator(".comment")
