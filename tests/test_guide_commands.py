@@ -23,8 +23,8 @@ PAGES = (
     *(
         GUIDE / f"{name}.md"
         for name in (
-            "use-the-api", "retry-safely", "tokens-and-scopes", "configure", "administrate",
-            "import-and-export", "deploy",
+            "use-the-api", "front-end", "retry-safely", "tokens-and-scopes", "configure",
+            "administrate", "import-and-export", "deploy",
         )
     ),
 )  # fmt: skip
@@ -40,6 +40,7 @@ NOT_RUN = {
     ".venv/bin/alembic": "works on a source tree with an entity that is not there",
     "tests/test_series.py": "is run on a copy of the tree, see test_add_an_entity.py",
     "python -m tests.load": "is the benchmark",
+    "http.server": "serves until it is stopped",
 }
 
 # What the output of a page's commands contains.
@@ -49,6 +50,10 @@ EXPECTED = {
         '"email":"ann@example.com"', '"slug":"on-rivers"', "<mark>sea</mark>", "jsonfeed.org",
         '"content":"Well said."', 'rel="next"', '"next_cursor":null', "\n304\n", "\n200\n",
         "urn:blog-api:precondition-failed",
+    ],
+    "front-end": [
+        '"content":null', '"reading_minutes":1', '"content_html":"<p>', '"answers":[',
+        '"slug":"on-front-ends"', '"total_count":0',
     ],
     "retry-safely": [
         "idempotency-replayed: true", "urn:blog-api:idempotency-key-reused", '"slug":"on-curl"',

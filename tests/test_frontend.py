@@ -1,0 +1,357 @@
+"""The sample front end of `tests/frontend`, in Chromium and from another origin than the API."""
+
+import re
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import URL
+
+from tests.support.browser import take_screenshot
+from tests.support.clients import PASSWORD, bearer, sign_up
+from tests.support.processes import Server
+
+FOLDER = Path(__file__).parent / "frontend"
+LIST = "/posts?body=none&size=10"
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        """Log nothing."""
+
+
+@pytest.fixture
+def origin() -> Iterator[str]:
+    """The front end on a free port."""
+    handler = partial(QuietHandler, directory=str(FOLDER))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def api(tmp_path: Path, shared_url: URL, origin: str) -> Iterator[Server]:
+    """The API, which pages of the front end may call."""
+    settings = {"CORS_ORIGINS": f'["{origin}"]'}
+    with Server(tmp_path, shared_url, settings=settings) as server:
+        yield server
+
+
+class FrontEnd:
+    """The front end in a page; every response must be a success."""
+
+    def __init__(self, page: Any, origin: str, api: Server) -> None:
+        self.page = page
+        self.address = f"{origin}/?api={api.address}"
+        self.api = api.address
+        self.failures: list[str] = []
+        page.on("response", self._check_response)
+
+    def _check_response(self, response: Any) -> None:
+        if response.status >= 400:
+            self.failures.append(f"{response.status} {response.url}")
+
+    def calls(self) -> list[str]:
+        """Return the requests to the API since the last call, without preflight requests."""
+        sent = self.page.sent_requests
+        urls = [request.url for request in sent if request.method != "OPTIONS"]
+        sent.clear()
+        return sorted(url.removeprefix(self.api) for url in urls if url.startswith(self.api))
+
+    async def open(self, fragment: str = "") -> None:
+        """Load a page anew; returns when it has no more requests under way."""
+        await self.page.goto("about:blank")
+        self.page.sent_requests.clear()
+        await self.page.goto(self.address + fragment, wait_until="networkidle")
+
+    async def follow(self, link: str) -> None:
+        await self.page.get_by_role("link", name=link, exact=True).first.click()
+
+    async def fill(self, **values: str) -> None:
+        for name, value in values.items():
+            await self.page.locator(f"main [name={name}]").fill(value)
+
+    async def press(self, name: str) -> None:
+        await self.page.get_by_role("button", name=name, exact=True).first.click()
+
+    async def see(self, text: str) -> None:
+        """Wait until the text is shown."""
+        await self.page.get_by_text(text).first.wait_for()
+
+    async def titles(self) -> list[str]:
+        titles: list[str] = await self.page.locator("article h2").all_inner_texts()
+        return titles
+
+    def assert_nothing_failed(self) -> None:
+        assert self.failures == []
+        assert self.page.error_messages == []
+
+
+@pytest.fixture
+def front(page: Any, origin: str, api: Server) -> FrontEnd:
+    page.set_default_timeout(20_000)
+    return FrontEnd(page, origin, api)
+
+
+async def publish_posts(api: Server, count: int) -> list[dict[str, Any]]:
+    """Publish numbered posts by Bob; the tag of the last is `river`."""
+    posts = []
+    async with api.client() as client:
+        await sign_up(client, "Bob")
+        for number in range(1, count + 1):
+            topic = "river" if number == count else "hill"
+            content = f"A *long* {topic} & <b>more</b>."
+            body = {"title": f"Post {number}", "content": content, "tags": [topic]}
+            response = await client.post("/posts", json=body)
+            posts.append(response.json())
+    return posts
+
+
+def test_the_front_end_is_short_and_needs_no_other_host():
+    files = [path for path in FOLDER.rglob("*") if path.is_file()]
+    text = (FOLDER / "index.html").read_text()
+
+    assert [path.name for path in files] == ["index.html"]
+    assert len(text.splitlines()) < 300
+    assert re.findall(r"\w+://[^\"'`\s]*", text) == ["http://127.0.0.1:8000"]
+    assert re.findall(r"\b(?:src|href)=\"([^\"]*)", text) == ["data:,", "#/"]
+    assert not re.search(r"@import|url\(|\bimport\b", text)
+    # Text of users becomes HTML only where the API has sanitized it.
+    assert re.findall(r"innerHTML\W+(\w+\.\w+)", text) == ["post.snippet", "post.content_html"]
+    assert not re.search(r"outerHTML|insertAdjacentHTML|document\.write|eval\(", text)
+
+
+@pytest.mark.browser
+async def test_an_anonymous_reader_lists_pages_filters_searches_and_reads(
+    api: Server, front: FrontEnd
+):
+    post = (await publish_posts(api, 12))[-1]
+
+    # One request for a list.
+    await front.open()
+    assert front.calls() == [LIST]
+    assert await front.titles() == [f"Post {number}" for number in range(12, 2, -1)]
+    first = await front.page.locator("article").first.inner_text()
+    for text in ("Bob", "1 min read", "0 comments", "A long river & more.", "river"):
+        assert text in first
+    assert await front.page.get_by_role("button").count() == 0
+
+    # By cursor, one request more.
+    await front.follow("Next page »")
+    await front.see("Post 2")
+    [call] = front.calls()
+    assert call.startswith(f"{LIST}&cursor=")
+    assert await front.titles() == ["Post 2", "Post 1"]
+    await front.follow("« First page")
+    await front.see("Post 12")
+
+    await front.follow("river")
+    await front.see("Tag: river")
+    assert await front.titles() == ["Post 12"]
+
+    # Search results have page numbers.
+    await front.page.get_by_label("Search").fill("hill")
+    await front.page.get_by_label("Search").press("Enter")
+    await front.see("Search: hill")
+    assert len(await front.titles()) == 10
+    assert await front.page.locator("article mark").first.inner_text() == "hill"
+    await front.follow("Next page »")
+    await front.page.wait_for_function("document.querySelectorAll('article').length === 1")
+
+    await front.open()
+    front.calls()
+    await front.follow("Post 12")
+    await front.see("Log in to comment")
+    assert front.calls() == [f"/posts/{post['id']}/comments", "/posts/slug/post-12"]
+    assert await front.page.locator("article em").inner_text() == "long"
+
+    await front.follow("Bob")
+    await front.see("@bob · 12 posts")
+    await front.page.wait_for_load_state("networkidle")
+    assert front.calls() == ["/users/bob/posts?body=none&size=10", "/users/username/bob"]
+    assert len(await front.titles()) == 10
+    front.assert_nothing_failed()
+
+
+@pytest.mark.browser
+async def test_a_user_signs_up_writes_bookmarks_follows_and_comments(api: Server, front: FrontEnd):
+    first, second = await publish_posts(api, 2)
+
+    await front.open("#/sign-up")
+    await front.fill(name="Ann <i>A</i>", email="ann@example.com", password=PASSWORD)
+    await front.press("Sign up")
+    await front.see("Write")
+    await front.see("Post 2")
+
+    # What the user writes is text, except for the Markdown of the content.
+    await front.follow("Write")
+    await front.fill(
+        title="On <b>tags</b>",
+        content="Some **bold** words.\n\n<script>document.title = 'Run'</script>",
+        summary="A <u>summary</u>.",
+        tags="Markup, html",
+        slug="my-slug",
+    )
+    await front.press("Publish")
+    await front.page.locator("article strong").wait_for()
+    assert front.page.url.endswith("#/post/my-slug")
+    async with api.client() as client:
+        mine = (await client.get("/posts/slug/my-slug")).json()
+    assert mine["tags"] == ["Markup", "html"]
+    assert await front.page.locator("article h1").inner_text() == "On <b>tags</b>"
+    assert await front.page.title() == "Blog"
+    await take_screenshot(front.page, "front-end-post")
+
+    # A list costs three requests, however many posts it has.
+    await front.open()
+    assert front.calls() == [
+        LIST,
+        f"/users/me/bookmarks?body=none&ids={mine['id']},{second['id']},{first['id']}",
+        f"/users/me/following?ids={first['user_id']}",
+    ]
+    shown = front.page.locator("article", has_text="On <b>tags</b>")
+    assert "A <u>summary</u>." in await shown.inner_text()
+    assert "Ann <i>A</i>" in await shown.inner_text()
+    assert await shown.get_by_role("button").all_inner_texts() == ["Bookmark"]
+
+    # All buttons for one author change together, and show the same after a reload.
+    await front.press("Follow")
+    await front.page.get_by_role("button", name="Following").nth(1).wait_for()
+    post = front.page.locator("article", has_text="Post 1")
+    await post.get_by_role("button", name="Bookmark").click()
+    await post.get_by_role("button", name="Bookmarked").wait_for()
+    await front.open()
+    buttons = await front.page.locator("article button").all_inner_texts()
+    assert buttons == ["Bookmark", "Following", "Bookmark", "Following", "Bookmarked"]
+    await take_screenshot(front.page, "front-end-list")
+    await front.follow("Bookmarks")
+    await front.page.locator("h1", has_text="Bookmarks").wait_for()
+    assert await front.titles() == ["Post 1"]
+    await front.press("Bookmarked")
+    await front.page.get_by_role("button", name="Bookmark", exact=True).wait_for()
+
+    # Comments nest, and are plain text.
+    await front.follow("Post 1")
+    await front.fill(content="Well <b>said</b>.")
+    await front.press("Send")
+    await front.see("Well <b>said</b>.")
+    await front.press("Answer")
+    await front.page.get_by_label("Your answer").fill("Thanks.")
+    await front.press("Send")
+    await front.see("Thanks.")
+    indents = "comments => comments.map(comment => comment.style.marginLeft)"
+    assert await front.page.locator(".comment").evaluate_all(indents) == ["0rem", "1.5rem"]
+    await take_screenshot(front.page, "front-end-comments")
+
+    await front.follow("Bob")
+    await front.see("@bob · 2 posts")
+    assert await front.page.get_by_role("button", name="Following").count() == 3
+    await front.press("Following")
+    await front.page.get_by_role("button", name="Follow", exact=True).nth(2).wait_for()
+
+    await front.press("Log out")
+    await front.page.locator("h1", has_text="Log in").wait_for()
+    await front.fill(username="ann@example.com", password=PASSWORD)
+    await front.press("Log in")
+    await front.see("Post 2")
+    assert await front.page.get_by_role("button", name="Log out").count() == 1
+    front.assert_nothing_failed()
+
+
+@pytest.mark.browser
+async def test_long_threads_and_many_comments_are_shown_on_request(api: Server, front: FrontEnd):
+    [post] = await publish_posts(api, 1)
+    async with api.client() as client:
+        await sign_up(client, "Ann")
+        path = f"/posts/{post['id']}/comments"
+        ids = [
+            (await client.post(path, json={"content": f"Comment {number}."})).json()["id"]
+            for number in range(11)
+        ]
+        for number in range(25):
+            body = {"content": f"Answer {number}.", "parent_id": ids[0]}
+            await client.post(path, json=body)
+
+    await front.open("#/post/post-1")
+    comments = front.page.locator(".comment")
+    assert await comments.count() == 10 + 20
+    await front.press("All answers")
+    await front.see("Answer 24.")
+    assert await comments.count() == 10 + 25
+    await front.press("More comments")
+    await front.see("Comment 10.")
+    assert await comments.count() == 11 + 25
+    assert await front.page.get_by_role("button", name="More comments").count() == 0
+    front.assert_nothing_failed()
+
+
+@pytest.mark.browser
+async def test_a_retry_after_a_lost_response_does_not_publish_twice(api: Server, front: FrontEnd):
+    keys = []
+
+    async def lose_first_response(route: Any) -> None:
+        if route.request.method != "POST":
+            await route.continue_()
+            return
+        keys.append(route.request.headers["idempotency-key"])
+        if len(keys) == 1:
+            await route.fetch()
+            await route.abort()
+        else:
+            await route.continue_()
+
+    await front.open("#/sign-up")
+    await front.fill(name="Ann", email="ann@example.com", password=PASSWORD)
+    await front.press("Sign up")
+    await front.follow("Write")
+    await front.page.route(f"{api.address}/posts", lose_first_response)
+    await front.fill(title="Once", content="Only once.")
+    await front.press("Publish")
+    await front.page.locator("article h1", has_text="Once").wait_for()
+
+    async with api.client() as client:
+        posts = (await client.get("/posts")).json()
+    assert len(keys) == 2
+    assert keys[0] == keys[1]
+    assert posts["total_count"] == 1
+    assert front.failures == []
+
+
+@pytest.mark.browser
+async def test_problems_are_shown_and_a_revoked_token_ends_the_session(
+    api: Server, front: FrontEnd
+):
+    await publish_posts(api, 1)
+    await front.open("#/log-in")
+    await front.fill(username="bob@example.com", password="wrong horse")
+    await front.press("Log in")
+    await front.see("Incorrect email or password")
+    await front.fill(password=PASSWORD)
+    await front.press("Log in")
+
+    await front.follow("Write")
+    await front.fill(title="Again", content="Another text.", slug="post-1")
+    await front.press("Publish")
+    await front.see("Another post has or had this slug")
+    await front.fill(slug="post-2")
+    await front.press("Publish")
+    await front.page.locator("article h1", has_text="Again").wait_for()
+
+    token = await front.page.evaluate("JSON.parse(Object.values(sessionStorage)[0]).token")
+    async with api.client() as client:
+        await client.delete("/auth", headers=bearer(token))
+    await front.follow("Blog")
+    await front.page.locator("h1", has_text="Log in").wait_for()
+    await front.follow("Blog")
+    await front.see("Post 1")
+    assert await front.page.get_by_role("link", name="Sign up").count() == 1
+
+    await front.open("#/post/unknown")
+    await front.see("Post not found")
