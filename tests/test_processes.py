@@ -223,6 +223,19 @@ async def test_trailers_are_not_headers(server: Server):
     assert response.startswith(b"HTTP/1.1 401")
 
 
+async def test_a_connection_is_closed_if_a_trailer_says_so(server: Server):
+    host, _, port = server.address.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    head = b"POST /preview HTTP/1.1\r\n" + CHUNKED + b"\r\n"
+    writer.write(head + ONE_CHUNK + b"0\r\nConnection: close\r\n\r\n")
+
+    with fail_after(30):
+        response = await reader.read()
+    writer.close()
+
+    assert response.startswith(b"HTTP/1.1 401")
+
+
 async def test_a_request_with_long_headers_is_served(server: Server):
     headers = {"Cookie": "a" * 60_000}
 

@@ -71,7 +71,10 @@ class InvalidIdempotencyKey(BadRequest):
 class IdempotencyKeyNotSupported(BadRequest):
     """The call takes no `Idempotency-Key`: its response is not stored."""
 
-    detail = "This call takes no Idempotency-Key: its response holds a secret, or it needs no token"
+    detail = (
+        "This call takes no Idempotency-Key: its response holds a secret, it needs no token, or it "
+        "creates nothing"
+    )
 
 
 class IdempotencyKeyInUse(Conflict):

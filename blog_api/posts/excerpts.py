@@ -15,12 +15,10 @@ from sqlmodel import col, select
 
 from blog_api.db.session import Database
 from blog_api.posts.models import Post
-from blog_api.text.excerpts import make_excerpt
+from blog_api.text.excerpts import MAX_READ_IN_LIST, make_excerpt
 
 # Longer HTML is read in a thread, in characters.
 MAX_INLINE_LENGTH = 20_000
-# Of the HTML of a listed post without an excerpt; the reading time of a longer one is estimated.
-MAX_LISTED_LENGTH = 50_000
 DIGEST_LENGTH = 16
 
 HAS_NO_EXCERPT = col(Post.made_from).is_(None)
@@ -48,7 +46,7 @@ def excerpt_columns(*, with_html: bool) -> Mapping[str, ColumnElement[Any]]:
     }
     if with_html:
         html = col(Post.content_html)
-        beginning = case((HAS_NO_EXCERPT, func.substr(html, 1, MAX_LISTED_LENGTH)))
+        beginning = case((HAS_NO_EXCERPT, func.substr(html, 1, MAX_READ_IN_LIST)))
         columns["html_beginning"] = beginning.label("html_beginning")
         columns["html_length"] = case((HAS_NO_EXCERPT, func.length(html))).label("html_length")
     return columns
@@ -61,13 +59,8 @@ def complete_excerpt(row: dict[str, Any]) -> None:
     if row["reading_minutes"] is not None:
         return
     html: str = row["content_html"] if beginning is None else beginning
-    minutes_factor = 1.0
-    if length is not None and length > len(html):
-        minutes_factor = length / len(html)
-        # The last tag may be incomplete.
-        html = html[: html.rfind("<")] if html.rfind("<") > html.rfind(">") else html
-    excerpt = make_excerpt(html)
-    row["reading_minutes"] = round(excerpt.reading_minutes * minutes_factor)
+    excerpt = make_excerpt(html, length=length, limit=MAX_READ_IN_LIST)
+    row["reading_minutes"] = excerpt.reading_minutes
     if row["summary"] is None:
         row["summary"] = excerpt.summary
 

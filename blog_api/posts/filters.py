@@ -61,7 +61,7 @@ class PostPageQuery(PageQuery):
     body: PostBody = Field(
         default=PostBody.source,
         description="The text of each post: `source` is `content`, `html` is `content_html`. "
-        "What is left out is null.",
+        "What is left out is null or, without HTML, `content_html` is absent.",
     )
 
 

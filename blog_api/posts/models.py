@@ -26,7 +26,7 @@ from blog_api.core.fields import (
 from blog_api.core.urls import MAX_URL_LENGTH
 from blog_api.db.base import Invalidates, ReadModel, TableBase, TableModel, VersionedModel
 from blog_api.posts.fields import CanonicalUrl, CoverAlt, CoverUrl, GivenSlug, GivenSummary
-from blog_api.text.excerpts import Excerpt, make_excerpt
+from blog_api.text.excerpts import MAX_READ_IN_LIST, Excerpt, make_excerpt
 from blog_api.web.pagination import Page
 
 
@@ -120,7 +120,7 @@ class Post(PostBase, VersionedModel, table=True):
     def excerpt(self) -> Excerpt:
         """Return the stored excerpt, or make it of the HTML, which must be loaded then."""
         if self.made_summary is None or self.made_reading_minutes is None:
-            return make_excerpt(self.content_html)
+            return make_excerpt(self.content_html, limit=MAX_READ_IN_LIST)
         return Excerpt(self.made_summary, self.made_reading_minutes)
 
     @property

@@ -4,6 +4,7 @@ from fastapi import APIRouter, Depends
 
 from blog_api.accounts.auth import CanWritePosts, connection_released_for
 from blog_api.accounts.errors import SCOPE_PROBLEMS
+from blog_api.accounts.idempotency import NO_KEY, IdempotencyKeyNotSupported
 from blog_api.accounts.write_limits import limit_previews
 from blog_api.core.errors import (
     BODY_PROBLEMS,
@@ -39,8 +40,10 @@ class PreviewRead(ResponseModel):
 @router.post(
     "/preview",
     response_model=PreviewRead,
-    responses=problem_responses(*BODY_PROBLEMS, *SCOPE_PROBLEMS, TooManyRequests),
-    dependencies=[Depends(limit_previews)],
+    responses=problem_responses(
+        *BODY_PROBLEMS, *SCOPE_PROBLEMS, IdempotencyKeyNotSupported, TooManyRequests
+    ),
+    dependencies=[Depends(limit_previews), NO_KEY],
 )
 async def preview_post(
     new: PreviewCreate, auth: CanWritePosts, session: SessionDep, renderer: RendererDep

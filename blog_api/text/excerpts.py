@@ -10,6 +10,10 @@ from blog_api.core.fields import MAX_SUMMARY_LENGTH
 
 WORDS_PER_MINUTE = 200
 ELLIPSIS = "…"
+# In characters: reading them takes a tenth of a second. A chapter of a book has as many.
+MAX_READ = 200_000
+# Where an excerpt is made for each row of a list.
+MAX_READ_IN_LIST = 5_000
 # A space earlier than this is not the place to cut: some scripts have few.
 MIN_SUMMARY_LENGTH = MAX_SUMMARY_LENGTH // 2
 
@@ -31,12 +35,22 @@ class Excerpt:
     reading_minutes: int
 
 
-def make_excerpt(html: str) -> Excerpt:
-    """Return the excerpt of sanitized HTML. Megabytes of it take half a second."""
+def make_excerpt(html: str, *, length: int | None = None, limit: int = MAX_READ) -> Excerpt:
+    """Return the excerpt of sanitized HTML, or of the beginning of one of this length.
+
+    The reading time of what is longer than the limit is estimated.
+    """
+    length = length or len(html)
+    if length > limit:
+        html = html[:limit]
+        # The last tag may be incomplete.
+        html = html[: html.rfind("<")] if html.rfind("<") > html.rfind(">") else html
     text = unescape(TAG.sub(lambda tag: "" if tag[1] in INLINE_TAGS else " ", html))
     words = text.split()
     # A dash between spaces is no word.
     count = sum(any(map(str.isalnum, word)) for word in words)
+    if html and length > limit:
+        count = round(count * length / len(html))
     return Excerpt(cut_summary(" ".join(words)), max(1, -(-count // WORDS_PER_MINUTE)))
 
 

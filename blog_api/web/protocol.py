@@ -32,9 +32,11 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        # Trailers are no headers (RFC 9110, 6.5.1).
         if "method" not in self.scope:
             super().on_header(name, value)
+        # Trailers are no headers (RFC 9110, 6.5.1), but after this one the parser stops.
+        elif name.lower() == b"connection" and self.cycle is not None:
+            self.cycle.keep_alive = False
 
     def on_headers_complete(self) -> None:
         self._has_progress = True

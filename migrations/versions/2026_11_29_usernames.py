@@ -19,7 +19,17 @@ depends_on = None
 BATCH_SIZE = 1000
 MAX_LENGTH = 30
 # What the program refuses; its list may change later, this one not.
-RESERVED = frozenset(("admin", "administrator", "anonymous", "api", "root", "system", "user"))
+RESERVED_WORDS = """
+    abuse account accounts admin administrator admins anonymous api archive auth author authors blog
+    bookmarks comments config contact dashboard deleted docs drafts email everyone feed feeds follow
+    followers following guest guide health help home hostmaster index info legal list lists live
+    login logout mail media mention moderator moderators news nobody noreply null oauth oauth2
+    openapi operator owner password post postmaster posts preview privacy profile profiles public
+    ready redoc register root rss search security self settings sign-in sign-up signin signup site
+    staff static status support system tag tags team terms test token tokens undefined unknown user
+    username usernames users webmaster www you
+"""
+RESERVED = frozenset(RESERVED_WORDS.split())
 
 LETTERS = range(10)
 RANDOM_ON_SQLITE = "'user-' || " + " || ".join("char(97 + abs(random() % 26))" for _ in LETTERS)

@@ -255,8 +255,8 @@ async def test_the_reading_time_of_a_very_long_text_of_the_version_before_is_est
     shown = (await ann.get(f"/posts/{post['id']}")).json()
 
     assert listed["summary"] == shown["summary"] == MADE
-    assert shown["reading_minutes"] == 500
-    assert 490 <= listed["reading_minutes"] <= 510
+    for post in (listed, shown):
+        assert 490 <= post["reading_minutes"] <= 510
 
 
 async def test_feeds_have_the_fields_that_their_formats_have(
