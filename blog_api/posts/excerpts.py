@@ -25,11 +25,14 @@ HAS_NO_EXCERPT = col(Post.made_from).is_(None)
 
 
 async def make_excerpt_values(content_html: str) -> dict[str, Any]:
-    """Return the columns of the excerpt of this HTML."""
+    """Return the columns of the excerpt of this HTML; of a long one in a thread."""
     if len(content_html) > MAX_INLINE_LENGTH:
-        excerpt = await anyio.to_thread.run_sync(make_excerpt, content_html)
-    else:
-        excerpt = make_excerpt(content_html)
+        return await anyio.to_thread.run_sync(make_excerpt_columns, content_html)
+    return make_excerpt_columns(content_html)
+
+
+def make_excerpt_columns(content_html: str) -> dict[str, Any]:
+    excerpt = make_excerpt(content_html)
     return {
         "made_summary": excerpt.summary,
         "made_reading_minutes": excerpt.reading_minutes,

@@ -10,10 +10,11 @@ from typing import Any
 
 from blog_api.accounts.scopes import DEFAULT_SCOPES, join_scopes
 from blog_api.core.security import hash_token
+from blog_api.posts.excerpts import make_excerpt_columns
 from blog_api.text.markdown import render_markdown
 
 # Increase it with every change below, so that existing databases are recreated.
-LAYOUT = 1
+LAYOUT = 2
 
 AUTHORS = 1_000
 TAGS = 200
@@ -103,6 +104,15 @@ def times(at: datetime) -> Row:
     return {"created_at": at, "updated_at": at}
 
 
+def username_of(user_id: int) -> str:
+    return f"user-{user_id}"
+
+
+def username_rows() -> Iterator[Row]:
+    for user_id in range(1, AUTHORS + LOGINS + 1):
+        yield {"username": username_of(user_id), "user_id": user_id}
+
+
 def user_rows(password_hash: str) -> Iterator[Row]:
     """Yield authors without passwords, then users that log in."""
     for user_id in range(1, AUTHORS + LOGINS + 1):
@@ -112,6 +122,7 @@ def user_rows(password_hash: str) -> Iterator[Row]:
             "id": user_id,
             **times(FIRST_PUBLISHED_AT),
             "name": f"{WORDS[user_id % len(WORDS)].title()} {user_id}",
+            "username": username_of(user_id),
             "email": email,
             "email_key": email,
             "mailbox_key": email,
@@ -148,17 +159,22 @@ def slug_of(title: str) -> str:
     return title.lower().replace(" ", "-")
 
 
+def make_body(content: str) -> Row:
+    """Return the columns that a text gives."""
+    content_html = render_markdown(content)
+    made = make_excerpt_columns(content_html)
+    return {"content": content, "content_html": content_html, **made}
+
+
 def post_rows(size: Size) -> Iterator[Row]:
     words = random.Random(0)
-    bodies = [(text, render_markdown(text)) for text in (markdown(words) for _ in range(BODIES))]
+    bodies = [make_body(markdown(words)) for _ in range(BODIES)]
     for post_id, title in enumerate(titles(size), 1):
-        content, content_html = bodies[post_id % BODIES]
         yield {
             "id": post_id,
             **times(published_at(post_id)),
             "title": title,
-            "content": content,
-            "content_html": content_html,
+            **bodies[post_id % BODIES],
             "slug": slug_of(title),
             "published_at": published_at(post_id),
             "tags": json.dumps([tag_name(tag_id) for tag_id in tag_ids(post_id)]),
@@ -190,6 +206,7 @@ def tables(size: Size, password_hash: str) -> Iterator[tuple[str, int, list[str]
     """Yield name, row count, columns and rows of each table; ids start at 1."""
     for table, count, rows in (
         ("users", AUTHORS + LOGINS, user_rows(password_hash)),
+        ("usernames", AUTHORS + LOGINS, username_rows()),
         ("tokens", 1, token_rows()),
         ("tags", TAGS, tag_rows()),
         ("posts", size.posts, post_rows(size)),
