@@ -96,7 +96,7 @@ MATRIX = {
     "DELETE /users/me/tokens/{token_id}": owner_only(204, "users:write"),
     "GET /users/me/export": logged_in(200, "users:read posts:read"),
     "GET /users/me/following": logged_in(200, "users:read"),
-    # Nobody follows or bookmarks anything here.
+    # These users have no follows and no bookmarks.
     "GET /users/me/following/{user_id}": logged_in(404, "users:read"),
     "GET /users/me/bookmarks/{post_id}": logged_in(404, "users:read"),
     # Users cannot follow themselves.

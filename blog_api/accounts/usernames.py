@@ -1,4 +1,4 @@
-"""Usernames: chosen, or made from the name; one that was given up goes to nobody else."""
+"""Usernames: chosen, or made from the name. A former one is never given to another user."""
 
 import re
 import secrets

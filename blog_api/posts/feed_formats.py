@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 from urllib.parse import urljoin
 
 from feedgenerator import Atom1Feed, Rss201rev2Feed, SyndicationFeed
@@ -195,7 +195,9 @@ def make_json_feed(feed: Feed) -> JSONFeed:
 
 
 class XMLFeed(SyndicationFeed):
-    """XML document; a subclass says which elements have the texts of a post."""
+    """XML document; `html_argument` of `add_item()` is the HTML of a post."""
+
+    html_argument: ClassVar[str]
 
     def __init__(self, feed: Feed) -> None:
         super().__init__(
@@ -218,14 +220,10 @@ class XMLFeed(SyndicationFeed):
                 categories=entry.post.tags,
                 summary=entry.post.summary,
                 canonical_url=entry.post.canonical_url,
-                **self.make_texts(entry),
+                **{"description": None, self.html_argument: entry.content_html},
             )
             # The library percent-encodes non-ASCII characters, even those of the host.
             self.items[-1]["link"] = entry.url
-
-    def make_texts(self, entry: FeedEntry) -> dict[str, str | None]:
-        """Return the arguments of `add_item()` with the texts of a post."""
-        raise NotImplementedError
 
     def latest_post_date(self) -> datetime:
         return self.updated_at
@@ -237,8 +235,7 @@ class XMLFeed(SyndicationFeed):
 
 
 class AtomFeed(XMLFeed, Atom1Feed):
-    def make_texts(self, entry: FeedEntry) -> dict[str, str | None]:
-        return {"description": None, "content": entry.content_html}
+    html_argument = "content"
 
     def add_item_elements(self, handler: Any, item: dict[str, Any]) -> None:
         super().add_item_elements(handler, item)
@@ -250,8 +247,7 @@ class AtomFeed(XMLFeed, Atom1Feed):
 
 
 class RSSFeed(XMLFeed, Rss201rev2Feed):
-    def make_texts(self, entry: FeedEntry) -> dict[str, str | None]:
-        return {"description": entry.content_html}
+    html_argument = "description"
 
 
 ATOM_EXAMPLE = """\

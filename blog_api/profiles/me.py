@@ -68,7 +68,7 @@ async def update_me(
 ) -> User:
     """Change the profile; with `current_password` also the email address.
 
-    A username that is given up goes to nobody else; the user may take it back.
+    The former username is never given to another user; the same user can choose it again.
     """
     values = changes.model_dump(exclude_unset=True, exclude={"current_password"})
     if "email" in values:

@@ -113,7 +113,7 @@ async def test_every_first_segment_of_a_path_is_reserved(app: FastAPI):
     assert segments <= RESERVED_USERNAMES
 
 
-async def test_a_username_that_was_given_up_goes_to_nobody_else(
+async def test_a_username_that_was_given_up_is_never_given_to_another_user(
     empty_app: FastAPI, ann: AsyncClient, bob: AsyncClient
 ):
     assert (await set_username(ann, "Karenina")).json()["username"] == "karenina"
@@ -128,7 +128,7 @@ async def test_a_username_that_was_given_up_goes_to_nobody_else(
     assert_problem(await set_username(bob, "karenina"), 409)
 
 
-async def test_the_username_of_a_deleted_account_goes_to_nobody_else(
+async def test_the_username_of_a_deleted_account_is_never_given_to_another_user(
     ann: AsyncClient, bob: AsyncClient
 ):
     await ann.request("DELETE", "/users/me", json={"current_password": PASSWORD})
@@ -189,9 +189,13 @@ async def test_posts_are_filtered_by_the_username_or_id_of_the_author(
 async def test_an_unknown_username_has_no_posts(ann: AsyncClient):
     await publish(ann)
 
-    for path in ("/posts?author=nobody-here", "/posts?author=999999&q=hello"):
+    for path in ("/posts?author=missing", "/posts?author=999999&q=hello"):
         assert (await ann.get(path)).json()["total_count"] == 0
-    for path in ("/users/nobody-here/posts", "/users/username/nobody-here", "/users/999999/posts"):
+    for path in (
+        "/users/missing/posts",
+        "/users/username/missing",
+        "/users/999999/posts",
+    ):
         assert_problem(await ann.get(path), 404)
     for author in ("0", "9999999999", "-1", "a b", "x"):
         assert_problem(await ann.get("/posts", params={"author": author}), 422)
