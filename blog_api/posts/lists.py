@@ -6,7 +6,6 @@ and the values are bound.
 
 from collections.abc import Set as AbstractSet
 from functools import cache, partial
-from operator import itemgetter
 from typing import Any
 
 import anyio.to_thread
@@ -53,7 +52,6 @@ from blog_api.web.pagination import (
     PageParams,
     Paginator,
     PaginatorDep,
-    make_page_of_ids,
     parse_ids,
 )
 
@@ -217,7 +215,9 @@ async def read_posts_by_ids(
     found_ids = query.where(col(Post.id).in_(ids))
     posts = list_of_posts(found_ids, PostRead, params.body, is_reusable=False)
     found = await posts.fetch_page(paginator.session, order, values, size=MAX_PAGE_SIZE)
-    return make_page_of_ids(params.ids, found.rows, itemgetter("id"))
+    return Page[Any].model_construct(
+        total_count=found.total_count, results=found.rows, next_cursor=None
+    )
 
 
 def add_snippet(highlighter: Highlighter, post: dict[str, Any]) -> dict[str, Any]:
