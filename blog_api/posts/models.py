@@ -172,6 +172,15 @@ class OwnPostRead(PostRead):
     """Time at which an administrator took the post down. Null: it was not."""
 
 
+class OwnPostDetail(OwnPostRead):
+    """A post in any state with its content as sanitized HTML."""
+
+    content: str
+    """Markdown source. Null with `body=html` and `body=none`."""
+    content_html: str
+    """The content as sanitized HTML. Null with `body=source` and `body=none`."""
+
+
 # In UTF-8; of all contents in a list together.
 MAX_LISTED_BYTES = 2_000_000
 
