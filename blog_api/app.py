@@ -16,11 +16,12 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
 from blog_api import personal_data
-from blog_api.accounts import login, oauth2, personal_tokens
+from blog_api.accounts import login, oauth2, personal_tokens, revocation, sessions
 from blog_api.accounts.auth import authenticate
 from blog_api.accounts.jwt import JWTSigner
 from blog_api.accounts.passwords import PasswordHasher
 from blog_api.accounts.rate_limits import RateLimiter
+from blog_api.accounts.token_uses import TokenUses
 from blog_api.admin import audit, moderation
 from blog_api.admin import users as admin_users
 from blog_api.comments import routes as comments
@@ -55,6 +56,8 @@ ROUTERS = (
     login.router,
     oauth2.router,
     personal_tokens.router,
+    sessions.router,
+    revocation.router,
     follows.router,
     bookmarks.router,
     preview.router,
@@ -116,20 +119,22 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
     database: Database = app.state.database
     gc.set_threshold(GC_THRESHOLD, 20, 20)
     return_large_buffers()
-    app.state.secret_key = await prepare_database(settings, database)
-    app.state.signer = JWTSigner(app.state.secret_key)
+    app.state.secret_keys = await prepare_database(settings, database)
+    app.state.signer = JWTSigner(app.state.secret_keys)
     if instrument_sql(database.engine):
         database.uses_driver_queries = False
     watching = app.state.invalidation.watch() if settings.cache_bytes else nullcontext()
     try:
         async with watching, create_task_group() as tasks:
             tasks.start_soon(app.state.access_log.write_periodically)
+            tasks.start_soon(app.state.token_uses.write_periodically)
             # Exclude the objects of the start from every later collection.
             gc.collect()
             gc.freeze()
             yield
             tasks.cancel_scope.cancel()
     finally:
+        await app.state.token_uses.write()
         app.state.access_log.flush()
         await app.state.rate_limiter.close()
         await database.close()
@@ -183,6 +188,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.snippet_thread = CapacityLimiter(1)
     app.state.count_posts = count_posts_of_authors
     app.state.access_log = access_log
+    app.state.token_uses = TokenUses(database)
     app.state.password_hasher = PasswordHasher(settings)
     app.state.rate_limiter = RateLimiter(settings)
     app.state.renderer = Renderer()

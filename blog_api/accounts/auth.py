@@ -1,8 +1,8 @@
 """Authentication: who sends a request, and with which permissions.
 
 A route declares what it needs by the type of a parameter: `OptionalAuth` (anonymous or any token),
-`RequiredAuth` (any token), `CurrentUser`, `CanWriteAccount`, `CanReadDrafts`, `CanWritePosts` and
-`Admin` (a token with that scope).
+`RequiredAuth` (any token), `CurrentUser`, `CanReadAccount`, `CanWriteAccount`, `CanReadDrafts`,
+`CanWritePosts` and `Admin` (a token with that scope).
 """
 
 from collections.abc import AsyncIterator
@@ -161,7 +161,9 @@ async def get_optional_auth(
         # All anonymous clients get the same response.
         mark_public(request)
         return None
-    return await authenticate(session, signer, token)
+    auth = await authenticate(session, signer, token)
+    request.app.state.token_uses.record(auth.token_id)
+    return auth
 
 
 OptionalAuth = Annotated[Auth | None, Security(get_optional_auth)]
@@ -186,6 +188,7 @@ async def get_current_user(auth: OptionalAuth, needed: SecurityScopes) -> Authen
 
 
 RequiredAuth = Annotated[Auth, Security(get_auth)]
+CanReadAccount = Annotated[Auth, Security(get_auth, scopes=[Scope.users_read])]
 CurrentUser = Annotated[AuthenticatedUser, Security(get_current_user, scopes=[Scope.users_read])]
 CanExport = Annotated[
     AuthenticatedUser, Security(get_current_user, scopes=[Scope.users_read, Scope.posts_read])

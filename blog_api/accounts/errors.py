@@ -115,6 +115,11 @@ class RepeatedParameter(OAuth2Problem, BadRequest):
     error = "invalid_request"
 
 
+class InvalidRevocationRequest(OAuth2Problem, BadRequest):
+    detail = "Send a form with the token to revoke as token"
+    error = "invalid_request"
+
+
 class UnsupportedGrantType(OAuth2Problem, BadRequest):
     detail = "The grant_type is password or refresh_token"
     error = "unsupported_grant_type"
@@ -128,3 +133,7 @@ class TooManyTokens(Conflict):
 
 class TokenNotFound(NotFound):
     detail = "Token not found"
+
+
+class SessionNotFound(NotFound):
+    detail = "Session not found"

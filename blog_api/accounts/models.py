@@ -24,6 +24,7 @@ from blog_api.core.fields import (
 )
 from blog_api.core.urls import MAX_URL_LENGTH
 from blog_api.db.base import Invalidates, ReadModel, TableBase, TableModel
+from blog_api.web.clients import MAX_USER_AGENT_LENGTH
 from blog_api.web.pagination import Page
 
 SESSION_LIFETIME = timedelta(weeks=2)
@@ -227,7 +228,7 @@ class Token(TokenBase, TableModel, table=True):
     """A session or a personal token: the unit of revocation.
 
     A session with JWT has a handle, which begins its refresh tokens and whose digest its JWTs
-    carry. Only the newest refresh token is valid.
+    carry (see `refresh_tokens`).
     """
 
     __tablename__ = "tokens"
@@ -236,7 +237,16 @@ class Token(TokenBase, TableModel, table=True):
     user_id: int = Field(foreign_key="users.id", ondelete="CASCADE", index=True)
     # Digest of the opaque token or of the handle.
     digest: str = Field(max_length=64, unique=True)
+    # Of the current refresh token: its digest, its number, and the time since which it is current.
+    # Versions without numbers change the digest alone.
     refresh_digest: str | None = Field(default=None, max_length=64)
+    refresh_number: int | None = None
+    refreshed_at: datetime | None = None
+    # Accurate to a minute; null if the token was never used.
+    last_used_at: datetime | None = None
+    # Where a session began: the `User-Agent` and the network. Null for a personal token.
+    client: str | None = Field(default=None, max_length=MAX_USER_AGENT_LENGTH)
+    network: str | None = Field(default=None, max_length=50)
     # Null for a session.
     name: str | None = Field(default=None, max_length=100)
     scope: str = Field(max_length=100)
@@ -245,6 +255,27 @@ class Token(TokenBase, TableModel, table=True):
     @property
     def scopes(self) -> frozenset[str]:
         return effective_scopes(self.scope, is_admin=self.user.is_admin)
+
+
+class SessionRead(ResponseModel, TokenBase):
+    """A session without its token."""
+
+    id: int
+    """Id."""
+    created_at: datetime
+    """Time of the log-in."""
+    last_used_at: datetime | None
+    """Time of the last use, accurate to a minute. Null: not used yet."""
+    client: str | None
+    """The program that logged in, as its `User-Agent` says."""
+    network: str | None
+    """The network from which it logged in: an IPv4 address, or a /64 of IPv6."""
+    is_current: bool
+    """Whether this is the session of this request."""
+
+
+class SessionPage(Page[SessionRead]):
+    """A page of sessions."""
 
 
 class IdempotencyKey(TableBase, table=True):
@@ -277,6 +308,8 @@ class PersonalTokenRead(ResponseModel, TokenBase):
     """Scopes."""
     created_at: datetime
     """Time of creation."""
+    last_used_at: datetime | None
+    """Time of the last use, accurate to a minute. Null: not used yet."""
 
 
 class PersonalTokenPage(Page[PersonalTokenRead]):

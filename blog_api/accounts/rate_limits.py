@@ -35,8 +35,9 @@ from blog_api.accounts.counters import (
 from blog_api.accounts.passwords import PasswordHasher
 from blog_api.core.errors import TooManyRequests
 from blog_api.core.networks import get_client_networks
-from blog_api.core.security import hash_token, make_keyed_digest
+from blog_api.core.security import SecretKeys, hash_token
 from blog_api.core.settings import Settings
+from blog_api.web.clients import ClientDep
 
 if TYPE_CHECKING:
     from redis.asyncio import ConnectionPool
@@ -225,11 +226,11 @@ class LoginThrottle:
     """Rate-limit password checks and sign-ups per address and account."""
 
     def __init__(
-        self, passwords: PasswordHasher, limiter: RateLimiter, secret_key: str, address: str
+        self, passwords: PasswordHasher, limiter: RateLimiter, keys: SecretKeys, address: str
     ) -> None:
         self.passwords = passwords
         self._limiter = limiter
-        self._secret_key = secret_key
+        self._keys = keys
         self._client = get_client_networks(address)
 
     async def verify_password(
@@ -242,10 +243,9 @@ class LoginThrottle:
         """
         if has_token:
             rules = WITH_TOKEN
-        elif await self._limiter.is_remembered(self._known_network_key(account, password_hash)):
-            rules = FROM_KNOWN_NETWORK
         else:
-            rules = FROM_UNKNOWN_NETWORK
+            is_known = await self._is_known_network(account, password_hash)
+            rules = FROM_KNOWN_NETWORK if is_known else FROM_UNKNOWN_NETWORK
         # Hashed, since Redis should not hold email addresses.
         values = {"account": hash_token(account), **self._client}
         failures = self._limiter.make_limits(rules.failures, **values)
@@ -262,13 +262,19 @@ class LoginThrottle:
 
     async def remember_network(self, account: str, password_hash: str | None) -> None:
         """Remember that the user of an account knew the password in this network."""
-        key = self._known_network_key(account, password_hash)
+        key, *_ = self._known_network_keys(account, password_hash)
         await self._limiter.remember(key, KNOWN_NETWORK_SECONDS)
 
-    def _known_network_key(self, account: str, password_hash: str | None) -> str:
+    async def _is_known_network(self, account: str, password_hash: str | None) -> bool:
+        for key in self._known_network_keys(account, password_hash):
+            if await self._limiter.is_remembered(key):
+                return True
+        return False
+
+    def _known_network_keys(self, account: str, password_hash: str | None) -> list[str]:
         # With another password, the networks of someone who knew the last one are unknown.
-        text = f"known network {self._client['network']} of {account} with {password_hash}"
-        return f"known/{make_keyed_digest(self._secret_key, text)}"
+        text = f"{self._client['network']} of {account} with {password_hash}"
+        return [f"known/{one}" for one in self._keys.make_digests("known network", text)]
 
     async def hash_password(self, password: SecretStr) -> str:
         async with self.passwords.slot(**self._client):
@@ -279,10 +285,11 @@ class LoginThrottle:
         await self._limiter.record_hits(self._limiter.make_limits(SIGN_UPS, **self._client))
 
 
-async def get_login_throttle(request: Request) -> LoginThrottle:
+async def get_login_throttle(request: Request, client: ClientDep) -> LoginThrottle:
     state = request.app.state
-    address = request.client.host if request.client else "unknown"
-    return LoginThrottle(state.password_hasher, state.rate_limiter, state.secret_key, address)
+    return LoginThrottle(
+        state.password_hasher, state.rate_limiter, state.secret_keys, client.address
+    )
 
 
 LoginThrottleDep = Annotated[LoginThrottle, Depends(get_login_throttle)]

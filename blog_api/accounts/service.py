@@ -10,7 +10,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.accounts.addresses import mailbox_key, set_email
 from blog_api.accounts.errors import EmailTaken, LastAdmin, UsernameTaken, UserNotFound
-from blog_api.accounts.models import Token, User, UserCreate, UsernameClaim
+from blog_api.accounts.models import SESSION_LIFETIME, Token, User, UserCreate, UsernameClaim
 from blog_api.accounts.names import index_names
 from blog_api.accounts.passwords import check_new_password
 from blog_api.accounts.rate_limits import LoginThrottle
@@ -18,9 +18,11 @@ from blog_api.accounts.scopes import join_scopes
 from blog_api.accounts.usernames import generate_usernames
 from blog_api.core.errors import Conflict
 from blog_api.core.fields import utc_now
+from blog_api.core.networks import get_client_networks
 from blog_api.core.security import hash_token
 from blog_api.db.queries import insert_if_missing, insert_unique
 from blog_api.db.session import connection_released
+from blog_api.web.clients import Client
 
 
 async def build_user(session: AsyncSession, new: UserCreate, password_hash: str) -> User:
@@ -120,6 +122,13 @@ async def delete_expired_tokens(session: AsyncSession, user: User) -> None:
     await session.exec(
         delete(Token).where(col(Token.user_id) == user.id, col(Token.expires_at) <= utc_now())
     )
+
+
+def build_session(user: User, secret: str, scopes: frozenset[str], client: Client) -> Token:
+    token = build_token(user, secret, scopes, utc_now() + SESSION_LIFETIME)
+    token.client = client.user_agent
+    token.network = get_client_networks(client.address)["network"]
+    return token
 
 
 def build_token(

@@ -129,6 +129,8 @@ class Settings(BaseSettings):
     )
     pool_size: int = Field(default=5, ge=1, le=100)
     secret_key: Annotated[SecretStr, AfterValidator(check_secret_key)] | None = None
+    secret_key_previous: Annotated[SecretStr, AfterValidator(check_secret_key)] | None = None
+    refresh_grace_seconds: int = Field(default=10, ge=0, le=300)
 
     password_min_length: int = Field(default=8, ge=8, le=128)
     password_refuse_common: bool = True
