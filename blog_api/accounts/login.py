@@ -20,6 +20,7 @@ from blog_api.accounts.errors import (
 )
 from blog_api.accounts.forms import UNIQUE_PARAMETERS, FormRoute
 from blog_api.accounts.idempotency import NO_KEY, IdempotencyKeyNotSupported
+from blog_api.accounts.mailer import MailerDep
 from blog_api.accounts.models import SignUp, SignUpRead, Token, TokenRead, User
 from blog_api.accounts.rate_limits import LoginThrottle, LoginThrottleDep
 from blog_api.accounts.scopes import DEFAULT_SCOPES, allowed_scopes, resolve_scopes
@@ -130,12 +131,13 @@ async def sign_up(
     new: SignUp,
     session: SessionDep,
     throttle: LoginThrottleDep,
+    mailer: MailerDep,
     client: ClientDep,
     response: Response,
 ) -> SignUpRead:
     """Create an account and a session."""
     response.headers["Cache-Control"] = "no-store"
-    user = await insert_user(session, throttle, new)
+    user = await insert_user(session, throttle, mailer, new)
     token = await issue_token(session, user, DEFAULT_SCOPES, client)
     return SignUpRead.model_validate(user, update={"token": token})
 

@@ -21,6 +21,7 @@ from blog_api.core.fields import (
     Timestamp,
     WebAddress,
     schema_example,
+    utc_now,
 )
 from blog_api.core.urls import MAX_URL_LENGTH
 from blog_api.db.base import Invalidates, ReadModel, TableBase, TableModel
@@ -84,11 +85,25 @@ class User(UserBase, TableModel, table=True):
     email_key: str | None = Field(default=None, max_length=MAX_EMAIL_LENGTH, unique=True)
     # The local part casefolded, and the domain as A-labels: see `addresses.py`.
     mailbox_key: str | None = Field(default=None, max_length=2 * MAX_EMAIL_LENGTH)
+    # The address is verified if it is this one: versions without the column change `email` alone.
+    verified_email: str | None = Field(default=None, max_length=MAX_EMAIL_LENGTH)
+    verified_at: datetime | None = None
+    # Replaces `email` when it is confirmed.
+    pending_email: str | None = Field(default=None, max_length=MAX_EMAIL_LENGTH)
     password_hash: str | None = Field(default=None, max_length=255)
     # Identifies an imported author in later imports: names are not unique.
     import_key: str | None = Field(default=None, max_length=255, unique=True)
     is_active: bool = True
     is_admin: bool = False
+
+    @property
+    def email_verified_at(self) -> datetime | None:
+        return self.verified_at if self.verified_email == self.email else None
+
+    def verify_email(self) -> None:
+        """Record that a code which was mailed to the address came back."""
+        if self.email_verified_at is None:
+            self.verified_email, self.verified_at = self.email, utc_now()
 
 
 LACKS_MAILBOX_KEY = and_(col(User.mailbox_key).is_(None), col(User.email).is_not(None))
@@ -153,6 +168,10 @@ class UserRead(UserBase, ReadModel):
     """Address of a picture of the user."""
     email: str | None
     """Email address. Null for an imported author who cannot log in yet."""
+    email_verified_at: datetime | None
+    """Time at which the address was verified by a mail. Null: it was not."""
+    pending_email: str | None
+    """Address that replaces `email` when it is confirmed. Null: there is none."""
     is_active: bool
     """False: deactivated by an administrator."""
     is_admin: bool

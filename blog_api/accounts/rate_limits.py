@@ -53,6 +53,8 @@ MAX_COUNTERS_IN_MEMORY = 50_000
 KNOWN_NETWORK_SECONDS = 30 * 24 * 60 * 60
 # One client may have all 65,536 networks of a /48: together they have wider limits.
 SITE_FACTOR = 10
+# A family or an office has several mailboxes.
+MAILS_FACTOR = 4
 
 T = TypeVar("T")
 
@@ -113,6 +115,11 @@ SIGN_UPS = (
     Rule("sign-ups", "rate_limit_sign_ups", "{network}"),
     Rule("sign-ups-of-site", "rate_limit_sign_ups", "{site}", SITE_FACTOR),
 )
+MAILS = (
+    Rule("mails", "rate_limit_mails", "{network}", MAILS_FACTOR),
+    Rule("mails-of-site", "rate_limit_mails", "{site}", MAILS_FACTOR * SITE_FACTOR),
+)
+MAILS_TO_ADDRESS = Rule("mails-to-address", "rate_limit_mails", "{account}")
 POSTS = Rule("posts", "rate_limit_writes", "{account}")
 COMMENTS = Rule("comments", "rate_limit_writes", "{account}")
 FOLLOWS_AND_BOOKMARKS = Rule("follows-and-bookmarks", "rate_limit_writes", "{account}")
@@ -279,6 +286,20 @@ class LoginThrottle:
     async def hash_password(self, password: SecretStr) -> str:
         async with self.passwords.slot(**self._client):
             return await self.passwords.hash(password.get_secret_value())
+
+    async def count_mail(self, *, account: str) -> bool:
+        """Count a requested mail; return whether it may be sent. Raises TooManyRequests.
+
+        The limit of the recipient is no error: it would tell that others asked for mails as well.
+        """
+        await self._limiter.record_hits(self._limiter.make_limits(MAILS, **self._client))
+        values = {"account": hash_token(account)}
+        try:
+            to_address = self._limiter.make_limits([MAILS_TO_ADDRESS], **values)
+            await self._limiter.record_hits(to_address)
+        except TooManyRequests:
+            return False
+        return True
 
     async def count_new_address(self) -> None:
         """Count a submitted new email address, taken or not. Raises TooManyRequests."""

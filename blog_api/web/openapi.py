@@ -18,6 +18,7 @@ TAGS = [
     {"name": "index", "description": "Name, version and links."},
     {"name": "users", "description": "Accounts and public profiles."},
     {"name": "tokens", "description": "Sign up, log in and out, OAuth2."},
+    {"name": "recovery", "description": "Codes by mail: new passwords and verified addresses."},
     {"name": "sessions", "description": "Where the user is logged in."},
     {"name": "personal tokens", "description": "Named tokens with scopes, for scripts and apps."},
     {"name": "me", "description": "The account of the token."},

@@ -15,7 +15,7 @@ LOG_IN = {"username": "ann@example.com", "password": PASSWORD}
 
 
 async def log_in(client: AsyncClient, user_agent: str = "") -> str:
-    headers = {"User-Agent": user_agent.encode("latin-1")}
+    headers = {b"User-Agent": user_agent.encode("latin-1")}
     token: str = (await client.post("/auth", data=LOG_IN, headers=headers)).json()["access_token"]
     return token
 
