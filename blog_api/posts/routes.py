@@ -156,7 +156,10 @@ async def create_post(
     response: Response,
     body: WrittenBody = PostBody.source,
 ) -> PostRead | Response:
-    """Create a post: published, scheduled or a draft."""
+    """Create a post: published, scheduled or a draft.
+
+    `?body=` chooses the texts of the response as in `GET /posts/{post_id}`. Default: `source`.
+    """
     await creation.replay()
     bound_indexing(session, new.content)
     async with connection_released_for(session, auth):
@@ -188,6 +191,7 @@ async def replace_post(
     """Replace a post. Everything but `title` and `content` stays if omitted.
 
     Changing the title may change a slug that was made from it; the old slug redirects (308).
+    `?body=` chooses the texts of the response as in `GET /posts/{post_id}`. Default: `source`.
     """
     post = await edit.save(new)
     return post if body is PostBody.source else make_body_response(post, body, response)
@@ -202,7 +206,10 @@ async def replace_post(
 async def update_post(
     changes: PostUpdate, edit: PostEditDep, response: Response, body: WrittenBody = PostBody.source
 ) -> Post | Response:
-    """Change the fields that are sent; leave the others."""
+    """Change the fields that are sent; leave the others.
+
+    `?body=` chooses the texts of the response as in `GET /posts/{post_id}`. Default: `source`.
+    """
     post = await edit.save(changes)
     return post if body is PostBody.source else make_body_response(post, body, response)
 

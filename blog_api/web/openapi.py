@@ -175,7 +175,10 @@ def complete_operation(method: str, operation: dict[str, Any]) -> None:
         responses["304"] = {"description": "Not modified: `If-None-Match` has the current ETag."}
     parameters = {one["name"]: one for one in operation.get("parameters", ())}
     for parameter in parameters.values():
-        parameter["schema"] = remove_null(parameter["schema"])
+        schema = parameter["schema"] = remove_null(parameter["schema"])
+        if "default" in schema:
+            # Some clients would send it beside `cursor` or `ids`, where only these may stand.
+            parameter["description"] += f" Default: `{schema.pop('default')}`."
     if "Idempotency-Key" in parameters:
         success = next(code for code in responses if code < "300")
         responses[success]["headers"] = {
@@ -183,8 +186,6 @@ def complete_operation(method: str, operation: dict[str, Any]) -> None:
             "Idempotency-Replayed": REPLAYED_HEADER,
         }
     if "page" in parameters:
-        # Swagger UI would send a default beside a cursor.
-        parameters["page"]["schema"].pop("default", None)
         responses["200"]["headers"]["Link"] = LINK_HEADER
 
 

@@ -243,8 +243,8 @@ def operations_of(openapi: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from operations.values()
 
 
-async def test_generated_clients_cannot_send_null_as_a_parameter(app: FastAPI):
-    """In a query or a header it would be the text `null`, as a key of all creates for example."""
+async def test_generated_clients_send_neither_null_nor_defaults_as_parameters(app: FastAPI):
+    """Null would be the text `null`, and `ids` and `cursor` do not go with the default `size`."""
     parameters = [
         parameter
         for operation in operations_of(app.openapi())
@@ -256,6 +256,9 @@ async def test_generated_clients_cannot_send_null_as_a_parameter(app: FastAPI):
     }
     for parameter in parameters:
         assert {"type": "null"} not in parameter["schema"].get("anyOf", ()), parameter
+        assert "default" not in parameter["schema"], parameter
+    described = {parameter["name"]: parameter["description"] for parameter in parameters}
+    assert described["limit"].endswith(" Default: `100`.")
 
 
 async def test_generated_clients_may_omit_what_has_a_default(app: FastAPI):
@@ -307,3 +310,15 @@ async def test_every_page_has_a_next_cursor(app: FastAPI):
     assert len(pages) > 5
     for name, required in pages.items():
         assert required == ["total_count", "results", "next_cursor"], name
+
+
+async def test_no_parameter_beside_a_request_body_is_named_body(app: FastAPI):
+    """openapi-python-client gives the request body this name in the functions that it writes."""
+    parameters = [
+        [parameter["name"] for parameter in operation.get("parameters", ())]
+        for operation in operations_of(app.openapi())
+        if "requestBody" in operation
+    ]
+
+    assert ["Idempotency-Key"] in parameters
+    assert [names for names in parameters if "body" in names] == []
