@@ -21,8 +21,8 @@ pytestmark = pytest.mark.processes
 CREATED = 1_000
 AT_ONCE = 10
 LOST_SHARE = 0.3
-# Seconds in which the test takes a quarter or less.
-DEADLINE = 120
+# A client that hangs. In seconds; the test takes 20 to 40.
+DEADLINE = 300
 
 
 async def read(client: AsyncClient, path: str) -> dict[str, Any]:

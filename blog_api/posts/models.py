@@ -179,9 +179,9 @@ class OwnPostRead(PostRead):
 class OwnPostDetail(OwnPostRead):
     """A post in any state with its content as sanitized HTML."""
 
-    content: str
+    content: OptionalText
     """Markdown source. Null with `body=html` and `body=none`."""
-    content_html: str
+    content_html: OptionalText
     """The content as sanitized HTML. Null with `body=source` and `body=none`."""
 
 
