@@ -181,7 +181,8 @@ def create_app(settings: Settings) -> FastAPI:
         title=settings.title,
         version=version("blog-api"),
         openapi_tags=openapi.TAGS,
-        servers=[{"url": settings.public_path or "/"}],
+        # By default `/`, which generated clients would put before the `/` of each path.
+        servers=[{"url": settings.public_path}] if settings.public_path else None,
         middleware=inner_middleware(settings, authenticate_token, memory),
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=lifespan,

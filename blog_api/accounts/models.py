@@ -42,7 +42,9 @@ class UserCreate(RequestBody, UserBase):
 
     email: Email
     # Never derived from the email address, which is private.
-    name: Name = "Anonymous"
+    name: Name = Field(
+        default="Anonymous", description="Name for display, one line. Default: `Anonymous`."
+    )
     username: Username | None = Field(
         default=None, description="Default: made from the name, or random."
     )

@@ -7,10 +7,12 @@ from fastapi.responses import JSONResponse
 
 from blog_api.posts.models import TEXT_FIELDS, PostBody, PostDetail, PostRead
 
-DESCRIPTION = "The text of the post in the response; other fields of it are null. Default: `{}`."
+DESCRIPTION = "The text of the post in the response; other fields of it are null."
 
-ReadBody = Annotated[PostBody, Query(description=DESCRIPTION.format("both"))]
-WrittenBody = Annotated[PostBody, Query(description=DESCRIPTION.format("source"))]
+ReadBody = Annotated[PostBody, Query(description=DESCRIPTION)]
+# Not in OpenAPI: openapi-python-client gives the request body this name, and would write a function
+# with two parameters `body`. Besides, the response would be another schema.
+WrittenBody = Annotated[PostBody, Query(include_in_schema=False)]
 
 
 def make_body_response(

@@ -156,7 +156,7 @@ class FeedItem(ResponseModel):
 class JSONFeed(ResponseModel):
     """A feed in the format of https://www.jsonfeed.org/version/1.1/."""
 
-    version: Literal["https://jsonfeed.org/version/1.1"] = "https://jsonfeed.org/version/1.1"
+    version: Literal["https://jsonfeed.org/version/1.1"]
     """Version of the format."""
     title: str = Field(examples=["Blog API"])
     """Title of the blog."""
@@ -173,6 +173,7 @@ class JSONFeed(ResponseModel):
 def make_json_feed(feed: Feed) -> JSONFeed:
     feed = feed.complete()
     return JSONFeed(
+        version="https://jsonfeed.org/version/1.1",
         title=feed.title,
         home_page_url=feed.public_url,
         feed_url=feed.url,

@@ -2,9 +2,9 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import MISSING
+from pydantic import MISSING, WithJsonSchema
 from pydantic import Field as SchemaField
 from sqlalchemy import JSON, BigInteger, Index, Integer, UniqueConstraint, and_, literal_column
 from sqlmodel import Field, Relationship, SQLModel, col
@@ -156,12 +156,16 @@ class PostRead(ReadModel, PostBase):
     """Number of bookmarks."""
 
 
+# The routes validate whole posts; `make_body_response()` then leaves texts out.
+OptionalText = Annotated[str, WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}]})]
+
+
 class PostDetail(PostRead):
     """A post with its content as sanitized HTML."""
 
-    content: str
+    content: OptionalText
     """Markdown source. Null with `body=html` and `body=none`."""
-    content_html: str
+    content_html: OptionalText
     """The content as sanitized HTML. Null with `body=source` and `body=none`."""
 
 
@@ -175,9 +179,9 @@ class OwnPostRead(PostRead):
 class OwnPostDetail(OwnPostRead):
     """A post in any state with its content as sanitized HTML."""
 
-    content: str
+    content: OptionalText
     """Markdown source. Null with `body=html` and `body=none`."""
-    content_html: str
+    content_html: OptionalText
     """The content as sanitized HTML. Null with `body=source` and `body=none`."""
 
 
@@ -218,9 +222,8 @@ class ListedPost(PostRead):
     content: str | None = SchemaField(description=LISTED_SOURCE)  # type: ignore[assignment]
     content_html: str | MISSING | None = SchemaField(default=MISSING, description=LISTED_HTML)
 
-    snippet: str | None = SchemaField(
-        default=None,
-        exclude_if=lambda snippet: snippet is None,
+    snippet: str | MISSING = SchemaField(
+        default=MISSING,
         description="With `q` only: an excerpt as HTML with the matches in `<mark>`.",
     )
 

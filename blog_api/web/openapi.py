@@ -146,6 +146,11 @@ def complete_openapi(openapi: dict[str, Any]) -> None:
         for method, operation in operations.items():
             complete_operation(method, operation)
             add_examples(operation, components["schemas"])
+            for content in operation.get("requestBody", {}).get("content", {}).values():
+                name = content["schema"]["$ref"].rpartition("/")[2]
+                for value in components["schemas"][name]["properties"].values():
+                    # Generated clients send a default, or require a property that has one.
+                    value.pop("default", None)
     for schema in components["schemas"].values():
         for name, value in schema.get("properties", {}).items():
             if value.get("type") == "array":
@@ -170,6 +175,11 @@ def complete_operation(method: str, operation: dict[str, Any]) -> None:
         responses["200"]["headers"] = {"ETag": ETAG_HEADER}
         responses["304"] = {"description": "Not modified: `If-None-Match` has the current ETag."}
     parameters = {one["name"]: one for one in operation.get("parameters", ())}
+    for parameter in parameters.values():
+        schema = parameter["schema"] = remove_null(parameter["schema"])
+        if "default" in schema:
+            # Some clients would send it beside `cursor` or `ids`, where only these may stand.
+            parameter["description"] += f" Default: `{schema.pop('default')}`."
     if "Idempotency-Key" in parameters:
         success = next(code for code in responses if code < "300")
         responses[success]["headers"] = {
@@ -177,9 +187,18 @@ def complete_operation(method: str, operation: dict[str, Any]) -> None:
             "Idempotency-Replayed": REPLAYED_HEADER,
         }
     if "page" in parameters:
-        # Swagger UI would send a default beside a cursor.
-        parameters["page"]["schema"].pop("default", None)
         responses["200"]["headers"]["Link"] = LINK_HEADER
+
+
+def remove_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of an optional parameter without null, which generated clients would send.
+
+    Such a null is the text `null` in a query or a header.
+    """
+    choices = [one for one in schema.get("anyOf", ()) if one != {"type": "null"}]
+    if len(choices) == 1:
+        return {**choices[0], **{name: schema[name] for name in schema if name != "anyOf"}}
+    return schema | {"anyOf": choices} if choices else schema
 
 
 def find_refs(response: dict[str, Any]) -> list[str]:

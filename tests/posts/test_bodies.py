@@ -110,7 +110,9 @@ async def test_a_list_without_texts_reads_none(empty_app: FastAPI, ann: AsyncCli
         with executions(empty_app) as executed:
             response = await ann.get(f"/posts?body={body}&size=20")
         assert (len(response.content) < 20 * 1024) == (body == "none")
-        return any(re.search(r"\bposts\.content\b", str(one)) for one in executed)
+        # Of posts written by a version before excerpts, the beginning is read.
+        excerpts = re.compile(r"CASE WHEN \(posts\.made_from IS NULL\) .*? END")
+        return any("posts.content" in excerpts.sub("", one.statement) for one in executed)
 
     assert await reads_contents("source")
     assert not await reads_contents("none")
