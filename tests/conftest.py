@@ -24,6 +24,7 @@ from blog_api.models import metadata
 from tests.support.clients import (
     CHEAP_HASHING,
     MINIMUM_HASHING,
+    ChangeSettings,
     ChangeUser,
     client_of,
     log_in,
@@ -37,6 +38,7 @@ from tests.support.databases import (
     make_test_database,
     temporary_database,
 )
+from tests.support.mailbox import Mailbox
 from tests.support.processes import Server
 
 pytest_plugins = ["tests.support.browser"]
@@ -96,6 +98,28 @@ async def empty_app(app: FastAPI) -> AsyncGenerator[FastAPI]:
         driver = get_driver_connection(await session.connection())
         await (driver.execute(script) if TEST_DATABASE_URL else driver.executescript(script))
     database.invalidate(Invalidates.EVERYTHING)
+
+
+@pytest.fixture
+def change_settings(empty_app: FastAPI) -> Iterator[ChangeSettings]:
+    """Change settings that the application reads for each request."""
+    settings: Settings = empty_app.state.settings
+
+    def change_settings(**values: object) -> None:
+        empty_app.state.settings = empty_app.state.settings.model_copy(update=values)
+
+    yield change_settings
+    empty_app.state.settings = settings
+
+
+@pytest.fixture
+def mailbox(
+    empty_app: FastAPI, change_settings: ChangeSettings, monkeypatch: pytest.MonkeyPatch
+) -> Mailbox:
+    """Configures mail. Users who signed up before got none; see the order of the parameters."""
+    change_settings(mail_url=make_url("console://"))
+    monkeypatch.setattr("blog_api.accounts.recovery.MAX_DELAY_MILLISECONDS", 1)
+    return Mailbox(empty_app)
 
 
 @pytest.fixture

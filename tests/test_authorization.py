@@ -90,6 +90,13 @@ MATRIX = {
         400, "users:write", json={"current_password": WRONG, "new_password": "battery staple"}
     ),
     "DELETE /users/me": logged_in(400, "users:write", json={"current_password": WRONG}),
+    "POST /password-resets": ignores_token(202, json={"email": "ann@example.com"}),
+    "POST /password-resets/confirm": ignores_token(
+        400, json={"token": "1.unknown", "new_password": "battery staple"}
+    ),
+    "POST /email-verifications": logged_in(202, "users:write", json={}),
+    "POST /email-verifications/confirm": ignores_token(400, json={"token": "1.unknown"}),
+    "POST /email-verifications/undo": ignores_token(400, json={"token": "1.unknown"}),
     "GET /users/me/sessions": logged_in(200, "users:read"),
     "DELETE /users/me/sessions": logged_in(204, "users:write"),
     "DELETE /users/me/sessions/{session_id}": owner_only(204, "users:write"),
@@ -212,6 +219,7 @@ async def make_path_parameters(owner: AsyncClient, path: str) -> dict[str, objec
     return parameters
 
 
+@pytest.mark.usefixtures("mailbox")
 @pytest.mark.parametrize("name", MATRIX.keys())
 async def test_each_kind_of_user_gets_the_status_in_the_matrix(
     empty_app: FastAPI, ann: AsyncClient, change_user: ChangeUser, name: str

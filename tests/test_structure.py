@@ -21,7 +21,7 @@ from sqlalchemy import inspect
 from sqlmodel import SQLModel
 
 import blog_api
-from blog_api.accounts.auth import get_auth, get_optional_auth
+from blog_api.accounts.auth import get_auth, get_optional_auth, get_writer
 from blog_api.accounts.forms import FormRoute, require_unique_parameters
 from blog_api.accounts.idempotency import IdempotentRoute, claim_key, get_creation, reject_key
 from blog_api.accounts.rate_limits import get_login_throttle
@@ -37,7 +37,7 @@ from tests.support.clients import CHEAP_HASHING, make_settings
 PACKAGE = Path(blog_api.__file__).parent
 MAX_LINES = 400
 # Routes with a token whose response holds a secret, or that store nothing.
-WITHOUT_KEY = {"create_personal_token", "preview_post"}
+WITHOUT_KEY = {"create_personal_token", "preview_post", "request_email_verification"}
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +150,7 @@ def test_problem_urns_never_change(openapi: dict[str, Any]):
         "urn:blog-api:comment-not-found",
         "urn:blog-api:conflict",
         "urn:blog-api:content-too-large",
+        "urn:blog-api:email-not-verified",
         "urn:blog-api:email-taken",
         "urn:blog-api:idempotency-key-in-use",
         "urn:blog-api:idempotency-key-not-supported",
@@ -159,6 +160,7 @@ def test_problem_urns_never_change(openapi: dict[str, Any]):
         "urn:blog-api:incorrect-log-in",
         "urn:blog-api:incorrect-password",
         "urn:blog-api:insufficient-scope",
+        "urn:blog-api:invalid-code",
         "urn:blog-api:invalid-grant",
         "urn:blog-api:invalid-grant-request",
         "urn:blog-api:invalid-idempotency-key",
@@ -166,6 +168,7 @@ def test_problem_urns_never_change(openapi: dict[str, Any]):
         "urn:blog-api:invalid-scope",
         "urn:blog-api:invalid-token",
         "urn:blog-api:last-admin",
+        "urn:blog-api:mail-not-configured",
         "urn:blog-api:not-authenticated",
         "urn:blog-api:not-found",
         "urn:blog-api:not-ready",
@@ -230,6 +233,8 @@ def test_every_route_documents_the_errors_it_can_return(built: FastAPI, openapi:
         if get_optional_auth in calls:
             assert "InactiveUser" in str(operation["responses"].get("400")), route.name
             assert "InvalidToken" in str(operation["responses"].get("401")), route.name
+        if get_writer in calls:
+            assert "EmailNotVerified" in str(operation["responses"].get("403")), route.name
         if get_auth in calls:
             assert "NotAuthenticated" in str(operation["responses"].get("401")), route.name
 

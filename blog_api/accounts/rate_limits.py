@@ -119,6 +119,10 @@ MAILS = (
     Rule("mails", "rate_limit_mails", "{network}", MAILS_FACTOR),
     Rule("mails-of-site", "rate_limit_mails", "{site}", MAILS_FACTOR * SITE_FACTOR),
 )
+CODES = (
+    Rule("codes", "rate_limit_guesses_of_address", "{network}"),
+    Rule("codes-of-site", "rate_limit_guesses_of_address", "{site}", SITE_FACTOR),
+)
 MAILS_TO_ADDRESS = Rule("mails-to-address", "rate_limit_mails", "{account}")
 POSTS = Rule("posts", "rate_limit_writes", "{account}")
 COMMENTS = Rule("comments", "rate_limit_writes", "{account}")
@@ -300,6 +304,10 @@ class LoginThrottle:
         except TooManyRequests:
             return False
         return True
+
+    async def count_code(self) -> None:
+        """Count a code of a mail that was sent back, valid or not. Raises TooManyRequests."""
+        await self._limiter.record_hits(self._limiter.make_limits(CODES, **self._client))
 
     async def count_new_address(self) -> None:
         """Count a submitted new email address, taken or not. Raises TooManyRequests."""

@@ -107,7 +107,9 @@ async def prepare_mail(session: AsyncSession, mail: Mail) -> bool:
 @router.post(
     "/confirm",
     status_code=204,
-    responses=problem_responses(*BODY_PROBLEMS, IdempotencyKeyNotSupported, InvalidCode),
+    responses=problem_responses(
+        *BODY_PROBLEMS, IdempotencyKeyNotSupported, InvalidCode, TooManyRequests
+    ),
 )
 async def reset_password(
     confirmation: PasswordResetConfirmation,
@@ -121,6 +123,8 @@ async def reset_password(
     The code proves that the mailbox is the user's: the address is verified, and a pending one is
     dropped.
     """
+    async with connection_released(session):
+        await throttle.count_code()
     user_id, _ = await find_code(session, keys, confirmation.token, MailKind.password_reset)
     user = await session.get_one(User, user_id)
     check_new_password(

@@ -1,6 +1,6 @@
 """Errors of comments."""
 
-from blog_api.accounts.errors import OPTIONAL_AUTH_PROBLEMS, SCOPE_PROBLEMS
+from blog_api.accounts.errors import OPTIONAL_AUTH_PROBLEMS, WRITE_PROBLEMS
 from blog_api.comments.models import MAX_THREAD_DEPTH
 from blog_api.core.errors import BadRequest, Forbidden, NotFound, ValidationFailed
 from blog_api.web.conditional import PreconditionFailed
@@ -21,7 +21,7 @@ class ThreadTooDeep(BadRequest):
 READ_PROBLEMS = (*OPTIONAL_AUTH_PROBLEMS, CommentNotFound, ValidationFailed)
 
 CHANGE_PROBLEMS = (
-    *SCOPE_PROBLEMS,
+    *WRITE_PROBLEMS,
     CommentNotFound,
     NotYourComment,
     PreconditionFailed,

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request
 
 from blog_api.accounts.auth import CanWritePosts, OptionalAuth, get_reader_id
-from blog_api.accounts.errors import SCOPE_PROBLEMS
+from blog_api.accounts.errors import WRITE_PROBLEMS
 from blog_api.accounts.idempotency import CREATE_ONCE, IDEMPOTENCY_PROBLEMS, IdempotentRoute
 from blog_api.accounts.write_limits import limit_comments
 from blog_api.comments.errors import (
@@ -60,7 +60,7 @@ CommentFromPath = Annotated[Comment, Depends(get_visible_or_own_comment)]
     response_model=CommentRead,
     responses=problem_responses(
         *BODY_PROBLEMS,
-        *SCOPE_PROBLEMS,
+        *WRITE_PROBLEMS,
         *IDEMPOTENCY_PROBLEMS,
         PostNotFound,
         CommentNotFound,

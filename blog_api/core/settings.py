@@ -25,7 +25,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
-from sqlalchemy import URL, make_url
+from sqlalchemy import URL
 
 from blog_api.core.fields import check_line
 from blog_api.core.urls import (
@@ -38,6 +38,7 @@ from blog_api.core.urls import (
 
 ENV_PREFIX = "BLOG_"
 ENV_FILE = ".env"
+SQLITE = "sqlite"
 MIN_SECRET_KEY_BYTES = 32
 
 RATE_PATTERN = re.compile(r"[1-9]\d{0,5}/([1-9]\d{0,3} ?)?(second|minute|hour|day)s?", re.ASCII)
@@ -135,14 +136,6 @@ def check_link_template(value: str) -> str:
     return value
 
 
-def get_default_mail_url(values: dict[str, Any]) -> URL | None:
-    """Return `console://` on SQLite, unless `BLOG_MAIL_URL` is set and empty."""
-    given = {name.upper() for name in (*os.environ, *dotenv_values(ENV_FILE))}
-    database_url: URL | None = values.get("database_url")
-    is_sqlite = database_url is not None and database_url.get_backend_name() == "sqlite"
-    return make_url("console://") if is_sqlite and "BLOG_MAIL_URL" not in given else None
-
-
 LinkTemplate = Annotated[str, AfterValidator(check_link_template)]
 RateLimit = Annotated[RateLimitItem, NoDecode, PlainValidator(parse_rate_limit)]
 
@@ -187,9 +180,8 @@ class Settings(BaseSettings):
         default=(), examples=["10.0.0.0/8"]
     )
 
-    mail_url: Annotated[URL | None, NoDecode, PlainValidator(parse_mail_url)] = Field(
-        default_factory=get_default_mail_url
-    )
+    # On SQLite `console://`: see `set_default_mail_url()`.
+    mail_url: Annotated[URL | None, NoDecode, PlainValidator(parse_mail_url)] = None
     mail_from: Annotated[str, AfterValidator(check_mail_from)] | None = None
     password_reset_url: LinkTemplate | None = None
     email_verification_url: LinkTemplate | None = None
@@ -229,6 +221,15 @@ class Settings(BaseSettings):
     @property
     def is_in_memory(self) -> bool:
         return self.is_sqlite and get_sqlite_path(self.database_url) is None
+
+    @model_validator(mode="before")
+    @classmethod
+    def set_default_mail_url(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Print mails on SQLite, unless the variable is set and empty: no source has that value."""
+        is_sqlite = str(values.get("database_url", SQLITE)).startswith(SQLITE)
+        if is_sqlite and f"{ENV_PREFIX}MAIL_URL" not in read_given_names():
+            return {"mail_url": "console://", **values}
+        return values
 
     @model_validator(mode="after")
     def check_combinations(self) -> Self:
@@ -275,13 +276,17 @@ class Settings(BaseSettings):
             yield f"{ENV_PREFIX}{field.upper()}", shown
 
 
+def read_given_names(env_file: str = ENV_FILE) -> set[str]:
+    """Return the names of all variables in the environment and in `.env`, in upper case."""
+    return {name.upper() for name in (*os.environ, *dotenv_values(env_file))}
+
+
 def find_unknown_settings(env_file: str = ENV_FILE) -> list[str]:
     """Return the `BLOG_*` variables that are no setting, most likely misspelled."""
     known = {f"{ENV_PREFIX}{field}".upper() for field in Settings.model_fields}
-    given = {name.upper() for name in (*os.environ, *dotenv_values(env_file))}
     return sorted(
         name
-        for name in given - known
+        for name in read_given_names(env_file) - known
         if name.startswith(ENV_PREFIX) and not name.startswith(KUBERNETES_PREFIXES)
     )
 

@@ -159,14 +159,16 @@ class Outbox:
 
     async def claim(self) -> Mail | None:
         """Claim the next mail that is due for the time of `LEASE`, or return None."""
-        async with self._database.session(writes=True) as session:
-            claimed = CLAIM.values(send_at=utc_now() + LEASE, attempts=col(Mail.attempts) + 1)
-            mail = (await session.scalars(claimed.returning(Mail))).first()
-            await session.exec(DELETE_SOME_EXPIRED)
-            if mail is not None and not await self._prepare(session, mail):
-                await session.delete(mail)
-                return None
-        return mail
+        while True:
+            async with self._database.session(writes=True) as session:
+                claim = CLAIM.values(send_at=utc_now() + LEASE, attempts=col(Mail.attempts) + 1)
+                mail = (await session.exec(claim.returning(Mail))).scalars().first()
+                await session.exec(DELETE_SOME_EXPIRED)
+                is_wanted = mail is None or await self._prepare(session, mail)
+                if mail is not None and not is_wanted:
+                    await session.delete(mail)
+            if is_wanted:
+                return mail
 
     async def deliver(self, mail: Mail, keys: SecretKeys, transport: Transport) -> None:
         """Send a claimed mail, then mark it as sent or decide when to try again."""

@@ -1,7 +1,7 @@
 """Hand a message over: to an SMTP server, or to standard error."""
 
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import localtime, make_msgid
@@ -20,7 +20,7 @@ STEP_TIMEOUT_SECONDS = 10.0
 TIMEOUT_SECONDS = 60.0
 PERMANENT_FAILURE = 500
 
-Transport = Callable[[Message], Awaitable[None]]
+Transport = Callable[[Message], Coroutine[None, None, None]]
 
 
 class DeliveryFailed(Exception):

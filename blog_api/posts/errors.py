@@ -1,6 +1,6 @@
 """Errors of posts."""
 
-from blog_api.accounts.errors import SCOPE_PROBLEMS
+from blog_api.accounts.errors import WRITE_PROBLEMS
 from blog_api.core.errors import Conflict, Forbidden, NotFound, Problem, ValidationFailed
 from blog_api.web.conditional import PreconditionFailed
 
@@ -26,7 +26,7 @@ class NotYourPost(Forbidden):
 
 
 OWN_POST_PROBLEMS = (
-    *SCOPE_PROBLEMS,
+    *WRITE_PROBLEMS,
     PostNotFound,
     NotYourPost,
     PreconditionFailed,

@@ -2,9 +2,9 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
-from pydantic import MISSING, WithJsonSchema
+from pydantic import MISSING
 from pydantic import Field as SchemaField
 from sqlalchemy import JSON, BigInteger, Index, Integer, UniqueConstraint, and_, literal_column
 from sqlmodel import Field, Relationship, SQLModel, col
@@ -156,16 +156,12 @@ class PostRead(ReadModel, PostBase):
     """Number of bookmarks."""
 
 
-# The routes validate whole posts; `make_body_response()` then leaves texts out.
-OptionalText = Annotated[str, WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}]})]
-
-
 class PostDetail(PostRead):
     """A post with its content as sanitized HTML."""
 
-    content: OptionalText
+    content: str
     """Markdown source. Null with `body=html` and `body=none`."""
-    content_html: OptionalText
+    content_html: str
     """The content as sanitized HTML. Null with `body=source` and `body=none`."""
 
 
@@ -179,9 +175,9 @@ class OwnPostRead(PostRead):
 class OwnPostDetail(OwnPostRead):
     """A post in any state with its content as sanitized HTML."""
 
-    content: OptionalText
+    content: str
     """Markdown source. Null with `body=html` and `body=none`."""
-    content_html: OptionalText
+    content_html: str
     """The content as sanitized HTML. Null with `body=source` and `body=none`."""
 
 

@@ -8,7 +8,7 @@ from fastapi.responses import RedirectResponse, Response
 from starlette import status as codes
 
 from blog_api.accounts.auth import CanWritePosts, OptionalAuth, connection_released_for
-from blog_api.accounts.errors import OPTIONAL_AUTH_PROBLEMS, SCOPE_PROBLEMS
+from blog_api.accounts.errors import OPTIONAL_AUTH_PROBLEMS, WRITE_PROBLEMS
 from blog_api.accounts.idempotency import IDEMPOTENCY_PROBLEMS, CreationDep, IdempotentRoute
 from blog_api.accounts.write_limits import limit_posts
 from blog_api.core.errors import (
@@ -142,7 +142,7 @@ async def read_post_by_slug(
     status_code=201,
     response_model=PostRead,
     responses=problem_responses(
-        *BODY_PROBLEMS, *SCOPE_PROBLEMS, *IDEMPOTENCY_PROBLEMS, SlugTaken, TooManyRequests
+        *BODY_PROBLEMS, *WRITE_PROBLEMS, *IDEMPOTENCY_PROBLEMS, SlugTaken, TooManyRequests
     ),
     dependencies=[Depends(limit_posts)],
 )

@@ -27,6 +27,10 @@ class ChangeUser(Protocol):
     async def __call__(self, email: str, /, **values: object) -> None: ...
 
 
+class ChangeSettings(Protocol):
+    def __call__(self, **values: object) -> None: ...
+
+
 def make_settings(**values: object) -> Settings:
     """Return settings that ignore `.env` files."""
     given: dict[str, Any] = {
