@@ -165,6 +165,7 @@ def test_problem_urns_never_change(openapi: dict[str, Any]):
         "urn:blog-api:invalid-scope",
         "urn:blog-api:invalid-token",
         "urn:blog-api:last-admin",
+        "urn:blog-api:not-acceptable",
         "urn:blog-api:not-authenticated",
         "urn:blog-api:not-found",
         "urn:blog-api:not-ready",

@@ -5,6 +5,8 @@ Together the posts have every element of Markdown that the renderer supports.
 
 from dataclasses import dataclass
 
+from blog_api.text.markdown import MARKDOWN, ContentType
+
 MIRA, TOMAS, LIN = "Mira Holm", "Tomas Reyes", "Lin Okafor"
 
 
@@ -31,6 +33,7 @@ class DemoPost:
     title: str
     tags: tuple[str, ...]
     content: str
+    content_type: ContentType = MARKDOWN
     summary: str | None = None
     cover_url: str | None = None
     cover_alt: str | None = None

@@ -16,7 +16,7 @@ from hypothesis.strategies import SearchStrategy
 
 from blog_api.archive.formats import open_archive
 from blog_api.archive.jsonl import write_jsonl
-from blog_api.archive.markdown_files import write_markdown
+from blog_api.archive.markdown_files import write_post
 from blog_api.archive.record import MAX_RECORD_BYTES, ArchiveEntry, PostRecord
 from blog_api.archive.wordpress import WXRWriter
 from blog_api.core.characters import NON_XML_CHARACTERS
@@ -234,7 +234,7 @@ def test_fields_of_a_post_are_exported_if_they_have_values(tmp_path: Path, out: 
         canonical_url="https://пример.example/",
     )
     if out == "markdown":
-        text = write_markdown(tmp_path, record).read_text()
+        text = write_post(tmp_path, record).read_text()
         assert "slug_given: true" in text
     else:
         with (tmp_path / "posts.jsonl").open("w") as file:
@@ -483,9 +483,7 @@ def test_front_matter_after_a_byte_order_mark_is_found(tmp_path: Path):
 
 
 def test_an_exported_file_is_named_after_the_slug(tmp_path: Path):
-    path = write_markdown(
-        tmp_path, make_record(published_at="2030-01-01T00:00:00Z", tags=["Привет"])
-    )
+    path = write_post(tmp_path, make_record(published_at="2030-01-01T00:00:00Z", tags=["Привет"]))
 
     assert path == tmp_path / "hello.md"
     assert path.read_text() == (
@@ -495,9 +493,9 @@ def test_an_exported_file_is_named_after_the_slug(tmp_path: Path):
 
 
 def test_no_file_is_overwritten(tmp_path: Path):
-    write_markdown(tmp_path, make_record())
+    write_post(tmp_path, make_record())
 
-    another = write_markdown(tmp_path, make_record(title="Another"))
+    another = write_post(tmp_path, make_record(title="Another"))
 
     assert another == tmp_path / "hello~2.md"
     assert [get_record(entry).title for entry in read_archive(tmp_path)] == ["Hello", "Another"]
@@ -620,7 +618,7 @@ def test_deeply_nested_xml_is_rejected_at_once(tmp_path: Path):
 
 def test_file_names_are_not_hidden_reserved_or_too_long(tmp_path: Path):
     for slug in (".hidden", "CON", "nul.txt", "com", "中" * 100):
-        write_markdown(tmp_path, make_record(slug=slug))
+        write_post(tmp_path, make_record(slug=slug))
 
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "_.hidden.md",
@@ -634,7 +632,7 @@ def test_file_names_are_not_hidden_reserved_or_too_long(tmp_path: Path):
 
 def test_a_post_without_a_slug_cannot_be_written_to_a_file(tmp_path: Path):
     with pytest.raises(ValueError, match="slug"):
-        write_markdown(tmp_path, make_record(slug=None))
+        write_post(tmp_path, make_record(slug=None))
 
 
 # WordPress
@@ -1005,7 +1003,7 @@ def test_json_lines_round_trip(written: PostRecord):
 @example(make_record(content="\r\n"))
 def test_markdown_round_trip(written: PostRecord):
     with tempfile.TemporaryDirectory() as folder:
-        write_markdown(Path(folder), written)
+        write_post(Path(folder), written)
 
         assert get_record(read_archive(Path(folder))[0]) == written
 

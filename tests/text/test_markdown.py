@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from httpx import AsyncClient, Response
 
 from blog_api.text import renderer
-from blog_api.text.markdown import MEMORY_BYTES
+from blog_api.text.markdown import MEMORY_BYTES, Source
 from blog_api.text.renderer import Renderer
 from tests.support.attacks import ATTACKS
 from tests.support.clients import CHEAP_HASHING, client_of, make_settings, running, sign_up
@@ -226,10 +226,10 @@ class PausingRenderer(Renderer):
         self.has_begun = asyncio.Event()
         self.may_continue = asyncio.Event()
 
-    async def render(self, text: str, *, owner: int | None = None) -> str:
+    async def render(self, source: Source, *, owner: int | None = None) -> str:
         self.has_begun.set()
         await self.may_continue.wait()
-        return await super().render(text, owner=owner)
+        return await super().render(source, owner=owner)
 
 
 def unrendered(text: str) -> str:
@@ -262,7 +262,7 @@ RENDER_IN_LITTLE_MEMORY = r"""
 import re, sys
 from blog_api.text import markdown
 markdown.MEMORY_BYTES //= 8
-print(markdown.render_in_process(sys.stdin.read()))
+print(markdown.render_in_process(markdown.Source(sys.stdin.read())))
 print(re.search(r"VmHWM:\s*(\d+) kB", open("/proc/self/status").read())[1])
 """
 
@@ -308,10 +308,10 @@ class RecordingRenderer(Renderer):
         self.begun: list[str] = []
         self.may_finish = asyncio.Semaphore(0)
 
-    async def _render(self, text: str) -> str | None:
-        self.begun.append(text)
+    async def _render(self, source: Source) -> str | None:
+        self.begun.append(source.content)
         await self.may_finish.acquire()
-        return text
+        return source.content
 
 
 @pytest.mark.parametrize(
@@ -324,12 +324,12 @@ class RecordingRenderer(Renderer):
     ],
 )
 def test_a_short_text_that_takes_long_is_rendered_in_a_process(text: str):
-    assert not renderer.is_inexpensive(text)
+    assert not renderer.is_inexpensive(Source(text))
 
 
 def test_an_ordinary_short_text_is_rendered_in_a_thread():
     table = "| a | b | c |\n|---|---|---|\n" + "| 1 | 2 | 3 |\n" * 20
-    assert renderer.is_inexpensive(table + "\n> Well said.\n" * 10)
+    assert renderer.is_inexpensive(Source(table + "\n> Well said.\n" * 10))
 
 
 async def let_tasks_run() -> None:
@@ -347,7 +347,7 @@ async def test_the_first_text_of_an_owner_is_rendered_before_the_next_ones_of_ot
     async with asyncio.TaskGroup() as tasks:
 
         async def start(text: str, owner: int) -> asyncio.Task[str]:
-            task = tasks.create_task(one_at_a_time.render(text, owner=owner))
+            task = tasks.create_task(one_at_a_time.render(Source(text), owner=owner))
             await let_tasks_run()
             return task
 
