@@ -12,13 +12,33 @@ branch_labels = None
 depends_on = None
 
 MARKDOWN = "text/markdown"
+REBUILD = "INSERT INTO post_search (post_search) VALUES ('rebuild')"
+
+
+def make_index(content: str) -> str:
+    """Return the statement of an FTS5 index of this table or view."""
+    return f"""
+        CREATE VIRTUAL TABLE post_search USING fts5(
+            title, tags, content, content='{content}', content_rowid='id',
+            tokenize="unicode61 remove_diacritics 2", prefix='2 3'
+        )
+    """
+
 
 # The version before renders all content as Markdown, so a content that it changes is Markdown. It
 # leaves `text_from` unchanged, which this version changes with the content.
 #
 # One trigger on SQLite, where the order of several is undefined: the index must lose exactly what
 # it has. The UPDATE in it does not start the trigger again, since triggers are not recursive.
+#
+# The content of the index there is a view of the texts, so that a check or a rebuild of the index
+# reads them.
 SEARCH_ON_SQLITE = (
+    """
+    CREATE VIEW post_texts AS
+    SELECT id, title, tags, coalesce(content_text, content) AS content FROM posts
+    """,
+    make_index("post_texts"),
     """
     CREATE TRIGGER post_search_insert AFTER INSERT ON posts BEGIN
         INSERT INTO post_search (rowid, title, tags, content)
@@ -39,9 +59,10 @@ SEARCH_ON_SQLITE = (
         UPDATE posts SET content_type = '{MARKDOWN}', content_text = NULL, text_from = NULL
         WHERE id = new.id AND new.content <> old.content AND new.text_from = old.text_from;
         INSERT INTO post_search (rowid, title, tags, content)
-        SELECT id, title, tags, coalesce(content_text, content) FROM posts WHERE id = new.id;
+        SELECT id, title, tags, content FROM post_texts WHERE id = new.id;
     END
     """,
+    REBUILD,
 )
 SEARCH_ON_POSTGRES = (
     """
@@ -80,6 +101,7 @@ SEARCH_ON_POSTGRES = (
 
 # As in revision b4e1a8d20c57.
 OLD_SEARCH_ON_SQLITE = (
+    make_index("posts"),
     """
     CREATE TRIGGER post_search_insert AFTER INSERT ON posts BEGIN
         INSERT INTO post_search (rowid, title, tags, content)
@@ -100,6 +122,7 @@ OLD_SEARCH_ON_SQLITE = (
         VALUES (new.id, new.title, new.tags, new.content);
     END
     """,
+    REBUILD,
 )
 OLD_SEARCH_ON_POSTGRES = (
     """
@@ -119,10 +142,11 @@ OLD_SEARCH_ON_POSTGRES = (
     "DROP FUNCTION posts_make_markdown CASCADE",
 )
 
-DROP_TRIGGERS_ON_SQLITE = tuple(
-    f"DROP TRIGGER post_search_{name}" for name in ("insert", "delete", "update")
+DROP_SEARCH_ON_SQLITE = (
+    *(f"DROP TRIGGER post_search_{name}" for name in ("insert", "delete", "update")),
+    "DROP TABLE post_search",
 )
-DROP_TRIGGERS_ON_POSTGRES = ("DROP TRIGGER post_search_keep ON posts",)
+DROP_SEARCH_ON_POSTGRES = ("DROP TRIGGER post_search_keep ON posts",)
 
 
 def is_sqlite() -> bool:
@@ -142,17 +166,17 @@ def upgrade() -> None:
     op.add_column("posts", sa.Column("content_text", sa.String(), nullable=True))
     op.add_column("posts", sa.Column("text_from", sa.String(16), nullable=True))
     if is_sqlite():
-        execute_all(*DROP_TRIGGERS_ON_SQLITE, *SEARCH_ON_SQLITE)
+        execute_all(*DROP_SEARCH_ON_SQLITE, *SEARCH_ON_SQLITE)
     else:
-        execute_all(*DROP_TRIGGERS_ON_POSTGRES, *SEARCH_ON_POSTGRES)
+        execute_all(*DROP_SEARCH_ON_POSTGRES, *SEARCH_ON_POSTGRES)
 
 
 def downgrade() -> None:
-    # The triggers index the content then.
-    op.execute("UPDATE posts SET content_text = NULL WHERE content_text IS NOT NULL")
     if is_sqlite():
-        execute_all(*DROP_TRIGGERS_ON_SQLITE, *OLD_SEARCH_ON_SQLITE)
+        execute_all(*DROP_SEARCH_ON_SQLITE, "DROP VIEW post_texts", *OLD_SEARCH_ON_SQLITE)
     else:
-        execute_all(*DROP_TRIGGERS_ON_POSTGRES, *OLD_SEARCH_ON_POSTGRES)
+        # The trigger indexes the content then.
+        op.execute("UPDATE posts SET content_text = NULL WHERE content_text IS NOT NULL")
+        execute_all(*DROP_SEARCH_ON_POSTGRES, *OLD_SEARCH_ON_POSTGRES)
     for name in ("text_from", "content_text", "content_type"):
         op.drop_column("posts", name)
