@@ -16,11 +16,21 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
 from blog_api import personal_data
-from blog_api.accounts import login, oauth2, personal_tokens
+from blog_api.accounts import (
+    email_verification,
+    login,
+    oauth2,
+    personal_tokens,
+    recovery,
+    revocation,
+    sessions,
+)
 from blog_api.accounts.auth import authenticate
 from blog_api.accounts.jwt import JWTSigner
 from blog_api.accounts.passwords import PasswordHasher
 from blog_api.accounts.rate_limits import RateLimiter
+from blog_api.accounts.recovery import prepare_mail
+from blog_api.accounts.token_uses import TokenUses
 from blog_api.admin import audit, moderation
 from blog_api.admin import users as admin_users
 from blog_api.comments import routes as comments
@@ -31,6 +41,7 @@ from blog_api.core.telemetry import instrument_sql, is_telemetry_enabled
 from blog_api.db.invalidation import create_invalidation
 from blog_api.db.migrate import prepare_database
 from blog_api.db.session import Database
+from blog_api.mail.outbox import Outbox
 from blog_api.posts import bookmarks, feeds, preview
 from blog_api.posts import lists as post_lists
 from blog_api.posts import routes as posts
@@ -55,6 +66,10 @@ ROUTERS = (
     login.router,
     oauth2.router,
     personal_tokens.router,
+    sessions.router,
+    revocation.router,
+    recovery.router,
+    email_verification.router,
     follows.router,
     bookmarks.router,
     preview.router,
@@ -116,20 +131,24 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
     database: Database = app.state.database
     gc.set_threshold(GC_THRESHOLD, 20, 20)
     return_large_buffers()
-    app.state.secret_key = await prepare_database(settings, database)
-    app.state.signer = JWTSigner(app.state.secret_key)
+    app.state.secret_keys = await prepare_database(settings, database)
+    app.state.signer = JWTSigner(app.state.secret_keys)
     if instrument_sql(database.engine):
         database.uses_driver_queries = False
     watching = app.state.invalidation.watch() if settings.cache_bytes else nullcontext()
     try:
         async with watching, create_task_group() as tasks:
             tasks.start_soon(app.state.access_log.write_periodically)
+            tasks.start_soon(app.state.token_uses.write_periodically)
+            tasks.start_soon(app.state.outbox.deliver_continuously, app.state.secret_keys)
             # Exclude the objects of the start from every later collection.
             gc.collect()
             gc.freeze()
             yield
+            app.state.outbox.stop()
             tasks.cancel_scope.cancel()
     finally:
+        await app.state.token_uses.write()
         app.state.access_log.flush()
         await app.state.rate_limiter.close()
         await database.close()
@@ -162,7 +181,8 @@ def create_app(settings: Settings) -> FastAPI:
         title=settings.title,
         version=version("blog-api"),
         openapi_tags=openapi.TAGS,
-        servers=[{"url": settings.public_path or "/"}],
+        # By default `/`, which generated clients would put before the `/` of each path.
+        servers=[{"url": settings.public_path}] if settings.public_path else None,
         middleware=inner_middleware(settings, authenticate_token, memory),
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=lifespan,
@@ -183,6 +203,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.snippet_thread = CapacityLimiter(1)
     app.state.count_posts = count_posts_of_authors
     app.state.access_log = access_log
+    app.state.outbox = Outbox(settings, database, prepare_mail)
+    app.state.token_uses = TokenUses(database)
     app.state.password_hasher = PasswordHasher(settings)
     app.state.rate_limiter = RateLimiter(settings)
     app.state.renderer = Renderer()

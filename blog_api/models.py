@@ -4,6 +4,7 @@ from blog_api.accounts.models import IdempotencyKey, NameKey, Token, User, Usern
 from blog_api.admin.models import AuditEntry
 from blog_api.comments.models import Comment
 from blog_api.db.base import TableBase
+from blog_api.mail.models import Mail
 from blog_api.posts.models import Bookmark, Post, PostCount, PostTag, Slug, Tag
 from blog_api.profiles.models import Follow
 
@@ -13,6 +14,7 @@ TABLES = (
     NameKey,
     Token,
     IdempotencyKey,
+    Mail,
     Follow,
     Post,
     Slug,

@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute, iter_route_contexts
 from httpx import AsyncClient
 
 from blog_api.accounts.scopes import Scope
-from tests.support.clients import ChangeUser, client_of, id_of, log_in, sign_up
+from tests.support.clients import PASSWORD, ChangeUser, client_of, id_of, log_in, sign_up
 
 WRONG = "wrong horse"
 HELLO = {"title": "Hello", "content": "World"}
@@ -90,6 +90,12 @@ MATRIX = {
         400, "users:write", json={"current_password": WRONG, "new_password": "battery staple"}
     ),
     "DELETE /users/me": logged_in(400, "users:write", json={"current_password": WRONG}),
+    "GET /users/me/sessions": logged_in(200, "users:read"),
+    "DELETE /users/me/sessions": logged_in(204, "users:write"),
+    "DELETE /users/me/sessions/{session_id}": owner_only(204, "users:write"),
+    "POST /revoke": ignores_token(200, form={"token": "unknown"}),
+    # Without `BLOG_PUBLIC_URL`.
+    "GET /.well-known/oauth-authorization-server": ignores_token(404),
     "GET /users/me/tokens": logged_in(200, "users:read"),
     "POST /users/me/tokens": logged_in(201, "users:write", json={"name": "Script"}),
     "DELETE /users/me/tokens": logged_in(204, "users:write"),
@@ -192,7 +198,11 @@ async def make_path_parameters(owner: AsyncClient, path: str) -> dict[str, objec
     if "{token_id}" in path:
         token = await owner.post("/users/me/tokens", json={"name": "Script"})
         parameters["token_id"] = token.json()["id"]
-    if "{user_id}" in path or "{token_id}" in path:
+    if "{session_id}" in path:
+        await owner.post("/auth", data={"username": "ann@example.com", "password": PASSWORD})
+        newest, *_ = (await owner.get("/users/me/sessions")).json()["results"]
+        parameters["session_id"] = newest["id"]
+    if parameters.keys() & {"session_id", "token_id"} or "{user_id}" in path:
         return parameters
     post = (await owner.post("/posts", json=HELLO | {"published_at": None})).json()
     parameters |= {"post_id": post["id"], "slug": post["slug"]}

@@ -12,13 +12,13 @@ not see the key and may insert another spelling later or at the same moment.
 
 from contextlib import suppress
 
-import idna
 from sqlalchemy import bindparam, update
 from sqlmodel import and_, col, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.accounts.errors import EmailTaken
 from blog_api.accounts.models import LACKS_MAILBOX_KEY, User
+from blog_api.core.domains import to_a_labels
 from blog_api.core.fields import casefold_key
 from blog_api.db.queries import BATCH_SIZE, execute_write, flush_unique, unique_savepoint
 
@@ -46,18 +46,8 @@ SET_KEY = (
 def mailbox_key(address: str) -> str:
     """Return the key of a mailbox: the domain as A-labels (IDNA 2008), the rest casefolded."""
     local_part, at, domain = address.translate(AT_SIGNS).rpartition("@")
-    return casefold_key(local_part) + at + domain_key(domain)
-
-
-def domain_key(domain: str) -> str:
-    """Return the A-labels of a domain; if it has none, the key of the text."""
-    if domain.isascii():
-        return domain.lower()
-    try:
-        labels = idna.uts46_remap(domain, std3_rules=False, transitional=False).split(".")
-        return ".".join(one if one.isascii() else idna.alabel(one).decode() for one in labels)
-    except idna.IDNAError:
-        return casefold_key(domain)
+    labels = to_a_labels(domain)
+    return casefold_key(local_part) + at + (labels if labels.isascii() else casefold_key(labels))
 
 
 async def fill_mailbox_keys(session: AsyncSession) -> None:

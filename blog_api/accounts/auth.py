@@ -1,8 +1,8 @@
 """Authentication: who sends a request, and with which permissions.
 
 A route declares what it needs by the type of a parameter: `OptionalAuth` (anonymous or any token),
-`RequiredAuth` (any token), `CurrentUser`, `CanWriteAccount`, `CanReadDrafts`, `CanWritePosts` and
-`Admin` (a token with that scope).
+`RequiredAuth` (any token), `CurrentUser`, `CanReadAccount`, `CanWriteAccount`, `CanReadDrafts`,
+`CanWritePosts` and `Admin` (a token with that scope).
 """
 
 from collections.abc import AsyncIterator
@@ -21,6 +21,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.accounts.addresses import mailbox_key
 from blog_api.accounts.errors import (
+    EmailNotVerified,
     InactiveUser,
     IncorrectPassword,
     InsufficientScope,
@@ -32,7 +33,8 @@ from blog_api.accounts.models import Token, User
 from blog_api.accounts.rate_limits import LoginThrottle
 from blog_api.accounts.scopes import SCOPES, Scope, effective_scopes
 from blog_api.core.errors import Conflict
-from blog_api.core.security import hash_token
+from blog_api.core.security import SecretKeys, hash_token
+from blog_api.core.settings import Settings
 from blog_api.db.base import NOW
 from blog_api.db.queries import NamedQuery, execute_query
 from blog_api.db.session import SessionDep, connection_released
@@ -49,11 +51,18 @@ class AuthenticatedUser:
     bio: str | None
     avatar_url: str | None
     email: str | None
+    verified_email: str | None
+    verified_at: datetime | None
+    pending_email: str | None
     password_hash: str | None
     is_active: bool
     is_admin: bool
     created_at: datetime
     updated_at: datetime
+
+    @property
+    def email_verified_at(self) -> datetime | None:
+        return self.verified_at if self.verified_email == self.email else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +83,12 @@ async def get_signer(request: Request) -> JWTSigner:
     return signer
 
 
+async def get_secret_keys(request: Request) -> SecretKeys:
+    keys: SecretKeys = request.app.state.secret_keys
+    return keys
+
+
+SecretKeysDep = Annotated[SecretKeys, Depends(get_secret_keys)]
 SignerDep = Annotated[JWTSigner, Depends(get_signer)]
 
 UNEXPIRED_TOKENS = select(Token).where(col(Token.expires_at) > NOW)
@@ -161,7 +176,9 @@ async def get_optional_auth(
         # All anonymous clients get the same response.
         mark_public(request)
         return None
-    return await authenticate(session, signer, token)
+    auth = await authenticate(session, signer, token)
+    request.app.state.token_uses.record(auth.token_id)
+    return auth
 
 
 OptionalAuth = Annotated[Auth | None, Security(get_optional_auth)]
@@ -181,18 +198,28 @@ async def get_auth(auth: OptionalAuth, needed: SecurityScopes) -> Auth:
     return auth
 
 
+async def get_writer(auth: Annotated[Auth, Security(get_auth)], request: Request) -> Auth:
+    """Require a verified address, if the settings do so. Raises EmailNotVerified."""
+    settings: Settings = request.app.state.settings
+    is_trusted = auth.user.is_admin or auth.user.email_verified_at is not None
+    if settings.require_verified_email and not is_trusted:
+        raise EmailNotVerified
+    return auth
+
+
 async def get_current_user(auth: OptionalAuth, needed: SecurityScopes) -> AuthenticatedUser:
     return (await get_auth(auth, needed)).user
 
 
 RequiredAuth = Annotated[Auth, Security(get_auth)]
+CanReadAccount = Annotated[Auth, Security(get_auth, scopes=[Scope.users_read])]
 CurrentUser = Annotated[AuthenticatedUser, Security(get_current_user, scopes=[Scope.users_read])]
 CanExport = Annotated[
     AuthenticatedUser, Security(get_current_user, scopes=[Scope.users_read, Scope.posts_read])
 ]
 CanWriteAccount = Annotated[Auth, Security(get_auth, scopes=[Scope.users_write])]
 CanReadDrafts = Annotated[AuthenticatedUser, Security(get_current_user, scopes=[Scope.posts_read])]
-CanWritePosts = Annotated[Auth, Security(get_auth, scopes=[Scope.posts_write])]
+CanWritePosts = Annotated[Auth, Security(get_writer, scopes=[Scope.posts_write])]
 Admin = Annotated[AuthenticatedUser, Security(get_current_user, scopes=[Scope.admin])]
 
 

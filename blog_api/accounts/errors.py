@@ -11,6 +11,7 @@ from blog_api.core.errors import (
     Forbidden,
     NotFound,
     OAuth2Problem,
+    ServiceUnavailable,
     TooManyRequests,
     Unauthorized,
 )
@@ -31,6 +32,24 @@ class UsernameTaken(Conflict):
 
 class LastAdmin(Conflict):
     detail = "The last active administrator stays one"
+
+
+class MailNotConfigured(ServiceUnavailable):
+    """The operator has not set `BLOG_MAIL_URL`."""
+
+    detail = "This service sends no mail"
+
+
+class InvalidCode(BadRequest):
+    """The code of a mail is unknown, expired, used or replaced by a newer one."""
+
+    detail = "This code is not valid: it was used or replaced, or it has expired"
+
+
+class EmailNotVerified(Forbidden):
+    """`BLOG_REQUIRE_VERIFIED_EMAIL`: verify the address of the account first."""
+
+    detail = "Verify your email address first"
 
 
 class UserNotFound(NotFound):
@@ -85,6 +104,9 @@ OPTIONAL_AUTH_PROBLEMS = (InvalidToken, InactiveUser)
 AUTH_PROBLEMS = (NotAuthenticated, *OPTIONAL_AUTH_PROBLEMS)
 SCOPE_PROBLEMS = (*AUTH_PROBLEMS, InsufficientScope)
 
+# Of routes that write posts and comments.
+WRITE_PROBLEMS = (*SCOPE_PROBLEMS, EmailNotVerified)
+
 PASSWORD_PROBLEMS = (*SCOPE_PROBLEMS, IncorrectPassword, TooManyRequests)
 
 
@@ -115,6 +137,11 @@ class RepeatedParameter(OAuth2Problem, BadRequest):
     error = "invalid_request"
 
 
+class InvalidRevocationRequest(OAuth2Problem, BadRequest):
+    detail = "Send a form with the token to revoke as token"
+    error = "invalid_request"
+
+
 class UnsupportedGrantType(OAuth2Problem, BadRequest):
     detail = "The grant_type is password or refresh_token"
     error = "unsupported_grant_type"
@@ -128,3 +155,7 @@ class TooManyTokens(Conflict):
 
 class TokenNotFound(NotFound):
     detail = "Token not found"
+
+
+class SessionNotFound(NotFound):
+    detail = "Session not found"

@@ -2,12 +2,15 @@
 
 import re
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import jwt
 
 from blog_api.accounts.scopes import join_scopes
+from blog_api.core.security import SecretKeys
 
 ALGORITHM = "HS256"
 # RFC 9068, 2.1: a JWT made for another purpose is not an access token.
@@ -37,8 +40,8 @@ class Claims:
 class JWTSigner:
     """Sign and verify access tokens: JWT (RFC 7519) with the profile of RFC 9068."""
 
-    def __init__(self, key: str) -> None:
-        self._key = key
+    def __init__(self, keys: SecretKeys) -> None:
+        self._keys = keys
 
     def sign(self, claims: Claims) -> str:
         payload = {
@@ -51,7 +54,7 @@ class JWTSigner:
             "sid": claims.session_digest,
             "scope": join_scopes(claims.scopes),
         }
-        return jwt.encode(payload, self._key, ALGORITHM, headers={"typ": JWT_TYPE})
+        return jwt.encode(payload, self._keys.current, ALGORITHM, headers={"typ": JWT_TYPE})
 
     def verify(self, token: str) -> Claims:
         """Return the claims. Raises InvalidJWT.
@@ -61,15 +64,7 @@ class JWTSigner:
         if len(token) > MAX_JWT_LENGTH:
             raise InvalidJWT
         try:
-            decoded = jwt.decode_complete(
-                token,
-                self._key,
-                algorithms=[ALGORITHM],
-                audience=AUDIENCE,
-                issuer=ISSUER,
-                # The clock of another server may be ahead; RFC 7519, 4.1.6 requires no check.
-                options={"require": REQUIRED_CLAIMS, "strict_aud": True, "verify_iat": False},
-            )
+            decoded = self._decode(token)
             payload = decoded["payload"]
             subject = SUBJECT_PATTERN.fullmatch(payload["sub"])
             session = SESSION_PATTERN.fullmatch(payload["sid"])
@@ -84,3 +79,23 @@ class JWTSigner:
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
             # PyJWT does not catch what Python raises for some headers and claims of wrong types.
             raise InvalidJWT from error
+
+    def _decode(self, token: str) -> dict[str, Any]:
+        """Verify the signature with the current key, then with the previous one."""
+        *earlier, last = self._keys.newest_first
+        for key in earlier:
+            with suppress(jwt.InvalidSignatureError):
+                return decode(token, key)
+        return decode(token, last)
+
+
+def decode(token: str, key: str) -> dict[str, Any]:
+    return jwt.decode_complete(
+        token,
+        key,
+        algorithms=[ALGORITHM],
+        audience=AUDIENCE,
+        issuer=ISSUER,
+        # The clock of another server may be ahead; RFC 7519, 4.1.6 requires no check.
+        options={"require": REQUIRED_CLAIMS, "strict_aud": True, "verify_iat": False},
+    )

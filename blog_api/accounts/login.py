@@ -20,14 +20,11 @@ from blog_api.accounts.errors import (
 )
 from blog_api.accounts.forms import UNIQUE_PARAMETERS, FormRoute
 from blog_api.accounts.idempotency import NO_KEY, IdempotencyKeyNotSupported
-from blog_api.accounts.models import SESSION_LIFETIME, SignUp, SignUpRead, Token, TokenRead, User
+from blog_api.accounts.mailer import MailerDep
+from blog_api.accounts.models import SignUp, SignUpRead, Token, TokenRead, User
 from blog_api.accounts.rate_limits import LoginThrottle, LoginThrottleDep
 from blog_api.accounts.scopes import DEFAULT_SCOPES, allowed_scopes, resolve_scopes
-from blog_api.accounts.service import (
-    build_token,
-    delete_expired_tokens,
-    insert_user,
-)
+from blog_api.accounts.service import build_session, delete_expired_tokens, insert_user
 from blog_api.core.characters import IDENTIFIER_PATTERN
 from blog_api.core.errors import (
     BODY_PROBLEMS,
@@ -42,10 +39,10 @@ from blog_api.core.fields import (
     RequestModel,
     SchemaDefaults,
     check_identifier,
-    utc_now,
 )
 from blog_api.core.security import generate_token
 from blog_api.db.session import SessionDep, connection_released
+from blog_api.web.clients import Client, ClientDep
 
 router = APIRouter(
     tags=["tokens"],
@@ -113,11 +110,13 @@ async def authenticate_by_password(
     return None
 
 
-async def issue_token(session: AsyncSession, user: User, scopes: frozenset[str]) -> TokenRead:
+async def issue_token(
+    session: AsyncSession, user: User, scopes: frozenset[str], client: Client
+) -> TokenRead:
     """Create an opaque token and delete the expired ones."""
     await delete_expired_tokens(session, user)
     secret = generate_token()
-    token = build_token(user, secret, scopes, utc_now() + SESSION_LIFETIME)
+    token = build_session(user, secret, scopes, client)
     session.add(token)
     return TokenRead(access_token=secret, expires=token.expires_at, token_type="bearer")
 
@@ -129,12 +128,17 @@ async def issue_token(session: AsyncSession, user: User, scopes: frozenset[str])
     dependencies=[NO_KEY],
 )
 async def sign_up(
-    new: SignUp, session: SessionDep, throttle: LoginThrottleDep, response: Response
+    new: SignUp,
+    session: SessionDep,
+    throttle: LoginThrottleDep,
+    mailer: MailerDep,
+    client: ClientDep,
+    response: Response,
 ) -> SignUpRead:
     """Create an account and a session."""
     response.headers["Cache-Control"] = "no-store"
-    user = await insert_user(session, throttle, new)
-    token = await issue_token(session, user, DEFAULT_SCOPES)
+    user = await insert_user(session, throttle, mailer, new)
+    token = await issue_token(session, user, DEFAULT_SCOPES, client)
     return SignUpRead.model_validate(user, update={"token": token})
 
 
@@ -156,6 +160,7 @@ async def log_in(
     form: Annotated[LogIn, Form()],
     session: SessionDep,
     throttle: LoginThrottleDep,
+    client: ClientDep,
     response: Response,
 ) -> TokenRead:
     """Create a session. Its opaque token expires in two weeks."""
@@ -165,9 +170,8 @@ async def log_in(
         raise IncorrectLogIn
     if not user.is_active:
         raise InactiveUser
-    return await issue_token(
-        session, user, resolve_scopes(form.scope, allowed_scopes(is_admin=user.is_admin))
-    )
+    scopes = resolve_scopes(form.scope, allowed_scopes(is_admin=user.is_admin))
+    return await issue_token(session, user, scopes, client)
 
 
 @router.delete("/auth", status_code=204, responses=problem_responses(*AUTH_PROBLEMS))

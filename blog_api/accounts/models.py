@@ -21,9 +21,11 @@ from blog_api.core.fields import (
     Timestamp,
     WebAddress,
     schema_example,
+    utc_now,
 )
 from blog_api.core.urls import MAX_URL_LENGTH
 from blog_api.db.base import Invalidates, ReadModel, TableBase, TableModel
+from blog_api.web.clients import MAX_USER_AGENT_LENGTH
 from blog_api.web.pagination import Page
 
 SESSION_LIFETIME = timedelta(weeks=2)
@@ -40,7 +42,9 @@ class UserCreate(RequestBody, UserBase):
 
     email: Email
     # Never derived from the email address, which is private.
-    name: Name = "Anonymous"
+    name: Name = Field(
+        default="Anonymous", description="Name for display, one line. Default: `Anonymous`."
+    )
     username: Username | None = Field(
         default=None, description="Default: made from the name, or random."
     )
@@ -83,11 +87,25 @@ class User(UserBase, TableModel, table=True):
     email_key: str | None = Field(default=None, max_length=MAX_EMAIL_LENGTH, unique=True)
     # The local part casefolded, and the domain as A-labels: see `addresses.py`.
     mailbox_key: str | None = Field(default=None, max_length=2 * MAX_EMAIL_LENGTH)
+    # The address is verified if it is this one: versions without the column change `email` alone.
+    verified_email: str | None = Field(default=None, max_length=MAX_EMAIL_LENGTH)
+    verified_at: datetime | None = None
+    # Replaces `email` when it is confirmed.
+    pending_email: str | None = Field(default=None, max_length=MAX_EMAIL_LENGTH)
     password_hash: str | None = Field(default=None, max_length=255)
     # Identifies an imported author in later imports: names are not unique.
     import_key: str | None = Field(default=None, max_length=255, unique=True)
     is_active: bool = True
     is_admin: bool = False
+
+    @property
+    def email_verified_at(self) -> datetime | None:
+        return self.verified_at if self.verified_email == self.email else None
+
+    def verify_email(self) -> None:
+        """Record that a code which was mailed to the address came back."""
+        if self.email_verified_at is None:
+            self.verified_email, self.verified_at = self.email, utc_now()
 
 
 LACKS_MAILBOX_KEY = and_(col(User.mailbox_key).is_(None), col(User.email).is_not(None))
@@ -152,6 +170,10 @@ class UserRead(UserBase, ReadModel):
     """Address of a picture of the user."""
     email: str | None
     """Email address. Null for an imported author who cannot log in yet."""
+    email_verified_at: datetime | None
+    """Time at which the address was verified by a mail. Null: it was not."""
+    pending_email: str | None
+    """Address that replaces `email` when it is confirmed. Null: there is none."""
     is_active: bool
     """False: deactivated by an administrator."""
     is_admin: bool
@@ -227,7 +249,7 @@ class Token(TokenBase, TableModel, table=True):
     """A session or a personal token: the unit of revocation.
 
     A session with JWT has a handle, which begins its refresh tokens and whose digest its JWTs
-    carry. Only the newest refresh token is valid.
+    carry (see `refresh_tokens`).
     """
 
     __tablename__ = "tokens"
@@ -236,7 +258,16 @@ class Token(TokenBase, TableModel, table=True):
     user_id: int = Field(foreign_key="users.id", ondelete="CASCADE", index=True)
     # Digest of the opaque token or of the handle.
     digest: str = Field(max_length=64, unique=True)
+    # Of the current refresh token: its digest, its number, and the time since which it is current.
+    # Versions without numbers change the digest alone.
     refresh_digest: str | None = Field(default=None, max_length=64)
+    refresh_number: int | None = None
+    refreshed_at: datetime | None = None
+    # Accurate to a minute; null if the token was never used.
+    last_used_at: datetime | None = None
+    # Where a session began: the `User-Agent` and the network. Null for a personal token.
+    client: str | None = Field(default=None, max_length=MAX_USER_AGENT_LENGTH)
+    network: str | None = Field(default=None, max_length=50)
     # Null for a session.
     name: str | None = Field(default=None, max_length=100)
     scope: str = Field(max_length=100)
@@ -245,6 +276,27 @@ class Token(TokenBase, TableModel, table=True):
     @property
     def scopes(self) -> frozenset[str]:
         return effective_scopes(self.scope, is_admin=self.user.is_admin)
+
+
+class SessionRead(ResponseModel, TokenBase):
+    """A session without its token."""
+
+    id: int
+    """Id."""
+    created_at: datetime
+    """Time of the log-in."""
+    last_used_at: datetime | None
+    """Time of the last use, accurate to a minute. Null: not used yet."""
+    client: str | None
+    """The program that logged in, as its `User-Agent` says."""
+    network: str | None
+    """The network from which it logged in: an IPv4 address, or a /64 of IPv6."""
+    is_current: bool
+    """Whether this is the session of this request."""
+
+
+class SessionPage(Page[SessionRead]):
+    """A page of sessions."""
 
 
 class IdempotencyKey(TableBase, table=True):
@@ -277,6 +329,8 @@ class PersonalTokenRead(ResponseModel, TokenBase):
     """Scopes."""
     created_at: datetime
     """Time of creation."""
+    last_used_at: datetime | None
+    """Time of the last use, accurate to a minute. Null: not used yet."""
 
 
 class PersonalTokenPage(Page[PersonalTokenRead]):

@@ -1,7 +1,6 @@
 """OAuth2 password and refresh token grants: `/token` (RFC 6749)."""
 
 from datetime import timedelta
-from hmac import compare_digest
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Form, Response
@@ -22,10 +21,11 @@ from blog_api.accounts.forms import UNIQUE_PARAMETERS, FormRoute
 from blog_api.accounts.idempotency import NO_KEY, IdempotencyKeyNotSupported
 from blog_api.accounts.jwt import Claims, JWTSigner
 from blog_api.accounts.login import ScopeText, Username, authenticate_by_password
-from blog_api.accounts.models import SESSION_LIFETIME, Token
+from blog_api.accounts.models import Token
 from blog_api.accounts.rate_limits import LoginThrottle, LoginThrottleDep
+from blog_api.accounts.refresh_tokens import RefreshTokens, RefreshTokensDep
 from blog_api.accounts.scopes import allowed_scopes, join_scopes, resolve_scopes
-from blog_api.accounts.service import build_token, delete_expired_tokens
+from blog_api.accounts.service import build_session, delete_expired_tokens
 from blog_api.core.errors import (
     BODY_PROBLEMS,
     ServiceUnavailable,
@@ -42,6 +42,7 @@ from blog_api.core.fields import (
 )
 from blog_api.core.security import generate_token, hash_token
 from blog_api.db.session import SessionDep
+from blog_api.web.clients import Client, ClientDep
 
 JWT_LIFETIME = timedelta(minutes=30)
 
@@ -89,10 +90,10 @@ class GrantRead(ResponseModel):
     """Granted scopes separated by spaces."""
 
 
-def issue_jwt(signer: JWTSigner, token: Token, handle: str, scopes: frozenset[str]) -> GrantRead:
-    """Issue a JWT and the next refresh token of its session, which replaces the last one."""
-    refresh_token = f"{handle}.{generate_token()}"
-    token.refresh_digest = hash_token(refresh_token)
+def issue_jwt(
+    signer: JWTSigner, token: Token, refresh_token: str, scopes: frozenset[str]
+) -> GrantRead:
+    """Issue a JWT, with the refresh token of its session."""
     now = utc_now()
     expires_at = min(now + JWT_LIFETIME, token.expires_at)
     # The JWT carries the digest: the handle itself would begin a refresh token.
@@ -107,7 +108,12 @@ def issue_jwt(signer: JWTSigner, token: Token, handle: str, scopes: frozenset[st
 
 
 async def grant_by_password(
-    session: AsyncSession, throttle: LoginThrottle, signer: JWTSigner, form: Grant
+    session: AsyncSession,
+    throttle: LoginThrottle,
+    signer: JWTSigner,
+    refresh_tokens: RefreshTokens,
+    client: Client,
+    form: Grant,
 ) -> GrantRead:
     if form.username is None or form.password is None:
         raise InvalidGrantRequest
@@ -119,13 +125,15 @@ async def grant_by_password(
     scopes = resolve_scopes(form.scope, allowed_scopes(is_admin=user.is_admin))
     await delete_expired_tokens(session, user)
     handle = generate_token()
-    token = build_token(user, handle, scopes, utc_now() + SESSION_LIFETIME)
+    token = build_session(user, handle, scopes, client)
     session.add(token)
-    return issue_jwt(signer, token, handle, scopes)
+    return issue_jwt(signer, token, refresh_tokens.issue(token, handle), scopes)
 
 
-async def grant_by_refresh(session: AsyncSession, signer: JWTSigner, form: Grant) -> GrantRead:
-    """Rotate a refresh token (RFC 6749, 6). Reusing one revokes its session (RFC 9700, 4.14.2)."""
+async def grant_by_refresh(
+    session: AsyncSession, signer: JWTSigner, refresh_tokens: RefreshTokens, form: Grant
+) -> GrantRead:
+    """Rotate a refresh token (RFC 6749, 6)."""
     if form.refresh_token is None:
         raise InvalidGrantRequest
     handle = form.refresh_token.partition(".")[0]
@@ -133,7 +141,8 @@ async def grant_by_refresh(session: AsyncSession, signer: JWTSigner, form: Grant
     token = (await session.exec(locked, params={"digest": hash_token(handle)})).first()
     if token is None:
         raise InvalidGrant
-    if not compare_digest(token.refresh_digest or "", hash_token(form.refresh_token)):
+    refresh_token = refresh_tokens.rotate(token, handle, form.refresh_token)
+    if refresh_token is None:
         await session.delete(token)
         # Committed here: raising would roll it back.
         await session.commit()
@@ -141,7 +150,7 @@ async def grant_by_refresh(session: AsyncSession, signer: JWTSigner, form: Grant
     if not token.user.is_active:
         raise InvalidGrant(InactiveUser.detail)
     scopes = resolve_scopes(form.scope, token.scopes) if form.scope.strip(" ") else token.scopes
-    return issue_jwt(signer, token, handle, scopes)
+    return issue_jwt(signer, token, refresh_token, scopes)
 
 
 @router.post(
@@ -165,15 +174,17 @@ async def grant_token(
     session: SessionDep,
     throttle: LoginThrottleDep,
     signer: SignerDep,
+    refresh_tokens: RefreshTokensDep,
+    client: ClientDep,
     response: Response,
 ) -> GrantRead:
     """Issue a JWT by the password grant or by a refresh token."""
     response.headers["Cache-Control"] = "no-store"
     match form.grant_type:
         case "password":
-            return await grant_by_password(session, throttle, signer, form)
+            return await grant_by_password(session, throttle, signer, refresh_tokens, client, form)
         case "refresh_token":
-            return await grant_by_refresh(session, signer, form)
+            return await grant_by_refresh(session, signer, refresh_tokens, form)
         case "":
             raise InvalidGrantRequest
         case _:

@@ -26,6 +26,7 @@ from blog_api.accounts.errors import (
     TooManyTokens,
 )
 from blog_api.accounts.idempotency import NO_KEY, IdempotencyKeyNotSupported
+from blog_api.accounts.mailer import MailerDep
 from blog_api.accounts.models import (
     NewPersonalTokenRead,
     PersonalTokenCreate,
@@ -48,6 +49,7 @@ from blog_api.core.fields import MAX_SMALL_BODY_BYTES, PathId, utc_now
 from blog_api.core.security import generate_token
 from blog_api.db.list_query import ListQuery, Sort
 from blog_api.db.session import SessionDep
+from blog_api.mail.models import MailKind
 from blog_api.web.pagination import Page, PageParams, PaginatorDep
 
 MAX_LIFETIME = timedelta(days=366)
@@ -111,6 +113,7 @@ async def create_personal_token(
     auth: CanWriteAccount,
     session: SessionDep,
     throttle: LoginThrottleDep,
+    mailer: MailerDep,
     response: Response,
 ) -> NewPersonalTokenRead:
     """Create a personal token.
@@ -145,6 +148,7 @@ async def create_personal_token(
     secret = generate_token()
     token = build_token(user, secret, scopes, expires_at, name=new.name)
     session.add(token)
+    mailer.notify(MailKind.token_created, user)
     await session.flush()
     return NewPersonalTokenRead.model_validate(
         token, update={"access_token": secret, "token_type": "bearer"}

@@ -35,8 +35,9 @@ from blog_api.accounts.counters import (
 from blog_api.accounts.passwords import PasswordHasher
 from blog_api.core.errors import TooManyRequests
 from blog_api.core.networks import get_client_networks
-from blog_api.core.security import hash_token, make_keyed_digest
+from blog_api.core.security import SecretKeys, hash_token
 from blog_api.core.settings import Settings
+from blog_api.web.clients import ClientDep
 
 if TYPE_CHECKING:
     from redis.asyncio import ConnectionPool
@@ -52,6 +53,8 @@ MAX_COUNTERS_IN_MEMORY = 50_000
 KNOWN_NETWORK_SECONDS = 30 * 24 * 60 * 60
 # One client may have all 65,536 networks of a /48: together they have wider limits.
 SITE_FACTOR = 10
+# A family or an office has several mailboxes.
+MAILS_FACTOR = 4
 
 T = TypeVar("T")
 
@@ -112,6 +115,11 @@ SIGN_UPS = (
     Rule("sign-ups", "rate_limit_sign_ups", "{network}"),
     Rule("sign-ups-of-site", "rate_limit_sign_ups", "{site}", SITE_FACTOR),
 )
+MAILS = (
+    Rule("mails", "rate_limit_mails", "{network}", MAILS_FACTOR),
+    Rule("mails-of-site", "rate_limit_mails", "{site}", MAILS_FACTOR * SITE_FACTOR),
+)
+MAILS_TO_ADDRESS = Rule("mails-to-address", "rate_limit_mails", "{account}")
 POSTS = Rule("posts", "rate_limit_writes", "{account}")
 COMMENTS = Rule("comments", "rate_limit_writes", "{account}")
 FOLLOWS_AND_BOOKMARKS = Rule("follows-and-bookmarks", "rate_limit_writes", "{account}")
@@ -225,11 +233,11 @@ class LoginThrottle:
     """Rate-limit password checks and sign-ups per address and account."""
 
     def __init__(
-        self, passwords: PasswordHasher, limiter: RateLimiter, secret_key: str, address: str
+        self, passwords: PasswordHasher, limiter: RateLimiter, keys: SecretKeys, address: str
     ) -> None:
         self.passwords = passwords
         self._limiter = limiter
-        self._secret_key = secret_key
+        self._keys = keys
         self._client = get_client_networks(address)
 
     async def verify_password(
@@ -242,10 +250,9 @@ class LoginThrottle:
         """
         if has_token:
             rules = WITH_TOKEN
-        elif await self._limiter.is_remembered(self._known_network_key(account, password_hash)):
-            rules = FROM_KNOWN_NETWORK
         else:
-            rules = FROM_UNKNOWN_NETWORK
+            is_known = await self._is_known_network(account, password_hash)
+            rules = FROM_KNOWN_NETWORK if is_known else FROM_UNKNOWN_NETWORK
         # Hashed, since Redis should not hold email addresses.
         values = {"account": hash_token(account), **self._client}
         failures = self._limiter.make_limits(rules.failures, **values)
@@ -262,27 +269,48 @@ class LoginThrottle:
 
     async def remember_network(self, account: str, password_hash: str | None) -> None:
         """Remember that the user of an account knew the password in this network."""
-        key = self._known_network_key(account, password_hash)
+        key, *_ = self._known_network_keys(account, password_hash)
         await self._limiter.remember(key, KNOWN_NETWORK_SECONDS)
 
-    def _known_network_key(self, account: str, password_hash: str | None) -> str:
+    async def _is_known_network(self, account: str, password_hash: str | None) -> bool:
+        for key in self._known_network_keys(account, password_hash):
+            if await self._limiter.is_remembered(key):
+                return True
+        return False
+
+    def _known_network_keys(self, account: str, password_hash: str | None) -> list[str]:
         # With another password, the networks of someone who knew the last one are unknown.
-        text = f"known network {self._client['network']} of {account} with {password_hash}"
-        return f"known/{make_keyed_digest(self._secret_key, text)}"
+        text = f"{self._client['network']} of {account} with {password_hash}"
+        return [f"known/{one}" for one in self._keys.make_digests("known network", text)]
 
     async def hash_password(self, password: SecretStr) -> str:
         async with self.passwords.slot(**self._client):
             return await self.passwords.hash(password.get_secret_value())
+
+    async def count_mail(self, *, account: str) -> bool:
+        """Count a requested mail; return whether it may be sent. Raises TooManyRequests.
+
+        The limit of the recipient is no error: it would tell that others asked for mails as well.
+        """
+        await self._limiter.record_hits(self._limiter.make_limits(MAILS, **self._client))
+        values = {"account": hash_token(account)}
+        try:
+            to_address = self._limiter.make_limits([MAILS_TO_ADDRESS], **values)
+            await self._limiter.record_hits(to_address)
+        except TooManyRequests:
+            return False
+        return True
 
     async def count_new_address(self) -> None:
         """Count a submitted new email address, taken or not. Raises TooManyRequests."""
         await self._limiter.record_hits(self._limiter.make_limits(SIGN_UPS, **self._client))
 
 
-async def get_login_throttle(request: Request) -> LoginThrottle:
+async def get_login_throttle(request: Request, client: ClientDep) -> LoginThrottle:
     state = request.app.state
-    address = request.client.host if request.client else "unknown"
-    return LoginThrottle(state.password_hasher, state.rate_limiter, state.secret_key, address)
+    return LoginThrottle(
+        state.password_hasher, state.rate_limiter, state.secret_keys, client.address
+    )
 
 
 LoginThrottleDep = Annotated[LoginThrottle, Depends(get_login_throttle)]

@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 
-from sqlalchemy import delete, update
+from sqlalchemy import ColumnElement, delete, update
 from sqlmodel import and_, col, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.accounts.addresses import mailbox_key, set_email
 from blog_api.accounts.errors import EmailTaken, LastAdmin, UsernameTaken, UserNotFound
-from blog_api.accounts.models import Token, User, UserCreate, UsernameClaim
+from blog_api.accounts.mailer import Mailer
+from blog_api.accounts.models import SESSION_LIFETIME, Token, User, UserCreate, UsernameClaim
 from blog_api.accounts.names import index_names
 from blog_api.accounts.passwords import check_new_password
 from blog_api.accounts.rate_limits import LoginThrottle
@@ -18,9 +19,12 @@ from blog_api.accounts.scopes import join_scopes
 from blog_api.accounts.usernames import generate_usernames
 from blog_api.core.errors import Conflict
 from blog_api.core.fields import utc_now
+from blog_api.core.networks import get_client_networks
 from blog_api.core.security import hash_token
 from blog_api.db.queries import insert_if_missing, insert_unique
 from blog_api.db.session import connection_released
+from blog_api.mail.models import MailKind
+from blog_api.web.clients import Client
 
 
 async def build_user(session: AsyncSession, new: UserCreate, password_hash: str) -> User:
@@ -29,8 +33,13 @@ async def build_user(session: AsyncSession, new: UserCreate, password_hash: str)
     return user
 
 
-async def insert_user(session: AsyncSession, throttle: LoginThrottle, new: UserCreate) -> User:
-    """Create an account. Raises EmailTaken, ValidationFailed and TooManyRequests."""
+async def insert_user(
+    session: AsyncSession, throttle: LoginThrottle, mailer: Mailer, new: UserCreate
+) -> User:
+    """Create an account, and mail a code that verifies its address.
+
+    Raises EmailTaken, ValidationFailed and TooManyRequests.
+    """
     check_new_password(
         throttle.passwords, new.password, name=new.name, email=new.email, field="password"
     )
@@ -39,6 +48,7 @@ async def insert_user(session: AsyncSession, throttle: LoginThrottle, new: UserC
         password_hash = await throttle.hash_password(new.password)
     user = await build_user(session, new, password_hash)
     await insert_account(session, user)
+    mailer.notify(MailKind.email_verification, user)
     await throttle.remember_network(mailbox_key(new.email), password_hash)
     return user
 
@@ -99,6 +109,12 @@ def require_other_admin(users: Sequence[User], without: User) -> None:
         raise LastAdmin
 
 
+async def lock_user(session: AsyncSession, user_id: int) -> User | None:
+    """Lock and return a user, as it is in the database."""
+    query = select(User).where(col(User.id) == user_id).with_for_update()
+    return (await session.exec(query.execution_options(populate_existing=True))).first()
+
+
 async def find_user(session: AsyncSession, user_id: int) -> User:
     """Return a user by id. Raises UserNotFound."""
     user = await session.get(User, user_id)
@@ -116,10 +132,24 @@ async def find_user_by_username(session: AsyncSession, username: str) -> User:
     return user
 
 
+async def revoke_tokens(
+    session: AsyncSession, user: User, *conditions: ColumnElement[bool]
+) -> None:
+    """Revoke the tokens of a locked user, or those that meet the conditions."""
+    await session.exec(delete(Token).where(col(Token.user_id) == user.id, *conditions))
+
+
 async def delete_expired_tokens(session: AsyncSession, user: User) -> None:
     await session.exec(
         delete(Token).where(col(Token.user_id) == user.id, col(Token.expires_at) <= utc_now())
     )
+
+
+def build_session(user: User, secret: str, scopes: frozenset[str], client: Client) -> Token:
+    token = build_token(user, secret, scopes, utc_now() + SESSION_LIFETIME)
+    token.client = client.user_agent
+    token.network = get_client_networks(client.address)["network"]
+    return token
 
 
 def build_token(

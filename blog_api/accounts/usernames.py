@@ -27,10 +27,10 @@ RESERVED_WORDS = """
     front guest guide health help home host hostmaster image images index info legal list lists live
     login logout mail mailer-daemon media mention moderator moderators news nobody noreply no-reply
     notifications null oauth oauth2 openapi operator owner password post postmaster posts preview
-    privacy profile profiles public ready redoc register root rss search security self settings
-    sign-in sign-out sign-up signin signout signup site sitemap slug staff static status support
-    system tag tags team terms test token tokens true undefined unknown user username usernames
-    users webmaster well-known widget www you
+    privacy profile profiles public ready redoc register revoke root rss search security self
+    settings sign-in sign-out sign-up signin signout signup site sitemap slug staff static status
+    support system tag tags team terms test token tokens true undefined unknown user username
+    usernames users webmaster well-known widget www you
 """
 RESERVED_USERNAMES = frozenset(RESERVED_WORDS.split())
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Query, Request, Response
 from sqlalchemy import true
 from sqlmodel import Field, and_, col, select
 from sqlmodel.sql.expression import SelectOfScalar
@@ -19,9 +19,10 @@ from blog_api.core.fields import PathId, utc_now
 from blog_api.db.base import preserve_updated_at
 from blog_api.db.list_query import Sort
 from blog_api.db.session import SessionDep
+from blog_api.posts.bodies import ReadBody, make_body_response
 from blog_api.posts.errors import PostNotFound
 from blog_api.posts.filters import PostPageQuery
-from blog_api.posts.models import OwnPostPage, OwnPostRead, Post, PostBody
+from blog_api.posts.models import OwnPostDetail, OwnPostPage, OwnPostRead, Post, PostBody
 from blog_api.posts.queries import IS_PUBLISHED, IS_SCHEDULED, find_post, list_of_posts
 from blog_api.web.conditional import PreconditionDep, PreconditionFailed, set_etag_row
 from blog_api.web.pagination import Page, PaginatorDep
@@ -100,11 +101,17 @@ async def list_all_posts(
 
 
 @router.get(
-    "/posts/{post_id:int}", response_model=OwnPostRead, responses=problem_responses(*POST_PROBLEMS)
+    "/posts/{post_id:int}",
+    response_model=OwnPostDetail,
+    responses=problem_responses(*POST_PROBLEMS),
 )
-async def read_any_post(_: Admin, post: AnyPost) -> Post:
+async def read_any_post(
+    _: Admin, post: AnyPost, response: Response, body: ReadBody = PostBody.both
+) -> Post | Response:
     """Return a post in any state."""
-    return post
+    if body is PostBody.both:
+        return post
+    return make_body_response(post, body, response, model=OwnPostDetail)
 
 
 @router.delete(

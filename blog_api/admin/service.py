@@ -2,19 +2,22 @@
 
 from collections.abc import Mapping
 
-from sqlalchemy import ColumnElement, delete, literal
+from sqlalchemy import literal
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.accounts.addresses import set_email
 from blog_api.accounts.auth import AuthenticatedUser
 from blog_api.accounts.errors import EmailTaken
+from blog_api.accounts.mail_codes import void_codes
+from blog_api.accounts.mailer import Mailer
 from blog_api.accounts.models import Token, User, UserCreate
 from blog_api.accounts.scopes import Scope
-from blog_api.accounts.service import build_user, find_user, insert_account
+from blog_api.accounts.service import build_user, find_user, insert_account, revoke_tokens
 from blog_api.admin.audit import record_audit_entry
 from blog_api.admin.models import AuditAction
 from blog_api.db.queries import flush_unique
+from blog_api.mail.models import MailKind
 
 ACTIONS = {
     ("is_active", True): AuditAction.activate_user,
@@ -28,9 +31,15 @@ HAS_ADMIN_SCOPE = (literal(" ") + col(Token.scope) + " ").contains(f" {Scope.adm
 
 
 async def update_flags(
-    session: AsyncSession, admin: AuthenticatedUser | None, user: User, changes: Mapping[str, bool]
+    session: AsyncSession,
+    mailer: Mailer,
+    admin: AuthenticatedUser | None,
+    user: User,
+    changes: Mapping[str, bool],
 ) -> None:
     """Change flags of a locked account; add an audit entry for each that differs.
+
+    Promotion and dismissal are mailed to the user.
 
     Deactivation revokes all tokens for good, and dismissal those with the scope `admin`. The tokens
     of an inactive account are deleted by its activation: until then they say why they are rejected.
@@ -42,21 +51,15 @@ async def update_flags(
             if field == "is_admin":
                 # A promotion too: a former administrator may have kept such a token.
                 await revoke_tokens(session, user, HAS_ADMIN_SCOPE)
+                mailer.notify(MailKind.admin_made if value else MailKind.admin_dismissed, user)
             elif value:
                 await revoke_tokens(session, user)
 
 
-async def revoke_tokens(
-    session: AsyncSession, user: User, *conditions: ColumnElement[bool]
-) -> None:
-    """Revoke the tokens of a locked user, or those that meet the conditions."""
-    await session.exec(delete(Token).where(col(Token.user_id) == user.id, *conditions))
-
-
-async def make_admin(session: AsyncSession, user_id: int) -> None:
+async def make_admin(session: AsyncSession, mailer: Mailer, user_id: int) -> None:
     """Make an administrator of an account, from the command line."""
     user = (await session.exec(select(User).where(col(User.id) == user_id).with_for_update())).one()
-    await update_flags(session, None, user, {"is_active": True, "is_admin": True})
+    await update_flags(session, mailer, None, user, {"is_active": True, "is_admin": True})
 
 
 async def create_admin(session: AsyncSession, new: UserCreate, password_hash: str) -> User:
@@ -71,13 +74,15 @@ async def create_admin(session: AsyncSession, new: UserCreate, password_hash: st
 async def set_user_password(
     session: AsyncSession, user_id: int, email: str, password_hash: str
 ) -> None:
-    """Set the email address and the password of a user, and revoke all tokens.
+    """Set the email address and the password of a user, and revoke all tokens and mailed codes.
 
     Raises UserNotFound and EmailTaken.
     """
     user = await find_user(session, user_id)
     await set_email(session, user, email)
     user.password_hash = password_hash
+    user.pending_email = None
     await flush_unique(session, or_raise=EmailTaken)
     await revoke_tokens(session, user)
+    await void_codes(session, user)
     record_audit_entry(session, None, AuditAction.set_password, user_id=user_id)

@@ -10,6 +10,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 from blog_api.accounts.addresses import mailbox_key
 from blog_api.accounts.auth import Admin
 from blog_api.accounts.errors import SCOPE_PROBLEMS, InsufficientScope, LastAdmin, UserNotFound
+from blog_api.accounts.mailer import MailerDep
 from blog_api.accounts.models import User, UserRead
 from blog_api.accounts.scopes import Scope
 from blog_api.accounts.service import lock_admins, require_other_admin
@@ -94,6 +95,7 @@ async def update_account(
     user_id: PathId,
     precondition: PreconditionDep,
     session: SessionDep,
+    mailer: MailerDep,
     request: Request,
 ) -> User:
     """Activate or deactivate an account; grant or withdraw administration.
@@ -112,7 +114,7 @@ async def update_account(
     precondition.check(user)
     if False in values.values():
         require_other_admin(users, without=user)
-    await update_flags(session, admin, user, values)
+    await update_flags(session, mailer, admin, user, values)
     await session.flush()
     set_etag_row(request, user)
     return user

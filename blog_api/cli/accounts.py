@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from blog_api.accounts.addresses import find_by_email
+from blog_api.accounts.mailer import Mailer
 from blog_api.accounts.models import User, UserBase, UserCreate
 from blog_api.accounts.passwords import PasswordHasher
 from blog_api.accounts.service import find_user
@@ -62,7 +63,9 @@ def create_administrator(
         confirm(question, yes=yes)
         require_password(settings, user)
         user_id = user.id
-        run_in_session(settings, lambda session: make_admin(session, user_id))
+        run_in_session(
+            settings, lambda session: make_admin(session, Mailer(settings, session), user_id)
+        )
     print(f"User {user.id} is an administrator.")
 
 

@@ -1,9 +1,11 @@
 """Random tokens, their digests, and the file with the secret key."""
 
+import base64
 import hashlib
 import hmac
 import os
 import secrets
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -37,9 +39,30 @@ def open_private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def make_keyed_digest(key: str, text: str) -> str:
-    """Return the HMAC-SHA256 of a text in hexadecimal: it cannot be guessed without the key."""
-    return hmac.digest(key.encode(), text.encode(), "sha256").hex()
+@dataclass(frozen=True)
+class SecretKeys:
+    """The secret key, which signs, and the one before it, which still verifies."""
+
+    current: str
+    previous: str | None = None
+
+    @property
+    def newest_first(self) -> tuple[str, ...]:
+        return (self.current,) if self.previous is None else (self.current, self.previous)
+
+    def make_digests(self, purpose: str, text: str) -> tuple[str, ...]:
+        """Return the HMAC-SHA256 of a text under each key, in URL-safe base64 without padding.
+
+        Each purpose has keys of its own, derived from the secret keys: a digest that was made for
+        one purpose is worth nothing for another.
+        """
+        return tuple(make_digest(key, purpose, text) for key in self.newest_first)
+
+
+def make_digest(key: str, purpose: str, text: str) -> str:
+    derived = hmac.digest(key.encode(), f"blog-api {purpose}".encode(), "sha256")
+    digest = hmac.digest(derived, text.encode(), "sha256")
+    return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
 
 def read_or_create_key(path: Path) -> str:

@@ -7,10 +7,11 @@ import secrets
 import sys
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
-from typing import Annotated, NoReturn, Self
+from typing import Annotated, Any, NoReturn, Self
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
+from email_validator import EmailNotValidError, validate_email
 from limits import RateLimitItem
 from limits import parse as parse_limit
 from pydantic import (
@@ -24,13 +25,14 @@ from pydantic import (
     model_validator,
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
-from sqlalchemy import URL
+from sqlalchemy import URL, make_url
 
 from blog_api.core.fields import check_line
 from blog_api.core.urls import (
     check_public_url,
     get_sqlite_path,
     parse_database_url,
+    parse_mail_url,
     parse_storage_url,
 )
 
@@ -114,6 +116,34 @@ def check_pattern(value: str) -> str:
     return value
 
 
+def check_mail_from(value: str) -> str:
+    try:
+        return validate_email(value, check_deliverability=False).normalized
+    except EmailNotValidError:
+        raise ValueError("must be an email address such as blog@example.com") from None
+
+
+def check_link_template(value: str) -> str:
+    """Validate an address with `{token}` in its fragment, which is sent to no server."""
+    address, _, fragment = value.partition("#")
+    if "{token}" not in fragment or "{token}" in address:
+        raise ValueError(
+            "must have {token} after a #, such as https://example.com/password#{token}: "
+            "elsewhere it would appear in logs"
+        )
+    TypeAdapter(HttpUrl).validate_python(address)
+    return value
+
+
+def get_default_mail_url(values: dict[str, Any]) -> URL | None:
+    """Return `console://` on SQLite, unless `BLOG_MAIL_URL` is set and empty."""
+    given = {name.upper() for name in (*os.environ, *dotenv_values(ENV_FILE))}
+    database_url: URL | None = values.get("database_url")
+    is_sqlite = database_url is not None and database_url.get_backend_name() == "sqlite"
+    return make_url("console://") if is_sqlite and "BLOG_MAIL_URL" not in given else None
+
+
+LinkTemplate = Annotated[str, AfterValidator(check_link_template)]
 RateLimit = Annotated[RateLimitItem, NoDecode, PlainValidator(parse_rate_limit)]
 
 
@@ -129,6 +159,8 @@ class Settings(BaseSettings):
     )
     pool_size: int = Field(default=5, ge=1, le=100)
     secret_key: Annotated[SecretStr, AfterValidator(check_secret_key)] | None = None
+    secret_key_previous: Annotated[SecretStr, AfterValidator(check_secret_key)] | None = None
+    refresh_grace_seconds: int = Field(default=10, ge=0, le=300)
 
     password_min_length: int = Field(default=8, ge=8, le=128)
     password_refuse_common: bool = True
@@ -155,6 +187,15 @@ class Settings(BaseSettings):
         default=(), examples=["10.0.0.0/8"]
     )
 
+    mail_url: Annotated[URL | None, NoDecode, PlainValidator(parse_mail_url)] = Field(
+        default_factory=get_default_mail_url
+    )
+    mail_from: Annotated[str, AfterValidator(check_mail_from)] | None = None
+    password_reset_url: LinkTemplate | None = None
+    email_verification_url: LinkTemplate | None = None
+    email_undo_url: LinkTemplate | None = None
+    require_verified_email: bool = False
+
     rate_limit_enabled: bool = True
     rate_limit_storage: Annotated[URL, NoDecode, PlainValidator(parse_storage_url)] = Field(
         default="memory://", validate_default=True
@@ -164,6 +205,8 @@ class Settings(BaseSettings):
     rate_limit_guesses_at_account: RateLimit = Field(default="100/hour", validate_default=True)
     rate_limit_log_ins: RateLimit = Field(default="100/minute", validate_default=True)
     rate_limit_sign_ups: RateLimit = Field(default="20/hour", validate_default=True)
+    # A shorter time than a code is valid: whoever is limited has received a valid one.
+    rate_limit_mails: RateLimit = Field(default="5/15 minutes", validate_default=True)
     rate_limit_writes: RateLimit = Field(default="60/minute", validate_default=True)
     rate_limit_tokens: RateLimit = Field(default="20/hour", validate_default=True)
     cache_bytes: int = Field(default=32 * 1024 * 1024, ge=0)
@@ -202,6 +245,10 @@ class Settings(BaseSettings):
                 "BLOG_ARGON2_MEMORY_KIB: is weaker with BLOG_ARGON2_PASSES than OWASP's minimum, "
                 "such as 19456 KiB with 2 passes"
             )
+        if self.mail_url is None and self.require_verified_email:
+            raise ValueError("BLOG_REQUIRE_VERIFIED_EMAIL: needs BLOG_MAIL_URL")
+        if self.mail_from is None and self.mail_url and self.mail_url.host:
+            raise ValueError("BLOG_MAIL_FROM: is required with an SMTP server")
         if self.cors_credentials and self.allows_any_origin:
             raise ValueError("BLOG_CORS_CREDENTIALS: requires a list of origins, not all origins")
         return self

@@ -4,6 +4,7 @@ import re
 from importlib.util import find_spec
 from ipaddress import IPv6Address
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pydantic import HttpUrl, TypeAdapter
 from pydantic_core import PydanticCustomError
@@ -89,6 +90,31 @@ def parse_storage_url(value: object) -> URL:
     port = REDIS_PORT if url.port is None else url.port
     if not 0 < port < 65_536 or (":" in str(url.host) and not is_ipv6(str(url.host))):
         raise ValueError("has an invalid host or port")
+    return url.set(port=port)
+
+
+SMTP_PORTS = {"smtp": 587, "smtps": 465}
+
+
+def parse_mail_url(value: object) -> URL | None:
+    """Return the URL of an SMTP server with its port, or `console://`."""
+    if value is None or isinstance(value, URL):
+        return value
+    text = str(value)
+    if text == "console://":
+        return make_url(text)
+    parts = urlsplit(text)
+    if parts.scheme not in SMTP_PORTS or not parts.hostname or parts.path.strip("/"):
+        raise ValueError("must be console:// or smtp://[user:password@]host[:port] or smtps://…")
+    try:
+        url = make_url(text).set(database=None)
+        port = SMTP_PORTS[parts.scheme] if parts.port is None else parts.port
+    except (ArgumentError, ValueError):
+        raise ValueError("has an invalid host or port") from None
+    if url.query or set("@#") & set(str(url.host)) or not 0 < port < 65_536:
+        raise ValueError("has an invalid host or port, or characters that are not percent-encoded")
+    if (url.username is None) != (url.password is None):
+        raise ValueError("needs both a user and a password, or none")
     return url.set(port=port)
 
 

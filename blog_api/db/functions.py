@@ -23,3 +23,21 @@ def compile_utf8_length(element: utf8_length, compiler: Any, **options: Any) -> 
 @compiles(utf8_length, "sqlite")
 def compile_utf8_length_on_sqlite(element: utf8_length, compiler: Any, **options: Any) -> str:
     return f"length(CAST({compiler.process(element.clauses, **options)} AS BLOB))"
+
+
+class json_integers(GenericFunction[int]):
+    """The integers of a JSON array, after `IN`: one parameter for any number of them."""
+
+    type = Integer()
+    inherit_cache = True
+
+
+@compiles(json_integers)
+def compile_json_integers(element: json_integers, compiler: Any, **options: Any) -> str:
+    array = compiler.process(element.clauses, **options)
+    return f"(SELECT value::integer FROM json_array_elements_text(CAST({array} AS JSON)))"
+
+
+@compiles(json_integers, "sqlite")
+def compile_json_integers_on_sqlite(element: json_integers, compiler: Any, **options: Any) -> str:
+    return f"(SELECT value FROM json_each({compiler.process(element.clauses, **options)}))"

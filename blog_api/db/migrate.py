@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from blog_api.core.security import generate_token, read_or_create_key
+from blog_api.core.security import SecretKeys, generate_token, read_or_create_key
 from blog_api.core.settings import Settings
 from blog_api.core.urls import get_sqlite_path
 from blog_api.db.engine import create_engine
@@ -160,11 +160,14 @@ async def prepare_sqlite_file(settings: Settings, file: Path) -> str:
         return read_or_create_key(file.with_name(f"{file.name}.key"))
 
 
-async def prepare_database(settings: Settings, database: Database) -> str:
-    """Migrate SQLite (Postgres is left to `blog-api migrate`) and return the secret key."""
+async def prepare_database(settings: Settings, database: Database) -> SecretKeys:
+    """Migrate SQLite (Postgres is left to `blog-api migrate`) and return the secret keys."""
     file = get_sqlite_path(settings.database_url)
     if file is not None:
-        return await prepare_sqlite_file(settings, file)
-    if settings.is_sqlite:
-        await migrate_in_memory(database)
-    return settings.secret_key.get_secret_value() if settings.secret_key else generate_token()
+        key = await prepare_sqlite_file(settings, file)
+    else:
+        if settings.is_sqlite:
+            await migrate_in_memory(database)
+        key = settings.secret_key.get_secret_value() if settings.secret_key else generate_token()
+    previous = settings.secret_key_previous
+    return SecretKeys(key, previous.get_secret_value() if previous else None)

@@ -20,8 +20,9 @@ from pydantic import Field
 from blog_api.core.fields import ResponseModel
 from blog_api.posts.models import Post
 
-# Date of a feed without posts: Atom requires one, and the current time would change the ETag.
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# Date of a feed without posts: Atom requires one, and the current time would change the ETag. Feed
+# validators reject dates before 1990.
+DATE_OF_EMPTY_FEED = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 # Tags with attributes, and addresses in them, as the sanitizer writes them.
@@ -155,7 +156,7 @@ class FeedItem(ResponseModel):
 class JSONFeed(ResponseModel):
     """A feed in the format of https://www.jsonfeed.org/version/1.1/."""
 
-    version: Literal["https://jsonfeed.org/version/1.1"] = "https://jsonfeed.org/version/1.1"
+    version: Literal["https://jsonfeed.org/version/1.1"]
     """Version of the format."""
     title: str = Field(examples=["Blog API"])
     """Title of the blog."""
@@ -172,6 +173,7 @@ class JSONFeed(ResponseModel):
 def make_json_feed(feed: Feed) -> JSONFeed:
     feed = feed.complete()
     return JSONFeed(
+        version="https://jsonfeed.org/version/1.1",
         title=feed.title,
         home_page_url=feed.public_url,
         feed_url=feed.url,
@@ -207,7 +209,7 @@ class XMLFeed(SyndicationFeed):
             feed_url=feed.url,
             feed_guid=feed.id,
         )
-        self.updated_at = feed.updated_at or EPOCH
+        self.updated_at = feed.updated_at or DATE_OF_EMPTY_FEED
         for entry in feed.entries:
             self.add_item(
                 title=entry.post.title,

@@ -30,7 +30,7 @@ def check_own_slug(value: str) -> str:
     return value
 
 
-GivenContentType = Annotated[
+TextType = Annotated[
     ContentType,
     SchemaDefaults(
         "Type of `content`. Omitted: `text/markdown` in POST, otherwise unchanged.", MARKDOWN

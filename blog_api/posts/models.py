@@ -2,9 +2,9 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import MISSING
+from pydantic import MISSING, WithJsonSchema
 from pydantic import Field as SchemaField
 from sqlalchemy import JSON, BigInteger, Index, Integer, UniqueConstraint, and_, literal_column
 from sqlmodel import AutoString, Field, Relationship, SQLModel, col
@@ -29,12 +29,12 @@ from blog_api.posts.fields import (
     CanonicalUrl,
     CoverAlt,
     CoverUrl,
-    GivenContentType,
     GivenSlug,
     GivenSummary,
+    TextType,
 )
 from blog_api.text.excerpts import MAX_READ_IN_LIST, Excerpt, make_excerpt
-from blog_api.text.markdown import MARKDOWN, ContentType, Source
+from blog_api.text.markdown import MARKDOWN, ContentType
 from blog_api.web.pagination import Page
 
 
@@ -61,7 +61,7 @@ class PostCreate(RequestBody, PostBase):
     title: Title
     content: PostContent
     # A schema with a default would make generated clients send it in PUT, too.
-    content_type: GivenContentType = Field(default_factory=lambda: MARKDOWN)
+    content_type: TextType = Field(default_factory=lambda: MARKDOWN)
     published_at: Timestamp | None = Field(
         default_factory=utc_now,
         description="Omitted: now in POST, unchanged in PUT. In the future: scheduled. "
@@ -83,7 +83,7 @@ class PostUpdate(RequestBody):
 
     title: Title | MISSING = MISSING
     content: PostContent | MISSING = MISSING
-    content_type: GivenContentType | MISSING = MISSING
+    content_type: TextType | MISSING = MISSING
     published_at: Timestamp | MISSING | None = Field(
         default=MISSING,
         description="In the future: scheduled. Null: a draft.",
@@ -135,10 +135,6 @@ class Post(PostBase, VersionedModel, table=True):
         return self.user
 
     @property
-    def source(self) -> Source:
-        return Source(self.content, self.content_type)
-
-    @property
     def excerpt(self) -> Excerpt:
         """Return the stored excerpt, or make it of the HTML, which must be loaded then."""
         if self.made_summary is None or self.made_reading_minutes is None:
@@ -178,12 +174,16 @@ class PostRead(ReadModel, PostBase):
     """Number of bookmarks."""
 
 
+# The routes validate whole posts; `make_body_response()` then leaves texts out.
+OptionalText = Annotated[str, WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}]})]
+
+
 class PostDetail(PostRead):
     """A post with its content as sanitized HTML."""
 
-    content: str
+    content: OptionalText
     """The text as it was sent. Null with `body=html` and `body=none`."""
-    content_html: str
+    content_html: OptionalText
     """The content as sanitized HTML. Null with `body=source` and `body=none`."""
 
 
@@ -192,6 +192,15 @@ class OwnPostRead(PostRead):
 
     taken_down_at: datetime | None
     """Time at which an administrator took the post down. Null: it was not."""
+
+
+class OwnPostDetail(OwnPostRead):
+    """A post in any state with its content as sanitized HTML."""
+
+    content: OptionalText
+    """The text as it was sent. Null with `body=html` and `body=none`."""
+    content_html: OptionalText
+    """The content as sanitized HTML. Null with `body=source` and `body=none`."""
 
 
 # In UTF-8; of all contents in a list together.
@@ -231,9 +240,8 @@ class ListedPost(PostRead):
     content: str | None = SchemaField(description=LISTED_SOURCE)  # type: ignore[assignment]
     content_html: str | MISSING | None = SchemaField(default=MISSING, description=LISTED_HTML)
 
-    snippet: str | None = SchemaField(
-        default=None,
-        exclude_if=lambda snippet: snippet is None,
+    snippet: str | MISSING = SchemaField(
+        default=MISSING,
         description="With `q` only: an excerpt as HTML with the matches in `<mark>`.",
     )
 

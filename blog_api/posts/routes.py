@@ -54,9 +54,6 @@ MAX_ACCEPT_LENGTH = 1000
 QUALITY_PATTERN = re.compile(r"[01](\.\d{0,3})?", re.ASCII)
 
 READ_PROBLEMS = (*OPTIONAL_AUTH_PROBLEMS, PostNotFound, NotAcceptable, ValidationFailed)
-MARKDOWN_RESPONSE: dict[int | str, dict[str, Any]] = {
-    200: {"content": {MARKDOWN: {"schema": {"type": "string"}, "example": "My *first* post."}}}
-}
 REDIRECT_RESPONSE: dict[int | str, dict[str, Any]] = {
     308: {
         "description": "The post has another slug now.",
@@ -107,7 +104,7 @@ def make_post_response(
 @router.get(
     "/posts/{post_id:int}",
     response_model=PostDetail,
-    # Without MARKDOWN_RESPONSE: generated clients would return a union.
+    # Without `text/markdown`: generated clients would return a union.
     responses=problem_responses(*READ_PROBLEMS),
 )
 async def read_post(
@@ -129,7 +126,7 @@ async def read_post(
 @router.get(
     "/posts/slug/{slug}",
     response_model=PostDetail,
-    responses=MARKDOWN_RESPONSE | REDIRECT_RESPONSE | problem_responses(*READ_PROBLEMS, PostGone),
+    responses=REDIRECT_RESPONSE | problem_responses(*READ_PROBLEMS, PostGone),
 )
 async def read_post_by_slug(
     slug: PathSlug,
@@ -139,7 +136,10 @@ async def read_post_by_slug(
     response: Response,
     body: ReadBody = PostBody.both,
 ) -> dict[str, Any] | Response:
-    """Return a post by its slug. A former slug that was public redirects to the current one."""
+    """Return a post by its slug. A former slug that was public redirects to the current one.
+
+    `Accept: text/markdown` returns the source.
+    """
     post = await find_visible_post_by_slug(session, auth, slug)
     if post["slug"] == slug:
         return make_post_response(request, response, post, body)
@@ -170,7 +170,10 @@ async def create_post(
     response: Response,
     body: WrittenBody = PostBody.source,
 ) -> PostRead | Response:
-    """Create a post: published, scheduled or a draft."""
+    """Create a post: published, scheduled or a draft.
+
+    `?body=` chooses the texts of the response as in `GET /posts/{post_id}`. Default: `source`.
+    """
     await creation.replay()
     source = Source(new.content, new.content_type)
     bound_indexing(session, source.content)
@@ -203,6 +206,7 @@ async def replace_post(
     """Replace a post. Everything but `title` and `content` stays if omitted.
 
     Changing the title may change a slug that was made from it; the old slug redirects (308).
+    `?body=` chooses the texts of the response as in `GET /posts/{post_id}`. Default: `source`.
     """
     post = await edit.save(new)
     return post if body is PostBody.source else make_body_response(post, body, response)
@@ -217,7 +221,10 @@ async def replace_post(
 async def update_post(
     changes: PostUpdate, edit: PostEditDep, response: Response, body: WrittenBody = PostBody.source
 ) -> Post | Response:
-    """Change the fields that are sent; leave the others."""
+    """Change the fields that are sent; leave the others.
+
+    `?body=` chooses the texts of the response as in `GET /posts/{post_id}`. Default: `source`.
+    """
     post = await edit.save(changes)
     return post if body is PostBody.source else make_body_response(post, body, response)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
@@ -71,7 +72,7 @@ class PostEdit:
         rendered = None
         # The post may change while the connection is released: one request changes the content,
         # the other its type.
-        while (source := make_source(post, values)) not in (rendered, post.source):
+        while (source := make_source(post, values)) not in (rendered, make_source(post)):
             bound_indexing(self.session, source.content)
             async with connection_released_for(self.session, self.auth):
                 made = await render_post(self.renderer, source, owner=self.auth.user.id)
@@ -106,8 +107,8 @@ async def get_post_edit(
 PostEditDep = Annotated[PostEdit, Depends(get_post_edit)]
 
 
-def make_source(post: Post, values: Mapping[str, Any]) -> Source:
-    """Return the source of the post after a change to these values."""
+def make_source(post: Post, values: Mapping[str, Any] = MappingProxyType({})) -> Source:
+    """Return the source of a post, or what it is after a change to these values."""
     return Source(
         values.get("content", post.content), values.get("content_type", post.content_type)
     )
@@ -192,7 +193,7 @@ async def rerender_posts(
     The version and `updated_at` stay.
     """
     async for posts in iterate_batches(database, query, Post):
-        made = await render_posts(renderer, [post.source for post in posts])
+        made = await render_posts(renderer, [make_source(post) for post in posts])
         async with database.session(writes=True) as session:
             for post, values in zip(posts, made, strict=True):
                 # Other columns stay out of the statement: it would index the post again.

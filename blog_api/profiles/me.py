@@ -1,8 +1,9 @@
 """The account of the user: `/users/me`."""
 
 from fastapi import APIRouter, Depends, Request
+from sqlmodel import col
 
-from blog_api.accounts.addresses import mailbox_key, set_email
+from blog_api.accounts.addresses import mailbox_key
 from blog_api.accounts.auth import (
     AuthenticatedUser,
     CanWriteAccount,
@@ -12,7 +13,10 @@ from blog_api.accounts.auth import (
     revoke_other_sessions,
     verify_password,
 )
+from blog_api.accounts.email_verification import change_email
 from blog_api.accounts.errors import PASSWORD_PROBLEMS, SCOPE_PROBLEMS, EmailTaken, UsernameTaken
+from blog_api.accounts.mail_codes import IS_RESET, IS_VERIFICATION, void_codes
+from blog_api.accounts.mailer import MailerDep
 from blog_api.accounts.models import PasswordUpdate, User, UserRead, UserUpdate
 from blog_api.accounts.names import index_names
 from blog_api.accounts.passwords import check_new_password
@@ -29,6 +33,7 @@ from blog_api.core.errors import (
 from blog_api.core.fields import MAX_SMALL_BODY_BYTES
 from blog_api.db.queries import flush_unique
 from blog_api.db.session import SessionDep, connection_released
+from blog_api.mail.models import Mail, MailKind
 from blog_api.web.conditional import (
     PreconditionDep,
     PreconditionFailed,
@@ -63,10 +68,13 @@ async def update_me(
     auth: CanWriteAccount,
     session: SessionDep,
     throttle: LoginThrottleDep,
+    mailer: MailerDep,
     precondition: PreconditionDep,
     request: Request,
 ) -> User:
     """Change the profile; with `current_password` also the email address.
+
+    If the service sends mail, the new address is pending until it is confirmed by a code.
 
     The former username is never given to another user; the same user can choose it again.
     """
@@ -79,7 +87,7 @@ async def update_me(
             await throttle.count_new_address()
         user = await confirm_password(session, throttle, auth, changes.current_password)
         precondition.check(user)
-        await set_email(session, user, values["email"])
+        await change_email(session, mailer, user, values.pop("email"))
     else:
         user = await lock_authenticated_user(session, auth)
         precondition.check(user)
@@ -102,9 +110,13 @@ async def change_password(
     auth: CanWriteAccount,
     session: SessionDep,
     throttle: LoginThrottleDep,
+    mailer: MailerDep,
     precondition: PreconditionDep,
 ) -> None:
-    """Change the password. Revokes all tokens except the token of this request."""
+    """Change the password. Revokes all tokens except the token of this request.
+
+    A pending email address is dropped.
+    """
     check_new_password(
         throttle.passwords,
         change.new_password,
@@ -118,5 +130,10 @@ async def change_password(
     user = await lock_authenticated_user(session, auth, verified_hash)
     precondition.check(user)
     user.password_hash = new_hash
+    user.pending_email = None
+    await void_codes(
+        session, user, IS_RESET | IS_VERIFICATION & (col(Mail.recipient) != user.email)
+    )
+    mailer.notify(MailKind.password_changed, user)
     await revoke_other_sessions(session, auth)
     await throttle.remember_network(mailbox_key(user.email or ""), new_hash)

@@ -10,6 +10,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from blog_api.accounts.auth import get_optional_auth
 from blog_api.accounts.errors import OPTIONAL_AUTH_PROBLEMS, SIGN_UP_PROBLEMS, UserNotFound
 from blog_api.accounts.idempotency import NO_KEY, IdempotencyKeyNotSupported
+from blog_api.accounts.mailer import MailerDep
 from blog_api.accounts.models import ProfileRead, User, UserCreate, UserRead
 from blog_api.accounts.names import fold_name, users_by_name
 from blog_api.accounts.rate_limits import LoginThrottleDep
@@ -76,9 +77,11 @@ async def make_profiles(
     responses=problem_responses(*SIGN_UP_PROBLEMS, IdempotencyKeyNotSupported),
     dependencies=[NO_KEY],
 )
-async def create_user(new: UserCreate, session: SessionDep, throttle: LoginThrottleDep) -> User:
+async def create_user(
+    new: UserCreate, session: SessionDep, throttle: LoginThrottleDep, mailer: MailerDep
+) -> User:
     """Create an account without a session."""
-    return await insert_user(session, throttle, new)
+    return await insert_user(session, throttle, mailer, new)
 
 
 @router.get(

@@ -74,7 +74,7 @@ async def read_openapi(request: Request) -> JSONResponse:
     # Building it takes a second.
     document = await anyio.to_thread.run_sync(request.app.openapi)
     root = request.scope.get("root_path", "")
-    servers = document["servers"]
+    servers = document.get("servers", [{"url": "/"}])
     if root and {"url": root} not in servers:
         document = document | {"servers": [{"url": root}, *servers]}
     return JSONResponse(document)

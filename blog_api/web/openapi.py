@@ -18,6 +18,8 @@ TAGS = [
     {"name": "index", "description": "Name, version and links."},
     {"name": "users", "description": "Accounts and public profiles."},
     {"name": "tokens", "description": "Sign up, log in and out, OAuth2."},
+    {"name": "recovery", "description": "Codes by mail: new passwords and verified addresses."},
+    {"name": "sessions", "description": "Where the user is logged in."},
     {"name": "personal tokens", "description": "Named tokens with scopes, for scripts and apps."},
     {"name": "me", "description": "The account of the token."},
     {"name": "posts", "description": "Published posts, drafts and scheduled posts; tags."},
@@ -47,6 +49,7 @@ EXAMPLES: dict[str, Any] = {
     "avatar_url": "https://example.com/ann.jpg",
     "bio": "Writes about Python.",
     "bookmark_count": 0,
+    "client": "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0",
     "canonical_url": None,
     "comment_count": 0,
     "content": "My *first* post.",
@@ -61,18 +64,28 @@ EXAMPLES: dict[str, Any] = {
     "expires_in": 1800,
     "is_admin": False,
     "is_deleted": False,
+    "grant_types_supported": ["password", "refresh_token"],
+    "issuer": "https://example.com",
     "links": {"docs": "/docs", "posts": "/posts", "json_feed": "/feed.json"},
     "name": "Ann",
+    "network": "192.0.2.1",
     "next_cursor": None,
     "parent_id": None,
     "refresh_token": "c2Vzc2lvbg.cmVmcmVzaC10b2tlbg",
+    "response_types_supported": [],
+    "revocation_endpoint": "https://example.com/revoke",
+    "revocation_endpoint_auth_methods_supported": ["none"],
     "scope": "posts:read posts:write users:read users:write",
+    "scopes_supported": ["posts:read", "posts:write"],
+    "service_documentation": "https://example.com/docs",
     "slug": "hello-world",
     "snippet": "My *<mark>first</mark>* post.",
     "summary": "My first post.",
     "tags": ["Python"],
     "taken_down_at": None,
     "title": "Hello, World",
+    "token_endpoint": "https://example.com/token",
+    "token_endpoint_auth_methods_supported": ["none"],
     "user_name": "Ann",
     "username": "ann",
     "version": "1.0.0",
@@ -94,11 +107,16 @@ MAX_ITEMS = {
     "answers": 20,
     "authors": 1,
     "errors": MAX_ERRORS,
+    "grant_types_supported": 2,
     "items": MAX_PAGE_SIZE,
     "loc": 20,
+    "response_types_supported": 0,
     "results": MAX_PAGE_SIZE,
+    "revocation_endpoint_auth_methods_supported": 1,
     "scopes": 5,
+    "scopes_supported": 5,
     "tags": MAX_TAGS,
+    "token_endpoint_auth_methods_supported": 1,
 }
 # By `format`, or by `type`.
 EXAMPLES_BY_KIND = {"date-time": "2026-01-31T09:00:00Z", "boolean": True, "integer": 1}
@@ -129,6 +147,11 @@ def complete_openapi(openapi: dict[str, Any]) -> None:
         for method, operation in operations.items():
             complete_operation(method, operation)
             add_examples(operation, components["schemas"])
+            for content in operation.get("requestBody", {}).get("content", {}).values():
+                name = content["schema"]["$ref"].rpartition("/")[2]
+                for value in components["schemas"][name]["properties"].values():
+                    # Generated clients send a default, or require a property that has one.
+                    value.pop("default", None)
     for schema in components["schemas"].values():
         for name, value in schema.get("properties", {}).items():
             if value.get("type") == "array":
@@ -153,6 +176,11 @@ def complete_operation(method: str, operation: dict[str, Any]) -> None:
         responses["200"]["headers"] = {"ETag": ETAG_HEADER}
         responses["304"] = {"description": "Not modified: `If-None-Match` has the current ETag."}
     parameters = {one["name"]: one for one in operation.get("parameters", ())}
+    for parameter in parameters.values():
+        schema = parameter["schema"] = remove_null(parameter["schema"])
+        if "default" in schema:
+            # Some clients would send it beside `cursor` or `ids`, where only these may stand.
+            parameter["description"] += f" Default: `{schema.pop('default')}`."
     if "Idempotency-Key" in parameters:
         success = next(code for code in responses if code < "300")
         responses[success]["headers"] = {
@@ -160,9 +188,18 @@ def complete_operation(method: str, operation: dict[str, Any]) -> None:
             "Idempotency-Replayed": REPLAYED_HEADER,
         }
     if "page" in parameters:
-        # Swagger UI would send a default beside a cursor.
-        parameters["page"]["schema"].pop("default", None)
         responses["200"]["headers"]["Link"] = LINK_HEADER
+
+
+def remove_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of an optional parameter without null, which generated clients would send.
+
+    Such a null is the text `null` in a query or a header.
+    """
+    choices = [one for one in schema.get("anyOf", ()) if one != {"type": "null"}]
+    if len(choices) == 1:
+        return {**choices[0], **{name: schema[name] for name in schema if name != "anyOf"}}
+    return schema | {"anyOf": choices} if choices else schema
 
 
 def find_refs(response: dict[str, Any]) -> list[str]:

@@ -106,7 +106,6 @@ class Page(BaseModel, Generic[ItemT]):
     total_count: int = Field(description="Number of results on all pages.")
     results: list[ItemT] = Field(description="The results of this page.")
     next_cursor: str | None = Field(
-        default=None,
         description="Cursor of the next page. Null on the last page and in orders without cursors.",
     )
 

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "d4b7f1a92c68"
-down_revision = "a6e80c2d51f4"
+down_revision = "d18f5b6ac920"
 branch_labels = None
 depends_on = None
 

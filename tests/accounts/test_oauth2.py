@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -12,14 +13,21 @@ from fastapi import FastAPI
 from httpx import AsyncClient, Response
 from oauthlib.oauth2 import LegacyApplicationClient
 from requests_oauthlib import OAuth2Session
+from sqlmodel import col, update
 
+from blog_api.accounts.models import Token
+from blog_api.core.security import hash_token
 from tests.support.clients import (
+    CHEAP_HASHING,
+    MINIMUM_HASHING,
     PASSWORD,
     SECRET_KEY,
     ChangeUser,
     bearer,
     client_of,
     id_of,
+    make_settings,
+    running,
     sign_up,
 )
 from tests.support.processes import Server
@@ -27,6 +35,7 @@ from tests.support.processes import Server
 FORM = {"grant_type": "password", "username": "ann@example.com", "password": PASSWORD}
 DEFAULT_SCOPE = "posts:read posts:write users:read users:write"
 NEW_PASSWORD = "battery staple"
+GRACE = timedelta(seconds=10)
 # The hash of "secret" in FastAPI's tutorial.
 BCRYPT_HASH = "$2b$12$EixZaYVK1fsbw1ZfbX3OXePaWxn96p36WQoeG6Lruj3vjPGga31lW"
 
@@ -168,12 +177,13 @@ async def test_a_refresh_token_returns_a_new_jwt(ann: AsyncClient):
         assert await status_of(ann, granted["access_token"]) == 200
 
 
-async def test_reusing_a_refresh_token_revokes_its_session(ann: AsyncClient):
+async def test_reusing_a_refresh_token_later_revokes_its_session(ann: AsyncClient):
     first = await grant(ann)
     other = await grant(ann)
     second = (await refresh(ann, first["refresh_token"])).json()
 
-    reused = await refresh(ann, first["refresh_token"])
+    with time_machine.travel(datetime.now(UTC) + GRACE):
+        reused = await refresh(ann, first["refresh_token"])
 
     assert_oauth2_error(reused, 400, "invalid_grant")
     assert reused.json()["detail"] == "Invalid refresh token"
@@ -182,6 +192,105 @@ async def test_reusing_a_refresh_token_revokes_its_session(ann: AsyncClient):
     assert await status_of(ann, second["access_token"]) == 401
     assert await status_of(ann, other["access_token"]) == 200
     assert (await ann.get("/users/me")).status_code == 200
+
+
+async def test_the_last_refresh_token_gives_its_successor_again_for_a_moment(ann: AsyncClient):
+    first = await grant(ann)
+    second = (await refresh(ann, first["refresh_token"])).json()
+
+    with time_machine.travel(datetime.now(UTC) + GRACE - timedelta(seconds=1)):
+        again = (await refresh(ann, first["refresh_token"])).json()
+
+    assert again["refresh_token"] == second["refresh_token"] != first["refresh_token"]
+    assert again["access_token"] != second["access_token"]
+    for one in (second, again):
+        assert await status_of(ann, one["access_token"]) == 200
+    assert (await refresh(ann, second["refresh_token"])).status_code == 200
+
+
+async def test_a_refresh_token_before_the_last_one_revokes_its_session(ann: AsyncClient):
+    first = await grant(ann)
+    second = (await refresh(ann, first["refresh_token"])).json()
+    third = (await refresh(ann, second["refresh_token"])).json()
+
+    assert_oauth2_error(await refresh(ann, first["refresh_token"]), 400, "invalid_grant")
+    assert_oauth2_error(await refresh(ann, third["refresh_token"]), 400, "invalid_grant")
+
+
+@pytest.mark.parametrize("made_up", ["{}", "{}.", "{}.x", "{}.é", "{}.{}"])
+async def test_a_made_up_refresh_token_revokes_the_session_of_its_handle(
+    ann: AsyncClient, made_up: str
+):
+    first = await grant(ann)
+    second = (await refresh(ann, first["refresh_token"])).json()
+    handle = first["refresh_token"].partition(".")[0]
+
+    response = await refresh(ann, made_up.format(handle, handle))
+
+    assert_oauth2_error(response, 400, "invalid_grant")
+    assert_oauth2_error(await refresh(ann, second["refresh_token"]), 400, "invalid_grant")
+
+
+async def test_without_a_grace_every_second_use_revokes_the_session():
+    settings = make_settings(database_url="sqlite://", refresh_grace_seconds=0, **CHEAP_HASHING)
+    async with running(settings) as app, client_of(app) as ann:
+        await sign_up(ann, "Ann")
+        first = await grant(ann)
+        with time_machine.travel(datetime.now(UTC), tick=False):
+            second = (await refresh(ann, first["refresh_token"])).json()
+            assert_oauth2_error(await refresh(ann, first["refresh_token"]), 400, "invalid_grant")
+
+        assert_oauth2_error(await refresh(ann, second["refresh_token"]), 400, "invalid_grant")
+
+
+async def test_a_refresh_token_of_the_version_before_works_once_more(
+    empty_app: FastAPI, ann: AsyncClient
+):
+    first = await grant(ann)
+    handle = first["refresh_token"].partition(".")[0]
+    # A version without numbers makes random tokens.
+    old = f"{handle}.{'r' * 43}"
+    async with empty_app.state.database.session(writes=True) as session:
+        of_session = update(Token).where(col(Token.digest) == hash_token(handle))
+        await session.exec(of_session.values(refresh_digest=hash_token(old), refresh_number=None))
+
+    second = await refresh(ann, old)
+
+    assert second.status_code == 200
+    assert (await refresh(ann, second.json()["refresh_token"])).status_code == 200
+
+
+async def test_a_new_secret_key_logs_nobody_out(tmp_path: Path):
+    """Tokens of the previous key are accepted, even in the middle of a repeated refresh."""
+    file = {"database_url": f"sqlite:///{tmp_path / 'blog.db'}", **MINIMUM_HASHING}
+    async with running(make_settings(**file)) as app, client_of(app) as ann:
+        await sign_up(ann, "Ann")
+        first = await grant(ann)
+        second = (await refresh(ann, first["refresh_token"])).json()
+    other_key = SECRET_KEY[::-1]
+    rotated = make_settings(**file, secret_key=other_key, secret_key_previous=SECRET_KEY)
+    async with running(rotated) as app, client_of(app) as ann:
+        assert await status_of(ann, second["access_token"]) == 200
+        repeated = (await refresh(ann, first["refresh_token"])).json()
+        assert repeated["refresh_token"] == second["refresh_token"]
+        third = (await refresh(ann, second["refresh_token"])).json()
+        again = (await refresh(ann, second["refresh_token"])).json()
+        assert again["refresh_token"] == third["refresh_token"]
+    async with running(make_settings(**file, secret_key=other_key)) as app, client_of(app) as ann:
+        # Signed by the previous key.
+        assert await status_of(ann, second["access_token"]) == 401
+        assert await status_of(ann, third["access_token"]) == 200
+        assert (await refresh(ann, third["refresh_token"])).status_code == 200
+
+
+async def test_the_current_refresh_token_needs_no_known_key(tmp_path: Path):
+    file = {"database_url": f"sqlite:///{tmp_path / 'blog.db'}", **MINIMUM_HASHING}
+    async with running(make_settings(**file)) as app, client_of(app) as ann:
+        await sign_up(ann, "Ann")
+        first = await grant(ann)
+    replaced = make_settings(**file, secret_key=SECRET_KEY[::-1])
+    async with running(replaced) as app, client_of(app) as ann:
+        assert (await refresh(ann, first["refresh_token"])).status_code == 200
 
 
 async def test_a_refresh_can_narrow_scopes_but_not_widen_them(ann: AsyncClient):
@@ -299,19 +408,21 @@ async def test_auth_accepts_a_scope(ann: AsyncClient):
 
 
 @pytest.mark.processes
-async def test_one_of_twenty_concurrent_refreshes_succeeds(server: Server):
+async def test_fifty_concurrent_refreshes_return_one_refresh_token(server: Server):
     async with server.client() as client:
         await sign_up(client, "Refreshing")
         granted = await grant(client, username="refreshing@example.com")
         responses = await asyncio.gather(
-            *(refresh(client, granted["refresh_token"]) for _ in range(20))
+            *(refresh(client, granted["refresh_token"]) for _ in range(50))
         )
-        (won,) = (response.json() for response in responses if response.status_code == 200)
-        status = await status_of(client, won["access_token"])
+        statuses = [response.status_code for response in responses]
+        assert statuses == [200] * 50
+        (successor,) = {response.json()["refresh_token"] for response in responses}
+        again = await refresh(client, successor)
+        spent = await refresh(client, granted["refresh_token"])
 
-    assert sorted(response.status_code for response in responses) == [200] + [400] * 19
-    # The others reused the refresh token, which revoked the session.
-    assert status == 401
+    assert again.status_code == 200
+    assert_oauth2_error(spent, 400, "invalid_grant")
 
 
 @pytest.mark.processes

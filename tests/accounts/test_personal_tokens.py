@@ -40,9 +40,8 @@ async def test_a_personal_token_is_returned_only_when_created(ann: AsyncClient):
     assert token["scopes"] == DEFAULT_SCOPES
     assert token["token_type"] == "bearer"
     (shown,) = await list_tokens(ann)
-    assert shown == {
-        name: token[name] for name in ("id", "name", "scopes", "created_at", "expires_at")
-    }
+    names = ("id", "name", "scopes", "created_at", "expires_at", "last_used_at")
+    assert shown == {name: token[name] for name in names}
 
 
 async def test_a_personal_token_is_limited_to_its_scopes(ann: AsyncClient):

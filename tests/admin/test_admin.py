@@ -227,7 +227,7 @@ async def test_an_administrator_can_list_posts_in_every_state(admin: AsyncClient
         page = (await admin.get(f"/admin/posts?state={state}")).json()
         assert [post["title"] for post in page["results"]] == [state]
         shown = await admin.get(f"/admin/posts/{page['results'][0]['id']}")
-        assert shown.json() == page["results"][0]
+        assert shown.json().items() >= page["results"][0].items()
     assert (await admin.get("/admin/posts?state=nonsense")).status_code == 422
 
 

@@ -756,7 +756,7 @@ async def test_existing_users_create_once_after_the_migration(empty_url: URL):
     assert comments["total_count"] == 2
 
 
-BEFORE_HTML = "a6e80c2d51f4"
+BEFORE_HTML = "d18f5b6ac920"
 FOUND_ON_SQLITE = "SELECT count(*) FROM post_search WHERE post_search MATCH :q"
 FOUND_ON_POSTGRES = (
     "SELECT count(*) FROM post_search WHERE vector @@ to_tsquery('pg_catalog.simple', :q)"

@@ -25,19 +25,24 @@ def texts_of(post: dict[str, Any]) -> tuple[str | None, str | None]:
 
 
 @pytest.mark.parametrize("body", TEXTS)
-async def test_a_single_post_has_the_requested_texts(ann: AsyncClient, body: str):
+async def test_a_single_post_has_the_requested_texts(
+    ann: AsyncClient, admin: AsyncClient, body: str
+):
     post = await publish(ann, content=SOURCE)
 
-    for path in (f"/posts/{post['id']}", f"/posts/slug/{post['slug']}"):
-        whole = (await ann.get(path)).json()
-        response = await ann.get(path, params={"body": body})
+    for client, path in (
+        (ann, f"/posts/{post['id']}"), (ann, f"/posts/slug/{post['slug']}"),
+        (admin, f"/admin/posts/{post['id']}"),
+    ):  # fmt: skip
+        whole = (await client.get(path)).json()
+        response = await client.get(path, params={"body": body})
         shown = response.json()
         assert texts_of(whole) == TEXTS["both"]
         assert texts_of(shown) == TEXTS[body]
         assert shown.keys() == whole.keys()
         assert whole.items() >= {name: shown[name] for name in shown if shown[name]}.items()
-        assert response.headers["Vary"] == "Accept"
-        again = await ann.get(path, params={"body": body}, headers={
+        assert response.headers.get("Vary") == ("Accept" if client is ann else None)
+        again = await client.get(path, params={"body": body}, headers={
             "If-None-Match": response.headers["ETag"]
         })  # fmt: skip
         assert again.status_code == 304
@@ -105,7 +110,9 @@ async def test_a_list_without_texts_reads_none(empty_app: FastAPI, ann: AsyncCli
         with executions(empty_app) as executed:
             response = await ann.get(f"/posts?body={body}&size=20")
         assert (len(response.content) < 20 * 1024) == (body == "none")
-        return any(re.search(r"\bposts\.content\b", str(one)) for one in executed)
+        # Of posts written by a version before excerpts, the beginning is read.
+        excerpts = re.compile(r"CASE WHEN \(posts\.made_from IS NULL\) .*? END")
+        return any("posts.content" in excerpts.sub("", one.statement) for one in executed)
 
     assert await reads_contents("source")
     assert not await reads_contents("none")

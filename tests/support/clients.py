@@ -34,6 +34,8 @@ def make_settings(**values: object) -> Settings:
         "secret_key": SECRET_KEY,
         # All tests come from one address.
         "rate_limit_enabled": False,
+        # The default on SQLite is `console://`.
+        "mail_url": None,
         **values,
     }
     return Settings(**given)

@@ -21,6 +21,10 @@ PAGES = sorted(path.stem for path in GUIDE.glob("*.md"))
 
 LINK = re.compile(r"\]\(([^)]+)\)")
 DEPENDENCY = re.compile(r"[\w.-]+(\[[\w,]+\])?")
+# compare.md: the rows with our "yes", the items below their table, and the tests that they name.
+OUR_YES = re.compile(r"^\| ([^|]+) \| yes\b", re.MULTILINE)
+EVIDENCE = re.compile(r"^- (.+?):((?:.|\n  )+)", re.MULTILINE)
+NAMED_TEST = re.compile(r"`([^`]+)::(\w+)`")
 
 
 class Page(HTMLParser):
@@ -199,6 +203,21 @@ def test_every_required_dependency_is_explained():
 
     assert rows == [one[0] for one in required if one]
     assert sorted(extras) == sorted(project["optional-dependencies"])
+
+
+def test_the_comparison_names_an_existing_test_for_each_yes():
+    tables = (GUIDE / "compare.md").read_text().split("\n| | ")[1:]
+
+    assert len(tables) > 5
+    for table in tables:
+        evidence = dict(EVIDENCE.findall(table))
+        assert list(evidence) == OUR_YES.findall(table)
+        for row, text in evidence.items():
+            named = NAMED_TEST.findall(text)
+            assert named, row
+            for file, name in named:
+                source = (PROJECT / file).read_text()
+                assert re.search(rf"^(async )?def {name}\(", source, re.MULTILINE), (file, name)
 
 
 def test_the_readme_is_short():

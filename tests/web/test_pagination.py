@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
 from httpx import AsyncClient, Response
 
 from tests.support.clients import (
@@ -371,13 +370,6 @@ async def test_page_and_cursor_cannot_be_combined(ann: AsyncClient):
     assert with_default.json() == alone.json()
     followed = await ann.get(links_of(with_default)["prev"])
     assert followed.status_code == 200
-
-
-async def test_the_page_has_no_default_in_the_schema(app: FastAPI):
-    for path, operations in app.openapi()["paths"].items():
-        for parameter in operations.get("get", {}).get("parameters", ()):
-            if parameter["name"] == "page":
-                assert "default" not in parameter["schema"], path
 
 
 async def test_the_page_size_can_change_between_cursor_pages(ann: AsyncClient):

@@ -1,0 +1,1 @@
+"""Mail: written with the transaction that causes it, and sent afterwards by any worker."""

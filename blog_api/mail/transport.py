@@ -1,0 +1,114 @@
+"""Hand a message over: to an SMTP server, or to standard error."""
+
+import sys
+from collections.abc import Awaitable, Callable
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.utils import localtime, make_msgid
+from ipaddress import ip_address
+
+import anyio.to_thread
+from aiosmtplib import SMTPException, SMTPRecipientsRefused, SMTPResponseException, send
+from sqlalchemy import URL
+
+from blog_api.core.domains import to_a_labels
+from blog_api.core.settings import Settings
+from blog_api.mail.texts import Message
+
+# For each step of the conversation, and for all of them.
+STEP_TIMEOUT_SECONDS = 10.0
+TIMEOUT_SECONDS = 60.0
+PERMANENT_FAILURE = 500
+
+Transport = Callable[[Message], Awaitable[None]]
+
+
+class DeliveryFailed(Exception):
+    """The message was not handed over; the text says why, without an address."""
+
+    def __init__(self, reason: str, *, is_permanent: bool = False) -> None:
+        super().__init__(reason)
+        self.is_permanent = is_permanent
+
+
+def create_transport(settings: Settings) -> Transport:
+    """Return the transport of `BLOG_MAIL_URL`, which must be set."""
+    if settings.mail_url is None:
+        raise ValueError("BLOG_MAIL_URL is not set")
+    if settings.mail_url.drivername == "console":
+        return print_message
+    return SMTPTransport(settings, settings.mail_url).send
+
+
+async def print_message(message: Message) -> None:
+    """Print a message on standard error."""
+    text = f"\n--- To: {message.recipient}\n--- {message.subject}\n\n{message.text}---\n"
+    # A pipe that nobody reads blocks.
+    await anyio.to_thread.run_sync(lambda: print(text, file=sys.stderr, flush=True))
+
+
+class SMTPTransport:
+    """Send through an SMTP server, on a connection for each message.
+
+    A user and a password are sent over TLS alone, except to this machine. Without them STARTTLS is
+    used if the server offers it.
+    """
+
+    def __init__(self, settings: Settings, url: URL) -> None:
+        self._sender = Address(settings.title, addr_spec=settings.mail_from)
+        self._url = url
+        self._uses_tls = url.drivername == "smtps"
+        needs_tls = url.username is not None and not is_loopback(url.host or "")
+        self._starts_tls = True if needs_tls and not self._uses_tls else None
+
+    async def send(self, message: Message) -> None:
+        """Send a message. Raises DeliveryFailed."""
+        recipient = make_envelope_address(message.recipient)
+        email = EmailMessage()
+        email["From"] = self._sender
+        email["To"] = recipient
+        email["Subject"] = message.subject
+        email["Date"] = localtime()
+        email["Message-ID"] = make_msgid(domain=self._sender.domain)
+        # RFC 3834: automatic replies are not wanted.
+        email["Auto-Submitted"] = "auto-generated"
+        email.set_content(message.text)
+        try:
+            with anyio.fail_after(TIMEOUT_SECONDS):
+                await send(
+                    email,
+                    sender=self._sender.addr_spec,
+                    recipients=[recipient],
+                    hostname=self._url.host,
+                    port=self._url.port,
+                    username=self._url.username,
+                    password=self._url.password,
+                    use_tls=self._uses_tls,
+                    start_tls=None if self._uses_tls else self._starts_tls,
+                    timeout=STEP_TIMEOUT_SECONDS,
+                )
+        except (SMTPException, OSError, TimeoutError) as error:
+            raise to_delivery_failed(error) from error
+
+
+def to_delivery_failed(error: Exception) -> DeliveryFailed:
+    """Describe an error by its type and its code: the text of a server may name the recipient."""
+    refused = error.recipients[0] if isinstance(error, SMTPRecipientsRefused) else error
+    if not isinstance(refused, SMTPResponseException):
+        return DeliveryFailed(type(error).__name__)
+    # Other refusals, such as of the log-in, are the operator's to mend meanwhile.
+    is_permanent = refused is not error and refused.code >= PERMANENT_FAILURE
+    return DeliveryFailed(f"{type(error).__name__} {refused.code}", is_permanent=is_permanent)
+
+
+def make_envelope_address(address: str) -> str:
+    """Return the address with the domain as A-labels, which every server understands."""
+    local_part, _, domain = address.rpartition("@")
+    return f"{local_part}@{to_a_labels(domain)}"
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
