@@ -177,7 +177,8 @@ async def paginate_posts(paginator: Paginator, params: PostQuery, **author: int)
     ids, by_rank = search_ids(paginator.session, names, q)
     length = min(MAX_SNIPPET_TEXT, MAX_SNIPPET_TEXTS // params.size)
     select_rows = select_found_posts(PostRead, params.body)
-    beginning = func.substr(col(Post.content), 1, length).label("beginning")
+    text = func.coalesce(col(Post.content_text), col(Post.content))
+    beginning = func.substr(text, 1, length).label("beginning")
 
     def select_with_beginning(found: FoundRows) -> tuple[AnySelect, Subquery]:
         query, sized = select_rows(found)

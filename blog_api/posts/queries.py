@@ -143,8 +143,8 @@ def list_of_posts(
 
 
 def posts_without_html() -> SelectOfScalar[Post]:
-    content_html = cast("QueryableAttribute[str]", Post.content_html)
-    return select(Post).options(defer(content_html, raiseload=True))
+    made = cast("list[QueryableAttribute[str]]", [Post.content_html, Post.content_text])
+    return select(Post).options(*(defer(column, raiseload=True) for column in made))
 
 
 async def find_post(session: AsyncSession, query: SelectOfScalar[Post]) -> Post:

@@ -66,7 +66,7 @@ VALUES = {
 
 POST_FIELDS = (
     "title", "content", "published_at", "tags", "slug", "summary", "cover_url", "cover_alt",
-    "canonical_url",
+    "canonical_url", "content_type",
 )  # fmt: skip
 
 JSON_ROUTES = {
@@ -81,7 +81,7 @@ JSON_ROUTES = {
     ("POST", "/posts"): POST_FIELDS,
     ("PUT", "/posts/{id}"): POST_FIELDS,
     ("PATCH", "/posts/{id}"): POST_FIELDS,
-    ("POST", "/preview"): ("content",),
+    ("POST", "/preview"): ("content", "content_type"),
     ("POST", "/posts/{id}/comments"): ("content", "parent_id"),
     ("PATCH", "/comments/{comment_id}"): ("content",),
     ("PATCH", "/admin/users/{user_id}"): ("is_active", "is_admin"),
@@ -103,6 +103,7 @@ VALID = {
     "cover_alt": None,
     "canonical_url": None,
     "content": "Content",
+    "content_type": "text/html",
     "published_at": None,
     "tags": ["Python"],
     "parent_id": None,
