@@ -60,6 +60,8 @@ async def test_signing_up_returns_an_account_and_a_token(anonymous: AsyncClient)
     assert account == {
         "id": account["id"],
         "email": "carl@example.com",
+        "email_verified_at": None,
+        "pending_email": None,
         "name": "Carl",
         "username": "carl",
         "bio": None,

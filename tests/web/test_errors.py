@@ -22,6 +22,7 @@ from tests.support.clients import (
     running,
     sign_up,
 )
+from tests.support.mailbox import Mailbox
 
 MARK = "hunter2-marker"
 DEEP = 100_000
@@ -78,6 +79,11 @@ JSON_ROUTES = {
     ("PUT", "/users/me/password"): ("current_password", "new_password"),
     ("DELETE", "/users/me"): ("current_password",),
     ("POST", "/users/me/tokens"): ("name", "scopes", "expires_at", "current_password"),
+    ("POST", "/password-resets"): ("email",),
+    ("POST", "/password-resets/confirm"): ("token", "new_password"),
+    ("POST", "/email-verifications"): (),
+    ("POST", "/email-verifications/confirm"): ("token",),
+    ("POST", "/email-verifications/undo"): ("token",),
     ("POST", "/posts"): POST_FIELDS,
     ("PUT", "/posts/{id}"): POST_FIELDS,
     ("PATCH", "/posts/{id}"): POST_FIELDS,
@@ -94,6 +100,7 @@ VALID = {
     "current_password": PASSWORD,
     "new_password": PASSWORD,
     "username": "carl",
+    "token": "1.code",
     "bio": None,
     "avatar_url": None,
     "title": "Title",
@@ -131,7 +138,7 @@ async def test_these_tests_cover_every_route_with_a_json_body(app: FastAPI):
 
 
 @pytest.fixture
-async def ann(ann: AsyncClient, change_user: ChangeUser) -> AsyncClient:
+async def ann(ann: AsyncClient, mailbox: Mailbox, change_user: ChangeUser) -> AsyncClient:
     """An administrator, who may call every route."""
     await change_user("ann@example.com", is_admin=True)
     await log_in(ann, "ann@example.com")
