@@ -22,13 +22,13 @@ from blog_api.core.errors import ServiceUnavailable, ValidationFailed, problem_r
 from blog_api.db.base import NOW
 from blog_api.db.list_query import AnySelect, FoundRows, ListQuery, Sort
 from blog_api.db.session import connection_released
+from blog_api.posts.bodies import PostBody
 from blog_api.posts.counts import total_count, used_tags
 from blog_api.posts.filters import BookmarkQuery, OwnPostParams, PostParams, PostQuery, PostSort
 from blog_api.posts.models import (
     OwnPostPage,
     OwnPostRead,
     Post,
-    PostBody,
     PostPage,
     PostRead,
     PostTag,

@@ -1,7 +1,6 @@
 """Model families of posts, tags, slugs, counters and bookmarks."""
 
 from datetime import datetime
-from enum import StrEnum
 from typing import Any, ClassVar
 
 from pydantic import MISSING
@@ -209,24 +208,6 @@ LEFT_OUT = (
 )
 LISTED_SOURCE = f"The text as it was sent. {LEFT_OUT}"
 LISTED_HTML = f"With `body=html` and `body=both`: the content as sanitized HTML. {LEFT_OUT}"
-
-
-class PostBody(StrEnum):
-    """How a response contains the text of a post; the other fields are null."""
-
-    source = "source"
-    html = "html"
-    both = "both"
-    none = "none"
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """Return the names of the fields that are not left out."""
-        fields = {"source": ("content",), "html": ("content_html",), "none": ()}
-        return fields.get(self.value, TEXT_FIELDS)
-
-
-TEXT_FIELDS = ("content", "content_html")
 
 
 class ListedPost(PostRead):

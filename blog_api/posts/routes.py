@@ -21,7 +21,7 @@ from blog_api.core.errors import (
 )
 from blog_api.core.fields import PathId, PathSlug
 from blog_api.db.session import SessionDep
-from blog_api.posts.bodies import ReadBody, WrittenBody, make_body_response
+from blog_api.posts.bodies import PostBody, ReadBody, WrittenBody, make_body_response
 from blog_api.posts.errors import (
     OWN_POST_PROBLEMS,
     NotAcceptable,
@@ -29,7 +29,7 @@ from blog_api.posts.errors import (
     PostNotFound,
     SlugTaken,
 )
-from blog_api.posts.models import Post, PostBody, PostCreate, PostDetail, PostRead, PostUpdate
+from blog_api.posts.models import Post, PostCreate, PostDetail, PostRead, PostUpdate
 from blog_api.posts.queries import find_visible_post, find_visible_post_by_slug
 from blog_api.posts.service import (
     PostEditDep,
