@@ -46,16 +46,16 @@ async def render(client: AsyncClient, content: str, content_type: ContentType = 
 
 
 @pytest.fixture(scope="module")
-async def own_app() -> AsyncGenerator[FastAPI]:
+async def own_app(app: FastAPI) -> AsyncGenerator[FastAPI]:
     """An application with one connection, and a renderer that a test may replace."""
-    async with running(make_settings(database_url="sqlite://", **CHEAP_HASHING)) as app:
-        async with client_of(app) as client:
+    async with running(make_settings(database_url="sqlite://", **CHEAP_HASHING)) as own:
+        async with client_of(own) as client:
             await sign_up(client, "Ann")
-            app.state.authorization = client.headers["Authorization"]
-        async with client_of(app) as bob:
+            own.state.authorization = client.headers["Authorization"]
+        async with client_of(own) as bob:
             await sign_up(bob, "Bob")
-            app.state.bob = bob
-            yield app
+            own.state.bob = bob
+            yield own
 
 
 @asynccontextmanager
