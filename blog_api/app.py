@@ -5,6 +5,7 @@ import gc
 import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, nullcontext
+from functools import partial
 from importlib.metadata import version
 from threading import Lock
 from typing import Any
@@ -35,6 +36,7 @@ from blog_api.admin import audit, moderation
 from blog_api.admin import users as admin_users
 from blog_api.comments import routes as comments
 from blog_api.comments import threads
+from blog_api.core.background import errors_logged, keep_running
 from blog_api.core.errors import EXCEPTION_HANDLERS
 from blog_api.core.settings import Settings
 from blog_api.core.telemetry import instrument_sql, is_telemetry_enabled
@@ -138,9 +140,11 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
     watching = app.state.invalidation.watch() if settings.cache_bytes else nullcontext()
     try:
         async with watching, create_task_group() as tasks:
-            tasks.start_soon(app.state.access_log.write_periodically)
-            tasks.start_soon(app.state.token_uses.write_periodically)
-            tasks.start_soon(app.state.outbox.deliver_continuously, app.state.secret_keys)
+            deliver = partial(app.state.outbox.deliver_continuously, app.state.secret_keys)
+            tasks.start_soon(keep_running, app.state.access_log.write_periodically, "access log")
+            tasks.start_soon(keep_running, app.state.token_uses.write_periodically, "token uses")
+            if settings.mail_url is not None:
+                tasks.start_soon(keep_running, deliver, "delivery of mail")
             # Exclude the objects of the start from every later collection.
             gc.collect()
             gc.freeze()
@@ -148,7 +152,8 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
             app.state.outbox.stop()
             tasks.cancel_scope.cancel()
     finally:
-        await app.state.token_uses.write()
+        with errors_logged("token uses"):
+            await app.state.token_uses.write()
         app.state.access_log.flush()
         await app.state.rate_limiter.close()
         await database.close()

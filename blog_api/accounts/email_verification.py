@@ -24,8 +24,8 @@ from blog_api.accounts.mail_codes import (
 )
 from blog_api.accounts.mailer import Mailer, MailerDep
 from blog_api.accounts.models import User
-from blog_api.accounts.rate_limits import LoginThrottleDep
-from blog_api.accounts.service import revoke_tokens
+from blog_api.accounts.rate_limits import CODES, VERIFICATIONS_TO_ADDRESS, LoginThrottleDep
+from blog_api.accounts.service import lock_user, revoke_tokens
 from blog_api.core.errors import (
     BODY_PROBLEMS,
     ServiceUnavailable,
@@ -35,7 +35,7 @@ from blog_api.core.errors import (
 from blog_api.core.fields import MAX_SMALL_BODY_BYTES, RequestBody
 from blog_api.db.queries import flush_unique
 from blog_api.db.session import SessionDep, connection_released
-from blog_api.mail.models import UNDO_KINDS, Mail, MailKind
+from blog_api.mail.models import UNDO_KINDS, VERIFICATION_KINDS, Mail, MailKind
 
 router = APIRouter(
     prefix="/email-verifications",
@@ -45,7 +45,19 @@ router = APIRouter(
     dependencies=[Depends(require_mail), NO_KEY],
 )
 
-CODE_PROBLEMS = (*BODY_PROBLEMS, EmailTaken, IdempotencyKeyNotSupported, InvalidCode)
+
+async def limit_codes(throttle: LoginThrottleDep) -> None:
+    await throttle.count_request(CODES)
+
+
+LIMIT_CODES = Depends(limit_codes)
+CODE_PROBLEMS = (
+    *BODY_PROBLEMS,
+    EmailTaken,
+    IdempotencyKeyNotSupported,
+    InvalidCode,
+    TooManyRequests,
+)
 
 
 class EmailVerificationCreate(RequestBody):
@@ -66,16 +78,24 @@ async def change_email(session: AsyncSession, mailer: Mailer, user: User, addres
     if not mailer.is_configured:
         await set_email(session, user, address)
         return
+    if address == user.pending_email:
+        # `POST /email-verifications` mails another code, within a limit.
+        return
     user.pending_email = None
     await void_codes(session, user, IS_VERIFICATION)
     if address == user.email:
         return
-    holder = await find_by_email(session, address)
-    if holder is not None and holder.id != user.id:
+    if await find_other_holder(session, user, address) is not None:
         raise EmailTaken
     user.pending_email = address
-    mailer.write(MailKind.email_verification, address, user)
+    mailer.write(MailKind.email_change, address, user)
     mailer.notify(MailKind.email_change_requested, user)
+
+
+async def find_other_holder(session: AsyncSession, user: User, address: str) -> User | None:
+    """Return another account that has the mailbox."""
+    holder = await find_by_email(session, address)
+    return None if holder is None or holder.id == user.id else holder
 
 
 @router.post(
@@ -99,20 +119,33 @@ async def request_email_verification(
     """
     async with connection_released(session):
         address = auth.user.pending_email or auth.user.email or ""
-        is_allowed = await throttle.count_mail(account=mailbox_key(address))
+        is_allowed = await throttle.count_mail(
+            VERIFICATIONS_TO_ADDRESS, account=mailbox_key(address)
+        )
     user = await lock_authenticated_user(session, auth)
-    if is_allowed and (user.pending_email is not None or user.email_verified_at is None):
-        await void_codes(session, user, IS_VERIFICATION)
-        mailer.write(MailKind.email_verification, user.pending_email or user.email, user)
+    await void_codes(session, user, IS_VERIFICATION)
+    if user.pending_email is not None:
+        if await find_other_holder(session, user, user.pending_email) is not None:
+            # Its owner has signed up meanwhile.
+            user.pending_email = None
+        elif is_allowed:
+            mailer.write(MailKind.email_change, user.pending_email, user)
+    elif user.email_verified_at is None and is_allowed:
+        mailer.notify(MailKind.email_verification, user)
     return Response(status_code=202)
 
 
-@router.post("/confirm", status_code=204, responses=problem_responses(*CODE_PROBLEMS))
+@router.post(
+    "/confirm",
+    status_code=204,
+    responses=problem_responses(*CODE_PROBLEMS),
+    dependencies=[LIMIT_CODES],
+)
 async def verify_email(
     code: EmailCode, session: SessionDep, keys: SecretKeysDep, mailer: MailerDep
 ) -> None:
     """Verify an address by a code; a pending one becomes the address of the account."""
-    user, mail = await lock_user_of_code(session, keys, code.token, MailKind.email_verification)
+    user, mail = await lock_user_of_code(session, keys, code.token, *VERIFICATION_KINDS)
     if mail.recipient == user.pending_email:
         mailer.notify(MailKind.email_changed, user)
         user.pending_email = None
@@ -125,16 +158,37 @@ async def verify_email(
     await void_codes(session, user, IS_VERIFICATION)
 
 
-@router.post("/undo", status_code=204, responses=problem_responses(*CODE_PROBLEMS))
+async def free_address(session: AsyncSession, user: User, address: str) -> None:
+    """Take the mailbox of the user from an account that signed up with it and never verified it.
+
+    Otherwise, whoever changed the address could keep the owner from undoing that by signing up.
+    """
+    holder = await find_other_holder(session, user, address)
+    holder = None if holder is None else await lock_user(session, holder.id)
+    if holder is not None and holder.email_verified_at is None:
+        holder.email = holder.email_key = holder.mailbox_key = holder.pending_email = None
+        await revoke_tokens(session, holder)
+        await void_codes(session, holder)
+        await session.flush()
+
+
+@router.post(
+    "/undo",
+    status_code=204,
+    responses=problem_responses(*CODE_PROBLEMS),
+    dependencies=[LIMIT_CODES],
+)
 async def undo_email_change(code: EmailCode, session: SessionDep, keys: SecretKeysDep) -> None:
     """Undo a change of the address by the code that the old address got.
 
     The old address is back, a pending one is dropped, and all sessions and personal tokens are
-    revoked.
+    revoked. An account that has signed up with the old address meanwhile loses it, unless the
+    address was verified there.
     """
     user, mail = await lock_user_of_code(session, keys, code.token, *UNDO_KINDS)
     user.pending_email = None
     if user.email != mail.recipient:
+        await free_address(session, user, mail.recipient)
         await set_email(session, user, mail.recipient)
         await flush_unique(session, or_raise=EmailTaken)
     user.verify_email()

@@ -160,8 +160,9 @@ def parse_key(lines: list[str]) -> str:
 
 
 def get_route_path(request: Request) -> str:
-    """Return the path with its ids, without `/api/v1` and the public path."""
-    path: str = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    """Return the path with its ids as numbers, without `/api/v1` and the public path."""
+    route: APIRoute = request.scope["route"]
+    path = route.path_format.format_map(request.scope["path_params"])
     # What such a path names does not exist, and it may not fit in the column.
     is_storable = len(path) <= MAX_ROUTE_LENGTH and path.isprintable()
     return path if is_storable else hash_token(path)

@@ -119,11 +119,18 @@ MAILS = (
     Rule("mails", "rate_limit_mails", "{network}", MAILS_FACTOR),
     Rule("mails-of-site", "rate_limit_mails", "{site}", MAILS_FACTOR * SITE_FACTOR),
 )
+REVOCATIONS = (
+    Rule("revocations", "rate_limit_log_ins", "{network}"),
+    Rule("revocations-of-site", "rate_limit_log_ins", "{site}", SITE_FACTOR),
+)
+PASSWORD_CHANGES = Rule("password-changes", "rate_limit_tokens", "{account}")
 CODES = (
     Rule("codes", "rate_limit_guesses_of_address", "{network}"),
     Rule("codes-of-site", "rate_limit_guesses_of_address", "{site}", SITE_FACTOR),
 )
-MAILS_TO_ADDRESS = Rule("mails-to-address", "rate_limit_mails", "{account}")
+# Apart, so that mails of one kind do not use up the limit of the other.
+RESETS_TO_ADDRESS = Rule("resets-to-address", "rate_limit_mails", "{account}")
+VERIFICATIONS_TO_ADDRESS = Rule("verifications-to-address", "rate_limit_mails", "{account}")
 POSTS = Rule("posts", "rate_limit_writes", "{account}")
 COMMENTS = Rule("comments", "rate_limit_writes", "{account}")
 FOLLOWS_AND_BOOKMARKS = Rule("follows-and-bookmarks", "rate_limit_writes", "{account}")
@@ -291,27 +298,23 @@ class LoginThrottle:
         async with self.passwords.slot(**self._client):
             return await self.passwords.hash(password.get_secret_value())
 
-    async def count_mail(self, *, account: str) -> bool:
+    async def count_mail(self, rule: Rule, *, account: str) -> bool:
         """Count a requested mail; return whether it may be sent. Raises TooManyRequests.
 
-        The limit of the recipient is no error: it would tell that others asked for mails as well.
+        `account` is the mailbox. Its limit is no error: it would tell that others asked as well.
         """
-        await self._limiter.record_hits(self._limiter.make_limits(MAILS, **self._client))
+        await self.count_request(MAILS)
         values = {"account": hash_token(account)}
         try:
-            to_address = self._limiter.make_limits([MAILS_TO_ADDRESS], **values)
+            to_address = self._limiter.make_limits([rule], **values)
             await self._limiter.record_hits(to_address)
         except TooManyRequests:
             return False
         return True
 
-    async def count_code(self) -> None:
-        """Count a code of a mail that was sent back, valid or not. Raises TooManyRequests."""
-        await self._limiter.record_hits(self._limiter.make_limits(CODES, **self._client))
-
-    async def count_new_address(self) -> None:
-        """Count a submitted new email address, taken or not. Raises TooManyRequests."""
-        await self._limiter.record_hits(self._limiter.make_limits(SIGN_UPS, **self._client))
+    async def count_request(self, rules: Sequence[Rule]) -> None:
+        """Count a request of the client. Raises TooManyRequests."""
+        await self._limiter.record_hits(self._limiter.make_limits(rules, **self._client))
 
 
 async def get_login_throttle(request: Request, client: ClientDep) -> LoginThrottle:

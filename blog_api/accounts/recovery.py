@@ -25,7 +25,7 @@ from blog_api.accounts.mail_codes import (
 from blog_api.accounts.mailer import MailerDep
 from blog_api.accounts.models import User
 from blog_api.accounts.passwords import check_new_password
-from blog_api.accounts.rate_limits import LoginThrottleDep
+from blog_api.accounts.rate_limits import CODES, RESETS_TO_ADDRESS, LoginThrottleDep
 from blog_api.accounts.service import lock_user, revoke_tokens
 from blog_api.core.errors import (
     BODY_PROBLEMS,
@@ -80,7 +80,9 @@ async def request_password_reset(
     The response is the same for an address without an account.
     """
     async with connection_released(session):
-        is_allowed = await throttle.count_mail(account=mailbox_key(request.email))
+        is_allowed = await throttle.count_mail(
+            RESETS_TO_ADDRESS, account=mailbox_key(request.email)
+        )
     if is_allowed:
         # The account is looked up when the mail is sent: here it would take a measurable time.
         delay = timedelta(milliseconds=secrets.randbelow(MAX_DELAY_MILLISECONDS))
@@ -124,9 +126,11 @@ async def reset_password(
     dropped.
     """
     async with connection_released(session):
-        await throttle.count_code()
+        await throttle.count_request(CODES)
     user_id, _ = await find_code(session, keys, confirmation.token, MailKind.password_reset)
-    user = await session.get_one(User, user_id)
+    user = await session.get(User, user_id)
+    if user is None:
+        raise InvalidCode
     check_new_password(
         throttle.passwords,
         confirmation.new_password,

@@ -12,8 +12,15 @@ from blog_api.accounts.forms import UNIQUE_PARAMETERS, FormRoute
 from blog_api.accounts.idempotency import NO_KEY, IdempotencyKeyNotSupported
 from blog_api.accounts.jwt import MAX_JWT_LENGTH, InvalidJWT, JWTSigner
 from blog_api.accounts.models import Token
+from blog_api.accounts.rate_limits import REVOCATIONS, LoginThrottleDep
 from blog_api.accounts.scopes import Scope
-from blog_api.core.errors import BODY_PROBLEMS, NotFound, ServiceUnavailable, problem_responses
+from blog_api.core.errors import (
+    BODY_PROBLEMS,
+    NotFound,
+    ServiceUnavailable,
+    TooManyRequests,
+    problem_responses,
+)
 from blog_api.core.fields import (
     MAX_SMALL_BODY_BYTES,
     RequestModel,
@@ -22,7 +29,7 @@ from blog_api.core.fields import (
 )
 from blog_api.core.security import hash_token
 from blog_api.core.settings import Settings
-from blog_api.db.session import SessionDep
+from blog_api.db.session import SessionDep, connection_released
 from blog_api.web.conditional import mark_public
 
 router = APIRouter(
@@ -68,11 +75,15 @@ def find_digest(signer: JWTSigner, secret: str) -> str:
         InvalidRevocationRequest,
         RepeatedParameter,
         ServiceUnavailable,
+        TooManyRequests,
     ),
     dependencies=[NO_KEY, UNIQUE_PARAMETERS],
 )
 async def revoke_token(
-    form: Annotated[Revocation, Form()], session: SessionDep, signer: SignerDep
+    form: Annotated[Revocation, Form()],
+    session: SessionDep,
+    signer: SignerDep,
+    throttle: LoginThrottleDep,
 ) -> Response:
     """Revoke a token, and with a JWT or a refresh token its session (RFC 7009).
 
@@ -80,6 +91,8 @@ async def revoke_token(
     """
     if not form.token:
         raise InvalidRevocationRequest
+    async with connection_released(session):
+        await throttle.count_request(REVOCATIONS)
     digest = find_digest(signer, form.token)
     await session.exec(delete(Token).where(col(Token.digest) == digest))
     return Response(headers={"Cache-Control": "no-store"})

@@ -14,7 +14,7 @@ from blog_api.accounts.mailer import Mailer
 from blog_api.accounts.models import SESSION_LIFETIME, Token, User, UserCreate, UsernameClaim
 from blog_api.accounts.names import index_names
 from blog_api.accounts.passwords import check_new_password
-from blog_api.accounts.rate_limits import LoginThrottle
+from blog_api.accounts.rate_limits import SIGN_UPS, LoginThrottle
 from blog_api.accounts.scopes import join_scopes
 from blog_api.accounts.usernames import generate_usernames
 from blog_api.core.errors import Conflict
@@ -44,7 +44,7 @@ async def insert_user(
         throttle.passwords, new.password, name=new.name, email=new.email, field="password"
     )
     async with connection_released(session):
-        await throttle.count_new_address()
+        await throttle.count_request(SIGN_UPS)
         password_hash = await throttle.hash_password(new.password)
     user = await build_user(session, new, password_hash)
     await insert_account(session, user)

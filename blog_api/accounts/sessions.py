@@ -15,7 +15,7 @@ from blog_api.accounts.auth import (
 from blog_api.accounts.errors import SCOPE_PROBLEMS, SessionNotFound
 from blog_api.accounts.models import SessionPage, SessionRead, Token
 from blog_api.core.errors import Conflict, ServiceUnavailable, ValidationFailed, problem_responses
-from blog_api.core.fields import PathId
+from blog_api.core.fields import PathId, utc_now
 from blog_api.db.list_query import ListQuery, Sort
 from blog_api.db.session import SessionDep
 from blog_api.web.pagination import Page, PageParams, PaginatorDep
@@ -43,11 +43,13 @@ async def list_sessions(
 ) -> Page[SessionRead]:
     """List where the user is logged in, newest log-in first."""
     page: Page[Token] = await paginator.paginate(ListQuery(sessions_of(auth)), params, NEWEST_FIRST)
-    return page.map(
-        lambda token: SessionRead.model_validate(
-            token, update={"is_current": token.id == auth.token_id}
-        )
-    )
+
+    def show(token: Token) -> SessionRead:
+        is_current = token.id == auth.token_id
+        used_now = {"last_used_at": utc_now()} if is_current else {}
+        return SessionRead.model_validate(token, update={"is_current": is_current, **used_now})
+
+    return page.map(show)
 
 
 @router.delete(

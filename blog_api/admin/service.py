@@ -8,12 +8,12 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.accounts.addresses import set_email
 from blog_api.accounts.auth import AuthenticatedUser
-from blog_api.accounts.errors import EmailTaken
-from blog_api.accounts.mail_codes import void_codes
+from blog_api.accounts.errors import EmailTaken, UserNotFound
+from blog_api.accounts.mail_codes import IS_RESET, IS_VERIFICATION, void_codes
 from blog_api.accounts.mailer import Mailer
 from blog_api.accounts.models import Token, User, UserCreate
 from blog_api.accounts.scopes import Scope
-from blog_api.accounts.service import build_user, find_user, insert_account, revoke_tokens
+from blog_api.accounts.service import build_user, insert_account, lock_user, revoke_tokens
 from blog_api.admin.audit import record_audit_entry
 from blog_api.admin.models import AuditAction
 from blog_api.db.queries import flush_unique
@@ -41,8 +41,9 @@ async def update_flags(
 
     Promotion and dismissal are mailed to the user.
 
-    Deactivation revokes all tokens for good, and dismissal those with the scope `admin`. The tokens
-    of an inactive account are deleted by its activation: until then they say why they are rejected.
+    Deactivation revokes all tokens and codes for good, and dismissal the tokens with the scope
+    `admin`. The tokens of an inactive account are deleted by its activation: until then they say
+    why they are rejected.
     """
     for field, value in changes.items():
         if getattr(user, field) != value:
@@ -54,6 +55,9 @@ async def update_flags(
                 mailer.notify(MailKind.admin_made if value else MailKind.admin_dismissed, user)
             elif value:
                 await revoke_tokens(session, user)
+            else:
+                user.pending_email = None
+                await void_codes(session, user, IS_RESET | IS_VERIFICATION)
 
 
 async def make_admin(session: AsyncSession, mailer: Mailer, user_id: int) -> None:
@@ -78,7 +82,9 @@ async def set_user_password(
 
     Raises UserNotFound and EmailTaken.
     """
-    user = await find_user(session, user_id)
+    user = await lock_user(session, user_id)
+    if user is None:
+        raise UserNotFound
     await set_email(session, user, email)
     user.password_hash = password_hash
     user.pending_email = None

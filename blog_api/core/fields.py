@@ -199,6 +199,9 @@ def check_email(value: str) -> str:
         validate_email(value, check_deliverability=False, test_environment=True)
     except EmailNotValidError:
         raise PydanticCustomError("email", "This is not a valid email address") from None
+    if "=?" in value:
+        # The beginning of an encoded word (RFC 2047), which could decode to anything in a mail.
+        raise PydanticCustomError("email", "This is not a valid email address")
     if len(casefold_key(value)) > MAX_EMAIL_LENGTH:
         raise PydanticCustomError("email", "This email address is too long")
     return value

@@ -6,7 +6,7 @@ from enum import StrEnum
 # Longer ones are not from a browser.
 MAX_HEADER_LENGTH = 1_000
 LANGUAGE_RANGE = re.compile(
-    r"\s*(\*|[a-z]{1,8})(?:-[a-z0-9-]*)?\s*(?:;\s*q=([01](?:\.\d{0,3})?))?\s*", re.ASCII
+    r"(\*|[a-z]{1,8})(?:-[a-z0-9-]*)?(?: ?; ?q=([01](?:\.\d{0,3})?))?", re.ASCII
 )
 
 
@@ -22,7 +22,7 @@ def choose_language(accepted: str) -> Language:
     """
     weights: dict[str, float] = {}
     for one in accepted[:MAX_HEADER_LENGTH].lower().split(","):
-        found = LANGUAGE_RANGE.fullmatch(one)
+        found = LANGUAGE_RANGE.fullmatch(one.strip(" \t"))
         if found is not None:
             weight = float(found[2] or 1)
             weights[found[1]] = max(weight, weights.get(found[1], 0.0))

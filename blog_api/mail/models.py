@@ -16,6 +16,8 @@ class MailKind(StrEnum):
 
     password_reset = "password-reset"
     email_verification = "email-verification"
+    # To a new address of an existing account.
+    email_change = "email-change"
     # To the old address. The first one asks nothing of the owner: the change is not confirmed yet.
     email_change_requested = "email-change-requested"
     email_changed = "email-changed"
@@ -29,9 +31,11 @@ class MailKind(StrEnum):
 CODE_LIFETIMES = {
     MailKind.password_reset: timedelta(minutes=30),
     MailKind.email_verification: timedelta(days=1),
+    MailKind.email_change: timedelta(days=1),
     MailKind.email_change_requested: timedelta(days=7),
     MailKind.email_changed: timedelta(days=7),
 }
+VERIFICATION_KINDS = (MailKind.email_verification, MailKind.email_change)
 # Both undo a change of the address.
 UNDO_KINDS = (MailKind.email_change_requested, MailKind.email_changed)
 # A mail without a code is tried for so long.

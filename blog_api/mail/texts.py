@@ -38,6 +38,12 @@ EN = {
         "This address was entered at {title}. If that was you, please confirm it.\n\n{code}\n\n"
         "The confirmation is possible for a day. If it was not you, ignore this mail.",
     ),
+    MailKind.email_change: Template(
+        "Please confirm your new address",
+        "This address was entered as the new address of an existing account at {title}. Confirm it "
+        "only if the account is yours.\n\n{code}\n\n"
+        "The confirmation is possible for a day. If it was not you, ignore this mail.",
+    ),
     MailKind.email_change_requested: Template(
         "Your address is about to change",
         "Another address was entered for your account at {title}. It takes effect when it has been "
@@ -76,6 +82,12 @@ RU = {
     MailKind.email_verification: Template(
         "Подтвердите адрес",
         "Этот адрес указали на сайте {title}. Если это были вы, подтвердите его.\n\n{code}\n\n"
+        "Подтвердить адрес можно в течение суток. Если это были не вы, не отвечайте на письмо.",
+    ),
+    MailKind.email_change: Template(
+        "Подтвердите новый адрес",
+        "Этот адрес указали как новый адрес существующей учётной записи на сайте {title}. "
+        "Подтвердите его, только если это ваша учётная запись.\n\n{code}\n\n"
         "Подтвердить адрес можно в течение суток. Если это были не вы, не отвечайте на письмо.",
     ),
     MailKind.email_change_requested: Template(

@@ -20,9 +20,9 @@ from blog_api.accounts.mailer import MailerDep
 from blog_api.accounts.models import PasswordUpdate, User, UserRead, UserUpdate
 from blog_api.accounts.names import index_names
 from blog_api.accounts.passwords import check_new_password
-from blog_api.accounts.rate_limits import LoginThrottleDep
+from blog_api.accounts.rate_limits import PASSWORD_CHANGES, SIGN_UPS, LoginThrottleDep
 from blog_api.accounts.service import claim_username
-from blog_api.accounts.write_limits import limit_profile_changes
+from blog_api.accounts.write_limits import RateLimiterDep, count_write, limit_profile_changes
 from blog_api.core.errors import (
     BODY_PROBLEMS,
     ServiceUnavailable,
@@ -84,7 +84,7 @@ async def update_me(
             raise ValidationFailed([missing_field("body", "current_password")])
         async with connection_released(session):
             # Limited: EmailTaken tells whether an address has an account.
-            await throttle.count_new_address()
+            await throttle.count_request(SIGN_UPS)
         user = await confirm_password(session, throttle, auth, changes.current_password)
         precondition.check(user)
         await change_email(session, mailer, user, values.pop("email"))
@@ -110,6 +110,7 @@ async def change_password(
     auth: CanWriteAccount,
     session: SessionDep,
     throttle: LoginThrottleDep,
+    limiter: RateLimiterDep,
     mailer: MailerDep,
     precondition: PreconditionDep,
 ) -> None:
@@ -126,6 +127,8 @@ async def change_password(
     )
     verified_hash = await verify_password(session, throttle, auth.user, change.current_password)
     async with connection_released(session):
+        # Each change is mailed to the user.
+        await count_write(limiter, PASSWORD_CHANGES, auth)
         new_hash = await throttle.hash_password(change.new_password)
     user = await lock_authenticated_user(session, auth, verified_hash)
     precondition.check(user)

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 import time_machine
+from fastapi import FastAPI
 from httpx import AsyncClient, Response
 
+from blog_api.accounts.rate_limits import RateLimiter
 from tests.support.clients import (
     PASSWORD,
     ChangeSettings,
@@ -253,13 +255,33 @@ async def test_an_undo_of_a_verified_address_survives_a_reset_of_the_new_one(
     assert await mailbox.receive_code("carl@example.com", "new password")
 
 
-async def test_an_undo_fails_if_the_old_address_has_another_account_now(
+async def test_a_thief_cannot_prevent_an_undo_by_signing_up_with_the_old_address(
     ann: AsyncClient, mailbox: Mailbox, anonymous: AsyncClient
 ):
     await change_email(ann)
     codes = {one.recipient: find_code(one) for one in await mailbox.receive()}
     await send(ann, "confirm", codes[NEW])
+    thief = {"email": ANN, "name": "Thief", "password": "battery staple"}
+    token = (await anonymous.post("/sign-up", json=thief)).json()["token"]["access_token"]
+
+    assert (await send(ann, "undo", codes[ANN])).status_code == 204
+
+    assert (await anonymous.get("/users/me", headers=bearer(token))).status_code == 401
+    form = {"username": ANN, "password": PASSWORD}
+    assert (await anonymous.post("/auth", data=form)).status_code == 200
+    form["password"] = "battery staple"
+    assert (await anonymous.post("/auth", data=form)).status_code == 400
+
+
+async def test_an_undo_fails_if_the_old_address_was_verified_for_another_account(
+    ann: AsyncClient, mailbox: Mailbox, anonymous: AsyncClient
+):
+    await change_email(ann)
+    codes = {one.recipient: find_code(one) for one in await mailbox.receive()}
+    await send(ann, "confirm", codes[NEW])
+    await mailbox.receive()
     await anonymous.post("/users", json={"email": ANN, "password": PASSWORD})
+    await send(anonymous, "confirm", await mailbox.receive_code(ANN))
 
     refused = await send(ann, "undo", codes[ANN])
 
@@ -334,3 +356,58 @@ async def test_without_mail_no_address_is_verified(ann: AsyncClient, action: str
 
     assert_problem(response, 503)
     assert response.json()["type"] == "urn:blog-api:mail-not-configured"
+
+
+async def test_a_pending_address_that_has_an_account_meanwhile_gets_no_mails(
+    ann: AsyncClient, mailbox: Mailbox, anonymous: AsyncClient
+):
+    await change_email(ann)
+    await anonymous.post("/users", json={"email": NEW, "password": PASSWORD})
+    await mailbox.receive()
+
+    assert (await ann.post("/email-verifications", json={})).status_code == 202
+
+    assert await mailbox.receive() == []
+    assert (await account_of(ann))["pending_email"] is None
+
+
+async def test_entering_the_pending_address_again_mails_nothing(ann: AsyncClient, mailbox: Mailbox):
+    await change_email(ann)
+    codes = {one.recipient: find_code(one) for one in await mailbox.receive()}
+
+    assert (await change_email(ann)).json()["pending_email"] == NEW
+    assert await mailbox.receive() == []
+    assert (await send(ann, "confirm", codes[NEW])).status_code == 204
+
+
+async def test_deactivation_voids_codes_and_the_pending_address(
+    ann: AsyncClient, admin: AsyncClient, mailbox: Mailbox
+):
+    await change_email(ann)
+    codes = {one.recipient: find_code(one) for one in await mailbox.receive()}
+    path = f"/admin/users/{(await account_of(ann))['id']}"
+    for is_active in (False, True):
+        await admin.patch(path, json={"is_active": is_active})
+
+    assert_problem(await send(ann, "confirm", codes[NEW]), 400)
+    assert (await admin.get(path)).json()["pending_email"] is None
+
+
+async def test_codes_of_one_kind_leave_the_limit_of_the_other(
+    empty_app: FastAPI, mailbox: Mailbox, anonymous: AsyncClient
+):
+    """Somebody who signed up with an address of others cannot suppress their reset."""
+    settings = empty_app.state.settings.model_copy(update={"rate_limit_enabled": True})
+    limiter = RateLimiter(settings)
+    await sign_up(anonymous, "Carl")
+    previous, empty_app.state.rate_limiter = empty_app.state.rate_limiter, limiter
+    try:
+        for _ in range(10):
+            await anonymous.post("/email-verifications", json={})
+        await anonymous.post("/password-resets", json={"email": "carl@example.com"})
+    finally:
+        empty_app.state.rate_limiter = previous
+        await limiter.close()
+
+    subjects = [one.subject for one in await mailbox.receive()]
+    assert "Blog API: A new password" in subjects

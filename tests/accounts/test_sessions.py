@@ -60,7 +60,7 @@ async def test_the_last_use_of_a_token_is_written_once_a_minute(
     personal = (await ann.post("/users/me/tokens", json={"name": "Script"})).json()
     with time_machine.travel(datetime.now(UTC) + timedelta(hours=1), tick=False):
         await ann.get("/users/me", headers=bearer(phone))
-        before = (await ann.get("/users/me/sessions", headers=bearer(phone))).json()["results"][0]
+        before = (await ann.get("/users/me/sessions")).json()["results"][0]
         await uses.write()
         after = (await ann.get("/users/me/sessions")).json()["results"]
         used_at = datetime.now(UTC)
@@ -80,8 +80,8 @@ async def test_a_use_is_kept_while_the_database_is_unavailable(
     empty_app: FastAPI, ann: AsyncClient, monkeypatch: pytest.MonkeyPatch
 ):
     uses = empty_app.state.token_uses
-    await uses.write()
-    await ann.get("/users/me")
+    phone = await log_in(ann)
+    await ann.get("/users/me", headers=bearer(phone))
 
     async def fail(_session: AsyncSession) -> None:
         raise ServiceUnavailable
@@ -92,7 +92,7 @@ async def test_a_use_is_kept_while_the_database_is_unavailable(
     assert (await ann.get("/users/me/sessions")).json()["results"][0]["last_used_at"] is None
     await uses.write()
 
-    assert (await ann.get("/users/me/sessions")).json()["results"][0]["last_used_at"]
+    assert (await ann.get("/users/me/sessions")).json()["results"][0]["last_used_at"] is not None
 
 
 async def test_a_user_can_end_a_session(ann: AsyncClient, bob: AsyncClient):
