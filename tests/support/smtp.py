@@ -48,12 +48,14 @@ class Delivery:
 
 
 class Inbox:
-    """The messages that a server has accepted; pauses once before the response to a command."""
+    """The messages that a server has accepted; pauses before the response to a command."""
 
-    def __init__(self, pause_at: str | None = None) -> None:
+    def __init__(self, pause_at: str | None = None, *, pauses_always: bool = False) -> None:
         self._pause_at = pause_at
+        self._pauses_always = pauses_always
         self._deliveries: asyncio.Queue[Delivery] = asyncio.Queue()
-        self.is_paused = asyncio.Event()
+        self._pauses = asyncio.Semaphore(0)
+        self._losses = asyncio.Semaphore(0)
         self.may_continue = asyncio.Event()
         self.port = 0
 
@@ -62,18 +64,30 @@ class Inbox:
         with fail_after(RECEIVE_SECONDS):
             return await self._deliveries.get()
 
-    async def wait_for_pause(self) -> None:
+    async def wait_for_pause(self, times: int = 1) -> None:
         with fail_after(RECEIVE_SECONDS):
-            await self.is_paused.wait()
+            for _ in range(times):
+                await self._pauses.acquire()
+
+    async def wait_for_loss(self, times: int = 1) -> None:
+        """Wait until connections that were paused are closed by the client."""
+        with fail_after(RECEIVE_SECONDS):
+            for _ in range(times):
+                await self._losses.acquire()
 
     def is_empty(self) -> bool:
         return self._deliveries.empty()
 
     async def _pause(self, command: str) -> None:
         if command == self._pause_at:
-            self._pause_at = None
-            self.is_paused.set()
-            await self.may_continue.wait()
+            if not self._pauses_always:
+                self._pause_at = None
+            self._pauses.release()
+            try:
+                await self.may_continue.wait()
+            except asyncio.CancelledError:
+                self._losses.release()
+                raise
 
     async def handle_EHLO(
         self, server: SMTP, session: Session, _: Envelope, hostname: str, responses: list[str]
