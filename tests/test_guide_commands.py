@@ -23,7 +23,7 @@ PAGES = (
     *(
         GUIDE / f"{name}.md"
         for name in (
-            "use-the-api", "front-end", "retry-safely", "tokens-and-scopes", "configure",
+            "use-the-api", "front-end", "retry-safely", "tokens-and-scopes", "mail", "configure",
             "administrate", "import-and-export", "deploy",
         )
     ),
@@ -59,6 +59,7 @@ EXPECTED = {
         "idempotency-replayed: true", "urn:blog-api:idempotency-key-reused", '"slug":"on-curl"',
     ],
     "tokens-and-scopes": ['"scopes":["posts:read"]', "Invalid authentication credentials"],
+    "mail": ["202"],
     "configure": ["BLOG_POOL_SIZE=5", "BLOG_SECRET_KEY=***"],
     "administrate": ['"users":{"total":2', "urn:blog-api:post-not-found", "take-down-post"],
     "import-and-export": ['"email":"bob@example.com"', '"slug":"a-walk"'],
