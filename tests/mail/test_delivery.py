@@ -21,7 +21,7 @@ from blog_api.mail.models import Mail
 from blog_api.mail.outbox import Outbox
 from blog_api.mail.texts import Message
 from blog_api.mail.transport import DeliveryFailed, Transport, create_transport
-from tests.support.clients import PASSWORD, client_of, publish, running, sign_up
+from tests.support.clients import PASSWORD, client_of, publish, request_with_retry, running, sign_up
 from tests.support.mailbox import Mailbox, find_code
 from tests.support.smtp import (
     HOST,
@@ -211,7 +211,9 @@ async def test_each_of_many_mails_is_sent_once(empty_app: FastAPI, settings: Set
 
     async with smtp_server() as inbox, mailing_service(settings, inbox.port) as client:
         bodies = [CARL | {"email": email} for email in expected]
-        await asyncio.gather(*(client.post("/sign-up", json=body) for body in bodies))
+        await asyncio.gather(
+            *(request_with_retry(client, "POST", "/sign-up", json=body) for body in bodies)
+        )
         received = [(await inbox.receive()).recipient for _ in expected]
 
     assert sorted(received) == sorted(expected)
