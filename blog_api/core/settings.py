@@ -30,6 +30,7 @@ from sqlalchemy import URL
 from blog_api.core.fields import check_line
 from blog_api.core.urls import (
     check_public_url,
+    check_web_address,
     get_sqlite_path,
     parse_database_url,
     parse_mail_url,
@@ -118,10 +119,13 @@ def check_pattern(value: str) -> str:
 
 
 def check_mail_from(value: str) -> str:
+    """Return the address in ASCII, which every server understands."""
     try:
-        return validate_email(value, check_deliverability=False).normalized
+        address = validate_email(value, check_deliverability=False, allow_smtputf8=False)
     except EmailNotValidError:
         raise ValueError("must be an email address such as blog@example.com") from None
+    # The type of the package is optional; without SMTPUTF8 it is always there.
+    return str(address.ascii_email)
 
 
 def check_link_template(value: str) -> str:
@@ -132,7 +136,7 @@ def check_link_template(value: str) -> str:
             "must have {token} after a #, such as https://example.com/password#{token}: "
             "elsewhere it would appear in logs"
         )
-    TypeAdapter(HttpUrl).validate_python(address)
+    check_web_address(value.replace("{token}", "1"))
     return value
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from blog_api.core.characters import BIDI_CONTROLS, LINE_EXCLUDED
+from blog_api.core.domains import to_a_labels
 
 ASYNC_DRIVERS = {
     "postgres": "postgresql+asyncpg",
@@ -94,6 +95,7 @@ def parse_storage_url(value: object) -> URL:
 
 
 SMTP_PORTS = {"smtp": 587, "smtps": 465}
+HOST_NAME = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?", re.ASCII)
 
 
 def parse_mail_url(value: object) -> URL | None:
@@ -107,15 +109,17 @@ def parse_mail_url(value: object) -> URL | None:
     if parts.scheme not in SMTP_PORTS or not parts.hostname or parts.path.strip("/"):
         raise ValueError("must be console:// or smtp://[user:password@]host[:port] or smtps://…")
     try:
-        url = make_url(text).set(database=None)
+        url = make_url(text.rstrip("/")).set(drivername=parts.scheme)
+        host = to_a_labels(str(url.host))
         port = SMTP_PORTS[parts.scheme] if parts.port is None else parts.port
     except (ArgumentError, ValueError):
         raise ValueError("has an invalid host or port") from None
-    if url.query or set("@#") & set(str(url.host)) or not 0 < port < 65_536:
+    is_host = HOST_NAME.fullmatch(host) or is_ipv6(host)
+    if url.query or not is_host or not 0 < port < 65_536:
         raise ValueError("has an invalid host or port, or characters that are not percent-encoded")
     if (url.username is None) != (url.password is None):
         raise ValueError("needs both a user and a password, or none")
-    return url.set(port=port)
+    return url.set(host=host, port=port)
 
 
 def check_public_url(value: str) -> str:

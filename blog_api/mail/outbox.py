@@ -28,7 +28,7 @@ from blog_api.db.session import Database
 from blog_api.mail.codes import make_codes
 from blog_api.mail.models import CODE_LIFETIMES, IS_UNSENT, NOTICE_LIFETIME, Mail, MailKind
 from blog_api.mail.texts import make_message
-from blog_api.mail.transport import TIMEOUT_SECONDS, DeliveryFailed, Transport, create_transport
+from blog_api.mail.transport import MAX_ATTEMPT_SECONDS, DeliveryFailed, Transport, create_transport
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +36,7 @@ log = logging.getLogger(__name__)
 DELIVERIES = 4
 # Mails that other workers wrote and did not send are found after so long.
 POLL_SECONDS = 10.0
-# Longer than an attempt takes.
-LEASE = timedelta(seconds=3 * TIMEOUT_SECONDS)
+LEASE = timedelta(seconds=MAX_ATTEMPT_SECONDS + 30)
 FIRST_PAUSE = timedelta(seconds=30)
 LONGEST_PAUSE = timedelta(hours=1)
 # A delivery may go on for so long after the service was told to stop.
@@ -45,8 +44,10 @@ STOP_SECONDS = 5.0
 SWEEP_SIZE = 100
 RETRY_SECONDS = 1.0
 
-IS_DUE = and_(col(Mail.send_at) <= NOW, col(Mail.expires_at) > NOW)
-NEXT_ATTEMPT = select(func.min(Mail.send_at)).where(IS_UNSENT, col(Mail.expires_at) > NOW)
+# A newer version, which runs beside this one during an upgrade, may write other kinds.
+IS_KNOWN = and_(col(Mail.kind).in_(MailKind), col(Mail.language).in_(Language))
+IS_DUE = and_(col(Mail.send_at) <= NOW, col(Mail.expires_at) > NOW, IS_KNOWN)
+NEXT_ATTEMPT = select(func.min(Mail.send_at)).where(IS_UNSENT, col(Mail.expires_at) > NOW, IS_KNOWN)
 NEXT = select(Mail.id).where(IS_DUE).order_by(col(Mail.send_at)).limit(1)
 # Another worker that claims at the same moment takes the next one.
 NEXT_FREE = NEXT.with_for_update(skip_locked=True)
@@ -117,9 +118,8 @@ class Outbox:
         transport = create_transport(self._settings)
         slots = anyio.Semaphore(DELIVERIES)
 
-        async def deliver_in_slot(mail: Mail) -> None:
-            with CancelScope(shield=True) as scope:
-                self._deliveries.add(scope)
+        async def deliver_in_slot(mail: Mail, scope: CancelScope) -> None:
+            with scope:
                 await self.deliver(mail, keys, transport)
             self._deliveries.discard(scope)
             slots.release()
@@ -127,7 +127,10 @@ class Outbox:
         async with anyio.create_task_group() as tasks:
             while True:
                 await slots.acquire()
-                tasks.start_soon(deliver_in_slot, await self._wait_for_mail())
+                mail = await self._wait_for_mail()
+                scope = CancelScope(shield=True)
+                self._deliveries.add(scope)
+                tasks.start_soon(deliver_in_slot, mail, scope)
 
     def stop(self) -> None:
         """Let the deliveries that have begun end within `STOP_SECONDS`."""

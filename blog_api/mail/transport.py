@@ -8,16 +8,20 @@ from email.utils import localtime, make_msgid
 from ipaddress import ip_address
 
 import anyio.to_thread
-from aiosmtplib import SMTPException, SMTPRecipientsRefused, SMTPResponseException, send
+from aiosmtplib import SMTP, SMTPException, SMTPRecipientsRefused, SMTPResponseException
 from sqlalchemy import URL
 
 from blog_api.core.domains import to_a_labels
 from blog_api.core.settings import Settings
 from blog_api.mail.texts import Message
 
-# For each step of the conversation, and for all of them.
-STEP_TIMEOUT_SECONDS = 10.0
+# For each response before the message and after it.
+STEP_TIMEOUT_SECONDS = 30.0
+# For connecting and logging in, and again for handing the message over: servers that examine it
+# first take long to accept it, and would get it once more.
 TIMEOUT_SECONDS = 60.0
+# Longer than an attempt takes.
+MAX_ATTEMPT_SECONDS = 2 * TIMEOUT_SECONDS + STEP_TIMEOUT_SECONDS
 PERMANENT_FAILURE = 500
 
 Transport = Callable[[Message], Coroutine[None, None, None]]
@@ -51,15 +55,18 @@ class SMTPTransport:
     """Send through an SMTP server, on a connection for each message.
 
     A user and a password are sent over TLS alone, except to this machine. Without them STARTTLS is
-    used if the server offers it.
+    used if the server offers it. On this machine its certificate is not verified: mail servers make
+    one for themselves when they are installed.
     """
 
     def __init__(self, settings: Settings, url: URL) -> None:
         self._sender = Address(settings.title, addr_spec=settings.mail_from)
         self._url = url
         self._uses_tls = url.drivername == "smtps"
-        needs_tls = url.username is not None and not is_loopback(url.host or "")
+        is_local = is_loopback(url.host or "")
+        needs_tls = url.username is not None and not is_local
         self._starts_tls = True if needs_tls and not self._uses_tls else None
+        self._verifies = self._uses_tls or not is_local
 
     async def send(self, message: Message) -> None:
         """Send a message. Raises DeliveryFailed."""
@@ -73,21 +80,30 @@ class SMTPTransport:
         # RFC 3834: automatic replies are not wanted.
         email["Auto-Submitted"] = "auto-generated"
         email.set_content(message.text)
+        client = SMTP(
+            hostname=self._url.host,
+            port=self._url.port,
+            username=self._url.username,
+            password=self._url.password,
+            use_tls=self._uses_tls,
+            start_tls=None if self._uses_tls else self._starts_tls,
+            validate_certs=self._verifies,
+            timeout=STEP_TIMEOUT_SECONDS,
+        )
         try:
             with anyio.fail_after(TIMEOUT_SECONDS):
-                await send(
-                    email,
-                    sender=self._sender.addr_spec,
-                    recipients=[recipient],
-                    hostname=self._url.host,
-                    port=self._url.port,
-                    username=self._url.username,
-                    password=self._url.password,
-                    use_tls=self._uses_tls,
-                    start_tls=None if self._uses_tls else self._starts_tls,
-                    timeout=STEP_TIMEOUT_SECONDS,
-                )
-        except (SMTPException, OSError, TimeoutError) as error:
+                await client.connect()
+            # The end of the block sends QUIT, and ignores what comes of it.
+            async with client:
+                with anyio.fail_after(TIMEOUT_SECONDS):
+                    await client.send_message(
+                        email,
+                        sender=self._sender.addr_spec,
+                        recipients=[recipient],
+                        timeout=TIMEOUT_SECONDS,
+                    )
+        # The library raises ValueError for addresses and responses that it cannot encode or parse.
+        except (SMTPException, OSError, ValueError) as error:
             raise to_delivery_failed(error) from error
 
 
