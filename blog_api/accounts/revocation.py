@@ -125,7 +125,7 @@ async def read_server_metadata(request: Request) -> ServerMetadata:
         token_endpoint=f"{issuer}/token",
         revocation_endpoint=f"{issuer}/revoke",
         grant_types_supported=["password", "refresh_token"],
-        # Required (RFC 8414, 2) and never an empty array (3.2): `none` returns no code and no token.
+        # Required (RFC 8414, 2), and no array may be empty (3.2): `none` returns no token.
         response_types_supported=["none"],
         scopes_supported=list(Scope),
         token_endpoint_auth_methods_supported=["none"],
