@@ -77,7 +77,11 @@ def settings() -> Settings:
 
 @pytest.fixture(scope="session")
 async def app(settings: Settings) -> AsyncGenerator[FastAPI]:
-    """The application that all tests share; `empty_app` empties its tables after each test."""
+    """The application that all tests share; `empty_app` empties its tables after each test.
+
+    A fixture of a module that starts another application takes this one as a parameter: what starts
+    later must stop first.
+    """
     if GIVEN_URL is not None and TEST_DATABASE_URL is not None:
         await make_test_database(GIVEN_URL, TEST_DATABASE_URL)
         await migrate(settings)

@@ -60,6 +60,8 @@ async def test_signing_up_returns_an_account_and_a_token(anonymous: AsyncClient)
     assert account == {
         "id": account["id"],
         "email": "carl@example.com",
+        "email_verified_at": None,
+        "pending_email": None,
         "name": "Carl",
         "username": "carl",
         "bio": None,
@@ -184,6 +186,7 @@ async def test_writing_a_post_publishes_it(ann: AsyncClient, anonymous: AsyncCli
         "cover_url": None,
         "cover_alt": None,
         "canonical_url": None,
+        "content_type": "text/markdown",
         "comment_count": 0,
         "bookmark_count": 0,
         "published_at": post["published_at"],

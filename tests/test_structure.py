@@ -169,6 +169,7 @@ def test_problem_urns_never_change(openapi: dict[str, Any]):
         "urn:blog-api:invalid-token",
         "urn:blog-api:last-admin",
         "urn:blog-api:mail-not-configured",
+        "urn:blog-api:not-acceptable",
         "urn:blog-api:not-authenticated",
         "urn:blog-api:not-found",
         "urn:blog-api:not-ready",

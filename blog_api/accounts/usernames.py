@@ -23,14 +23,14 @@ USERNAME = re.compile(USERNAME_PATTERN, re.ASCII)
 RESERVED_WORDS = """
     abuse account accounts admin administrator admins all anonymous api archive auth author authors
     avatar billing blog bookmarks bot cdn comments config contact dashboard deleted docs draft
-    drafts email everyone explore faq favicon feed feeds file files follow followers following
-    front guest guide health help home host hostmaster image images index info legal list lists live
-    login logout mail mailer-daemon media mention moderator moderators news nobody noreply no-reply
-    notifications null oauth oauth2 openapi operator owner password post postmaster posts preview
-    privacy profile profiles public ready redoc register revoke root rss search security self
-    settings sign-in sign-out sign-up signin signout signup site sitemap slug staff static status
-    support system tag tags team terms test token tokens true undefined unknown user username
-    usernames users webmaster well-known widget www you
+    drafts email email-verifications everyone explore faq favicon feed feeds file files follow
+    followers following front guest guide health help home host hostmaster image images index info
+    legal list lists live login logout mail mailer-daemon media mention moderator moderators news
+    no-reply nobody noreply notifications null oauth oauth2 openapi operator owner password
+    password-resets post postmaster posts preview privacy profile profiles public ready redoc
+    register revoke root rss search security self settings sign-in sign-out sign-up signin signout
+    signup site sitemap slug staff static status support system tag tags team terms test token
+    tokens true undefined unknown user username usernames users webmaster well-known widget www you
 """
 RESERVED_USERNAMES = frozenset(RESERVED_WORDS.split())
 

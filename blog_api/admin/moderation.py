@@ -19,10 +19,10 @@ from blog_api.core.fields import PathId, utc_now
 from blog_api.db.base import preserve_updated_at
 from blog_api.db.list_query import Sort
 from blog_api.db.session import SessionDep
-from blog_api.posts.bodies import ReadBody, make_body_response
+from blog_api.posts.bodies import PostBody, ReadBody, make_body_response
 from blog_api.posts.errors import PostNotFound
 from blog_api.posts.filters import PostPageQuery
-from blog_api.posts.models import OwnPostDetail, OwnPostPage, OwnPostRead, Post, PostBody
+from blog_api.posts.models import OwnPostDetail, OwnPostPage, OwnPostRead, Post
 from blog_api.posts.queries import IS_PUBLISHED, IS_SCHEDULED, find_post, list_of_posts
 from blog_api.web.conditional import PreconditionDep, PreconditionFailed, set_etag_row
 from blog_api.web.pagination import Page, PaginatorDep

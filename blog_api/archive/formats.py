@@ -1,4 +1,4 @@
-"""The format of an archive, chosen by its name: JSON Lines, a folder of Markdown, or WXR."""
+"""The format of an archive, chosen by its name: JSON Lines, a folder of files, or WXR."""
 
 import errno
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 from blog_api.archive.jsonl import read_jsonl, read_lines, write_jsonl
-from blog_api.archive.markdown_files import SUFFIXES, find_markdown, read_markdown, write_markdown
+from blog_api.archive.markdown_files import SUFFIXES, find_posts, read_post, write_post
 from blog_api.archive.record import ArchiveEntry, PostRecord
 from blog_api.archive.wordpress import WXRWriter, read_wxr
 
@@ -23,7 +23,7 @@ class Archive:
 
 
 def open_archive(path: Path) -> Archive:
-    """Open a folder of Markdown, a Markdown file, WXR (`.xml`), or else JSON Lines.
+    """Open a folder of Markdown and HTML, one such file, WXR (`.xml`), or else JSON Lines.
 
     Raises OSError, also later while the entries are read.
     """
@@ -32,8 +32,8 @@ def open_archive(path: Path) -> Archive:
         # The first pass counts, the second reads: impossible with a pipe.
         raise OSError(errno.EINVAL, "Neither a file nor a folder", str(path))
     if path.is_dir() or path.suffix.lower() in SUFFIXES:
-        files = find_markdown(path) if path.is_dir() else [path]
-        return Archive(len(files), map(read_markdown, files))
+        files = find_posts(path) if path.is_dir() else [path]
+        return Archive(len(files), map(read_post, files))
     if path.suffix.lower() == ".xml":
         authors: dict[str, str] = {}
         total = sum(1 for _ in read_wxr(path, authors))
@@ -47,18 +47,18 @@ WriteRecord = Callable[[PostRecord, str], object]
 
 @contextmanager
 def create_archive(path: Path, *, title: str, link: str) -> Iterator[WriteRecord]:
-    """Create a folder of Markdown if the path has no suffix, WXR (`.xml`), or else JSON Lines.
+    """Create a folder of files if the path has no suffix, WXR (`.xml`), or else JSON Lines.
 
     The folder and the files are for their owner alone: they hold drafts. A file appears at its path
     once it is complete. Raises OSError.
     """
     if path.suffix.lower() in SUFFIXES:
-        raise OSError(errno.EINVAL, "Markdown is exported to a folder, without a suffix", str(path))
+        raise OSError(errno.EINVAL, "Files are exported to a folder, without a suffix", str(path))
     if not path.suffix or path.is_dir():
         path.mkdir(mode=0o700, exist_ok=True)
         if any(path.iterdir()):
             raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(path))
-        yield lambda record, _: write_markdown(path, record)
+        yield lambda record, _: write_post(path, record)
         return
     with NamedTemporaryFile(
         "w", encoding="utf-8", newline="", dir=path.parent, delete=False

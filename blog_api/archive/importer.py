@@ -16,9 +16,8 @@ from blog_api.archive.record import ArchiveEntry, PostRecord, make_author_key
 from blog_api.core.errors import Conflict
 from blog_api.db.queries import insert_if_missing
 from blog_api.db.session import Database
-from blog_api.posts.excerpts import make_excerpt_values
 from blog_api.posts.models import Post, Slug
-from blog_api.posts.service import insert_post
+from blog_api.posts.service import insert_post, render_posts
 from blog_api.posts.slugs import slugify_title
 from blog_api.posts.tags import insert_missing_tags
 from blog_api.text.renderer import Renderer
@@ -98,8 +97,7 @@ class Importer:
         new = [candidate for candidate in candidates if candidate.slug not in existing]
         if self.dry_run:
             return results + [candidate.accept() for candidate in new]
-        html = await self.renderer.render_all([candidate.record.content for candidate in new])
-        made = [{"content_html": one, **await make_excerpt_values(one)} for one in html]
+        made = await render_posts(self.renderer, [candidate.record.source for candidate in new])
         async with self.database.session(writes=True) as session:
             authors = await self.get_or_create_authors(session, new)
             # Sorted like authors and posts, so that concurrent imports cannot deadlock.
@@ -194,6 +192,7 @@ class Importer:
             slug=candidate.slug,
             title=record.title,
             content=record.content,
+            content_type=record.content_type,
             given_slug=candidate.slug if record.slug_given else None,
             given_summary=record.summary,
             cover_url=record.cover_url,

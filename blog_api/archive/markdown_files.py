@@ -1,4 +1,8 @@
-"""Markdown files with front matter, as Jekyll and Hugo have them: a post per file."""
+"""Markdown and HTML files with front matter, as Jekyll and Hugo have them: a post per file.
+
+The files of a post are named by its type. In a folder, an HTML file is a post only if its front
+matter has `content_type: text/html`: with other HTML files, Jekyll and Hugo lay out their pages.
+"""
 
 import os
 import re
@@ -25,20 +29,26 @@ from blog_api.archive.times import parse_time
 from blog_api.archive.visibility import fold_key, fold_keys, is_in_draft_folder, parse_published_at
 from blog_api.core.characters import NON_XML_CHARACTERS
 from blog_api.core.security import open_private
+from blog_api.text.markdown import HTML
 
-SUFFIXES = {".md", ".markdown"}
+MARKDOWN_SUFFIXES = {".md", ".markdown"}
+HTML_SUFFIXES = {".html", ".htm"}
+SUFFIXES = MARKDOWN_SUFFIXES | HTML_SUFFIXES
 # The first match is a heading, or a code block, where `#` begins a comment.
 HEADING = re.compile(r"^ {0,3}(?:#[ \t]+(.*)|```|~~~)", re.MULTILINE)
 DATED_NAME = re.compile(r"(\d{4}-\d{2}-\d{2})-(.+)", re.ASCII | re.DOTALL)
 # Hidden files, and devices on Windows, whatever their suffix.
 RESERVED_NAME = re.compile(r"\.|(con|prn|aux|nul|(com|lpt)[0-9])(\.|\Z)", re.IGNORECASE)
+CONTENT_TYPE = fold_key("content_type")
 TEXT_FIELDS = ("summary", "cover_url", "cover_alt", "canonical_url")
 # File systems allow 255; a number and the suffix follow.
 MAX_NAME_BYTES = 240
 
 
-def find_markdown(folder: Path) -> list[Path]:
-    """Return the Markdown files in a folder and its subfolders, except hidden ones.
+def find_posts(folder: Path) -> list[Path]:
+    """Return the Markdown files in a folder and its subfolders, and the HTML files that are posts.
+
+    Hidden ones are left out.
 
     Raises OSError if a folder cannot be listed.
     """
@@ -49,16 +59,25 @@ def find_markdown(folder: Path) -> list[Path]:
         for path in (Path(name, one) for one in files if not one.startswith(".")):
             # Neither links to files outside of the folder nor pipes.
             is_regular = path.suffix.lower() in SUFFIXES and path.is_file()
-            if is_regular and path.resolve().is_relative_to(root):
+            is_inside = is_regular and path.resolve().is_relative_to(root)
+            if is_inside and (path.suffix.lower() in MARKDOWN_SUFFIXES or is_html_post(path)):
                 found.append(path)
     return sorted(found)
+
+
+def is_html_post(path: Path) -> bool:
+    try:
+        values, _ = split_front_matter(read_text(path))
+    except InvalidRecord:
+        return False
+    return fold_keys(values).get(CONTENT_TYPE) == HTML
 
 
 def raise_error(error: OSError) -> None:
     raise error
 
 
-def read_markdown(path: Path) -> ArchiveEntry:
+def read_post(path: Path) -> ArchiveEntry:
     try:
         return make_entry(path, 1, parse_file(path))
     except InvalidRecord as error:
@@ -70,18 +89,19 @@ def parse_file(path: Path) -> dict[str, Any]:
     values, content = split_front_matter(read_text(path))
     head = fold_keys(values)
     name_date, name = split_name(path)
+    content_type = HTML if path.suffix.lower() in HTML_SUFFIXES else head.get(CONTENT_TYPE)
+    heading = None if content_type == HTML else find_heading(content)
     slug = stringify_scalar(head.get("slug"))
     post = {
         # A name that is not a valid slug is ignored; a `slug` has to be valid.
         "slug": (name if SLUG_PATTERN.fullmatch(name) else None) if slug is None else slug,
-        "title": (
-            stringify_scalar(head["title"]) if "title" in head else find_heading(content) or name
-        ),
+        "title": (stringify_scalar(head["title"]) if "title" in head else heading or name),
         "author": parse_author(head.get("author") or head.get("authors")),
         "author_key": stringify_scalar(head.get("authorkey")),
         "tags": parse_tags(head.get("tags")),
         "slug_given": head.get("sluggiven") is True,
         **{name: stringify_scalar(head.get(fold_key(name))) for name in TEXT_FIELDS},
+        "content_type": content_type,
         "content": content,
         **parse_published_at(values, name_date),
     }
@@ -157,7 +177,7 @@ def parse_tags(value: object) -> object:
     return [one for one in tags.split(",") if one.strip()] if isinstance(tags, str) else tags
 
 
-def write_markdown(folder: Path, record: PostRecord) -> Path:
+def write_post(folder: Path, record: PostRecord) -> Path:
     """Write a post into a new file named by its slug, numbered if the name is taken.
 
     Another slug may have the name where the file system ignores case. Raises ValueError if there
@@ -170,10 +190,12 @@ def write_markdown(folder: Path, record: PostRecord) -> Path:
     head |= record.model_dump(include={"taken_down_at", "tags"}, exclude_none=True)
     head |= {"slug_given": True} if record.slug_given else {}
     head |= record.model_dump(include={*TEXT_FIELDS}, exclude_none=True)
+    head |= {"content_type": HTML} if record.content_type == HTML else {}
+    suffix = ".html" if record.content_type == HTML else ".md"
     name = "_" + record.slug if RESERVED_NAME.match(record.slug) else record.slug
     name = name.encode()[:MAX_NAME_BYTES].decode(errors="ignore")
     for end in chain([""], map("~{}".format, count(2))):
-        path = folder / f"{name}{end}.md"
+        path = folder / f"{name}{end}{suffix}"
         with (
             suppress(FileExistsError),
             # `newline=""`: the content's line breaks stay unchanged.

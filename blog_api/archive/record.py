@@ -14,8 +14,8 @@ from blog_api.core.characters import CONTROL_CHARACTERS
 from blog_api.core.fields import (
     MAX_SLUG_LENGTH,
     MAX_SUMMARY_LENGTH,
-    Markdown,
     Name,
+    PostContent,
     RequestModel,
     TagNames,
     Timestamp,
@@ -26,6 +26,7 @@ from blog_api.core.fields import (
 from blog_api.posts.fields import ShortText
 from blog_api.posts.models import Post
 from blog_api.text.excerpts import cut_summary
+from blog_api.text.markdown import MARKDOWN, ContentType, Source
 
 # Left out of an export if they have their default.
 OPTIONAL_FIELDS = (
@@ -36,6 +37,7 @@ OPTIONAL_FIELDS = (
     "cover_url",
     "cover_alt",
     "canonical_url",
+    "content_type",
 )
 
 # A post of maximum size fits even if JSON escapes each of its characters (`\ud83d\ude00`).
@@ -82,7 +84,18 @@ class PostRecord(RequestModel):
     cover_url: WebAddress | None = None
     cover_alt: ShortText | None = None
     canonical_url: WebAddress | None = None
-    content: Markdown
+    content_type: ContentType = MARKDOWN
+    content: PostContent
+
+    @property
+    def source(self) -> Source:
+        return Source(self.content, self.content_type)
+
+    @field_validator("content_type", mode="before")
+    @classmethod
+    def ignore_kinds(cls, value: object) -> object:
+        """Other programs write kinds such as `blog` here, which are no media types."""
+        return value if isinstance(value, str) and "/" in value else MARKDOWN
 
     @field_validator(
         "slug_given", "summary", "cover_url", "cover_alt", "canonical_url", mode="before"
@@ -118,6 +131,7 @@ def make_record(post: Post) -> PostRecord:
         cover_url=post.cover_url,
         cover_alt=post.cover_alt,
         canonical_url=post.canonical_url,
+        content_type=post.content_type,
         content=post.content,
     )
 

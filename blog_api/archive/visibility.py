@@ -131,6 +131,7 @@ OTHER_KEYS = set(
         "canonicalurl",
         "categories",
         "category",
+        "contenttype",
         "coveralt",
         "coverurl",
         "created",

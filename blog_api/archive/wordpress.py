@@ -26,7 +26,7 @@ from blog_api.archive.record import (
 from blog_api.core.characters import NON_XML_CHARACTERS, VISIBLE_CHARACTER
 from blog_api.core.fields import MAX_TAGS, tag_key
 from blog_api.text.excerpts import make_excerpt
-from blog_api.text.markdown import SANITIZER
+from blog_api.text.markdown import HTML, MARKDOWN, SANITIZER
 
 CHUNK_BYTES = 64 * 1024
 # The parser buffers a tag or a comment, and scans it again with every chunk.
@@ -44,6 +44,7 @@ READ_ELEMENTS = {
     "title",
     "category",
     "dc:creator",
+    "dc:format",
     "content:encoded",
     "excerpt:encoded",
     "wp:post_type",
@@ -229,6 +230,8 @@ class WXRHandler(ContentHandler):
             "published_at": self.parse_published_at(),
             "tags": list(self.tags.values()),
             "summary": self.parse_summary(),
+            # Of an export of this program. Markdown makes paragraphs of WordPress' blank lines.
+            "content_type": HTML if self.get_value("dc:format") == HTML else MARKDOWN,
             "content": self.values.get("content:encoded", ""),
         }
 
@@ -286,6 +289,7 @@ class WXRWriter:
         fields = {
             "title": escape(record.title, quote=False),
             "dc:creator": login,
+            "dc:format": record.content_type,
             "content:encoded": content_html,
             "excerpt:encoded": escape(record.summary or "", quote=False),
             "wp:post_id": str(self.count),

@@ -33,6 +33,7 @@ from blog_api.posts.queries import lock_post_for_counters
 from blog_api.posts.service import insert_post, render_post
 from blog_api.posts.slugs import generate_slugs
 from blog_api.profiles.models import Follow
+from blog_api.text.markdown import Source
 from blog_api.text.renderer import Renderer
 
 # In bytes; written as twice as many hexadecimal digits, which contain no name of PEOPLE.
@@ -77,7 +78,7 @@ async def create_demo(
     """Create the blog in one transaction; return the numbers of rows, or None if not empty."""
     hashes = [await hasher.hash(password) for _ in PEOPLE]
     renderer = Renderer()
-    made = [await render_post(renderer, post.content) for post in POSTS]
+    made = [await render_post(renderer, Source(post.content, post.content_type)) for post in POSTS]
     try:
         async with database.session(writes=True) as session:
             if not await is_empty(session):
@@ -144,6 +145,7 @@ class DemoBlog:
         new = PostCreate(
             title=demo.title,
             content=demo.content,
+            content_type=demo.content_type,
             tags=list(demo.tags),
             summary=demo.summary,
             cover_url=demo.cover_url,

@@ -1,9 +1,11 @@
 """People and texts of the blog that the command `demo` creates.
 
-Together the posts have every element of Markdown that the renderer supports.
+Together the posts have every element of Markdown that the renderer supports; one is HTML.
 """
 
 from dataclasses import dataclass
+
+from blog_api.text.markdown import HTML, MARKDOWN, ContentType
 
 MIRA, TOMAS, LIN = "Mira Holm", "Tomas Reyes", "Lin Okafor"
 
@@ -31,6 +33,7 @@ class DemoPost:
     title: str
     tags: tuple[str, ...]
     content: str
+    content_type: ContentType = MARKDOWN
     summary: str | None = None
     cover_url: str | None = None
     cover_alt: str | None = None
@@ -259,13 +262,15 @@ Leave them alone. [Lin's bread](https://example.com/bread) helps with waiting.
         "Measure Twice",
         ("bread", "tools"),
         """\
-A kitchen scale costs less than *three* failed loaves. Mine shows `0.1 g` steps, which is
-**too fine** for flour and just right for salt.
-
-1. Put the bowl on the scale.
-2. Press *tare*.
-3. Add, read, add again.
+<p>A kitchen scale costs less than <em>three</em> failed loaves. Mine shows <code>0.1 g</code>
+steps, which is <strong>too fine</strong> for flour and just right for salt.</p>
+<ol>
+  <li>Put the bowl on the scale.</li>
+  <li>Press <em>tare</em>.</li>
+  <li>Add, read, add again.</li>
+</ol>
 """,
+        content_type=HTML,
     ),
     DemoPost(
         MIRA,

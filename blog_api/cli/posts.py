@@ -27,7 +27,10 @@ from blog_api.text.renderer import Renderer
 
 def import_archive(
     file: Annotated[
-        Path, typer.Argument(help="JSON Lines, a folder of Markdown, or a WordPress export (.xml).")
+        Path,
+        typer.Argument(
+            help="JSON Lines, a folder of Markdown and HTML, or a WordPress export (.xml)."
+        ),
     ],
     author: Annotated[
         int | None,
@@ -73,7 +76,7 @@ def export_archive(
         Path,
         typer.Argument(
             help="JSON Lines (.jsonl), WordPress' format with HTML (.xml), or, without a suffix, "
-            "a new folder of Markdown files."
+            "a new folder of Markdown and HTML files."
         ),
     ],
     yes: YesOption = False,
@@ -107,7 +110,7 @@ def render_posts(
     ] = None,
     all_posts: Annotated[bool, typer.Option("--all", help="All posts.")] = False,
 ) -> None:
-    """Render the Markdown of posts again, after an upgrade that changes the HTML."""
+    """Render the texts of posts again, after an upgrade that changes the HTML."""
     settings = load_settings()
     if bool(post_ids) == all_posts:
         exit_with_errors("render takes the ids of posts, or --all")

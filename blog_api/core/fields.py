@@ -276,11 +276,11 @@ Title = Annotated[
     AfterValidator(check_line),
 ]
 
-Markdown = Annotated[
+PostContent = Annotated[
     str,
     Field(min_length=1, max_length=500_000),
     SchemaDefaults(
-        "Markdown: CommonMark with tables and strikethrough.",
+        "Markdown (CommonMark with tables and strikethrough), or HTML: see `content_type`.",
         "My *first* post.",
         pattern=TEXT_PATTERN,
     ),

@@ -1,11 +1,30 @@
 """The parameter `body`: how a response contains the text of a post."""
 
+from enum import StrEnum
 from typing import Annotated, Any
 
 from fastapi import Query, Response
 from fastapi.responses import JSONResponse
 
-from blog_api.posts.models import TEXT_FIELDS, PostBody, PostDetail, PostRead
+from blog_api.posts.models import PostDetail, PostRead
+
+TEXT_FIELDS = ("content", "content_html")
+
+
+class PostBody(StrEnum):
+    """How a response contains the text of a post; the other fields are null."""
+
+    source = "source"
+    html = "html"
+    both = "both"
+    none = "none"
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Return the names of the fields that are not left out."""
+        fields = {"source": ("content",), "html": ("content_html",), "none": ()}
+        return fields.get(self.value, TEXT_FIELDS)
+
 
 DESCRIPTION = "The text of the post in the response; other fields of it are null."
 

@@ -24,10 +24,11 @@ from blog_api.db.base import preserve_updated_at
 from blog_api.db.list_query import Sort
 from blog_api.db.queries import insert_if_missing
 from blog_api.db.session import SessionDep
+from blog_api.posts.bodies import PostBody
 from blog_api.posts.errors import PostNotFound
 from blog_api.posts.filters import BookmarkParams
 from blog_api.posts.lists import read_posts_by_ids
-from blog_api.posts.models import Bookmark, Post, PostBody, PostPage, PostRead
+from blog_api.posts.models import Bookmark, Post, PostPage, PostRead
 from blog_api.posts.queries import (
     IS_PUBLISHED,
     PostLockedForCounters,

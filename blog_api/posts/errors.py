@@ -1,5 +1,7 @@
 """Errors of posts."""
 
+from types import MappingProxyType
+
 from blog_api.accounts.errors import WRITE_PROBLEMS
 from blog_api.core.errors import Conflict, Forbidden, NotFound, Problem, ValidationFailed
 from blog_api.web.conditional import PreconditionFailed
@@ -12,6 +14,12 @@ class PostNotFound(NotFound):
 class PostGone(Problem):
     status = 410
     detail = "This post was deleted"
+
+
+class NotAcceptable(Problem):
+    status = 406
+    detail = "This post is HTML and has no Markdown"
+    headers = MappingProxyType({"Vary": "Accept"})
 
 
 class SlugTaken(Problem):

@@ -1,7 +1,8 @@
 """Summaries and reading times of posts, stored with the HTML that they are made from.
 
-They are made when a post is written. A row that a version without these columns has written since
-has none until it is written or rendered again; its excerpt is made when it is read.
+They are made when a post is written, and so is the text of a post in HTML, which the search reads.
+A row that a version without the excerpt's columns has written since has none until it is written or
+rendered again; its excerpt is made when it is read.
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,8 @@ from sqlmodel import col, select
 
 from blog_api.db.session import Database
 from blog_api.posts.models import Post
-from blog_api.text.excerpts import MAX_READ_IN_LIST, make_excerpt
+from blog_api.text.excerpts import MAX_READ_IN_LIST, extract_text, make_excerpt
+from blog_api.text.markdown import MARKDOWN, Source
 
 # Longer HTML is read in a thread, in characters.
 MAX_INLINE_LENGTH = 20_000
@@ -24,11 +26,26 @@ DIGEST_LENGTH = 16
 HAS_NO_EXCERPT = col(Post.made_from).is_(None)
 
 
-async def make_excerpt_values(content_html: str) -> dict[str, Any]:
-    """Return the columns of the excerpt of this HTML; of a long one in a thread."""
+async def make_columns(source: Source, content_html: str) -> dict[str, Any]:
+    """Return the columns that are made of a source and its HTML; of a long one in a thread."""
+
+    def make() -> dict[str, Any]:
+        excerpt = make_excerpt_columns(content_html)
+        return {"content_html": content_html, **excerpt, **make_text_columns(source, content_html)}
+
     if len(content_html) > MAX_INLINE_LENGTH:
-        return await anyio.to_thread.run_sync(make_excerpt_columns, content_html)
-    return make_excerpt_columns(content_html)
+        return await anyio.to_thread.run_sync(make)
+    return make()
+
+
+def make_text_columns(source: Source, content_html: str) -> dict[str, Any]:
+    if source.content_type == MARKDOWN:
+        return {"content_text": None, "text_from": None}
+    return {"content_text": extract_text(content_html), "text_from": make_digest(source.content)}
+
+
+def make_digest(text: str) -> str:
+    return sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]
 
 
 def make_excerpt_columns(content_html: str) -> dict[str, Any]:
@@ -36,7 +53,7 @@ def make_excerpt_columns(content_html: str) -> dict[str, Any]:
     return {
         "made_summary": excerpt.summary,
         "made_reading_minutes": excerpt.reading_minutes,
-        "made_from": sha256(content_html.encode()).hexdigest()[:DIGEST_LENGTH],
+        "made_from": make_digest(content_html),
     }
 
 

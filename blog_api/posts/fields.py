@@ -15,6 +15,7 @@ from blog_api.core.fields import (
     WebAddress,
     check_line,
 )
+from blog_api.text.markdown import MARKDOWN, ContentType
 
 # The form of generated slugs.
 SLUG_PATTERN = "^[a-z0-9]+(-[a-z0-9]+)*$"
@@ -28,6 +29,13 @@ def check_own_slug(value: str) -> str:
         )
     return value
 
+
+TextType = Annotated[
+    ContentType,
+    SchemaDefaults(
+        "Type of `content`. Omitted: `text/markdown` in POST, otherwise unchanged.", MARKDOWN
+    ),
+]
 
 ShortText = Annotated[
     str,

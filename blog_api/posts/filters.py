@@ -8,7 +8,7 @@ from sqlmodel import Field
 
 from blog_api.accounts.usernames import MAX_USERNAME_LENGTH, UserKey
 from blog_api.core.fields import RequestModel, TagName, Timestamp, tag_key
-from blog_api.posts.models import PostBody
+from blog_api.posts.bodies import PostBody
 from blog_api.posts.search import MAX_QUERY_LENGTH
 from blog_api.web.pagination import IdsQuery, PageQuery
 

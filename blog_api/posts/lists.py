@@ -22,13 +22,13 @@ from blog_api.core.errors import ServiceUnavailable, ValidationFailed, problem_r
 from blog_api.db.base import NOW
 from blog_api.db.list_query import AnySelect, FoundRows, ListQuery, Sort
 from blog_api.db.session import connection_released
+from blog_api.posts.bodies import PostBody
 from blog_api.posts.counts import total_count, used_tags
 from blog_api.posts.filters import BookmarkQuery, OwnPostParams, PostParams, PostQuery, PostSort
 from blog_api.posts.models import (
     OwnPostPage,
     OwnPostRead,
     Post,
-    PostBody,
     PostPage,
     PostRead,
     PostTag,
@@ -177,7 +177,8 @@ async def paginate_posts(paginator: Paginator, params: PostQuery, **author: int)
     ids, by_rank = search_ids(paginator.session, names, q)
     length = min(MAX_SNIPPET_TEXT, MAX_SNIPPET_TEXTS // params.size)
     select_rows = select_found_posts(PostRead, params.body)
-    beginning = func.substr(col(Post.content), 1, length).label("beginning")
+    text = func.coalesce(col(Post.content_text), col(Post.content))
+    beginning = func.substr(text, 1, length).label("beginning")
 
     def select_with_beginning(found: FoundRows) -> tuple[AnySelect, Subquery]:
         query, sized = select_rows(found)

@@ -1,20 +1,19 @@
 """Model families of posts, tags, slugs, counters and bookmarks."""
 
 from datetime import datetime
-from enum import StrEnum
 from typing import Any, ClassVar
 
 from pydantic import MISSING
 from pydantic import Field as SchemaField
 from sqlalchemy import JSON, BigInteger, Index, Integer, UniqueConstraint, and_, literal_column
-from sqlmodel import Field, Relationship, SQLModel, col
+from sqlmodel import AutoString, Field, Relationship, SQLModel, col
 
 from blog_api.accounts.models import AuthorRead, User
 from blog_api.core.fields import (
     MAX_SLUG_LENGTH,
     MAX_SUMMARY_LENGTH,
     MAX_TAG_LENGTH,
-    Markdown,
+    PostContent,
     RequestBody,
     ResponseModel,
     TagNames,
@@ -25,8 +24,16 @@ from blog_api.core.fields import (
 )
 from blog_api.core.urls import MAX_URL_LENGTH
 from blog_api.db.base import Invalidates, ReadModel, TableBase, TableModel, VersionedModel
-from blog_api.posts.fields import CanonicalUrl, CoverAlt, CoverUrl, GivenSlug, GivenSummary
+from blog_api.posts.fields import (
+    CanonicalUrl,
+    CoverAlt,
+    CoverUrl,
+    GivenSlug,
+    GivenSummary,
+    TextType,
+)
 from blog_api.text.excerpts import MAX_READ_IN_LIST, Excerpt, make_excerpt
+from blog_api.text.markdown import MARKDOWN, ContentType
 from blog_api.web.pagination import Page
 
 
@@ -34,7 +41,9 @@ class PostBase(SQLModel):
     title: str = Field(max_length=255)
     """Title."""
     content: str
-    """Markdown source."""
+    """The text as it was sent; `content_type` says what it is."""
+    content_type: ContentType
+    """Type of `content`."""
     published_at: datetime | None
     """Time of publication. In the future: scheduled. Null: a draft."""
     cover_url: str | None = Field(max_length=MAX_URL_LENGTH)
@@ -49,7 +58,9 @@ class PostCreate(RequestBody, PostBase):
     """A new post."""
 
     title: Title
-    content: Markdown
+    content: PostContent
+    # A schema with a default would make generated clients send it in PUT, too.
+    content_type: TextType = Field(default_factory=lambda: MARKDOWN)
     published_at: Timestamp | None = Field(
         default_factory=utc_now,
         description="Omitted: now in POST, unchanged in PUT. In the future: scheduled. "
@@ -70,7 +81,8 @@ class PostUpdate(RequestBody):
     """Fields to change; the others stay."""
 
     title: Title | MISSING = MISSING
-    content: Markdown | MISSING = MISSING
+    content: PostContent | MISSING = MISSING
+    content_type: TextType | MISSING = MISSING
     published_at: Timestamp | MISSING | None = Field(
         default=MISSING,
         description="In the future: scheduled. Null: a draft.",
@@ -90,7 +102,12 @@ class Post(PostBase, VersionedModel, table=True):
     slug: str = Field(max_length=MAX_SLUG_LENGTH, unique=True)
     # The author has chosen the slug if it is this one: versions without the column change `slug`.
     given_slug: str | None = Field(default=None, max_length=MAX_SLUG_LENGTH)
+    content_type: ContentType = Field(default=MARKDOWN, sa_type=AutoString(20))
     content_html: str
+    # Of a post in HTML: its text, which the search reads, and the digest of its content. A trigger
+    # makes the post Markdown when a version without these columns changes the content.
+    content_text: str | None = None
+    text_from: str | None = Field(default=None, max_length=16)
     # The author's summary, if there is one.
     given_summary: str | None = Field(default=None, max_length=MAX_SUMMARY_LENGTH)
     # The excerpt of `content_html`, and the digest of that. A trigger clears them when a version
@@ -160,7 +177,7 @@ class PostDetail(PostRead):
     """A post with its content as sanitized HTML."""
 
     content: str
-    """Markdown source. Null with `body=html` and `body=none`."""
+    """The text as it was sent. Null with `body=html` and `body=none`."""
     content_html: str
     """The content as sanitized HTML. Null with `body=source` and `body=none`."""
 
@@ -176,7 +193,7 @@ class OwnPostDetail(OwnPostRead):
     """A post in any state with its content as sanitized HTML."""
 
     content: str
-    """Markdown source. Null with `body=html` and `body=none`."""
+    """The text as it was sent. Null with `body=html` and `body=none`."""
     content_html: str
     """The content as sanitized HTML. Null with `body=source` and `body=none`."""
 
@@ -189,26 +206,8 @@ LEFT_OUT = (
     f"{MAX_LISTED_BYTES:,} bytes of content from the first post on that does not fit: "
     "`GET /posts/{post_id}` has it."
 )
-LISTED_SOURCE = f"Markdown source. {LEFT_OUT}"
+LISTED_SOURCE = f"The text as it was sent. {LEFT_OUT}"
 LISTED_HTML = f"With `body=html` and `body=both`: the content as sanitized HTML. {LEFT_OUT}"
-
-
-class PostBody(StrEnum):
-    """How a response contains the text of a post; the other fields are null."""
-
-    source = "source"
-    html = "html"
-    both = "both"
-    none = "none"
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """Return the names of the fields that are not left out."""
-        fields = {"source": ("content",), "html": ("content_html",), "none": ()}
-        return fields.get(self.value, TEXT_FIELDS)
-
-
-TEXT_FIELDS = ("content", "content_html")
 
 
 class ListedPost(PostRead):

@@ -1,6 +1,7 @@
 """Render a text as it would be published, without storing it."""
 
 from fastapi import APIRouter, Depends
+from sqlmodel import Field
 
 from blog_api.accounts.auth import CanWritePosts, connection_released_for
 from blog_api.accounts.errors import WRITE_PROBLEMS
@@ -12,9 +13,10 @@ from blog_api.core.errors import (
     TooManyRequests,
     problem_responses,
 )
-from blog_api.core.fields import Markdown, RequestBody, ResponseModel
+from blog_api.core.fields import PostContent, RequestBody, ResponseModel, schema_example
 from blog_api.db.session import SessionDep
 from blog_api.posts.service import render_post
+from blog_api.text.markdown import MARKDOWN, ContentType, Source
 from blog_api.text.renderer import RendererDep
 
 router = APIRouter(tags=["posts"], responses=problem_responses(ServiceUnavailable))
@@ -23,7 +25,12 @@ router = APIRouter(tags=["posts"], responses=problem_responses(ServiceUnavailabl
 class PreviewCreate(RequestBody):
     """A text to render."""
 
-    content: Markdown
+    content: PostContent
+    content_type: ContentType = Field(
+        default=MARKDOWN,
+        description="Type of `content`.",
+        schema_extra=schema_example(MARKDOWN),
+    )
 
 
 class PreviewRead(ResponseModel):
@@ -49,8 +56,9 @@ async def preview_post(
     new: PreviewCreate, auth: CanWritePosts, session: SessionDep, renderer: RendererDep
 ) -> PreviewRead:
     """Render a text as it would be published. Stores nothing."""
+    source = Source(new.content, new.content_type)
     async with connection_released_for(session, auth):
-        made = await render_post(renderer, new.content, owner=auth.user.id)
+        made = await render_post(renderer, source, owner=auth.user.id)
     return PreviewRead(
         content_html=made["content_html"],
         summary=made["made_summary"],

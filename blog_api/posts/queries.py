@@ -34,17 +34,10 @@ from blog_api.db.functions import utf8_length
 from blog_api.db.list_query import AnySelect, FoundRows, ListQuery, SelectRows
 from blog_api.db.queries import NamedQuery, execute_query
 from blog_api.db.session import SessionDep
+from blog_api.posts.bodies import PostBody
 from blog_api.posts.errors import PostGone, PostNotFound
 from blog_api.posts.excerpts import complete_excerpt, excerpt_columns
-from blog_api.posts.models import (
-    MAX_LISTED_BYTES,
-    NOT_TAKEN_DOWN,
-    Post,
-    PostBody,
-    PostDetail,
-    PostRead,
-    Slug,
-)
+from blog_api.posts.models import MAX_LISTED_BYTES, NOT_TAKEN_DOWN, Post, PostDetail, PostRead, Slug
 
 # The posts whose contents are measured.
 Sized = inspect(Post).local_table.alias("sized_posts")
@@ -143,8 +136,8 @@ def list_of_posts(
 
 
 def posts_without_html() -> SelectOfScalar[Post]:
-    content_html = cast("QueryableAttribute[str]", Post.content_html)
-    return select(Post).options(defer(content_html, raiseload=True))
+    made = cast("list[QueryableAttribute[str]]", [Post.content_html, Post.content_text])
+    return select(Post).options(*(defer(column, raiseload=True) for column in made))
 
 
 async def find_post(session: AsyncSession, query: SelectOfScalar[Post]) -> Post:

@@ -21,9 +21,15 @@ from blog_api.core.errors import (
 )
 from blog_api.core.fields import PathId, PathSlug
 from blog_api.db.session import SessionDep
-from blog_api.posts.bodies import ReadBody, WrittenBody, make_body_response
-from blog_api.posts.errors import OWN_POST_PROBLEMS, PostGone, PostNotFound, SlugTaken
-from blog_api.posts.models import Post, PostBody, PostCreate, PostDetail, PostRead, PostUpdate
+from blog_api.posts.bodies import PostBody, ReadBody, WrittenBody, make_body_response
+from blog_api.posts.errors import (
+    OWN_POST_PROBLEMS,
+    NotAcceptable,
+    PostGone,
+    PostNotFound,
+    SlugTaken,
+)
+from blog_api.posts.models import Post, PostCreate, PostDetail, PostRead, PostUpdate
 from blog_api.posts.queries import find_visible_post, find_visible_post_by_slug
 from blog_api.posts.service import (
     PostEditDep,
@@ -33,6 +39,7 @@ from blog_api.posts.service import (
     render_post,
 )
 from blog_api.posts.slugs import generate_slugs
+from blog_api.text.markdown import MARKDOWN, Source
 from blog_api.text.renderer import RendererDep
 from blog_api.web.conditional import set_etag_row, set_etag_version
 from blog_api.web.links import append_query, make_link
@@ -43,11 +50,10 @@ router = APIRouter(
     route_class=IdempotentRoute,
 )
 
-MARKDOWN_MEDIA_TYPE = "text/markdown"
 MAX_ACCEPT_LENGTH = 1000
 QUALITY_PATTERN = re.compile(r"[01](\.\d{0,3})?", re.ASCII)
 
-READ_PROBLEMS = (*OPTIONAL_AUTH_PROBLEMS, PostNotFound, ValidationFailed)
+READ_PROBLEMS = (*OPTIONAL_AUTH_PROBLEMS, PostNotFound, NotAcceptable, ValidationFailed)
 REDIRECT_RESPONSE: dict[int | str, dict[str, Any]] = {
     308: {
         "description": "The post has another slug now.",
@@ -67,22 +73,30 @@ def get_quality(accept: str, media_type: str) -> float:
     return next((weights[name] for name in ranges if name in weights), 0.0)
 
 
-def prefers_markdown(request: Request) -> bool:
+def get_qualities(request: Request) -> tuple[float, float]:
+    """Return the weights of Markdown and of JSON in `Accept`."""
     accept = ",".join(request.headers.getlist("Accept"))
     # The usual values need no parsing, and a long one would take long.
     if accept in ("", "*/*") or len(accept) > MAX_ACCEPT_LENGTH:
-        return False
-    return get_quality(accept, MARKDOWN_MEDIA_TYPE) > get_quality(accept, "application/json")
+        return 0.0, 1.0
+    return get_quality(accept, MARKDOWN), get_quality(accept, "application/json")
 
 
 def make_post_response(
     request: Request, response: Response, post: dict[str, Any], body: PostBody
 ) -> dict[str, Any] | Response:
-    """Return the post as JSON or its Markdown source, by `Accept`."""
+    """Return the post as JSON or its Markdown source, by `Accept`.
+
+    Raises NotAcceptable if a post in HTML is requested as Markdown alone.
+    """
+    markdown, json = get_qualities(request)
+    is_markdown = post["content_type"] == MARKDOWN
+    if markdown > json == 0 and not is_markdown:
+        raise NotAcceptable
     set_etag_version(request, Post, post["id"], post["version"])
     headers = {"Vary": "Accept"}
-    if prefers_markdown(request):
-        return Response(post["content"], media_type=MARKDOWN_MEDIA_TYPE, headers=headers)
+    if markdown > json and is_markdown:
+        return Response(post["content"], media_type=MARKDOWN, headers=headers)
     response.headers.update(headers)
     return post if body is PostBody.both else make_body_response(post, body, response)
 
@@ -103,7 +117,7 @@ async def read_post(
 ) -> dict[str, Any] | Response:
     """Return a post. Drafts and scheduled posts are visible to their author only.
 
-    `Accept: text/markdown` returns the source.
+    `Accept: text/markdown` returns the source of a post in Markdown.
     """
     post = await find_visible_post(session, auth, post_id)
     return make_post_response(request, response, post, body)
@@ -161,9 +175,10 @@ async def create_post(
     `?body=` chooses the texts of the response as in `GET /posts/{post_id}`. Default: `source`.
     """
     await creation.replay()
-    bound_indexing(session, new.content)
+    source = Source(new.content, new.content_type)
+    bound_indexing(session, source.content)
     async with connection_released_for(session, auth):
-        made = await render_post(renderer, new.content, owner=auth.user.id)
+        made = await render_post(renderer, source, owner=auth.user.id)
     await creation.claim()
     own = {"slug": "", "given_summary": new.summary, "user_id": auth.user.id}
     post = Post.model_validate(new, update={**own, **made})

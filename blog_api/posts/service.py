@@ -1,7 +1,8 @@
 """Create and change posts."""
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
@@ -22,11 +23,12 @@ from blog_api.db.queries import (
 )
 from blog_api.db.session import Database, SessionDep, mark_expensive
 from blog_api.posts.errors import NotYourPost, SlugTaken
-from blog_api.posts.excerpts import make_excerpt_values
+from blog_api.posts.excerpts import make_columns
 from blog_api.posts.models import Post, Slug
 from blog_api.posts.queries import find_post, is_visible_to
 from blog_api.posts.slugs import change_slug, claim_given_slug
 from blog_api.posts.tags import add_tags, remove_tags
+from blog_api.text.markdown import Source
 from blog_api.text.renderer import MAX_SHORT_LENGTH, Renderer, RendererDep
 from blog_api.web.conditional import Precondition, PreconditionDep, set_etag_row
 
@@ -66,14 +68,18 @@ class PostEdit:
         values.pop("slug", None)
         if "summary" in values:
             values["given_summary"] = values.pop("summary")
-        if values.get("content", post.content) != post.content:
-            bound_indexing(self.session, values["content"])
+        made: dict[str, Any] = {}
+        rendered = None
+        # The post may change while the connection is released: one request changes the content,
+        # the other its type.
+        while (source := make_source(post, values)) not in (rendered, make_source(post)):
+            bound_indexing(self.session, source.content)
             async with connection_released_for(self.session, self.auth):
-                values |= await render_post(
-                    self.renderer, values["content"], owner=self.auth.user.id
-                )
-            # The post may have changed while the connection was released.
+                made = await render_post(self.renderer, source, owner=self.auth.user.id)
+            rendered = source
             post = await self.lock_post()
+        if source == rendered:
+            values |= made
         values |= await change_slug(self.session, post, sent)
         if values.get("tags", post.tags) != post.tags:
             await remove_tags(self.session, post.id)
@@ -101,6 +107,13 @@ async def get_post_edit(
 PostEditDep = Annotated[PostEdit, Depends(get_post_edit)]
 
 
+def make_source(post: Post, values: Mapping[str, Any] = MappingProxyType({})) -> Source:
+    """Return the source of a post, or what it is after a change to these values."""
+    return Source(
+        values.get("content", post.content), values.get("content_type", post.content_type)
+    )
+
+
 def bound_indexing(session: AsyncSession, content: str) -> None:
     """Leave connections to others while a long text is indexed for search, up to a second."""
     if len(content) > MAX_SHORT_LENGTH:
@@ -108,14 +121,19 @@ def bound_indexing(session: AsyncSession, content: str) -> None:
 
 
 async def render_post(
-    renderer: Renderer, content: str, *, owner: int | None = None
+    renderer: Renderer, source: Source, *, owner: int | None = None
 ) -> dict[str, Any]:
-    """Return the columns that are made of the content. The caller holds no transaction.
+    """Return the columns that are made of a source. The caller holds no transaction.
 
     Raises ServiceUnavailable if too many texts wait.
     """
-    content_html = await renderer.render(content, owner=owner)
-    return {"content_html": content_html, **await make_excerpt_values(content_html)}
+    return await make_columns(source, await renderer.render(source, owner=owner))
+
+
+async def render_posts(renderer: Renderer, sources: Sequence[Source]) -> list[dict[str, Any]]:
+    """Return the columns that are made of each source. The caller holds no transaction."""
+    html = await renderer.render_all(sources)
+    return [await make_columns(*pair) for pair in zip(sources, html, strict=True)]
 
 
 async def index_tags(session: AsyncSession, post: Post, names: Sequence[str]) -> None:
@@ -175,15 +193,16 @@ async def rerender_posts(
     The version and `updated_at` stay.
     """
     async for posts in iterate_batches(database, query, Post):
-        html = await renderer.render_all([post.content for post in posts])
-        made = [{"content_html": one, **await make_excerpt_values(one)} for one in html]
+        made = await render_posts(renderer, [make_source(post) for post in posts])
         async with database.session(writes=True) as session:
             for post, values in zip(posts, made, strict=True):
-                if any(getattr(post, name) != value for name, value in values.items()):
+                # Other columns stay out of the statement: it would index the post again.
+                changes = {name: one for name, one in values.items() if getattr(post, name) != one}
+                if changes:
                     # Skip a post whose content changed meanwhile: it has been rendered.
                     is_same = (col(Post.id) == post.id, col(Post.version) == post.version)
                     statement = update(Post).where(*is_same)
                     await session.exec(
-                        statement.values({**values, "updated_at": col(Post.updated_at)})
+                        statement.values({**changes, "updated_at": col(Post.updated_at)})
                     )
-                yield values["content_html"] != post.content_html
+                yield "content_html" in changes

@@ -1,4 +1,4 @@
-"""Summary and reading time of a text, made from its sanitized HTML."""
+"""The text of sanitized HTML, and its summary and reading time."""
 
 import re
 import unicodedata
@@ -35,6 +35,11 @@ class Excerpt:
     reading_minutes: int
 
 
+def extract_text(html: str) -> str:
+    """Return sanitized HTML without its tags. A tag that separates words becomes a space."""
+    return unescape(TAG.sub(lambda tag: "" if tag[1] in INLINE_TAGS else " ", html))
+
+
 def make_excerpt(html: str, *, length: int | None = None, limit: int = MAX_READ) -> Excerpt:
     """Return the excerpt of sanitized HTML, or of the beginning of one of this length.
 
@@ -45,8 +50,7 @@ def make_excerpt(html: str, *, length: int | None = None, limit: int = MAX_READ)
         html = html[:limit]
         # The last tag may be incomplete.
         html = html[: html.rfind("<")] if html.rfind("<") > html.rfind(">") else html
-    text = unescape(TAG.sub(lambda tag: "" if tag[1] in INLINE_TAGS else " ", html))
-    words = text.split()
+    words = extract_text(html).split()
     # A dash between spaces is no word.
     count = sum(any(map(str.isalnum, word)) for word in words)
     if html and length > limit:

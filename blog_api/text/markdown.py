@@ -1,13 +1,18 @@
-"""Markdown to sanitized HTML, within limits of memory, CPU time and length."""
+"""Markdown and HTML to sanitized HTML, within limits of memory, CPU time and length."""
 
 import re
 import sys
 from html import escape
+from typing import Final, Literal, NamedTuple
 
 import nh3
 from markdown_it import MarkdownIt
 
 from blog_api.core.characters import NON_XML_CHARACTERS
+
+ContentType = Literal["text/markdown", "text/html"]
+MARKDOWN: Final = "text/markdown"
+HTML: Final = "text/html"
 
 # Of a worker process. A text with a hundred thousand references to one long URL needs gigabytes.
 MEMORY_BYTES = 2 * 1024**3
@@ -35,6 +40,13 @@ ATTRIBUTE_PATTERNS = {
 }
 
 
+class Source(NamedTuple):
+    """A text as its author wrote it."""
+
+    content: str
+    content_type: ContentType = MARKDOWN
+
+
 def filter_attribute(_tag: str, name: str, value: str) -> str | None:
     """Return None to remove a class or style other than those that Markdown makes."""
     pattern = ATTRIBUTE_PATTERNS.get(name)
@@ -52,8 +64,15 @@ SANITIZER = nh3.Cleaner(
 
 def render_markdown(text: str) -> str:
     """Return the text as sanitized HTML. Some texts take minutes."""
+    return sanitize_html(COMMONMARK.render(text))
+
+
+def sanitize_html(html: str) -> str:
     # HTML entities can name characters that XML, and so a feed, does not allow.
-    return NON_XML_CHARACTERS.sub("\ufffd", SANITIZER.clean(COMMONMARK.render(text)))
+    return NON_XML_CHARACTERS.sub("\ufffd", SANITIZER.clean(html))
+
+
+RENDERERS = {MARKDOWN: render_markdown, HTML: sanitize_html}
 
 
 def render_plain_text(text: str) -> str:
@@ -61,7 +80,7 @@ def render_plain_text(text: str) -> str:
     return f"<pre>{escape(text, quote=False)}</pre>\n"
 
 
-def render_in_process(text: str) -> str | None:
+def render_in_process(source: Source) -> str | None:
     """Render in a worker process whose memory and CPU time are limited; None over a limit."""
     if sys.platform != "win32":
         import resource
@@ -71,13 +90,13 @@ def render_in_process(text: str) -> str | None:
         spent = int(sum(resource.getrusage(resource.RUSAGE_SELF)[:2]))
         _, hard_limit = resource.getrlimit(resource.RLIMIT_CPU)
         resource.setrlimit(resource.RLIMIT_CPU, (spent + CPU_SECONDS, hard_limit))
-    return render_within_limits(text)
+    return render_within_limits(source)
 
 
-def render_within_limits(text: str) -> str | None:
+def render_within_limits(source: Source) -> str | None:
     """Return the HTML, or None if the text is nested too deep or the HTML is too long."""
     try:
-        html = render_markdown(text)
+        html = RENDERERS[source.content_type](source.content)
     except (MemoryError, RecursionError):
         return None
     return html if len(html) <= MAX_HTML_LENGTH else None

@@ -53,6 +53,7 @@ EXAMPLES: dict[str, Any] = {
     "canonical_url": None,
     "comment_count": 0,
     "content": "My *first* post.",
+    "content_type": "text/markdown",
     "content_html": "<p>My <em>first</em> post.</p>\n",
     "cover_alt": "A river at dawn.",
     "cover_url": "https://example.com/river.jpg",

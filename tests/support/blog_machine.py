@@ -87,6 +87,7 @@ class BlogMachine(BlogSteps):
             author=user,
             title=body["title"],
             content=body["content"],
+            content_type=body.get("content_type", "text/markdown"),
             published_at=parse_times(body).get("published_at", shown["published_at"]),
             tags=body.get("tags", []),
             slug="",

@@ -19,7 +19,11 @@ TITLES = {
     "…": "post",
     "Tea 0badcafe": "tea-0badcafe",
 }
-CONTENTS = {"One": "<p>One</p>\n", "*Two*": "<p><em>Two</em></p>\n"}
+# Contents with their HTML by type.
+CONTENTS = {
+    "One": {"text/markdown": "<p>One</p>\n", "text/html": "One"},
+    "*Two*": {"text/markdown": "<p><em>Two</em></p>\n", "text/html": "*Two*"},
+}
 # Spellings of tags with their keys.
 TAGS = {
     "Tea": "tea",
@@ -89,9 +93,16 @@ class Post(Versioned):
     author: User
     title: str
     content: str
+    content_type: str
     published_at: datetime | None
     tags: list[str]
     slug: str
+
+    @property
+    def sent_values(self) -> tuple[object, ...]:
+        """Return what its author sends; other values are a new version."""
+        tags = merge_spellings(self.tags)
+        return self.title, self.content, self.content_type, self.published_at, tags
 
     @property
     def tag_keys(self) -> set[str]:
@@ -136,6 +147,7 @@ if_match_kinds = st.sampled_from(IF_MATCH_KINDS)
 
 _required_fields = {"title": titles, "content": st.sampled_from(sorted(CONTENTS))}
 _optional_fields = {
+    "content_type": st.sampled_from(["text/html", "text/markdown"]),
     "published_at": publication_times,
     "tags": st.lists(st.sampled_from(sorted(TAGS)), max_size=3),
 }

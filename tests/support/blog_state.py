@@ -107,6 +107,7 @@ class BlogState(RuleBasedStateMachine):
             "slug": post.slug,
             "title": post.title,
             "content": post.content,
+            "content_type": post.content_type,
             "created_at": post.created_at,
             "updated_at": post.updated_at,
             "published_at": post.published_at,

@@ -41,6 +41,13 @@ async () => {
         if (element.click) element.click();
     }
     await new Promise((done) => setTimeout(done, 20));
+    // Elements that take the place of variables and methods (DOM clobbering).
+    for (const name of ["x", "y", "z", "attributes", "cookie", "createElement"]) {
+        const found = [document.getElementById(name), document[name], window[name]];
+        if (found.some((one) => one instanceof Element || one instanceof HTMLCollection)) {
+            window.ran.push(`named: ${name}`);
+        }
+    }
     return window.ran;
 }
 """

@@ -7,7 +7,7 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from html import escape
-from typing import Any
+from typing import Any, get_args
 
 import anyio
 import pytest
@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from httpx import AsyncClient, Response
 
 from blog_api.text import renderer
-from blog_api.text.markdown import MEMORY_BYTES
+from blog_api.text.markdown import MARKDOWN, MEMORY_BYTES, ContentType, Source
 from blog_api.text.renderer import Renderer
 from tests.support.attacks import ATTACKS
 from tests.support.clients import CHEAP_HASHING, client_of, make_settings, running, sign_up
@@ -24,17 +24,21 @@ from tests.support.html import REL, XML_TEXT, Attributes, Elements, assert_harml
 from tests.support.recording_page import RecordingPage
 
 NUMBERS = itertools.count()
+CONTENT_TYPES = get_args(ContentType)
 
 
-async def create_post(client: AsyncClient, content: str) -> Response:
+async def create_post(
+    client: AsyncClient, content: str, content_type: ContentType = MARKDOWN
+) -> Response:
     # With one title, each post would search for a free slug.
-    body = {"title": f"Hello {next(NUMBERS)}", "content": content}
+    title = f"Hello {next(NUMBERS)}"
+    body = {"title": title, "content": content, "content_type": content_type}
     return await client.post("/posts", json=body)
 
 
-async def render(client: AsyncClient, content: str) -> str:
+async def render(client: AsyncClient, content: str, content_type: ContentType = MARKDOWN) -> str:
     """Create a post, read it, and return its HTML."""
-    response = await create_post(client, content)
+    response = await create_post(client, content, content_type)
     assert response.status_code == 201, response.text
     path = f"/posts/{response.json()['id']}"
     content_html: str = (await client.get(path)).json()["content_html"]
@@ -42,16 +46,16 @@ async def render(client: AsyncClient, content: str) -> str:
 
 
 @pytest.fixture(scope="module")
-async def own_app() -> AsyncGenerator[FastAPI]:
+async def own_app(app: FastAPI) -> AsyncGenerator[FastAPI]:
     """An application with one connection, and a renderer that a test may replace."""
-    async with running(make_settings(database_url="sqlite://", **CHEAP_HASHING)) as app:
-        async with client_of(app) as client:
+    async with running(make_settings(database_url="sqlite://", **CHEAP_HASHING)) as own:
+        async with client_of(own) as client:
             await sign_up(client, "Ann")
-            app.state.authorization = client.headers["Authorization"]
-        async with client_of(app) as bob:
+            own.state.authorization = client.headers["Authorization"]
+        async with client_of(own) as bob:
             await sign_up(bob, "Bob")
-            app.state.bob = bob
-            yield app
+            own.state.bob = bob
+            yield own
 
 
 @asynccontextmanager
@@ -69,10 +73,13 @@ async def ann(own_app: FastAPI) -> AsyncGenerator[AsyncClient]:
         yield ann
 
 
+@pytest.mark.parametrize("content_type", CONTENT_TYPES)
 @pytest.mark.parametrize("kind", ATTACKS)
-async def test_sanitized_html_contains_nothing_executable(ann: AsyncClient, kind: str):
+async def test_sanitized_html_contains_nothing_executable(
+    ann: AsyncClient, kind: str, content_type: ContentType
+):
     for attack in ATTACKS[kind]:
-        content_html = await render(ann, attack)
+        content_html = await render(ann, attack, content_type)
 
         try:
             assert_harmless(Elements(content_html).found)
@@ -226,10 +233,10 @@ class PausingRenderer(Renderer):
         self.has_begun = asyncio.Event()
         self.may_continue = asyncio.Event()
 
-    async def render(self, text: str, *, owner: int | None = None) -> str:
+    async def render(self, source: Source, *, owner: int | None = None) -> str:
         self.has_begun.set()
         await self.may_continue.wait()
-        return await super().render(text, owner=owner)
+        return await super().render(source, owner=owner)
 
 
 def unrendered(text: str) -> str:
@@ -262,7 +269,7 @@ RENDER_IN_LITTLE_MEMORY = r"""
 import re, sys
 from blog_api.text import markdown
 markdown.MEMORY_BYTES //= 8
-print(markdown.render_in_process(sys.stdin.read()))
+print(markdown.render_in_process(markdown.Source(sys.stdin.read())))
 print(re.search(r"VmHWM:\s*(\d+) kB", open("/proc/self/status").read())[1])
 """
 
@@ -308,10 +315,10 @@ class RecordingRenderer(Renderer):
         self.begun: list[str] = []
         self.may_finish = asyncio.Semaphore(0)
 
-    async def _render(self, text: str) -> str | None:
-        self.begun.append(text)
+    async def _render(self, source: Source) -> str | None:
+        self.begun.append(source.content)
         await self.may_finish.acquire()
-        return text
+        return source.content
 
 
 @pytest.mark.parametrize(
@@ -324,12 +331,12 @@ class RecordingRenderer(Renderer):
     ],
 )
 def test_a_short_text_that_takes_long_is_rendered_in_a_process(text: str):
-    assert not renderer.is_inexpensive(text)
+    assert not renderer.is_inexpensive(Source(text))
 
 
 def test_an_ordinary_short_text_is_rendered_in_a_thread():
     table = "| a | b | c |\n|---|---|---|\n" + "| 1 | 2 | 3 |\n" * 20
-    assert renderer.is_inexpensive(table + "\n> Well said.\n" * 10)
+    assert renderer.is_inexpensive(Source(table + "\n> Well said.\n" * 10))
 
 
 async def let_tasks_run() -> None:
@@ -347,7 +354,7 @@ async def test_the_first_text_of_an_owner_is_rendered_before_the_next_ones_of_ot
     async with asyncio.TaskGroup() as tasks:
 
         async def start(text: str, owner: int) -> asyncio.Task[str]:
-            task = tasks.create_task(one_at_a_time.render(text, owner=owner))
+            task = tasks.create_task(one_at_a_time.render(Source(text), owner=owner))
             await let_tasks_run()
             return task
 
@@ -399,10 +406,12 @@ async def recording_page(chromium: Any) -> AsyncIterator[RecordingPage]:
 
 
 @pytest.mark.browser
+@pytest.mark.parametrize("content_type", CONTENT_TYPES)
 async def test_a_browser_executes_nothing_in_sanitized_html(
-    ann: AsyncClient, recording_page: RecordingPage
+    ann: AsyncClient, recording_page: RecordingPage, content_type: ContentType
 ):
-    fragments = [await render(ann, attack) for attacks in ATTACKS.values() for attack in attacks]
+    attacks = itertools.chain(*ATTACKS.values())
+    fragments = [await render(ann, attack, content_type) for attack in attacks]
 
     for fragment in fragments:
         assert_harmless(await recording_page.show(fragment))
@@ -433,6 +442,9 @@ EXPECTED_EVENTS = {
     "<script src=https://evil.example></script>": "script: https://evil.example/",
     "<form action=https://evil.example><button>": "submit",
     "<script>throw 'up'</script>": "error: up",
+    "<a id=x></a>": "named: x",
+    "<form name=y></form>": "named: y",
+    "<img name=createElement>": "named: createElement",
 }
 
 

@@ -10,7 +10,7 @@ from httpx import AsyncClient
 from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from blog_api.posts.models import PostBody
+from blog_api.posts.bodies import PostBody
 from tests.support.clients import CHEAP_HASHING, client_of, make_settings, running, sign_up
 
 HELLO = {"title": "Hello", "content": "World"}

@@ -22,6 +22,7 @@ from tests.support.clients import (
     running,
     sign_up,
 )
+from tests.support.mailbox import Mailbox
 
 MARK = "hunter2-marker"
 DEEP = 100_000
@@ -66,7 +67,7 @@ VALUES = {
 
 POST_FIELDS = (
     "title", "content", "published_at", "tags", "slug", "summary", "cover_url", "cover_alt",
-    "canonical_url",
+    "canonical_url", "content_type",
 )  # fmt: skip
 
 JSON_ROUTES = {
@@ -78,10 +79,15 @@ JSON_ROUTES = {
     ("PUT", "/users/me/password"): ("current_password", "new_password"),
     ("DELETE", "/users/me"): ("current_password",),
     ("POST", "/users/me/tokens"): ("name", "scopes", "expires_at", "current_password"),
+    ("POST", "/password-resets"): ("email",),
+    ("POST", "/password-resets/confirm"): ("token", "new_password"),
+    ("POST", "/email-verifications"): (),
+    ("POST", "/email-verifications/confirm"): ("token",),
+    ("POST", "/email-verifications/undo"): ("token",),
     ("POST", "/posts"): POST_FIELDS,
     ("PUT", "/posts/{id}"): POST_FIELDS,
     ("PATCH", "/posts/{id}"): POST_FIELDS,
-    ("POST", "/preview"): ("content",),
+    ("POST", "/preview"): ("content", "content_type"),
     ("POST", "/posts/{id}/comments"): ("content", "parent_id"),
     ("PATCH", "/comments/{comment_id}"): ("content",),
     ("PATCH", "/admin/users/{user_id}"): ("is_active", "is_admin"),
@@ -94,6 +100,7 @@ VALID = {
     "current_password": PASSWORD,
     "new_password": PASSWORD,
     "username": "carl",
+    "token": "1.code",
     "bio": None,
     "avatar_url": None,
     "title": "Title",
@@ -103,6 +110,7 @@ VALID = {
     "cover_alt": None,
     "canonical_url": None,
     "content": "Content",
+    "content_type": "text/html",
     "published_at": None,
     "tags": ["Python"],
     "parent_id": None,
@@ -130,7 +138,7 @@ async def test_these_tests_cover_every_route_with_a_json_body(app: FastAPI):
 
 
 @pytest.fixture
-async def ann(ann: AsyncClient, change_user: ChangeUser) -> AsyncClient:
+async def ann(ann: AsyncClient, mailbox: Mailbox, change_user: ChangeUser) -> AsyncClient:
     """An administrator, who may call every route."""
     await change_user("ann@example.com", is_admin=True)
     await log_in(ann, "ann@example.com")
