@@ -1,5 +1,6 @@
 """The sample front end of `tests/frontend`, in Chromium and from another origin than the API."""
 
+import asyncio
 import re
 import threading
 from collections.abc import Iterator
@@ -12,11 +13,12 @@ import pytest
 from sqlalchemy import URL
 
 from tests.support.browser import take_screenshot
-from tests.support.clients import PASSWORD, bearer, sign_up
+from tests.support.clients import PASSWORD, bearer, log_in, sign_up
 from tests.support.processes import Server
 
 FOLDER = Path(__file__).parent / "frontend"
 LIST = "/posts?body=none&size=10"
+NEW_PASSWORD = "battery staple"
 
 
 class QuietHandler(SimpleHTTPRequestHandler):
@@ -38,8 +40,12 @@ def origin() -> Iterator[str]:
 
 @pytest.fixture
 def api(tmp_path: Path, shared_url: URL, origin: str) -> Iterator[Server]:
-    """The API, which pages of the front end may call."""
-    settings = {"CORS_ORIGINS": f'["{origin}"]'}
+    """The API, which pages of the front end may call. It prints its mails."""
+    settings = {
+        "CORS_ORIGINS": f'["{origin}"]',
+        "MAIL_URL": "console://",
+        "PASSWORD_RESET_URL": f"{origin}/#/new-password/{{token}}",
+    }
     with Server(tmp_path, shared_url, settings=settings) as server:
         yield server
 
@@ -84,6 +90,9 @@ class FrontEnd:
     async def see(self, text: str) -> None:
         """Wait until the text is shown."""
         await self.page.get_by_text(text).first.wait_for()
+
+    async def see_page(self, heading: str) -> None:
+        await self.page.locator("h1", has_text=heading).wait_for()
 
     async def titles(self) -> list[str]:
         titles: list[str] = await self.page.locator("article h2").all_inner_texts()
@@ -232,7 +241,7 @@ async def test_a_user_signs_up_writes_bookmarks_follows_and_comments(api: Server
     assert buttons == ["Bookmark", "Following", "Bookmark", "Following", "Bookmarked"]
     await take_screenshot(front.page, "front-end-list")
     await front.follow("Bookmarks")
-    await front.page.locator("h1", has_text="Bookmarks").wait_for()
+    await front.see_page("Bookmarks")
     assert await front.titles() == ["Post 1"]
     await front.press("Bookmarked")
     await front.page.get_by_role("button", name="Bookmark", exact=True).wait_for()
@@ -257,11 +266,110 @@ async def test_a_user_signs_up_writes_bookmarks_follows_and_comments(api: Server
     await front.page.get_by_role("button", name="Follow", exact=True).nth(2).wait_for()
 
     await front.press("Log out")
-    await front.page.locator("h1", has_text="Log in").wait_for()
+    await front.see_page("Log in")
     await front.fill(username="ann@example.com", password=PASSWORD)
     await front.press("Log in")
     await front.see("Post 2")
     assert await front.page.get_by_role("button", name="Log out").count() == 1
+    front.assert_nothing_failed()
+
+
+@pytest.mark.browser
+async def test_a_user_resets_a_forgotten_password_by_a_link(api: Server, front: FrontEnd):
+    async with api.client() as client:
+        await sign_up(client, "Ann")
+
+        await front.open("#/log-in")
+        await front.follow("Forgot your password?")
+        await front.fill(email="ann@example.com")
+        await front.press("Reset your password")
+        await front.see_page("Set a new password")
+        link = await asyncio.to_thread(api.wait_for_log, r"http://\S+/(#/new-password/\S+)")
+
+        await front.open(link)
+        # The history of the browser does not have the code.
+        assert front.page.url.endswith("#/new-password")
+        await front.fill(new_password=NEW_PASSWORD)
+        await take_screenshot(front.page, "front-end-password")
+        await front.press("Set a new password")
+        await front.see_page("Log in")
+        assert (await client.get("/users/me")).status_code == 401
+
+    await front.fill(username="ann@example.com", password=NEW_PASSWORD)
+    await front.press("Log in")
+    await front.follow("Account")
+    await front.see("is confirmed")
+    front.assert_nothing_failed()
+
+
+@pytest.mark.browser
+async def test_a_user_confirms_an_address_by_a_code_and_undoes_a_change(
+    api: Server, front: FrontEnd
+):
+    await front.open("#/sign-up")
+    await front.fill(name="Ann", email="ann@example.com", password=PASSWORD)
+    await front.press("Sign up")
+    first = await asyncio.to_thread(api.wait_for_log, r"Your code: (\S+)")
+    await front.follow("Account")
+    await front.see("is not confirmed")
+    await front.press("Mail a new code")
+    newer = rf"Your code: (?!{re.escape(first)})(\S+)"
+    code = await asyncio.to_thread(api.wait_for_log, newer)
+    await take_screenshot(front.page, "front-end-not-confirmed")
+
+    await front.follow("Enter the code")
+    await front.fill(token=code)
+    await front.press("Confirm your address")
+    await front.page.locator("main", has_text="No posts.").wait_for()
+    await front.follow("Account")
+    await front.see("is confirmed")
+
+    token = await front.page.evaluate("JSON.parse(Object.values(sessionStorage)[0]).token")
+    async with api.client() as client:
+        body = {"email": "eve@example.com", "current_password": PASSWORD}
+        await client.patch("/users/me", json=body, headers=bearer(token))
+    undo = await asyncio.to_thread(api.wait_for_log, r"about to change[^§]*?Your code: (\S+)")
+    await front.open("#/account")
+    await front.see("eve@example.com")
+    await front.open(f"#/undo-email/{undo}")
+    await front.press("Undo the new address")
+    await front.see_page("Log in")
+    await front.fill(username="ann@example.com", password=PASSWORD)
+    await front.press("Log in")
+    await front.follow("Account")
+    await front.see("is confirmed")
+    assert await front.page.get_by_text("eve@example.com").count() == 0
+    front.assert_nothing_failed()
+
+
+@pytest.mark.browser
+async def test_a_user_sees_and_ends_sessions(api: Server, front: FrontEnd):
+    async with api.client() as tablet, api.client() as phone:
+        tablet.headers["User-Agent"], phone.headers["User-Agent"] = "Tablet", "Phone"
+        await sign_up(tablet, "Ann")
+        await log_in(phone, "ann@example.com", "users:read")
+        await front.open("#/log-in")
+        await front.fill(username="ann@example.com", password=PASSWORD)
+        await front.press("Log in")
+        await front.page.get_by_role("button", name="Log out").wait_for()
+
+        await front.open("#/account")
+        assert front.calls() == ["/users/me", "/users/me/sessions?size=100"]
+        sessions = front.page.locator("article")
+        assert await sessions.count() == 3
+        assert "this session" in await sessions.first.inner_text()
+        await take_screenshot(front.page, "front-end-sessions")
+
+        await sessions.filter(has_text="Phone").get_by_role("button", name="Log out there").click()
+        await sessions.filter(has_text="Phone").wait_for(state="detached")
+        assert (await phone.get("/users/me")).status_code == 401
+        assert (await tablet.get("/users/me")).status_code == 200
+
+        await front.press("Log out everywhere else")
+        await sessions.filter(has_text="Tablet").wait_for(state="detached")
+        assert (await tablet.get("/users/me")).status_code == 401
+    assert await sessions.count() == 1
+    assert await front.page.get_by_role("button", name="Log out everywhere else").count() == 0
     front.assert_nothing_failed()
 
 
@@ -348,10 +456,14 @@ async def test_problems_are_shown_and_a_revoked_token_ends_the_session(
     async with api.client() as client:
         await client.delete("/auth", headers=bearer(token))
     await front.follow("Blog")
-    await front.page.locator("h1", has_text="Log in").wait_for()
+    await front.see_page("Log in")
     await front.follow("Blog")
     await front.see("Post 1")
     assert await front.page.get_by_role("link", name="Sign up").count() == 1
 
     await front.open("#/post/unknown")
     await front.see("Post not found")
+    await front.open("#/verify-email")
+    await front.fill(token="1.unknown")
+    await front.press("Confirm your address")
+    await front.page.locator(".error", has_text="code").wait_for()

@@ -110,7 +110,7 @@ class ServerMetadata(ResponseModel):
     grant_types_supported: list[str]
     """Values of `grant_type`."""
     response_types_supported: list[str]
-    """Empty: there is no authorization endpoint."""
+    """`none`: there is no authorization endpoint."""
     scopes_supported: list[str]
     """Scopes."""
     token_endpoint_auth_methods_supported: list[str]
@@ -138,7 +138,8 @@ async def read_server_metadata(request: Request) -> ServerMetadata:
         token_endpoint=f"{issuer}/token",
         revocation_endpoint=f"{issuer}/revoke",
         grant_types_supported=["password", "refresh_token"],
-        response_types_supported=[],
+        # Required (RFC 8414, 2), and no array may be empty (3.2): `none` returns no token.
+        response_types_supported=["none"],
         scopes_supported=list(Scope),
         token_endpoint_auth_methods_supported=["none"],
         revocation_endpoint_auth_methods_supported=["none"],

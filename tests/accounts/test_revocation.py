@@ -1,7 +1,13 @@
 """OAuth2 for libraries: revocation and metadata."""
 
+import asyncio
+from pathlib import Path
+
 import pytest
+from authlib.integrations.requests_client import OAuth2Session
+from authlib.oauth2.rfc8414 import AuthorizationServerMetadata, get_well_known_url
 from httpx import AsyncClient
+from sqlalchemy import URL
 
 from tests.support.clients import (
     CHEAP_HASHING,
@@ -11,7 +17,10 @@ from tests.support.clients import (
     client_of,
     make_settings,
     running,
+    sign_up,
 )
+from tests.support.processes import Server
+from tests.support.proxies import find_free_port
 
 FORM = {"grant_type": "password", "username": "ann@example.com", "password": PASSWORD}
 METADATA = "/.well-known/oauth-authorization-server"
@@ -88,6 +97,7 @@ async def test_the_metadata_names_the_endpoints():
     assert metadata["token_endpoint"] == f"{public_url}/token"
     assert metadata["revocation_endpoint"] == f"{public_url}/revoke"
     assert metadata["grant_types_supported"] == ["password", "refresh_token"]
+    assert metadata["response_types_supported"] == ["none"]
     assert metadata["token_endpoint_auth_methods_supported"] == ["none"]
     assert "posts:write" in metadata["scopes_supported"]
     assert "public" in response.headers["Cache-Control"]
@@ -95,3 +105,45 @@ async def test_the_metadata_names_the_endpoints():
 
 async def test_there_is_no_metadata_without_a_public_url(anonymous: AsyncClient):
     assert_problem(await anonymous.get(METADATA), 404)
+
+
+@pytest.mark.processes
+async def test_a_library_logs_in_refreshes_and_revokes_by_the_metadata_alone(
+    tmp_path: Path, shared_url: URL, monkeypatch: pytest.MonkeyPatch
+):
+    # authlib requires TLS otherwise.
+    monkeypatch.setenv("AUTHLIB_INSECURE_TRANSPORT", "1")
+    port = find_free_port()
+    issuer = f"http://127.0.0.1:{port}"
+
+    def log_in_refresh_and_revoke() -> tuple[list[str], list[int]]:
+        with OAuth2Session() as http:
+            http.trust_env = False
+            address = get_well_known_url(issuer, external=True)
+            data = http.get(address, withhold_token=True).json()
+        metadata = AuthorizationServerMetadata(data)
+        metadata.validate()
+        assert metadata["issuer"] == issuer
+        [method] = metadata["token_endpoint_auth_methods_supported"]
+        with OAuth2Session("app", token_endpoint_auth_method=method, **metadata) as oauth:
+            oauth.trust_env = False
+
+            def read_status() -> int:
+                status: int = oauth.get(f"{issuer}/users/me").status_code
+                return status
+
+            first = oauth.fetch_token(username="ann@example.com", password=PASSWORD)
+            statuses = [read_status()]
+            second = oauth.refresh_token()
+            statuses.append(read_status())
+            oauth.revoke_token(metadata["revocation_endpoint"], token_type_hint="refresh_token")
+            statuses.append(read_status())
+        return [first["refresh_token"], second["refresh_token"]], statuses
+
+    with Server(tmp_path, shared_url, port=port, settings={"PUBLIC_URL": issuer}) as server:
+        async with server.client() as client:
+            await sign_up(client, "Ann")
+        tokens, statuses = await asyncio.to_thread(log_in_refresh_and_revoke)
+
+    assert tokens[0] != tokens[1]
+    assert statuses == [200, 200, 401]

@@ -40,7 +40,7 @@ def make_environment(url: URL, settings: Mapping[str, str | None]) -> dict[str, 
 class Server:
     """`blog-api serve` in a folder of its own, running until the end of the block.
 
-    It listens on a free port; its address is read from its own log.
+    By default it listens on a free port. Its address is read from its own log.
     """
 
     def __init__(
@@ -49,18 +49,20 @@ class Server:
         url: URL,
         *,
         workers: int = 1,
+        port: int = 0,
         settings: Mapping[str, str | None] = MappingProxyType({}),
         variables: dict[str, str] | None = None,
     ) -> None:
         self.folder = folder
         self.url = url
         self.workers = workers
+        self.port = port
         self.environment = make_environment(url, settings) | (variables or {})
         self.log = ""
         self.address = ""
 
     def __enter__(self) -> Self:
-        command = [sys.executable, "-m", "blog_api", "serve", "--port", "0"]
+        command = [sys.executable, "-m", "blog_api", "serve", "--port", str(self.port)]
         self.process = subprocess.Popen(
             [*command, "--workers", str(self.workers)],
             cwd=self.folder,
@@ -72,12 +74,20 @@ class Server:
         self._lines: queue.Queue[str] = queue.Queue()
         self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._reader.start()
-        while not self.address or self.log.count("startup complete") < self.workers:
-            self.log += self._lines.get(timeout=START_SECONDS)
-            found = re.search(r"running on (http://127\.0\.0\.1:\d+)", self.log)
-            self.address = found[1] if found else ""
-            assert END_OF_LOG not in self.log, self.log
+        self.address = self.wait_for_log(r"running on (http://127\.0\.0\.1:\d+)")
+        while self.log.count("startup complete") < self.workers:
+            self._append_line()
         return self
+
+    def wait_for_log(self, pattern: str) -> str:
+        """Wait until the log matches a pattern; return its group."""
+        while not (found := re.search(pattern, self.log)):
+            self._append_line()
+        return found[1]
+
+    def _append_line(self) -> None:
+        self.log += self._lines.get(timeout=START_SECONDS)
+        assert END_OF_LOG not in self.log, self.log
 
     def _read_log(self) -> None:
         assert self.process.stderr is not None
