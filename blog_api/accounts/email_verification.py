@@ -82,7 +82,7 @@ async def change_email(session: AsyncSession, mailer: Mailer, user: User, addres
         # `POST /email-verifications` mails another code, within a limit.
         return
     user.pending_email = None
-    await void_codes(session, user, IS_VERIFICATION)
+    await void_codes(session, user, IS_VERIFICATION, col(Mail.recipient) != user.email)
     if address == user.email:
         return
     if await find_other_holder(session, user, address) is not None:

@@ -8,6 +8,7 @@ that time has come; only a mail that was sent but not marked is then sent twice.
 """
 
 import logging
+import math
 import secrets
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -18,6 +19,7 @@ from sqlalchemy import Delete, Update, and_, delete, event, func, update
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from blog_api.core.background import errors_logged
 from blog_api.core.errors import Conflict, ServiceUnavailable
 from blog_api.core.fields import utc_now
 from blog_api.core.languages import Language
@@ -32,13 +34,12 @@ from blog_api.mail.transport import MAX_ATTEMPT_SECONDS, DeliveryFailed, Transpo
 
 log = logging.getLogger(__name__)
 
-# Deliveries of a worker at the same time.
-DELIVERIES = 4
 # Mails that other workers wrote and did not send are found after so long.
 POLL_SECONDS = 10.0
 LEASE = timedelta(seconds=MAX_ATTEMPT_SECONDS + 30)
 FIRST_PAUSE = timedelta(seconds=30)
 LONGEST_PAUSE = timedelta(hours=1)
+MAX_DOUBLINGS = 7
 # A delivery may go on for so long after the service was told to stop.
 STOP_SECONDS = 5.0
 SWEEP_SIZE = 100
@@ -48,7 +49,8 @@ RETRY_SECONDS = 1.0
 IS_KNOWN = and_(col(Mail.kind).in_(MailKind), col(Mail.language).in_(Language))
 IS_DUE = and_(col(Mail.send_at) <= NOW, col(Mail.expires_at) > NOW, IS_KNOWN)
 NEXT_ATTEMPT = select(func.min(Mail.send_at)).where(IS_UNSENT, col(Mail.expires_at) > NOW, IS_KNOWN)
-NEXT = select(Mail.id).where(IS_DUE).order_by(col(Mail.send_at)).limit(1)
+# The earliest deadline first: a code for a new password does not wait behind notices.
+NEXT = select(Mail.id).where(IS_DUE).order_by(col(Mail.expires_at)).limit(1)
 # Another worker that claims at the same moment takes the next one.
 NEXT_FREE = NEXT.with_for_update(skip_locked=True)
 CLAIM = update(Mail).where(col(Mail.id) == NEXT_FREE.scalar_subquery())
@@ -100,7 +102,8 @@ class Outbox:
         self._database = database
         self._prepare = prepare
         self._is_written = anyio.Event()
-        self._deliveries: set[CancelScope] = set()
+        self._deadline = math.inf
+        self._delivery = CancelScope()
         self.is_configured = settings.mail_url is not None
 
     def wake_after_commit(self, session: AsyncSession) -> None:
@@ -113,29 +116,17 @@ class Outbox:
 
     async def deliver_continuously(self, keys: SecretKeys) -> None:
         """Deliver until cancelled; what has begun ends first, within `STOP_SECONDS`."""
-        if not self.is_configured:
-            return
         transport = create_transport(self._settings)
-        slots = anyio.Semaphore(DELIVERIES)
-
-        async def deliver_in_slot(mail: Mail, scope: CancelScope) -> None:
-            with scope:
+        while True:
+            mail = await self._wait_for_mail()
+            self._delivery = CancelScope(shield=True, deadline=self._deadline)
+            # Otherwise one mail would end the delivery of all others.
+            with errors_logged(f"mail {mail.id}"), self._delivery:
                 await self.deliver(mail, keys, transport)
-            self._deliveries.discard(scope)
-            slots.release()
-
-        async with anyio.create_task_group() as tasks:
-            while True:
-                await slots.acquire()
-                mail = await self._wait_for_mail()
-                scope = CancelScope(shield=True)
-                self._deliveries.add(scope)
-                tasks.start_soon(deliver_in_slot, mail, scope)
 
     def stop(self) -> None:
-        """Let the deliveries that have begun end within `STOP_SECONDS`."""
-        for scope in self._deliveries:
-            scope.deadline = anyio.current_time() + STOP_SECONDS
+        """Let the delivery that has begun end within `STOP_SECONDS`."""
+        self._delivery.deadline = self._deadline = anyio.current_time() + STOP_SECONDS
 
     async def _wait_for_mail(self) -> Mail:
         while True:
@@ -185,7 +176,8 @@ class Outbox:
             if kind in CODE_LIFETIMES:
                 finish = update(Mail).where(this).values(send_at=None)
         except DeliveryFailed as failure:
-            pause = min(FIRST_PAUSE * 2 ** (mail.attempts - 1), LONGEST_PAUSE)
+            doublings = min(mail.attempts - 1, MAX_DOUBLINGS)
+            pause = min(FIRST_PAUSE * 2**doublings, LONGEST_PAUSE)
             next_at = utc_now() + pause
             if failure.is_permanent or next_at >= mail.expires_at:
                 log.error("Mail %s (%s) was not sent: %s", mail.id, kind, failure)

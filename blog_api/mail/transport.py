@@ -2,13 +2,19 @@
 
 import sys
 from collections.abc import Callable, Coroutine
+from email.errors import MessageError
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import localtime, make_msgid
 from ipaddress import ip_address
 
 import anyio.to_thread
-from aiosmtplib import SMTP, SMTPException, SMTPRecipientsRefused, SMTPResponseException
+from aiosmtplib import (
+    SMTP,
+    SMTPException,
+    SMTPRecipientsRefused,
+    SMTPResponseException,
+)
 from sqlalchemy import URL
 
 from blog_api.core.domains import to_a_labels
@@ -23,6 +29,9 @@ TIMEOUT_SECONDS = 60.0
 # Longer than an attempt takes.
 MAX_ATTEMPT_SECONDS = 2 * TIMEOUT_SECONDS + STEP_TIMEOUT_SECONDS
 PERMANENT_FAILURE = 500
+
+# The beginning of RFC 2047, 2.
+ENCODED_WORD = "=?"
 
 Transport = Callable[[Message], Coroutine[None, None, None]]
 
@@ -45,10 +54,13 @@ def create_transport(settings: Settings) -> Transport:
 
 
 async def print_message(message: Message) -> None:
-    """Print a message on standard error."""
+    """Print a message on standard error. Raises DeliveryFailed if it is closed."""
     text = f"\n--- To: {message.recipient}\n--- {message.subject}\n\n{message.text}---\n"
     # A pipe that nobody reads blocks.
-    await anyio.to_thread.run_sync(lambda: print(text, file=sys.stderr, flush=True))
+    try:
+        await anyio.to_thread.run_sync(lambda: print(text, file=sys.stderr, flush=True))
+    except OSError as error:
+        raise to_delivery_failed(error) from error
 
 
 class SMTPTransport:
@@ -71,15 +83,7 @@ class SMTPTransport:
     async def send(self, message: Message) -> None:
         """Send a message. Raises DeliveryFailed."""
         recipient = make_envelope_address(message.recipient)
-        email = EmailMessage()
-        email["From"] = self._sender
-        email["To"] = recipient
-        email["Subject"] = message.subject
-        email["Date"] = localtime()
-        email["Message-ID"] = make_msgid(domain=self._sender.domain)
-        # RFC 3834: automatic replies are not wanted.
-        email["Auto-Submitted"] = "auto-generated"
-        email.set_content(message.text)
+        email = self._make_email(message, recipient)
         client = SMTP(
             hostname=self._url.host,
             port=self._url.port,
@@ -106,12 +110,33 @@ class SMTPTransport:
         except (SMTPException, OSError, ValueError) as error:
             raise to_delivery_failed(error) from error
 
+    def _make_email(self, message: Message, recipient: str) -> EmailMessage:
+        """Return the message with its headers. Raises DeliveryFailed."""
+        if ENCODED_WORD in recipient:
+            # `email` would decode it to something else. New accounts have no such address.
+            raise DeliveryFailed("encoded word in an address", is_permanent=True)
+        email = EmailMessage()
+        email["From"] = self._sender
+        try:
+            email["To"] = recipient
+        except (ValueError, MessageError) as error:
+            raise DeliveryFailed(type(error).__name__, is_permanent=True) from error
+        email["Subject"] = message.subject
+        email["Date"] = localtime()
+        email["Message-ID"] = make_msgid(domain=self._sender.domain)
+        # RFC 3834: automatic replies are not wanted.
+        email["Auto-Submitted"] = "auto-generated"
+        email.set_content(message.text)
+        return email
+
 
 def to_delivery_failed(error: Exception) -> DeliveryFailed:
-    """Describe an error by its type and its code: the text of a server may name the recipient."""
+    """Describe an error without the text of the server, which may name the recipient."""
     refused = error.recipients[0] if isinstance(error, SMTPRecipientsRefused) else error
     if not isinstance(refused, SMTPResponseException):
-        return DeliveryFailed(type(error).__name__)
+        # The text of an error of the connection is that of the system.
+        text = f": {error}" if isinstance(error, OSError) else ""
+        return DeliveryFailed(f"{type(error).__name__}{text}")
     # Other refusals, such as of the log-in, are the operator's to mend meanwhile.
     is_permanent = refused is not error and refused.code >= PERMANENT_FAILURE
     return DeliveryFailed(f"{type(error).__name__} {refused.code}", is_permanent=is_permanent)

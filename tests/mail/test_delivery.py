@@ -233,3 +233,38 @@ async def test_a_mail_in_russian_is_readable(empty_app: FastAPI, settings: Setti
     assert delivery.message["Subject"] == "Блог {code}: Подтвердите адрес"
     assert delivery.message["From"].addresses[0].display_name == "Блог {code}"
     assert "на сайте Блог {code}." in delivery.text
+
+
+async def test_a_mail_that_raises_an_error_does_not_stop_the_others(
+    empty_app: FastAPI, settings: Settings, monkeypatch: pytest.MonkeyPatch
+):
+    sent: list[str] = []
+    is_sent = anyio.Event()
+
+    async def fail_for_carl(message: Message) -> None:
+        if message.recipient == "carl@example.com":
+            raise RuntimeError("no mail for Carl")
+        sent.append(message.recipient)
+        is_sent.set()
+
+    monkeypatch.setattr(outbox, "create_transport", lambda _: fail_for_carl)
+    mailing = settings.model_copy(update={"mail_url": make_url("console://")})
+    async with running(mailing) as app, client_of(app) as client:
+        for name in ("Carl", "Dora"):
+            await sign_up(client, name)
+        with anyio.fail_after(20):
+            await is_sent.wait()
+
+    assert sent == ["dora@example.com"]
+
+
+async def test_a_code_does_not_wait_behind_notices(
+    empty_app: FastAPI, ann: AsyncClient, mailbox: Mailbox
+):
+    for number in range(3):
+        await ann.post("/users/me/tokens", json={"name": f"Script {number}"})
+    await ann.post("/password-resets", json={"email": "ann@example.com"})
+
+    subjects = [one.subject for one in await mailbox.receive()]
+
+    assert subjects == ["Blog API: A new password", *["Blog API: A new personal token"] * 3]

@@ -2,6 +2,7 @@
 
 import ssl
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 from pathlib import Path
 from urllib.parse import quote
 
@@ -12,7 +13,7 @@ import trustme
 from blog_api.core.settings import Settings
 from blog_api.mail import transport
 from blog_api.mail.texts import Message
-from blog_api.mail.transport import DeliveryFailed, create_transport
+from blog_api.mail.transport import DeliveryFailed, create_transport, print_message
 from tests.support.smtp import (
     HOST,
     MAIL_PASSWORD,
@@ -275,3 +276,33 @@ async def test_an_unreachable_server_is_not_permanent(closed_port: int):
         await send(make_mail_settings(closed_port))
 
     assert not failure.value.is_permanent
+
+
+@pytest.mark.parametrize(
+    "recipient",
+    [
+        "=?utf-8?q?a=0Ab?=@x.com",
+        "=?utf-8?q?evil=40e.com=2C_b?=@x.com",
+        "a\r\nBcc: b@x.com",
+        "a\nb@x",
+    ],
+)
+async def test_an_address_that_would_become_another_one_is_not_sent(
+    closed_port: int, recipient: str
+):
+    """Versions before accepted encoded words in addresses."""
+    message = Message(recipient, "Subject", "Text")
+    with pytest.raises(DeliveryFailed) as failure:
+        await create_transport(make_mail_settings(closed_port))(message)
+
+    assert failure.value.is_permanent
+
+
+async def test_standard_error_may_be_closed(monkeypatch: pytest.MonkeyPatch):
+    class Closed(StringIO):
+        def write(self, _: str) -> int:
+            raise BrokenPipeError
+
+    monkeypatch.setattr("sys.stderr", Closed())
+    with pytest.raises(DeliveryFailed, match="BrokenPipeError"):
+        await print_message(Message("ann@example.com", "Subject", "Text"))
