@@ -197,15 +197,12 @@ class AccountState(RuleBasedStateMachine):
             mail.is_sent = True
             expected.append(mail)
         for message in anyio.from_thread.run(self.mailbox.receive):
-            kind = message.subject.partition(": ")[2]
-            same = (
-                one for one in expected if (one.kind, one.recipient) == (kind, message.recipient)
-            )
-            mail = next(same, None)
-            assert mail is not None, f"unexpected mail: {message}"
-            expected.remove(mail)
+            shown = (message.subject.partition(": ")[2], message.recipient)
+            same = [mail for mail in expected if (mail.kind, mail.recipient) == shown]
+            assert same, f"unexpected mail: {message}"
+            expected.remove(same[0])
             codes = CODE.findall(message.text)
-            mail.code = codes[0] if codes else ""
+            same[0].code = codes[0] if codes else ""
         assert not expected, [(mail.kind, mail.recipient) for mail in expected]
 
     def check_token(self, login: Login, position: int) -> None:
