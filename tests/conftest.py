@@ -187,7 +187,10 @@ def server(tmp_path_factory: pytest.TempPathFactory, server_url: URL) -> Iterato
 
     It takes seconds to start, so the tests share it; its tables are not emptied between them.
     """
-    with Server(tmp_path_factory.mktemp("server"), server_url, workers=2) as server:
+    # The default on SQLite.
+    settings = {"MAIL_URL": "console://"}
+    folder = tmp_path_factory.mktemp("server")
+    with Server(folder, server_url, workers=2, settings=settings) as server:
         yield server
 
 

@@ -95,6 +95,19 @@ class Server:
             self._lines.put(line)
         self._lines.put(END_OF_LOG)
 
+    def read_log(self) -> str:
+        """Return the log so far."""
+        while not self._lines.empty():
+            self.log += self._lines.get_nowait()
+        return self.log
+
+    def read_mail(self, recipient: str, subject: str) -> str:
+        """Wait for the first mail with this subject to a recipient; return its text."""
+        mail = re.compile(rf"--- To: {recipient}\n--- .*{subject}.*\n\n((?:.*\n)*?.*)---\n")
+        while not (found := mail.search(self.read_log())):
+            self.log += self._lines.get(timeout=START_SECONDS)
+        return found[1]
+
     def __exit__(
         self,
         kind: type[BaseException] | None,
@@ -117,8 +130,7 @@ class Server:
     def _wait(self) -> None:
         self.process.wait(timeout=STOP_SECONDS)
         self._reader.join(timeout=STOP_SECONDS)
-        while not self._lines.empty():
-            self.log += self._lines.get_nowait()
+        self.read_log()
         assert self.process.stderr is not None
         self.process.stderr.close()
 
