@@ -123,15 +123,14 @@ async def request_email_verification(
             VERIFICATIONS_TO_ADDRESS, account=mailbox_key(address)
         )
     user = await lock_authenticated_user(session, auth)
-    await void_codes(session, user, IS_VERIFICATION)
-    if user.pending_email is not None:
-        if await find_other_holder(session, user, user.pending_email) is not None:
-            # Its owner has signed up meanwhile.
-            user.pending_email = None
-        elif is_allowed:
-            mailer.write(MailKind.email_change, user.pending_email, user)
-    elif user.email_verified_at is None and is_allowed:
-        mailer.notify(MailKind.email_verification, user)
+    pending = user.pending_email
+    if pending is not None and await find_other_holder(session, user, pending) is not None:
+        # Its owner has signed up meanwhile.
+        user.pending_email = None
+    elif is_allowed and (pending is not None or user.email_verified_at is None):
+        await void_codes(session, user, IS_VERIFICATION)
+        kind = MailKind.email_verification if pending is None else MailKind.email_change
+        mailer.write(kind, pending or user.email, user)
     return Response(status_code=202)
 
 

@@ -14,6 +14,7 @@ from tests.support.account_model import (
     JWT,
     JWT_LIFETIME,
     MINUTE,
+    NEW_ADDRESS,
     OPAQUE,
     PASSWORD_CHANGED,
     PASSWORDS,
@@ -25,6 +26,7 @@ from tests.support.account_model import (
     TOKEN_CREATED,
     UNDO,
     VERIFICATION,
+    VERIFICATIONS,
     WEEK,
     WRONG_PASSWORD,
     Account,
@@ -233,7 +235,7 @@ class AccountMachine(AccountState):
         account.password = new
         account.pending_email = None
         account.verify()
-        self.void_mails(account, RESET, VERIFICATION)
+        self.void_mails(account, RESET, *VERIFICATIONS)
         self.revoke_logins(account)
         self.write_mail(PASSWORD_CHANGED, account.email, account)
 
@@ -244,10 +246,13 @@ class AccountMachine(AccountState):
         account = login.account
         path = "/email-verifications"
         if self.request_as(login, "POST", path, json={}, expect=202):
-            address = account.pending_email or (None if account.verified_at else account.email)
-            if address is not None:
-                self.void_mails(account, VERIFICATION)
-                self.write_mail(VERIFICATION, address, account)
+            pending = account.pending_email
+            if pending is not None and self.is_taken(pending, by_other_than=account):
+                account.pending_email = None
+            elif pending is not None or account.verified_at is None:
+                self.void_mails(account, *VERIFICATIONS)
+                kind = VERIFICATION if pending is None else NEW_ADDRESS
+                self.write_mail(kind, pending or account.email, account)
 
     @rule(login=logins, address=addresses, is_right=is_right)
     def change_email(self, login: Login, address: str, is_right: bool) -> None:
@@ -259,11 +264,12 @@ class AccountMachine(AccountState):
         response = self.request_as(login, "PATCH", "/users/me", json=body, expect=expect)
         if response is None or expect != 200:
             return
-        self.void_mails(account, VERIFICATION)
-        account.pending_email = None if address == account.email else address
-        if account.pending_email is not None:
-            self.write_mail(VERIFICATION, address, account)
-            self.write_mail(CHANGE_REQUESTED, account.email, account)
+        if address != account.pending_email:
+            self.drop_pending_email(account)
+            if address != account.email:
+                account.pending_email = address
+                self.write_mail(NEW_ADDRESS, address, account)
+                self.write_mail(CHANGE_REQUESTED, account.email, account)
         shown = response.json()
         assert (shown["email"], shown["pending_email"]) == (account.email, account.pending_email)
 
@@ -294,22 +300,28 @@ class AccountMachine(AccountState):
             account.pending_email = None
             self.void_mails(account, RESET)
         account.verify()
-        self.void_mails(account, VERIFICATION)
+        self.void_mails(account, *VERIFICATIONS)
 
     @precondition(lambda self: self.undo_codes)
     @rule(mail=draw_from("undo_codes"))
     def undo_change(self, mail: Mail) -> None:
         account = mail.account
         is_usable = mail.is_usable and account is not None
-        is_taken = account is not None and self.is_taken(mail.recipient, by_other_than=account)
+        holder = self.find_account(mail.recipient)
+        is_other = holder is not None and holder is not account
+        is_taken = is_other and holder is not None and holder.verified_at is not None
         expect = 204 if is_usable and not is_taken else 400
         path = "/email-verifications/undo"
         self.request("POST", path, json={"token": mail.code}, expect=expect)
         if account is None or expect != 204:
             return
+        if is_other and holder is not None:
+            # Nobody can use an account without an address.
+            holder.is_deleted = True
+            self.revoke_logins(holder)
         account.move_to(mail.recipient)
         account.pending_email = None
-        self.void_mails(account, RESET, VERIFICATION)
+        self.void_mails(account, RESET, *VERIFICATIONS)
         for newer in self.mails[mail.number :]:
             newer.is_void |= newer.account is account and newer.kind in UNDO
         self.revoke_logins(account)
@@ -320,7 +332,7 @@ class AccountMachine(AccountState):
         """Send a code to the wrong routes, or the id of one with the digest of another to all."""
         paths = {
             "/password-resets/confirm": (RESET,),
-            "/email-verifications/confirm": (VERIFICATION,),
+            "/email-verifications/confirm": VERIFICATIONS,
             "/email-verifications/undo": UNDO,
         }
         spliced = f"{mail.code.partition('.')[0]}.{other.code.partition('.')[2]}"
@@ -339,6 +351,9 @@ class AccountMachine(AccountState):
         self.request_as_admin(f"/admin/users/{account.number}", {"is_active": is_active})
         if is_active and not account.is_active:
             self.revoke_logins(account)
+        if account.is_active and not is_active:
+            self.void_mails(account, RESET, *VERIFICATIONS)
+            account.pending_email = None
         account.is_active = is_active
 
     @precondition(lambda self: len(self.current_accounts) == MAX_ACCOUNTS)

@@ -10,7 +10,9 @@ GRACE = 10 * SECOND
 JWT_LIFETIME, SESSION_LIFETIME, PERSONAL_LIFETIME = 30 * MINUTE, 2 * WEEK, 90 * DAY
 
 OPAQUE, JWT, PERSONAL = "opaque", "jwt", "personal"
-RESET, VERIFICATION = "A new password", "Please confirm your address"
+RESET = "A new password"
+VERIFICATION, NEW_ADDRESS = "Please confirm your address", "Please confirm your new address"
+VERIFICATIONS = (VERIFICATION, NEW_ADDRESS)
 CHANGE_REQUESTED, CHANGED = "Your address is about to change", "Your address has changed"
 UNDO = (CHANGE_REQUESTED, CHANGED)
 PASSWORD_CHANGED, TOKEN_CREATED = "Your password has changed", "A new personal token"
@@ -18,6 +20,7 @@ PASSWORD_CHANGED, TOKEN_CREATED = "Your password has changed", "A new personal t
 LIFETIMES = {
     RESET: 30 * MINUTE,
     VERIFICATION: DAY,
+    NEW_ADDRESS: DAY,
     CHANGE_REQUESTED: WEEK,
     CHANGED: WEEK,
     PASSWORD_CHANGED: 3 * DAY,

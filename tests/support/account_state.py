@@ -24,7 +24,7 @@ from tests.support.account_model import (
     PERSONAL,
     RESET,
     UNDO,
-    VERIFICATION,
+    VERIFICATIONS,
     Account,
     Login,
     Mail,
@@ -134,7 +134,7 @@ class AccountState(RuleBasedStateMachine):
 
     @property
     def verification_codes(self) -> list[Mail]:
-        return [mail for mail in self.codes if mail.kind == VERIFICATION]
+        return [mail for mail in self.codes if mail.kind in VERIFICATIONS]
 
     @property
     def undo_codes(self) -> list[Mail]:
@@ -169,7 +169,7 @@ class AccountState(RuleBasedStateMachine):
         account.pending_email = None
         for mail in self.mails:
             is_other = mail.account is account and mail.recipient != account.email
-            mail.is_void |= is_other and mail.kind == VERIFICATION
+            mail.is_void |= is_other and mail.kind in VERIFICATIONS
 
     def find_account(self, address: str) -> Account | None:
         found = (account for account in self.accounts if account.has_mailbox(address))
