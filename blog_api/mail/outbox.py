@@ -103,7 +103,7 @@ class Outbox:
         self._prepare = prepare
         self._is_written = anyio.Event()
         self._deadline = math.inf
-        self._delivery = CancelScope()
+        self._delivery: CancelScope | None = None
         self.is_configured = settings.mail_url is not None
 
     def wake_after_commit(self, session: AsyncSession) -> None:
@@ -119,14 +119,16 @@ class Outbox:
         transport = create_transport(self._settings)
         while True:
             mail = await self._wait_for_mail()
-            self._delivery = CancelScope(shield=True, deadline=self._deadline)
+            self._delivery = scope = CancelScope(shield=True, deadline=self._deadline)
             # Otherwise one mail would end the delivery of all others.
-            with errors_logged(f"mail {mail.id}"), self._delivery:
+            with errors_logged(f"mail {mail.id}"), scope:
                 await self.deliver(mail, keys, transport)
 
     def stop(self) -> None:
         """Let the delivery that has begun end within `STOP_SECONDS`."""
-        self._delivery.deadline = self._deadline = anyio.current_time() + STOP_SECONDS
+        self._deadline = anyio.current_time() + STOP_SECONDS
+        if self._delivery is not None:
+            self._delivery.deadline = self._deadline
 
     async def _wait_for_mail(self) -> Mail:
         while True:
