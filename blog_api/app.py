@@ -33,6 +33,7 @@ from blog_api.accounts.rate_limits import RateLimiter
 from blog_api.accounts.recovery import prepare_mail
 from blog_api.accounts.token_uses import TokenUses
 from blog_api.admin import audit, moderation
+from blog_api.admin import media as admin_media
 from blog_api.admin import users as admin_users
 from blog_api.comments import routes as comments
 from blog_api.comments import threads
@@ -44,6 +45,8 @@ from blog_api.db.invalidation import create_invalidation
 from blog_api.db.migrate import prepare_database
 from blog_api.db.session import Database
 from blog_api.mail.outbox import Outbox
+from blog_api.media import routes as media
+from blog_api.media.storage import open_storage
 from blog_api.posts import bookmarks, feeds, preview
 from blog_api.posts import lists as post_lists
 from blog_api.posts import routes as posts
@@ -75,10 +78,12 @@ ROUTERS = (
     follows.router,
     bookmarks.router,
     preview.router,
+    media.router,
     feeds.router,
     personal_data.router,
     admin_users.router,
     moderation.router,
+    admin_media.router,
     audit.router,
     health.router,
     docs.router,
@@ -137,24 +142,26 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
     app.state.signer = JWTSigner(app.state.secret_keys)
     if instrument_sql(database.engine):
         database.uses_driver_queries = False
+    access_log, token_uses = app.state.access_log, app.state.token_uses
     watching = app.state.invalidation.watch() if settings.cache_bytes else nullcontext()
     try:
-        async with watching, create_task_group() as tasks:
-            deliver = partial(app.state.outbox.deliver_continuously, app.state.secret_keys)
-            tasks.start_soon(keep_running, app.state.access_log.write_periodically, "access log")
-            tasks.start_soon(keep_running, app.state.token_uses.write_periodically, "token uses")
-            if settings.mail_url is not None:
-                tasks.start_soon(keep_running, deliver, "delivery of mail")
-            # Exclude the objects of the start from every later collection.
-            gc.collect()
-            gc.freeze()
-            yield
-            app.state.outbox.stop()
-            tasks.cancel_scope.cancel()
+        with open_storage(settings) as app.state.media_storage:
+            async with watching, create_task_group() as tasks:
+                deliver = partial(app.state.outbox.deliver_continuously, app.state.secret_keys)
+                tasks.start_soon(keep_running, access_log.write_periodically, "access log")
+                tasks.start_soon(keep_running, token_uses.write_periodically, "token uses")
+                if settings.mail_url is not None:
+                    tasks.start_soon(keep_running, deliver, "delivery of mail")
+                # Exclude the objects of the start from every later collection.
+                gc.collect()
+                gc.freeze()
+                yield
+                app.state.outbox.stop()
+                tasks.cancel_scope.cancel()
     finally:
         with errors_logged("token uses"):
-            await app.state.token_uses.write()
-        app.state.access_log.flush()
+            await token_uses.write()
+        access_log.flush()
         await app.state.rate_limiter.close()
         await database.close()
 

@@ -5,6 +5,7 @@ from blog_api.admin.models import AuditEntry
 from blog_api.comments.models import Comment
 from blog_api.db.base import TableBase
 from blog_api.mail.models import Mail
+from blog_api.media.models import BlockedDigest, Media
 from blog_api.posts.models import Bookmark, Post, PostCount, PostTag, Slug, Tag
 from blog_api.profiles.models import Follow
 
@@ -15,6 +16,8 @@ TABLES = (
     Token,
     IdempotencyKey,
     Mail,
+    Media,
+    BlockedDigest,
     Follow,
     Post,
     Slug,

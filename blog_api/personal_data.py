@@ -1,6 +1,7 @@
 """Personal data of the user: export and erasure."""
 
 from collections.abc import AsyncIterable, AsyncIterator
+from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Request
@@ -25,6 +26,9 @@ from blog_api.core.fields import MAX_SMALL_BODY_BYTES
 from blog_api.db.base import ReadModel
 from blog_api.db.queries import iterate_rows
 from blog_api.db.session import Database, SessionDep
+from blog_api.media.models import Media, MediaRead
+from blog_api.media.service import commit_and_remove_files, media_of
+from blog_api.media.storage import Storage
 from blog_api.posts.bookmarks import remove_bookmarks
 from blog_api.posts.excerpts import load_missing_html
 from blog_api.posts.models import Bookmark, OwnPostRead, Post
@@ -33,6 +37,7 @@ from blog_api.profiles.models import Follow
 from blog_api.web.body_limits import MAX_BODY_BYTES
 from blog_api.web.body_memory import BodyMemory, get_network
 from blog_api.web.conditional import PreconditionDep, PreconditionFailed
+from blog_api.web.links import make_link
 
 router = APIRouter(
     tags=["me"],
@@ -91,6 +96,17 @@ class ExportedBookmark(ReadModel):
     """Id of the bookmarked post."""
 
 
+class ExportedMedia(MediaRead):
+    """A picture of the user."""
+
+    type: Literal["media"] = "media"
+    """Always `media`."""
+    created_at: datetime
+    """Time of the upload."""
+    url: str
+    """Address of the file."""
+
+
 ExportLine = (
     ExportedAccount
     | ExportedToken
@@ -98,6 +114,7 @@ ExportLine = (
     | ExportedComment
     | ExportedFollow
     | ExportedBookmark
+    | ExportedMedia
 )
 
 
@@ -117,7 +134,8 @@ async def export_me(
 ) -> AsyncIterable[ExportLine]:
     """Export everything of the user as JSON Lines; `type` tells what a line is.
 
-    The account, personal tokens, posts in all states, comments, follows and bookmarks.
+    The account, personal tokens, posts in all states, comments, follows, bookmarks and
+    pictures.
     Requires `users:read` and `posts:read`.
     """
     database: Database = request.app.state.database
@@ -137,6 +155,9 @@ async def export_me(
     bookmarks = select(Bookmark).where(col(Bookmark.user_id) == user.id)
     async for bookmark in iterate_rows(database, bookmarks, Bookmark):
         yield ExportedBookmark.model_validate(bookmark)
+    async for media in iterate_rows(database, media_of(user.id), Media):
+        url = make_link(request, media.url)
+        yield ExportedMedia.model_validate(media, update={"url": url})
 
 
 @router.delete(
@@ -150,8 +171,12 @@ async def delete_me(
     session: SessionDep,
     throttle: LoginThrottleDep,
     precondition: PreconditionDep,
+    request: Request,
 ) -> None:
-    """Delete the account and its posts. Comments with answers stay without content and user."""
+    """Delete the account, its posts and its pictures.
+
+    Comments with answers stay without content and user.
+    """
     user_before = auth.user
     verified_hash = await verify_password(
         session, throttle, user_before, confirmation.current_password
@@ -166,4 +191,7 @@ async def delete_me(
     require_other_admin(admins, without=user)
     await anonymize_comments(session, user)
     await remove_bookmarks(session, user.id)
+    pictures = [media.name for media in (await session.exec(media_of(user.id))).all()]
     await session.exec(delete(User).where(col(User.id) == user.id))
+    storage: Storage | None = request.app.state.media_storage
+    await commit_and_remove_files(session, storage, pictures)

@@ -69,10 +69,12 @@ def migrated_copies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def settings() -> Settings:
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     if TEST_DATABASE_URL is None:
         return make_settings(database_url="sqlite://", **CHEAP_HASHING)
-    return make_settings(database_url=TEST_DATABASE_URL, **MINIMUM_HASHING)
+    # In memory the application has a folder of its own.
+    media_url = tmp_path_factory.mktemp("media").as_uri()
+    return make_settings(database_url=TEST_DATABASE_URL, media_url=media_url, **MINIMUM_HASHING)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from random import randbytes
 from typing import Any, NamedTuple
 
 import pytest
@@ -11,6 +12,7 @@ from httpx import AsyncClient
 
 from blog_api.accounts.scopes import Scope
 from tests.support.clients import PASSWORD, ChangeUser, client_of, id_of, log_in, sign_up
+from tests.support.pictures import make_picture, upload
 
 WRONG = "wrong horse"
 HELLO = {"title": "Hello", "content": "World"}
@@ -27,6 +29,8 @@ class Case(NamedTuple):
     scope: str | None = None
     json: dict[str, object] | None = None
     form: dict[str, str] | None = None
+    # Whether the body is a form with a picture.
+    file: bool = False
 
 
 def optional_login(status: int = 200, **values: Any) -> Case:
@@ -123,6 +127,11 @@ MATRIX = {
     "GET /users/me/posts": logged_in(200, "posts:read"),
     "POST /preview": logged_in(200, "posts:write", json={"content": "Hello"}),
     "POST /posts": logged_in(201, "posts:write", json=HELLO),
+    "POST /media": logged_in(201, "posts:write", file=True),
+    "GET /users/me/media": logged_in(200, "posts:read"),
+    "GET /media/{name}": ignores_token(200),
+    "PATCH /media/{media_id}": owner_only(200, json={"alt": "A square"}),
+    "DELETE /media/{media_id}": owner_only(204),
     "PUT /posts/{post_id}": owner_only(200, json=HELLO),
     "PATCH /posts/{post_id}": owner_only(200, json={"title": "Bye"}),
     "DELETE /posts/{post_id}": owner_only(204),
@@ -142,6 +151,9 @@ MATRIX = {
     "DELETE /admin/posts/{post_id}/takedown": admin_only(200),
     "GET /admin/comments/{comment_id}": admin_only(200),
     "DELETE /admin/comments/{comment_id}": admin_only(204),
+    "GET /admin/media": admin_only(200),
+    "GET /admin/media/{media_id}": admin_only(200),
+    "DELETE /admin/media/{media_id}": admin_only(204),
     "GET /admin/stats": admin_only(200),
     "GET /admin/audit": admin_only(200),
 }
@@ -209,7 +221,11 @@ async def make_path_parameters(owner: AsyncClient, path: str) -> dict[str, objec
         await owner.post("/auth", data={"username": "ann@example.com", "password": PASSWORD})
         newest, *_ = (await owner.get("/users/me/sessions")).json()["results"]
         parameters["session_id"] = newest["id"]
-    if parameters.keys() & {"session_id", "token_id"} or "{user_id}" in path:
+    if "/media/" in path:
+        # A picture that an administrator deleted cannot be uploaded again.
+        media = await upload(owner, make_picture(color=tuple(randbytes(3))))
+        parameters |= {"media_id": media["id"], "name": media["url"].removeprefix("/media/")}
+    if parameters.keys() & {"media_id", "session_id", "token_id"} or "{user_id}" in path:
         return parameters
     post = (await owner.post("/posts", json=HELLO | {"published_at": None})).json()
     parameters |= {"post_id": post["id"], "slug": post["slug"]}
@@ -231,7 +247,11 @@ async def test_each_kind_of_user_gets_the_status_in_the_matrix(
         parameters = await make_path_parameters(ann, path) if "{" in path else {}
         async with client_of_kind(empty_app, change_user, kind, case.scope) as client:
             response = await client.request(
-                method, path.format(**parameters), json=case.json, data=case.form
+                method,
+                path.format(**parameters),
+                json=case.json,
+                data=case.form,
+                files={"file": make_picture()} if case.file else None,
             )
 
         assert response.status_code == status, f"{kind}: {response.text}"

@@ -259,9 +259,13 @@ class Creation:
         }
 
     async def _make_fingerprint(self) -> str:
-        """Return a digest of the query and of the body, which FastAPI has read."""
+        """Return a digest of the query and of the body, which FastAPI has read.
+
+        A route that receives a file sets `body_digest` instead.
+        """
         digest = sha256(self.request.url.query.encode() + b"\n")
-        digest.update(await self.request.body())
+        received: str | None = getattr(self.request.state, "body_digest", None)
+        digest.update(await self.request.body() if received is None else received.encode())
         return digest.hexdigest()
 
 

@@ -136,6 +136,7 @@ COMMENTS = Rule("comments", "rate_limit_writes", "{account}")
 FOLLOWS_AND_BOOKMARKS = Rule("follows-and-bookmarks", "rate_limit_writes", "{account}")
 PROFILE_CHANGES = Rule("profile-changes", "rate_limit_writes", "{account}")
 PREVIEWS = Rule("previews", "rate_limit_writes", "{account}")
+UPLOADS = Rule("uploads", "rate_limit_writes", "{account}")
 TOKENS = Rule("tokens", "rate_limit_tokens", "{account}")
 
 

@@ -16,6 +16,7 @@ from blog_api.accounts.rate_limits import (
     PREVIEWS,
     PROFILE_CHANGES,
     TOKENS,
+    UPLOADS,
     RateLimiter,
     Rule,
 )
@@ -48,6 +49,10 @@ async def limit_follows_and_bookmarks(auth: CanWriteAccount, limiter: RateLimite
 
 async def limit_previews(auth: CanWritePosts, limiter: RateLimiterDep) -> None:
     await count_write(limiter, PREVIEWS, auth)
+
+
+async def limit_uploads(auth: CanWritePosts, limiter: RateLimiterDep) -> None:
+    await count_write(limiter, UPLOADS, auth)
 
 
 async def limit_profile_changes(auth: CanWriteAccount, limiter: RateLimiterDep) -> None:

@@ -30,6 +30,7 @@ def record_audit_entry(
     user_id: int | None = None,
     post_id: int | None = None,
     comment_id: int | None = None,
+    media_id: int | None = None,
 ) -> None:
     """Add an audit entry in the transaction of the action itself."""
     admin_id = admin.id if admin else None
@@ -40,6 +41,7 @@ def record_audit_entry(
             user_id=user_id,
             post_id=post_id,
             comment_id=comment_id,
+            media_id=media_id,
         )
     )
 

@@ -25,6 +25,7 @@ class AuditAction(StrEnum):
     restore_post = "restore-post"
     delete_post = "delete-post"
     delete_comment = "delete-comment"
+    delete_media = "delete-media"
 
 
 class AuditEntry(TableModel, table=True):
@@ -39,6 +40,7 @@ class AuditEntry(TableModel, table=True):
     user_id: int | None = None
     post_id: int | None = None
     comment_id: int | None = None
+    media_id: int | None = None
 
 
 class AuditEntryRead(ResponseModel):
@@ -57,6 +59,8 @@ class AuditEntryRead(ResponseModel):
     """Id of the affected post."""
     comment_id: int | None
     """Id of the affected comment."""
+    media_id: int | None
+    """Id of the affected picture."""
 
 
 class AuditEntryPage(Page[AuditEntryRead]):

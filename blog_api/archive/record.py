@@ -17,13 +17,13 @@ from blog_api.core.fields import (
     Name,
     PostContent,
     RequestModel,
+    ShortText,
     TagNames,
     Timestamp,
     Title,
     WebAddress,
     utc_now,
 )
-from blog_api.posts.fields import ShortText
 from blog_api.posts.models import Post
 from blog_api.text.excerpts import cut_summary
 from blog_api.text.markdown import MARKDOWN, ContentType, Source

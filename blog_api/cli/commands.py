@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 from blog_api.cli.accounts import create_administrator, set_password
 from blog_api.cli.demo import fill_with_demo
 from blog_api.cli.mail import send_test_mail
+from blog_api.cli.media import clean_media
 from blog_api.cli.posts import export_archive, import_archive, render_posts
 from blog_api.cli.serve import migrate_database, serve, show_settings
 
@@ -57,4 +58,5 @@ cli.command("import")(import_archive)
 cli.command("export")(export_archive)
 cli.command("render")(render_posts)
 cli.command("mail-test")(send_test_mail)
+cli.command("media-clean")(clean_media)
 cli.command("settings")(show_settings)

@@ -279,6 +279,13 @@ Title = Annotated[
     AfterValidator(check_line),
 ]
 
+ShortText = Annotated[
+    str,
+    Field(min_length=1, max_length=MAX_SUMMARY_LENGTH),
+    SchemaDefaults("Text of one line.", "A river at dawn.", pattern=LINE_PATTERN),
+    AfterValidator(check_line),
+]
+
 PostContent = Annotated[
     str,
     Field(min_length=1, max_length=500_000),

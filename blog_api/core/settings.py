@@ -7,6 +7,7 @@ import secrets
 import sys
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 from typing import Annotated, Any, NoReturn, Self
 from urllib.parse import urlsplit
 
@@ -29,8 +30,10 @@ from sqlalchemy import URL
 
 from blog_api.core.fields import check_line
 from blog_api.core.urls import (
+    check_media_url,
     check_public_url,
     check_web_address,
+    get_media_folder,
     get_sqlite_path,
     parse_database_url,
     parse_mail_url,
@@ -208,6 +211,18 @@ class Settings(BaseSettings):
     cache_bytes: int = Field(default=32 * 1024 * 1024, ge=0)
     # The smallest quarter has room for one body of the largest size.
     body_memory_bytes: int = Field(default=128 * 1024 * 1024, ge=32 * 1024 * 1024)
+
+    media_url: Annotated[str, AfterValidator(check_media_url)] | None = None
+    media_max_bytes: int = Field(default=10 * 1024 * 1024, ge=1, le=1024**3)
+    media_quota_bytes: int = Field(default=200 * 1024 * 1024, ge=0, le=2**50)
+
+    @property
+    def media_folder(self) -> Path | None:
+        """Folder of uploaded pictures: that of the URL, or one beside the SQLite file."""
+        if self.media_url is not None:
+            return get_media_folder(self.media_url)
+        file = get_sqlite_path(self.database_url)
+        return None if file is None else file.with_name(f"{file.name}.media")
 
     @property
     def public_path(self) -> str:

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from ipaddress import IPv6Address
 from pathlib import Path
 from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from pydantic import HttpUrl, TypeAdapter
 from pydantic_core import PydanticCustomError
@@ -120,6 +121,23 @@ def parse_mail_url(value: object) -> URL | None:
     if (url.username is None) != (url.password is None):
         raise ValueError("needs both a user and a password, or none")
     return url.set(host=host, port=port)
+
+
+def check_media_url(value: str) -> str:
+    """Validate the URL of a folder: `file:///` and an absolute path."""
+    get_media_folder(value)
+    return value
+
+
+def get_media_folder(url: str) -> Path:
+    """Return the folder of a `file:///…` URL."""
+    parts = urlsplit(url)
+    folder = Path(url2pathname(parts.path))
+    if parts.scheme != "file" or parts.netloc or parts.query or parts.fragment:
+        raise ValueError("must be a folder such as file:///var/lib/blog/media")
+    if not folder.is_absolute() or folder == Path(folder.anchor) or "\0" in str(folder):
+        raise ValueError("must be a folder such as file:///var/lib/blog/media")
+    return folder
 
 
 def check_public_url(value: str) -> str:

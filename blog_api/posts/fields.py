@@ -7,13 +7,11 @@ from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 from sqlmodel import Field
 
-from blog_api.core.characters import LINE_PATTERN
 from blog_api.core.fields import (
     MAX_SLUG_LENGTH,
-    MAX_SUMMARY_LENGTH,
     SchemaDefaults,
+    ShortText,
     WebAddress,
-    check_line,
 )
 from blog_api.text.markdown import MARKDOWN, ContentType
 
@@ -35,13 +33,6 @@ TextType = Annotated[
     SchemaDefaults(
         "Type of `content`. Omitted: `text/markdown` in POST, otherwise unchanged.", MARKDOWN
     ),
-]
-
-ShortText = Annotated[
-    str,
-    Field(min_length=1, max_length=MAX_SUMMARY_LENGTH),
-    SchemaDefaults("Text of one line.", "A river at dawn.", pattern=LINE_PATTERN),
-    AfterValidator(check_line),
 ]
 
 SlugText = Annotated[

@@ -1,7 +1,6 @@
 """Markdown and HTML to sanitized HTML, within limits of memory, CPU time and length."""
 
 import re
-import sys
 from html import escape
 from typing import Final, Literal, NamedTuple
 
@@ -9,13 +8,12 @@ import nh3
 from markdown_it import MarkdownIt
 
 from blog_api.core.characters import NON_XML_CHARACTERS
+from blog_api.core.processes import MEMORY_BYTES, limit_resources
 
 ContentType = Literal["text/markdown", "text/html"]
 MARKDOWN: Final = "text/markdown"
 HTML: Final = "text/html"
 
-# Of a worker process. A text with a hundred thousand references to one long URL needs gigabytes.
-MEMORY_BYTES = 2 * 1024**3
 # Of one text, however busy the machine is.
 CPU_SECONDS = 3
 # More than a text of 500,000 characters that are all escaped.
@@ -82,14 +80,7 @@ def render_plain_text(text: str) -> str:
 
 def render_in_process(source: Source) -> str | None:
     """Render in a worker process whose memory and CPU time are limited; None over a limit."""
-    if sys.platform != "win32":
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-        # Kills this process even if the process that would kill it is gone.
-        spent = int(sum(resource.getrusage(resource.RUSAGE_SELF)[:2]))
-        _, hard_limit = resource.getrlimit(resource.RLIMIT_CPU)
-        resource.setrlimit(resource.RLIMIT_CPU, (spent + CPU_SECONDS, hard_limit))
+    limit_resources(MEMORY_BYTES, CPU_SECONDS)
     return render_within_limits(source)
 
 

@@ -12,9 +12,9 @@ rejected with ServiceUnavailable.
 """
 
 import logging
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
-from typing import Annotated
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Annotated, TypeVar
 from weakref import WeakValueDictionary
 
 import anyio
@@ -35,6 +35,8 @@ from blog_api.text.markdown import (
 )
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 # Longer than `CPU_SECONDS`: the machine may be busy.
 RENDER_TIMEOUT_SECONDS = 15.0
@@ -81,6 +83,22 @@ class Renderer:
         """
         text = source.content
         lane = self._short if len(text) <= MAX_SHORT_LENGTH else self._long
+        async with self._slot(lane, owner):
+            html = await self._render(source)
+        return render_plain_text(text) if html is None else html
+
+    async def run_in_process(
+        self, work: Callable[..., T], *args: object, owner: int, seconds: float
+    ) -> T | None:
+        """Run other slow work, which limits itself, in the lane of long texts.
+
+        Return None if it was killed. Raises ServiceUnavailable as `render()` does.
+        """
+        async with self._slot(self._long, owner):
+            return await self._run(work, *args, seconds=seconds, label=work.__name__)
+
+    @asynccontextmanager
+    async def _slot(self, lane: FairSlots, owner: int | None) -> AsyncIterator[None]:
         async with AsyncExitStack() as slots:
             try:
                 with anyio.fail_after(QUEUE_TIMEOUT_SECONDS):
@@ -90,8 +108,7 @@ class Renderer:
                     await slots.enter_async_context(lane.slot(owner))
             except TimeoutError:
                 raise ServiceUnavailable from None
-            html = await self._render(source)
-        return render_plain_text(text) if html is None else html
+            yield
 
     async def render_all(self, sources: Sequence[Source]) -> list[str]:
         """Return the texts as HTML, in their order; one per core is rendered at a time."""
@@ -112,15 +129,20 @@ class Renderer:
             return await anyio.to_thread.run_sync(
                 render_within_limits, source, limiter=self._threads
             )
-        length = len(source.content)
+        label = f"a text of {len(source.content)} characters"
+        return await self._run(render_in_process, source, seconds=self.seconds, label=label)
+
+    async def _run(
+        self, work: Callable[..., T], *args: object, seconds: float, label: str
+    ) -> T | None:
         try:
-            with anyio.move_on_after(self.seconds):
+            with anyio.move_on_after(seconds):
                 return await anyio.to_process.run_sync(
-                    render_in_process, source, cancellable=True, limiter=self._processes
+                    work, *args, cancellable=True, limiter=self._processes
                 )
-            log.warning("Rendering a text of %d characters timed out", length)
+            log.warning("Timed out: %s", label)
         except BrokenWorkerProcess as error:
-            log.warning("Rendering a text of %d characters killed its process: %s", length, error)
+            log.warning("Killed its process: %s: %s", label, error)
         return None
 
 

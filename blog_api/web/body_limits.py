@@ -1,4 +1,4 @@
-"""Limits of request bodies, which are held in memory.
+"""Limits of request bodies, which are held in memory except for uploads.
 
 A body of up to 64 KiB is passed on as it is. Of a larger one 64 KiB are read at most before its
 token is verified, and its JSON is checked as it arrives: parsing 8 MiB of text takes a hundredth of
@@ -24,9 +24,12 @@ from blog_api.core.errors import (
 )
 from blog_api.core.fields import MAX_SMALL_BODY_BYTES
 from blog_api.web.body_memory import BodyMemory, get_network
+from blog_api.web.links import get_route_path
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 LARGE_BODY_SECONDS = 60.0
+# Written to a file as it arrives; the limit is a setting.
+UPLOAD_PATH = "/media"
 
 # An emoji may be sent as two escaped characters: the longest text has a million.
 MAX_CHARACTERS = 1_100_000
@@ -73,13 +76,20 @@ class BodyLimits:
     """
 
     def __init__(
-        self, app: ASGIApp, authenticate: Callable[[str], Awaitable[object]], memory: BodyMemory
+        self,
+        app: ASGIApp,
+        authenticate: Callable[[str], Awaitable[object]],
+        memory: BodyMemory,
+        max_upload_bytes: int,
     ) -> None:
         self.app = app
         self.authenticate = authenticate
         self.memory = memory
         self.small = RequestBodyLimitMiddleware(app, MAX_SMALL_BODY_BYTES)
         self.large = RequestBodyLimitMiddleware(self.receive_large_body, MAX_BODY_BYTES)
+        # With room for the other parts of a form.
+        upload_bytes = max_upload_bytes + MAX_SMALL_BODY_BYTES
+        self.upload = RequestBodyLimitMiddleware(self.authenticate_upload, upload_bytes)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         app = self.choose_app(scope) if scope["type"] == "http" else self.app
@@ -89,7 +99,19 @@ class BodyLimits:
         # Without one of these headers there is no body (RFC 9112, 6.3).
         if all(name not in BODY_HEADERS for name, _ in scope["headers"]):
             return self.app
-        return self.large if get_bearer_token(scope) else self.small
+        if not get_bearer_token(scope):
+            return self.small
+        is_upload = scope["method"] == "POST" and get_route_path(scope) == UPLOAD_PATH
+        return self.upload if is_upload else self.large
+
+    async def authenticate_upload(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Verify the token before the route receives the body, which it does not hold in memory."""
+        try:
+            await self.authenticate(get_bearer_token(scope))
+        except Problem as problem:
+            await problem_response(problem, scope)(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
 
     async def receive_large_body(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Receive the body before the application is called."""

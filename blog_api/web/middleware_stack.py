@@ -96,7 +96,12 @@ def inner_middleware(
         Middleware(ProblemDocuments),
         Middleware(PathPrefixes, root=settings.public_path),
         *([trusted_hosts] if "*" not in settings.trusted_hosts else []),
-        Middleware(BodyLimits, authenticate=authenticate, memory=memory),
+        Middleware(
+            BodyLimits,
+            authenticate=authenticate,
+            memory=memory,
+            max_upload_bytes=settings.media_max_bytes,
+        ),
         Middleware(HeadAsGet),
         Middleware(ConditionalRequests),
     ]

@@ -23,6 +23,7 @@ TAGS = [
     {"name": "personal tokens", "description": "Named tokens with scopes, for scripts and apps."},
     {"name": "me", "description": "The account of the token."},
     {"name": "posts", "description": "Published posts, drafts and scheduled posts; tags."},
+    {"name": "media", "description": "Uploaded pictures."},
     {"name": "comments", "description": "Comments in threads."},
     {"name": "follows", "description": "Followed authors and their posts."},
     {"name": "bookmarks", "description": "Bookmarked posts."},
@@ -41,9 +42,12 @@ LINK_HEADER = {
     "schema": {"type": "string"},
 }
 
+DIGEST = "0a" * 32
+
 # Example values by property, for properties without `examples`; "Schema.property" comes first.
 EXAMPLES: dict[str, Any] = {
     "access_token": "ZXhhbXBsZS10b2tlbg",
+    "alt": "A river at dawn.",
     "answer_count": 0,
     "answers": [],
     "avatar_url": "https://example.com/ann.jpg",
@@ -58,6 +62,7 @@ EXAMPLES: dict[str, Any] = {
     "cover_alt": "A river at dawn.",
     "cover_url": "https://example.com/river.jpg",
     "depth": 0,
+    "digest": DIGEST,
     "email": "ann@example.com",
     "expires": "2026-02-14T09:00:00Z",
     "expires_at": "2026-05-01T09:00:00Z",
@@ -81,6 +86,7 @@ EXAMPLES: dict[str, Any] = {
     "scopes_supported": ["posts:read", "posts:write"],
     "service_documentation": "https://example.com/docs",
     "slug": "hello-world",
+    "source_digest": "f" * 64,
     "snippet": "My *<mark>first</mark>* post.",
     "summary": "My first post.",
     "tags": ["Python"],
@@ -88,17 +94,23 @@ EXAMPLES: dict[str, Any] = {
     "title": "Hello, World",
     "token_endpoint": "https://example.com/token",
     "token_endpoint_auth_methods_supported": ["none"],
+    "url": f"/media/{DIGEST}.jpg",
     "user_name": "Ann",
     "username": "ann",
     "version": "1.0.0",
+    "AdminMediaRead.content_type": "image/jpeg",
     "AuditEntryRead.comment_id": None,
+    "AuditEntryRead.media_id": None,
     "AuditEntryRead.post_id": None,
     "CommentRead.content": "Well said.",
     "CommentThread.content": "Well said.",
     "ExportedComment.content": "Well said.",
     "ExportedToken.name": "Backup script",
+    "ExportedMedia.content_type": "image/jpeg",
+    "ExportedMedia.url": f"https://example.com/media/{DIGEST}.jpg",
     "GrantRead.access_token": "eyJhbGciOiJIUzI1NiJ9.e30.c2lnbmF0dXJl",
     "Index.name": "Blog API",
+    "MediaRead.content_type": "image/jpeg",
     "InsufficientScope.scope": "posts:write",
     "NewPersonalTokenRead.name": "Backup script",
     "PersonalTokenRead.name": "Backup script",
@@ -150,8 +162,10 @@ def complete_openapi(openapi: dict[str, Any]) -> None:
             complete_operation(method, operation)
             add_examples(operation, components["schemas"])
             for content in operation.get("requestBody", {}).get("content", {}).values():
-                name = content["schema"]["$ref"].rpartition("/")[2]
-                for value in components["schemas"][name]["properties"].values():
+                # An upload has a schema of its own, without defaults.
+                name = content["schema"].get("$ref", "").rpartition("/")[2]
+                schema = components["schemas"].get(name, {})
+                for value in schema.get("properties", {}).values():
                     # Generated clients send a default, or require a property that has one.
                     value.pop("default", None)
     for schema in components["schemas"].values():

@@ -15,8 +15,9 @@ from anyio.lowlevel import checkpoint
 from fastapi import FastAPI
 from httpx import AsyncClient, Response
 
+from blog_api.core.processes import MEMORY_BYTES
 from blog_api.text import renderer
-from blog_api.text.markdown import MARKDOWN, MEMORY_BYTES, ContentType, Source
+from blog_api.text.markdown import MARKDOWN, ContentType, Source
 from blog_api.text.renderer import Renderer
 from tests.support.attacks import ATTACKS
 from tests.support.clients import CHEAP_HASHING, client_of, make_settings, running, sign_up

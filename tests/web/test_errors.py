@@ -23,6 +23,7 @@ from tests.support.clients import (
     sign_up,
 )
 from tests.support.mailbox import Mailbox
+from tests.support.pictures import make_picture, upload
 
 MARK = "hunter2-marker"
 DEEP = 100_000
@@ -90,6 +91,7 @@ JSON_ROUTES = {
     ("POST", "/preview"): ("content", "content_type"),
     ("POST", "/posts/{id}/comments"): ("content", "parent_id"),
     ("PATCH", "/comments/{comment_id}"): ("content",),
+    ("PATCH", "/media/{media_id}"): ("alt",),
     ("PATCH", "/admin/users/{user_id}"): ("is_active", "is_admin"),
 }  # fmt: skip
 
@@ -118,6 +120,7 @@ VALID = {
     "expires_at": None,
     "is_active": True,
     "is_admin": True,
+    "alt": None,
 }
 
 # The values above that are valid for a field.
@@ -151,13 +154,14 @@ async def post(ann: AsyncClient) -> dict[str, object]:
     response = await ann.post("/posts", json={"title": "Hello", "content": "World"})
     created: dict[str, object] = response.json()
     comment = await ann.post(f"/posts/{created['id']}/comments", json={"content": "Hello"})
-    return created | {"comment_id": comment.json()["id"]}
+    media = await upload(ann, make_picture())
+    return created | {"comment_id": comment.json()["id"], "media_id": media["id"]}
 
 
 async def read_all_data(ann: AsyncClient, post: dict[str, object]) -> list[object]:
     """Return all data that an invalid request could have changed."""
     paths = (
-        "/users/me", "/users", "/users/me/posts", "/users/me/tokens", "/tags",
+        "/users/me", "/users", "/users/me/posts", "/users/me/tokens", "/tags", "/users/me/media",
         f"/posts/{post['id']}/comments",
     )  # fmt: skip
     return [(await ann.get(path)).json() for path in paths]

@@ -1,0 +1,167 @@
+"""Decode a picture and encode it again, within limits; runs in a worker process.
+
+What is stored was written by our encoder: nothing of the upload but its pixels and the timing of
+its frames. So there is no metadata, and nothing that another program could read as another format.
+"""
+
+import struct
+import warnings
+import zlib
+from enum import StrEnum
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from blog_api.core.processes import MEMORY_BYTES, limit_resources
+
+if TYPE_CHECKING:
+    # Serving does without Pillow: worker processes import it.
+    from PIL import Image
+
+# Of all frames together: each takes four bytes, and some are copied.
+MAX_PIXELS = 50_000_000
+MAX_FRAMES = 500
+CPU_SECONDS = 20
+# Longer than the CPU time: the machine may be busy.
+DECODE_SECONDS = 45.0
+
+# The media type and the suffix of a stored file, by Pillow's format.
+TYPES = {
+    "JPEG": ("image/jpeg", "jpg"),
+    "PNG": ("image/png", "png"),
+    "GIF": ("image/gif", "gif"),
+    "WEBP": ("image/webp", "webp"),
+    "AVIF": ("image/avif", "avif"),
+}
+SUFFIXES = dict(TYPES.values())
+# Fast encoders, and one thread: CPU time is limited for all threads together.
+ENCODING: dict[str, dict[str, Any]] = {
+    "WEBP": {"quality": 90, "method": 3},
+    "AVIF": {"quality": 80, "speed": 8, "max_threads": 1},
+}
+# Pillow's decoders raise any of these for broken data.
+DECODER_ERRORS = (
+    ArithmeticError, EOFError, LookupError, OSError, RuntimeError, SyntaxError, TypeError,
+    ValueError, struct.error, zlib.error,
+)  # fmt: skip
+
+
+class Picture(NamedTuple):
+    """A stored picture. `digest` is the SHA-256 of its bytes, `size` their number."""
+
+    digest: str
+    content_type: str
+    width: int
+    height: int
+    size: int
+
+    @property
+    def name(self) -> str:
+        return make_name(self.digest, self.content_type)
+
+
+class Rejection(StrEnum):
+    unreadable = "unreadable"
+    too_large = "too-large"
+
+
+class TooManyPixels(Exception):
+    """The picture has too many pixels or frames."""
+
+
+def make_name(digest: str, content_type: str) -> str:
+    """Return the name of a stored file."""
+    return f"{digest}.{SUFFIXES[content_type]}"
+
+
+def process_picture(source: Path, target: Path) -> Picture | Rejection:
+    """Verify the picture in `source` by decoding it, and write it to `target` without metadata."""
+    limit_resources(MEMORY_BYTES, CPU_SECONDS)
+    from PIL import Image
+
+    # Pillow raises DecompressionBombError over twice this number, and warns before.
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            content_type, (width, height), content = encode_again(source)
+        except (Image.DecompressionBombError, MemoryError, TooManyPixels):
+            return Rejection.too_large
+        except DECODER_ERRORS:
+            return Rejection.unreadable
+    target.write_bytes(content)
+    return Picture(sha256(content).hexdigest(), content_type, width, height, len(content))
+
+
+def encode_again(source: Path) -> tuple[str, tuple[int, int], bytes]:
+    """Return the media type, the size in pixels and the new bytes of a picture.
+
+    Raises DECODER_ERRORS, TooManyPixels, MemoryError and DecompressionBombError.
+    """
+    from PIL import AvifImagePlugin, Image, JpegImagePlugin  # noqa: F401
+
+    with Image.open(source, formats=list(TYPES)) as image:
+        # Several JPEGs in one file, as cameras write them; the first one is the picture.
+        kind = "JPEG" if image.format == "MPO" else str(image.format)
+        frames, durations = read_frames(image, is_single=kind == "JPEG")
+        options = dict(ENCODING.get(kind, {}))
+        if kind == "JPEG":
+            # With the original's tables, a photo stays about as large and as good.
+            sampling = JpegImagePlugin.get_sampling(image)
+            if isinstance(image, JpegImagePlugin.JpegImageFile) and image.mode in ("L", "RGB"):
+                options = {"qtables": image.quantization, "subsampling": sampling}
+            else:
+                options = {"quality": 90}
+            if frames[0].mode not in ("L", "RGB"):
+                frames = [frames[0].convert("RGB")]
+        if len(frames) > 1:
+            options |= {"save_all": True, "append_images": frames[1:], "duration": durations}
+            options |= {"loop": image.info["loop"]} if "loop" in image.info else {}
+            # Each frame is a whole picture: a transparent pixel hides that of the frame before.
+            options |= {"disposal": 2} if kind == "GIF" else {}
+    output = BytesIO()
+    frames[0].save(output, kind, **options)
+    return TYPES[kind][0], frames[0].size, output.getvalue()
+
+
+def read_frames(image: "Image.Image", *, is_single: bool) -> tuple[list["Image.Image"], list[int]]:
+    """Return the frames without metadata, and their durations in milliseconds."""
+    from PIL import ImageSequence
+
+    frames: list[Image.Image] = []
+    durations: list[int] = []
+    for frame in ImageSequence.Iterator(image):
+        pixels = frame.width * frame.height * (len(frames) + 1)
+        if pixels > MAX_PIXELS or len(frames) == MAX_FRAMES:
+            raise TooManyPixels
+        frames.append(clean_frame(frame))
+        durations.append(round(frame.info.get("duration", 100)))
+        if is_single:
+            break
+    if len(frames) > 1:
+        frames = [frame.convert("RGBA") for frame in frames]
+    return frames, durations
+
+
+def clean_frame(frame: "Image.Image") -> "Image.Image":
+    """Return a copy with its orientation and its colors applied, and without metadata."""
+    from PIL import ImageCms, ImageOps
+
+    frame.load()
+    profile = frame.info.get("icc_profile")
+    cleaned = ImageOps.exif_transpose(frame)
+    if profile and cleaned.mode in ("RGB", "RGBA", "CMYK"):
+        mode = "RGBA" if cleaned.mode == "RGBA" else "RGB"
+        try:
+            source = ImageCms.ImageCmsProfile(BytesIO(profile))
+            converted = ImageCms.profileToProfile(
+                cleaned, source, ImageCms.createProfile("sRGB"), outputMode=mode
+            )
+            cleaned = converted or cleaned
+        except (ImageCms.PyCMSError, OSError):
+            # A broken profile, which most viewers ignore too.
+            pass
+    transparency = cleaned.info.get("transparency")
+    cleaned.info = {} if transparency is None else {"transparency": transparency}
+    return cleaned
