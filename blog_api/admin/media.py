@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
+from pydantic import StringConstraints
 from sqlmodel import Field, col, select
 
 from blog_api.accounts.auth import Admin
@@ -14,7 +15,7 @@ from blog_api.core.fields import MAX_INT32, PathId
 from blog_api.db.list_query import ListQuery, Sort
 from blog_api.db.session import SessionDep
 from blog_api.media.errors import MediaNotFound
-from blog_api.media.models import AdminMediaPage, AdminMediaRead, Media
+from blog_api.media.models import DIGEST_LENGTH, AdminMediaPage, AdminMediaRead, Media
 from blog_api.media.service import commit_and_remove_files, find_media, remove_everywhere
 from blog_api.media.storage import Storage
 from blog_api.web.conditional import set_etag_row
@@ -29,11 +30,14 @@ router = APIRouter(
 NEWEST_FIRST = Sort("-id", (col(Media.id),), is_descending=True)
 
 
+Digest = Annotated[
+    str, Field(max_length=DIGEST_LENGTH), StringConstraints(pattern=r"^[0-9a-f]{64}$")
+]
+
+
 class AdminMediaQuery(PageQuery):
-    digest: str | None = Field(
+    digest: Digest | None = Field(
         default=None,
-        max_length=64,
-        schema_extra={"pattern": "^[0-9a-f]{64}$"},
         description="SHA-256 of the file, as in its address.",
     )
     user: int | None = Field(default=None, ge=1, le=MAX_INT32, description="Id of a user.")

@@ -91,11 +91,12 @@ UPLOAD_BODY = {
                     "type": "object",
                     "required": ["file"],
                     "properties": {
-                        "file": BINARY | {"description": "The picture."},
+                        "file": BINARY | {"description": "The picture.", "examples": ["(file)"]},
                         "alt": {
                             "type": "string",
                             "maxLength": 300,
                             "description": "Alternative text, one line.",
+                            "examples": ["A river at dawn."],
                         },
                     },
                 }

@@ -12,7 +12,6 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from sqlalchemy import case, func
-from sqlalchemy import select as select_columns
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
@@ -83,7 +82,7 @@ async def lock_digests(session: AsyncSession, digests: Collection[str]) -> None:
     if database.engine.dialect.name == "postgresql":
         for digest in sorted(digests):
             key = int.from_bytes(bytes.fromhex(digest)[:8], signed=True)
-            await session.execute(select_columns(func.pg_advisory_xact_lock(key)))
+            await session.exec(select(func.pg_advisory_xact_lock(key)))
 
 
 async def check_not_blocked(session: AsyncSession, *digests: str) -> None:

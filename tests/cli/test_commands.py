@@ -216,6 +216,7 @@ COMMANDS = {
     "import": (["import", "."], True),
     "dry run": (["import", "--dry-run", "."], True),
     "render": (["render", "--all"], True),
+    "media-clean": (["media-clean", "--yes"], True),
     "export": (["export", "out.jsonl"], False),
     "export to a folder": (["export", "out"], False),
     "demo": (["demo"], True),
@@ -248,6 +249,7 @@ async def test_only_serve_and_migrate_change_the_tables_of_a_database(
     settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
     monkeypatch.setenv("BLOG_DATABASE_URL", empty_url.render_as_string(hide_password=False))
     monkeypatch.setenv("BLOG_SECRET_KEY", SECRET_KEY)
+    monkeypatch.setenv("BLOG_MEDIA_URL", "file:///nowhere/media")
     arguments, _ = COMMANDS[command]
     if settings.is_sqlite:
         Path(str(empty_url.database)).touch()

@@ -1,6 +1,6 @@
 """Uploads over HTTP: bodies, files, sharing, quota, deletion."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from hashlib import sha256
 from pathlib import Path
 
@@ -9,7 +9,6 @@ import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient, Response
 
-from blog_api.media.storage import FolderStorage
 from tests.support.clients import (
     ChangeSettings,
     ChangeUser,
@@ -22,15 +21,6 @@ from tests.support.clients import (
 from tests.support.pictures import make_picture, upload
 
 PNG = {"Content-Type": "image/png"}
-
-
-@pytest.fixture
-def folder(empty_app: FastAPI, tmp_path: Path) -> Iterator[Path]:
-    """The folder of the pictures, empty at first."""
-    storage = empty_app.state.media_storage
-    empty_app.state.media_storage = FolderStorage(tmp_path / "media")
-    yield tmp_path / "media"
-    empty_app.state.media_storage = storage
 
 
 def names_in(folder: Path) -> list[str]:
