@@ -23,7 +23,7 @@ PAGES = (
     *(
         GUIDE / f"{name}.md"
         for name in (
-            "use-the-api", "front-end", "retry-safely", "tokens-and-scopes", "mail", "configure",
+            "use-the-api", "front-end", "retry-safely", "tokens-and-scopes", "mail", "media", "configure",
             "administrate", "import-and-export", "deploy",
         )
     ),
@@ -62,6 +62,7 @@ EXPECTED = {
         '"scopes":["posts:read"]', '"is_current":true', "Invalid authentication credentials",
     ],
     "mail": ["\n202\n"],
+    "media": ['"alt":"A teal rectangle"', "0 files deleted."],
     "configure": ["BLOG_POOL_SIZE=5", "BLOG_SECRET_KEY=***"],
     "administrate": ['"users":{"total":2', "urn:blog-api:post-not-found", "take-down-post"],
     "import-and-export": ['"email":"bob@example.com"', '"slug":"a-walk"'],

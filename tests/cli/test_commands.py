@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
+import os
 import re
 import sqlite3
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from importlib.metadata import version
@@ -273,6 +275,7 @@ def test_a_command_that_changes_a_database_prints_its_url_without_the_password(
     folder: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
 ):
     here = runner.invoke(cli, command, "correct horse\n")
+    monkeypatch.setenv("BLOG_MEDIA_URL", "file:///nowhere/media")
     monkeypatch.setenv("BLOG_DATABASE_URL", "postgresql://ann:hunter2@127.0.0.1:1/blog")
     monkeypatch.setenv("BLOG_SECRET_KEY", SECRET_KEY)
     unreachable = runner.invoke(cli, command, "correct horse\n")
@@ -582,3 +585,32 @@ def test_tests_wipe_only_databases_named_test(monkeypatch: pytest.MonkeyPatch, n
 
     with pytest.raises(pytest.exit.Exception, match="must contain 'test'"):
         read_test_database_url()
+
+
+def test_media_clean_asks_before_it_deletes(folder: Path):
+    assert runner.invoke(cli, ["migrate"]).exit_code == 0
+    path = folder / "blog.db.media" / "0a" / f"{'0a' * 32}.png"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"1")
+    two_days_ago = time.time() - 2 * 24 * 60 * 60
+    os.utime(path, (two_days_ago, two_days_ago))
+
+    refused = runner.invoke(cli, ["media-clean"])
+
+    assert refused.exit_code == 2
+    assert "confirm with --yes: Delete 1 files" in refused.stderr
+    assert path.exists()
+    cleaned = runner.invoke(cli, ["media-clean", "--yes"])
+    assert (cleaned.exit_code, cleaned.stdout) == (0, "1 files deleted.\n")
+    assert not path.exists()
+    assert runner.invoke(cli, ["media-clean"]).stdout == "0 files deleted.\n"
+
+
+def test_media_clean_needs_a_storage(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("BLOG_DATABASE_URL", POSTGRES)
+    monkeypatch.setenv("BLOG_SECRET_KEY", SECRET_KEY)
+
+    result = runner.invoke(cli, ["media-clean", "--yes"])
+
+    assert result.exit_code == 2
+    assert "BLOG_MEDIA_URL: is not set" in result.stderr

@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient
-from typer.testing import CliRunner
 
-from blog_api.cli.commands import cli
 from blog_api.db.session import Database
 from blog_api.media.models import Media
 from blog_api.media.service import find_unused_files, remove_unused_files
@@ -20,8 +18,6 @@ from tests.support.pictures import make_picture, upload
 DAY = 24 * 60 * 60
 ORPHAN = f"{'0a' * 32}.png"
 UNFINISHED = f"{ORPHAN}.{'0' * 16}.tmp"
-
-runner = CliRunner()
 
 
 def write_file(folder: Path, name: str, age: float) -> Path:
@@ -120,30 +116,3 @@ async def test_an_upload_whose_file_is_cleaned_meanwhile_is_a_conflict(
 
     assert (await ann.get("/users/me/media")).json()["results"] == []
     await upload(ann, make_picture())
-
-
-def test_the_command_asks_before_it_deletes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(tmp_path)
-    assert runner.invoke(cli, ["migrate"]).exit_code == 0
-    path = write_file(tmp_path / "blog.db.media", ORPHAN, 2 * DAY)
-
-    refused = runner.invoke(cli, ["media-clean"])
-
-    assert refused.exit_code == 2
-    assert "confirm with --yes: Delete 1 files" in refused.stderr
-    assert path.exists()
-    cleaned = runner.invoke(cli, ["media-clean", "--yes"])
-    assert (cleaned.exit_code, cleaned.stdout) == (0, "1 files deleted.\n")
-    assert not path.exists()
-    assert runner.invoke(cli, ["media-clean"]).stdout == "0 files deleted.\n"
-
-
-def test_the_command_needs_a_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("BLOG_DATABASE_URL", "postgresql://ann@db.example/blog")
-    monkeypatch.setenv("BLOG_SECRET_KEY", "for the tests and nothing but the tests")
-
-    result = runner.invoke(cli, ["media-clean", "--yes"])
-
-    assert result.exit_code == 2
-    assert "BLOG_MEDIA_URL: is not set" in result.stderr
