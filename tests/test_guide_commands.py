@@ -23,8 +23,8 @@ PAGES = (
     *(
         GUIDE / f"{name}.md"
         for name in (
-            "use-the-api", "front-end", "retry-safely", "tokens-and-scopes", "mail", "media", "configure",
-            "administrate", "import-and-export", "deploy",
+            "use-the-api", "front-end", "retry-safely", "tokens-and-scopes", "mail", "media",
+            "configure", "administrate", "import-and-export", "deploy",
         )
     ),
 )  # fmt: skip
