@@ -133,6 +133,7 @@ MATRIX = {
     "PATCH /comments/{comment_id}": owner_only(200, json={"content": "Hi"}),
     "DELETE /comments/{comment_id}": owner_only(204),
     "GET /admin/users": admin_only(200),
+    "POST /admin/users": admin_only(201, json={"email": "carl@example.com", "name": "Carl"}),
     "GET /admin/users/{user_id}": admin_only(200),
     "PATCH /admin/users/{user_id}": admin_only(200, json={"is_active": True}),
     "GET /admin/posts": admin_only(200),

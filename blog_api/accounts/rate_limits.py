@@ -135,6 +135,7 @@ POSTS = Rule("posts", "rate_limit_writes", "{account}")
 COMMENTS = Rule("comments", "rate_limit_writes", "{account}")
 FOLLOWS_AND_BOOKMARKS = Rule("follows-and-bookmarks", "rate_limit_writes", "{account}")
 PROFILE_CHANGES = Rule("profile-changes", "rate_limit_writes", "{account}")
+ACCOUNTS = Rule("accounts", "rate_limit_writes", "{account}")
 PREVIEWS = Rule("previews", "rate_limit_writes", "{account}")
 TOKENS = Rule("tokens", "rate_limit_tokens", "{account}")
 

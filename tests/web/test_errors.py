@@ -90,7 +90,8 @@ JSON_ROUTES = {
     ("POST", "/preview"): ("content", "content_type"),
     ("POST", "/posts/{id}/comments"): ("content", "parent_id"),
     ("PATCH", "/comments/{comment_id}"): ("content",),
-    ("PATCH", "/admin/users/{user_id}"): ("is_active", "is_admin"),
+    ("POST", "/admin/users"): ("email", "name", "username", "is_author", "password"),
+    ("PATCH", "/admin/users/{user_id}"): ("is_active", "is_admin", "is_author"),
 }  # fmt: skip
 
 VALID = {
@@ -118,11 +119,13 @@ VALID = {
     "expires_at": None,
     "is_active": True,
     "is_admin": True,
+    "is_author": True,
 }
 
 # The values above that are valid for a field.
 VALID_VALUES = {
-    ("is_active", "true"), ("is_admin", "true"), ("tags", "a list"), ("parent_id", "a number"),
+    ("is_active", "true"), ("is_admin", "true"), ("is_author", "true"), ("tags", "a list"),
+    ("parent_id", "a number"),
 }  # fmt: skip
 
 
