@@ -1,5 +1,6 @@
 """Who may sign up, and accounts that administrators open: `POST /admin/users`."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -273,6 +274,32 @@ async def test_an_account_is_opened_once(
     assert other.json()["type"] == "urn:blog-api:idempotency-key-reused"
     assert len(await mailbox.receive()) == 1
     assert len(await read_actions(admin)) == 1
+
+
+@pytest.mark.parametrize("values", [{}, {"password": NEW_PASSWORD}])
+async def test_concurrent_requests_with_one_key_open_one_account(
+    admin: AsyncClient, mailbox: Mailbox, values: dict[str, str]
+):
+    responses = await asyncio.gather(
+        *(admin.post("/admin/users", json=NEW | values, headers=KEY) for _ in range(5))
+    )
+
+    assert {(one.status_code, one.content) for one in responses} == {(201, responses[0].content)}
+    assert sum("Idempotency-Replayed" in one.headers for one in responses) == 4
+    assert len(await mailbox.receive()) == 1
+
+
+async def test_concurrent_requests_without_a_key_open_one_account(
+    admin: AsyncClient, anonymous: AsyncClient, mailbox: Mailbox
+):
+    responses = await asyncio.gather(
+        *(open_account(admin) for _ in range(3)), anonymous.post("/sign-up", json=WITH_PASSWORD)
+    )
+
+    statuses = sorted(one.status_code for one in responses)
+    assert statuses[0] in (200, 201)
+    assert statuses[1:] == [400] * 3
+    assert len(await mailbox.receive()) == 1
 
 
 async def test_a_key_does_not_tell_the_password(admin: AsyncClient, empty_app: FastAPI):

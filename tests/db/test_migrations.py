@@ -811,3 +811,52 @@ async def test_posts_of_the_version_before_are_markdown_and_html_becomes_markdow
     assert changed == [0, 0, 1]
     assert last == [1, 0, 1, 1]
     assert {post["content_type"] for post in again} == {"text/markdown"}
+
+
+BEFORE_AUTHORS = "d4b7f1a92c68"
+
+
+async def test_users_of_the_version_before_are_authors(empty_url: URL):
+    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
+    insert = (
+        "INSERT INTO users (created_at, updated_at, name, email, email_key, mailbox_key, "
+        "password_hash, is_active, is_admin) "
+        "VALUES (:now, :now, 'User', :email, :email, :email, :hash, TRUE, FALSE)"
+    )
+    now = utc_now()
+    values = {
+        "now": now if empty_url.get_backend_name() == "postgresql" else now.isoformat(" "),
+        "hash": await PasswordHasher(settings).hash(PASSWORD),
+    }
+
+    async def read_authors(*names: str) -> list[bool]:
+        """Log in to the accounts; return whether they are those of authors and may write posts."""
+        found = []
+        for name in names:
+            async with client_of(app) as client:
+                await log_in(client, f"{name}@example.com", "users:read posts:write")
+                body = {"title": "Hello", "content": "World"}
+                written = (await client.post("/posts", json=body)).status_code == 201
+                found.append((await client.get("/users/me")).json()["is_author"])
+                assert written is found[-1]
+        return found
+
+    await upgrade(settings, BEFORE_AUTHORS)
+    await execute(settings, insert, email="ann@example.com", **values)
+    await migrate(settings)
+    # It keeps serving for a while.
+    await execute(settings, insert, email="bob@example.com", **values)
+    closed = settings.model_copy(update={"new_users_are_authors": False})
+    async with running(closed) as app:
+        async with client_of(app) as client:
+            await sign_up(client, "Carl")
+        upgraded = await read_authors("ann", "bob", "carl")
+    await downgrade(settings, BEFORE_AUTHORS)
+    await execute(settings, insert, email="dora@example.com", **values)
+    await migrate(settings)
+    async with running(settings) as app:
+        again = await read_authors("ann", "bob", "carl", "dora")
+
+    assert upgraded == [True, True, False]
+    # A downgrade forgets who is no author.
+    assert again == [True] * 4
