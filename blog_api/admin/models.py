@@ -78,8 +78,8 @@ class PostState(StrEnum):
 class AccountCreate(NewAccount):
     """A new account of somebody else."""
 
-    is_author: StrictBool | None = Field(
-        default=None,
+    is_author: StrictBool | MISSING = Field(
+        default=MISSING,
         description="Whether the user may write posts. Default: as for those who sign up.",
     )
     password: NewPassword | None = Field(

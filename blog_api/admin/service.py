@@ -88,9 +88,8 @@ async def open_account(
 
     Raises EmailTaken and UsernameTaken.
     """
-    is_author = new.is_author
-    if is_author is None:
-        is_author = mailer.settings.new_users_are_authors
+    given = new.model_dump(include={"is_author"}, exclude_unset=True)
+    is_author = given.get("is_author", mailer.settings.new_users_are_authors)
     user = await build_user(session, new, password_hash, is_author=is_author)
     await insert_account(session, user)
     record_audit_entry(session, admin, AuditAction.open_account, user_id=user.id)

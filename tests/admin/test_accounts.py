@@ -9,7 +9,7 @@ import pytest
 import time_machine
 from fastapi import FastAPI
 from httpx import AsyncClient, Response
-from sqlmodel import col, select
+from sqlmodel import col, select, update
 
 from blog_api.accounts.models import IdempotencyKey, User
 from blog_api.core.security import SecretKeys
@@ -18,10 +18,14 @@ from tests.support.clients import (
     ChangeSettings,
     ChangeUser,
     assert_problem,
+    client_of,
     id_of,
     log_in,
     publish,
+    running,
+    sign_up,
 )
+from tests.support.limits import assert_limited, make_limited_settings
 from tests.support.mailbox import Mailbox, find_code
 
 CARL = "carl@example.com"
@@ -85,7 +89,7 @@ async def test_a_closed_sign_up_leaves_existing_accounts_alone(
     assert (await ann.patch("/users/me", json=body)).status_code == 200
 
 
-@pytest.mark.parametrize("sign_up", ["open", "closed"])
+@pytest.mark.parametrize("setting", ["open", "closed"])
 @pytest.mark.parametrize("has_mail", [True, False])
 @pytest.mark.parametrize("has_password", [True, False])
 async def test_an_administrator_opens_an_account(
@@ -93,11 +97,11 @@ async def test_an_administrator_opens_an_account(
     anonymous: AsyncClient,
     mailbox: Mailbox,
     change_settings: ChangeSettings,
-    sign_up: str,
+    setting: str,
     has_mail: bool,
     has_password: bool,
 ):
-    change_settings(sign_up=sign_up)
+    change_settings(sign_up=setting)
     if not has_mail:
         change_settings(mail_url=None)
 
@@ -141,7 +145,8 @@ async def test_an_administrator_chooses_whether_the_user_is_an_author(
 ):
     change_settings(new_users_are_authors=default)
 
-    account = (await open_account(admin, password=NEW_PASSWORD, is_author=is_author)).json()
+    chosen = {} if is_author is None else {"is_author": is_author}
+    account = (await open_account(admin, password=NEW_PASSWORD, **chosen)).json()
 
     assert account["is_author"] is (default if is_author is None else is_author)
 
@@ -353,6 +358,22 @@ async def test_a_dismissed_administrator_gets_no_replay(
     assert replayed.json()["type"] == "urn:blog-api:insufficient-scope"
 
 
+async def test_opening_accounts_is_limited_per_administrator():
+    settings = make_limited_settings(rate_limit_writes="2/minute")
+    async with running(settings) as app, client_of(app) as admin:
+        await sign_up(admin, "Admin")
+        async with app.state.database.session(writes=True) as session:
+            await session.exec(update(User).values(is_admin=True))
+        await log_in(admin, "admin@example.com")
+        responses = [
+            await open_account(admin, email=f"{name}@example.com", password=NEW_PASSWORD)
+            for name in ("carl", "dora", "emil")
+        ]
+
+    assert [one.status_code for one in responses[:2]] == [201, 201]
+    assert_limited(responses[2], "accounts", 2, 60)
+
+
 async def test_changes_of_an_author_are_audited_and_revoke_nothing(
     admin: AsyncClient, ann: AsyncClient, mailbox: Mailbox
 ):
@@ -384,6 +405,7 @@ async def test_an_invalid_flag_is_rejected(admin: AsyncClient, is_author: object
     path = f"/admin/users/{await id_of(admin)}"
 
     assert_problem(await admin.patch(path, json={"is_author": is_author}), 422)
+    assert_problem(await open_account(admin, password=NEW_PASSWORD, is_author=is_author), 422)
 
 
 async def test_the_hash_of_an_account_without_a_password_is_null(
