@@ -40,6 +40,7 @@ from tests.support.databases import (
 )
 from tests.support.mailbox import Mailbox
 from tests.support.processes import Server
+from tests.support.renderers import PausingRenderer
 
 pytest_plugins = ["tests.support.browser"]
 
@@ -168,6 +169,15 @@ async def admin(empty_app: FastAPI, change_user: ChangeUser) -> AsyncGenerator[A
         await change_user("admin@example.com", is_admin=True)
         await log_in(client, "admin@example.com")
         yield client
+
+
+@pytest.fixture
+def pausing_renderer(empty_app: FastAPI) -> Iterator[PausingRenderer]:
+    """The renderer of the application, which pauses before the text `*two*`."""
+    renderer = empty_app.state.renderer
+    empty_app.state.renderer = PausingRenderer("*two*")
+    yield empty_app.state.renderer
+    empty_app.state.renderer = renderer
 
 
 @pytest.fixture

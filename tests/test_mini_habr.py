@@ -68,6 +68,7 @@ async def test_signing_up_returns_an_account_and_a_token(anonymous: AsyncClient)
         "avatar_url": None,
         "is_active": True,
         "is_admin": False,
+        "is_author": True,
         "created_at": account["created_at"],
         "updated_at": account["created_at"],
     }

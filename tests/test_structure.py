@@ -21,9 +21,15 @@ from sqlalchemy import inspect
 from sqlmodel import SQLModel
 
 import blog_api
-from blog_api.accounts.auth import get_auth, get_optional_auth, get_writer
+from blog_api.accounts.auth import get_auth, get_author, get_optional_auth, get_writer
 from blog_api.accounts.forms import FormRoute, require_unique_parameters
-from blog_api.accounts.idempotency import IdempotentRoute, claim_key, get_creation, reject_key
+from blog_api.accounts.idempotency import (
+    IdempotentRoute,
+    claim_key,
+    get_admin_creation,
+    get_creation,
+    reject_key,
+)
 from blog_api.accounts.rate_limits import get_login_throttle
 from blog_api.accounts.write_limits import get_rate_limiter
 from blog_api.app import create_app
@@ -174,6 +180,7 @@ def test_problem_urns_never_change(openapi: dict[str, Any]):
         "urn:blog-api:media-not-found",
         "urn:blog-api:media-quota-exceeded",
         "urn:blog-api:not-acceptable",
+        "urn:blog-api:not-an-author",
         "urn:blog-api:not-authenticated",
         "urn:blog-api:not-found",
         "urn:blog-api:not-ready",
@@ -187,6 +194,7 @@ def test_problem_urns_never_change(openapi: dict[str, Any]):
         "urn:blog-api:request-timeout",
         "urn:blog-api:service-unavailable",
         "urn:blog-api:session-not-found",
+        "urn:blog-api:sign-up-closed",
         "urn:blog-api:slug-taken",
         "urn:blog-api:thread-too-deep",
         "urn:blog-api:token-not-found",
@@ -242,6 +250,8 @@ def test_every_route_documents_the_errors_it_can_return(built: FastAPI, openapi:
             assert "InvalidToken" in str(operation["responses"].get("401")), route.name
         if get_writer in calls:
             assert "EmailNotVerified" in str(operation["responses"].get("403")), route.name
+        if get_author in calls:
+            assert "NotAnAuthor" in str(operation["responses"].get("403")), route.name
         if get_auth in calls:
             assert "NotAuthenticated" in str(operation["responses"].get("401")), route.name
 
@@ -259,7 +269,8 @@ def test_every_route_that_creates_takes_an_idempotency_key(built: FastAPI):
             assert reject_key in calls, f"{route.name} needs NO_KEY"
             continue
         assert isinstance(route.original_route, IdempotentRoute), f"{route.name}: route_class"
-        assert get_creation in calls, f"{route.name} needs CREATE_ONCE or CreationDep"
+        takes_key = not calls.isdisjoint({get_creation, get_admin_creation})
+        assert takes_key, f"{route.name} needs CREATE_ONCE, CreationDep or AdminCreationDep"
         source = getsource(route.original_route.endpoint)
         assert claim_key in calls or "await creation.claim()" in source, route.name
 

@@ -2,7 +2,8 @@
 
 A route declares what it needs by the type of a parameter: `OptionalAuth` (anonymous or any token),
 `RequiredAuth` (any token), `CurrentUser`, `CanReadAccount`, `CanWriteAccount`, `CanReadDrafts`,
-`CanWritePosts` and `Admin` (a token with that scope).
+`CanWrite` (comments, deletion of one's own posts), `CanWritePosts` (authors only) and `Admin` (a
+token with that scope).
 """
 
 from collections.abc import AsyncIterator
@@ -16,7 +17,7 @@ from fastapi.security import OAuth2PasswordBearer, SecurityScopes
 from pydantic import SecretStr
 from sqlalchemy import Integer, String, bindparam, delete
 from sqlalchemy import select as select_columns
-from sqlmodel import col, select
+from sqlmodel import col, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.accounts.addresses import mailbox_key
@@ -26,6 +27,7 @@ from blog_api.accounts.errors import (
     IncorrectPassword,
     InsufficientScope,
     InvalidToken,
+    NotAnAuthor,
     NotAuthenticated,
 )
 from blog_api.accounts.jwt import InvalidJWT, JWTSigner
@@ -57,6 +59,7 @@ class AuthenticatedUser:
     password_hash: str | None
     is_active: bool
     is_admin: bool
+    is_author: bool
     created_at: datetime
     updated_at: datetime
 
@@ -110,8 +113,9 @@ AUTHENTICATION = (
 # The handle of a session with JWT begins its refresh tokens; it is no access token itself.
 OPAQUE_TOKEN_BY_DIGEST = NamedQuery(AUTHENTICATION.where(~IS_JWT_SESSION))
 JWT_SESSION_BY_DIGEST = NamedQuery(AUTHENTICATION.where(IS_JWT_SESSION))
+MAY_WRITE_POSTS = or_(col(User.is_author), col(User.is_admin)).label("may_write_posts")
 TOKEN_STATUS = NamedQuery(
-    select_columns(col(User.is_active))
+    select_columns(col(User.is_active), MAY_WRITE_POSTS)
     .join(Token)
     .where(col(Token.id) == bindparam("id", type_=Integer), col(Token.expires_at) > NOW)
 )
@@ -207,6 +211,13 @@ async def get_writer(auth: Annotated[Auth, Security(get_auth)], request: Request
     return auth
 
 
+async def get_author(auth: Annotated[Auth, Security(get_writer)]) -> Auth:
+    """Require an author or an administrator. Raises NotAnAuthor."""
+    if not (auth.user.is_author or auth.user.is_admin):
+        raise NotAnAuthor
+    return auth
+
+
 async def get_current_user(auth: OptionalAuth, needed: SecurityScopes) -> AuthenticatedUser:
     return (await get_auth(auth, needed)).user
 
@@ -219,15 +230,18 @@ CanExport = Annotated[
 ]
 CanWriteAccount = Annotated[Auth, Security(get_auth, scopes=[Scope.users_write])]
 CanReadDrafts = Annotated[AuthenticatedUser, Security(get_current_user, scopes=[Scope.posts_read])]
-CanWritePosts = Annotated[Auth, Security(get_writer, scopes=[Scope.posts_write])]
+CanWrite = Annotated[Auth, Security(get_writer, scopes=[Scope.posts_write])]
+CanWritePosts = Annotated[Auth, Security(get_author, scopes=[Scope.posts_write])]
+AdminAuth = Annotated[Auth, Security(get_auth, scopes=[Scope.admin])]
 Admin = Annotated[AuthenticatedUser, Security(get_current_user, scopes=[Scope.admin])]
 
 
 @asynccontextmanager
 async def connection_released_for(session: AsyncSession, auth: Auth) -> AsyncIterator[None]:
-    """Release the connection as `connection_released()` does, then check the token again.
+    """Release the connection of an author or administrator as `connection_released()` does.
 
-    Raises InvalidToken and InactiveUser.
+    Then check the token and the permission again. Raises InvalidToken, InactiveUser and
+    NotAnAuthor. Dismissal revokes the tokens of an administrator.
     """
     async with connection_released(session):
         yield
@@ -236,6 +250,8 @@ async def connection_released_for(session: AsyncSession, auth: Auth) -> AsyncIte
         raise InvalidToken
     if not found[0]["is_active"]:
         raise InactiveUser
+    if not found[0]["may_write_posts"]:
+        raise NotAnAuthor
 
 
 async def revoke_other_sessions(session: AsyncSession, auth: Auth) -> None:

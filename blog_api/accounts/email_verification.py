@@ -160,11 +160,12 @@ async def verify_email(
 async def free_address(session: AsyncSession, user: User, address: str) -> None:
     """Take the mailbox of the user from an account that signed up with it and never verified it.
 
-    Otherwise, whoever changed the address could keep the owner from undoing that by signing up.
+    Otherwise, whoever changed the address could keep the owner from undoing that by signing up. The
+    operator has given an administrator the address.
     """
     holder = await find_other_holder(session, user, address)
     holder = None if holder is None else await lock_user(session, holder.id)
-    if holder is not None and holder.email_verified_at is None:
+    if holder is not None and holder.email_verified_at is None and not holder.is_admin:
         holder.email = holder.email_key = holder.mailbox_key = holder.pending_email = None
         await revoke_tokens(session, holder)
         await void_codes(session, holder)

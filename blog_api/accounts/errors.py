@@ -52,11 +52,23 @@ class EmailNotVerified(Forbidden):
     detail = "Verify your email address first"
 
 
+class NotAnAuthor(Forbidden):
+    """The account may comment, bookmark and follow, but not write posts."""
+
+    detail = "Your account may not write posts"
+
+
+class SignUpClosed(Forbidden):
+    """`BLOG_SIGN_UP=closed`: administrators open accounts."""
+
+    detail = "Accounts are opened by administrators here"
+
+
 class UserNotFound(NotFound):
     detail = "User not found"
 
 
-SIGN_UP_PROBLEMS = (*BODY_PROBLEMS, EmailTaken, UsernameTaken, TooManyRequests)
+SIGN_UP_PROBLEMS = (*BODY_PROBLEMS, SignUpClosed, EmailTaken, UsernameTaken, TooManyRequests)
 
 
 class InvalidScope(OAuth2Problem, BadRequest):
@@ -104,8 +116,9 @@ OPTIONAL_AUTH_PROBLEMS = (InvalidToken, InactiveUser)
 AUTH_PROBLEMS = (NotAuthenticated, *OPTIONAL_AUTH_PROBLEMS)
 SCOPE_PROBLEMS = (*AUTH_PROBLEMS, InsufficientScope)
 
-# Of routes that write posts and comments.
+# Of routes that write comments or delete what the user wrote, and of those that write posts.
 WRITE_PROBLEMS = (*SCOPE_PROBLEMS, EmailNotVerified)
+WRITE_POST_PROBLEMS = (*WRITE_PROBLEMS, NotAnAuthor)
 
 PASSWORD_PROBLEMS = (*SCOPE_PROBLEMS, IncorrectPassword, TooManyRequests)
 

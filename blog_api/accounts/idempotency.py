@@ -13,11 +13,12 @@ A router whose route creates something has `route_class=IdempotentRoute`. The ro
     @router.post("/comments", dependencies=[Depends(limit_comments), CREATE_ONCE], …)
 
 A route that releases its connection takes `CreationDep` instead, since the row must stand in the
-transaction that creates: `replay()` first, and `claim()` after the connection was released.
+transaction that creates: `replay()` first, and `claim()` after the connection was released. For a
+route of administrators it is `AdminCreationDep`.
 """
 
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -35,11 +36,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from blog_api.accounts.auth import CanWritePosts
+from blog_api.accounts.auth import AdminAuth, CanWrite, SecretKeysDep
 from blog_api.accounts.models import MAX_ROUTE_LENGTH, IdempotencyKey
 from blog_api.core.errors import BadRequest, Conflict, FieldError, ValidationFailed
 from blog_api.core.fields import utc_now
-from blog_api.core.security import hash_token
+from blog_api.core.security import SecretKeys, hash_token
 from blog_api.db.base import NOW
 from blog_api.db.engine import STATEMENT_TIMEOUT_SECONDS
 from blog_api.db.errors import LOCK_TIMEOUT, get_error_code
@@ -176,6 +177,8 @@ class Creation:
     request: Request
     user_id: int
     key: str | None
+    # If the body may hold a password.
+    keys: SecretKeys | None = None
 
     async def replay(self) -> None:
         """Raise ResponseReplayed if the response is stored.
@@ -188,7 +191,7 @@ class Creation:
         if not found:
             return
         stored = found[0]
-        if stored["fingerprint"] != await self._make_fingerprint():
+        if stored["fingerprint"] not in await self._make_fingerprints():
             raise IdempotencyKeyReused
         response = Response(stored["body"], stored["status"], stored["headers"])
         response.headers["Idempotency-Replayed"] = "true"
@@ -207,7 +210,7 @@ class Creation:
             "user_id": identity["user"],
             "route": identity["path"],
             "digest": identity["key_digest"],
-            "fingerprint": await self._make_fingerprint(),
+            "fingerprint": (await self._make_fingerprints())[0],
             "expires_at": utc_now() + KEY_LIFETIME,
         }
         for _ in range(MAX_ATTEMPTS):
@@ -258,15 +261,17 @@ class Creation:
             "key_digest": hash_token(self.key),
         }
 
-    async def _make_fingerprint(self) -> str:
-        """Return a digest of the query and of the body, which FastAPI has read.
+    async def _make_fingerprints(self) -> Sequence[str]:
+        """Return the digest of the query and of the body, which FastAPI has read.
 
-        A route that receives a file sets `body_digest` instead.
+        A route that receives a file sets `body_digest` instead of it. A password could be guessed
+        by the digest: with `keys` there is an HMAC of it under each secret key.
         """
         digest = sha256(self.request.url.query.encode() + b"\n")
         received: str | None = getattr(self.request.state, "body_digest", None)
         digest.update(await self.request.body() if received is None else received.encode())
-        return digest.hexdigest()
+        text = digest.hexdigest()
+        return [text] if self.keys is None else self.keys.make_digests("fingerprint", text)
 
 
 KeyHeader = Annotated[
@@ -292,15 +297,32 @@ KeyHeader = Annotated[
 ]
 
 
+def read_key(request: Request) -> str | None:
+    """Return the key of a request, if it has one. Raises InvalidIdempotencyKey."""
+    lines = request.headers.getlist(HEADER)
+    return parse_key(lines) if lines else None
+
+
 async def get_creation(
-    auth: CanWritePosts, session: SessionDep, request: Request, _: KeyHeader = None
+    auth: CanWrite, session: SessionDep, request: Request, _: KeyHeader = None
 ) -> Creation:
     """Read the key after the token was checked. Raises InvalidIdempotencyKey."""
-    lines = request.headers.getlist(HEADER)
-    return Creation(session, request, auth.user.id, parse_key(lines) if lines else None)
+    return Creation(session, request, auth.user.id, read_key(request))
+
+
+async def get_admin_creation(
+    auth: AdminAuth,
+    session: SessionDep,
+    request: Request,
+    keys: SecretKeysDep,
+    _: KeyHeader = None,
+) -> Creation:
+    """Read the key after the token was checked. Raises InvalidIdempotencyKey."""
+    return Creation(session, request, auth.user.id, read_key(request), keys)
 
 
 CreationDep = Annotated[Creation, Depends(get_creation)]
+AdminCreationDep = Annotated[Creation, Depends(get_admin_creation)]
 
 
 async def claim_key(creation: CreationDep) -> None:

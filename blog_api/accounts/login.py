@@ -24,7 +24,12 @@ from blog_api.accounts.mailer import MailerDep
 from blog_api.accounts.models import SignUp, SignUpRead, Token, TokenRead, User
 from blog_api.accounts.rate_limits import LoginThrottle, LoginThrottleDep
 from blog_api.accounts.scopes import DEFAULT_SCOPES, allowed_scopes, resolve_scopes
-from blog_api.accounts.service import build_session, delete_expired_tokens, insert_user
+from blog_api.accounts.service import (
+    SIGN_UP_IS_OPEN,
+    build_session,
+    delete_expired_tokens,
+    insert_user,
+)
 from blog_api.core.characters import IDENTIFIER_PATTERN
 from blog_api.core.errors import (
     BODY_PROBLEMS,
@@ -125,7 +130,7 @@ async def issue_token(
     "/sign-up",
     response_model=SignUpRead,
     responses=problem_responses(*SIGN_UP_PROBLEMS, IdempotencyKeyNotSupported),
-    dependencies=[NO_KEY],
+    dependencies=[SIGN_UP_IS_OPEN, NO_KEY],
 )
 async def sign_up(
     new: SignUp,

@@ -13,9 +13,10 @@ from blog_api.accounts.service import lock_user
 from blog_api.core.fields import SchemaDefaults
 from blog_api.core.security import SecretKeys
 from blog_api.mail.codes import MAX_CODE_LENGTH, find_mail
-from blog_api.mail.models import UNDO_KINDS, VERIFICATION_KINDS, Mail, MailKind
+from blog_api.mail.models import PASSWORD_KINDS, UNDO_KINDS, VERIFICATION_KINDS, Mail, MailKind
 
-IS_RESET = col(Mail.kind) == MailKind.password_reset
+# The code of a new account sets a password too.
+IS_RESET = col(Mail.kind).in_(PASSWORD_KINDS)
 IS_VERIFICATION = col(Mail.kind).in_(VERIFICATION_KINDS)
 IS_UNDO = col(Mail.kind).in_(UNDO_KINDS)
 

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import MISSING, BeforeValidator
-from sqlalchemy import JSON, Index, LargeBinary, SmallInteger, String
+from sqlalchemy import JSON, Index, LargeBinary, SmallInteger, String, true
 from sqlmodel import Field, Relationship, SQLModel, and_, col
 
 from blog_api.accounts.scopes import Scope, effective_scopes
@@ -37,16 +37,21 @@ class UserBase(SQLModel):
     name: Name
 
 
-class UserCreate(RequestBody, UserBase):
-    """A new account."""
+class NewAccount(RequestBody, UserBase):
+    """Fields of every new account."""
 
     email: Email
+    username: Username | None = Field(
+        default=None, description="Default: made from the name, or random."
+    )
+
+
+class UserCreate(NewAccount):
+    """A new account."""
+
     # Never derived from the email address, which is private.
     name: Name = Field(
         default="Anonymous", description="Name for display, one line. Default: `Anonymous`."
-    )
-    username: Username | None = Field(
-        default=None, description="Default: made from the name, or random."
     )
     password: NewPassword
 
@@ -97,6 +102,8 @@ class User(UserBase, TableModel, table=True):
     import_key: str | None = Field(default=None, max_length=255, unique=True)
     is_active: bool = True
     is_admin: bool = False
+    # The default is for users whom the version before inserts.
+    is_author: bool = Field(default=True, sa_column_kwargs={"server_default": true()})
 
     @property
     def email_verified_at(self) -> datetime | None:
@@ -178,6 +185,8 @@ class UserRead(UserBase, ReadModel):
     """False: deactivated by an administrator."""
     is_admin: bool
     """Whether the user is an administrator."""
+    is_author: bool
+    """Whether the user may write posts. Administrators always may."""
 
 
 class AuthorRead(ResponseModel):

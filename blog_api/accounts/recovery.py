@@ -35,7 +35,7 @@ from blog_api.core.errors import (
 )
 from blog_api.core.fields import MAX_SMALL_BODY_BYTES, Email, NewPassword, RequestBody
 from blog_api.db.session import SessionDep, connection_released
-from blog_api.mail.models import Mail, MailKind
+from blog_api.mail.models import PASSWORD_KINDS, Mail, MailKind
 
 # A mail for a known address is sent at a random moment: the requests that come next, for known and
 # unknown addresses, take equally long.
@@ -98,8 +98,9 @@ async def prepare_mail(session: AsyncSession, mail: Mail) -> bool:
     user = None if found is None else await lock_user(session, found.id)
     if user is None or user.email is None or not user.is_active:
         return False
-    # A newer code replaces the older ones.
-    await void_codes(session, user, IS_RESET)
+    # A newer code replaces the older ones; that of a new account stays, since anybody can request
+    # a reset.
+    await void_codes(session, user, col(Mail.kind) == MailKind.password_reset)
     mail.user_id = user.id
     # The spelling that the account was registered with.
     mail.recipient = user.email
@@ -120,14 +121,16 @@ async def reset_password(
     throttle: LoginThrottleDep,
     mailer: MailerDep,
 ) -> None:
-    """Set a new password by a code. Revokes all sessions and personal tokens; logs nobody in.
+    """Set a password by a code. Revokes all sessions and personal tokens; logs nobody in.
+
+    The code is that of a reset, or that of a new account which has no password yet.
 
     The code proves that the mailbox is the user's: the address is verified, and a pending one is
     dropped.
     """
     async with connection_released(session):
         await throttle.count_request(CODES)
-    user_id, _ = await find_code(session, keys, confirmation.token, MailKind.password_reset)
+    user_id, _ = await find_code(session, keys, confirmation.token, *PASSWORD_KINDS)
     user = await session.get(User, user_id)
     if user is None:
         raise InvalidCode
@@ -140,7 +143,7 @@ async def reset_password(
     )
     async with connection_released(session):
         password_hash = await throttle.hash_password(confirmation.new_password)
-    user, mail = await lock_user_of_code(session, keys, confirmation.token, MailKind.password_reset)
+    user, mail = await lock_user_of_code(session, keys, confirmation.token, *PASSWORD_KINDS)
     if user.email != mail.recipient:
         raise InvalidCode
     user.password_hash = password_hash

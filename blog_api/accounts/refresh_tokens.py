@@ -11,6 +11,7 @@ second use means that two parties have the token: the session ends.
 
 from datetime import timedelta
 from hmac import compare_digest
+from secrets import randbelow
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -18,6 +19,8 @@ from fastapi import Depends, Request
 from blog_api.accounts.models import Token
 from blog_api.core.fields import utc_now
 from blog_api.core.security import SecretKeys, hash_token
+
+MAX_FIRST_NUMBER = 2**30
 
 
 class RefreshTokens:
@@ -29,7 +32,9 @@ class RefreshTokens:
 
     def issue(self, session: Token, handle: str) -> str:
         """Make the next refresh token of a session, which replaces the current one."""
-        session.refresh_number = (session.refresh_number or 0) + 1
+        number = session.refresh_number
+        # From a random number on: after a downgrade, which loses it, no token comes a second time.
+        session.refresh_number = randbelow(MAX_FIRST_NUMBER) if number is None else number + 1
         session.refreshed_at = utc_now()
         token, *_ = self._make_tokens(handle, session.refresh_number)
         session.refresh_digest = hash_token(token)

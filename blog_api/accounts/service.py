@@ -4,14 +4,28 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 
+from fastapi import Depends, Request
 from sqlalchemy import ColumnElement, delete, update
 from sqlmodel import and_, col, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.accounts.addresses import mailbox_key, set_email
-from blog_api.accounts.errors import EmailTaken, LastAdmin, UsernameTaken, UserNotFound
+from blog_api.accounts.errors import (
+    EmailTaken,
+    LastAdmin,
+    SignUpClosed,
+    UsernameTaken,
+    UserNotFound,
+)
 from blog_api.accounts.mailer import Mailer
-from blog_api.accounts.models import SESSION_LIFETIME, Token, User, UserCreate, UsernameClaim
+from blog_api.accounts.models import (
+    SESSION_LIFETIME,
+    NewAccount,
+    Token,
+    User,
+    UserCreate,
+    UsernameClaim,
+)
 from blog_api.accounts.names import index_names
 from blog_api.accounts.passwords import check_new_password
 from blog_api.accounts.rate_limits import SIGN_UPS, LoginThrottle
@@ -21,14 +35,29 @@ from blog_api.core.errors import Conflict
 from blog_api.core.fields import utc_now
 from blog_api.core.networks import get_client_networks
 from blog_api.core.security import hash_token
+from blog_api.core.settings import Settings
 from blog_api.db.queries import insert_if_missing, insert_unique
 from blog_api.db.session import connection_released
 from blog_api.mail.models import MailKind
 from blog_api.web.clients import Client
 
 
-async def build_user(session: AsyncSession, new: UserCreate, password_hash: str) -> User:
-    user = User(name=new.name, username=new.username, password_hash=password_hash)
+async def require_open_sign_up(request: Request) -> None:
+    """Raise SignUpClosed if administrators open all accounts."""
+    settings: Settings = request.app.state.settings
+    if settings.sign_up == "closed":
+        raise SignUpClosed
+
+
+SIGN_UP_IS_OPEN = Depends(require_open_sign_up)
+
+
+async def build_user(
+    session: AsyncSession, new: NewAccount, password_hash: str | None, *, is_author: bool = True
+) -> User:
+    user = User(
+        name=new.name, username=new.username, password_hash=password_hash, is_author=is_author
+    )
     await set_email(session, user, new.email)
     return user
 
@@ -46,7 +75,8 @@ async def insert_user(
     async with connection_released(session):
         await throttle.count_request(SIGN_UPS)
         password_hash = await throttle.hash_password(new.password)
-    user = await build_user(session, new, password_hash)
+    is_author = mailer.settings.new_users_are_authors
+    user = await build_user(session, new, password_hash, is_author=is_author)
     await insert_account(session, user)
     mailer.notify(MailKind.email_verification, user)
     await throttle.remember_network(mailbox_key(new.email), password_hash)

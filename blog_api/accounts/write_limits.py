@@ -8,8 +8,9 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from blog_api.accounts.auth import Auth, CanWriteAccount, CanWritePosts
+from blog_api.accounts.auth import AdminAuth, Auth, CanWrite, CanWriteAccount, CanWritePosts
 from blog_api.accounts.rate_limits import (
+    ACCOUNTS,
     COMMENTS,
     FOLLOWS_AND_BOOKMARKS,
     POSTS,
@@ -39,7 +40,7 @@ async def limit_posts(auth: CanWritePosts, limiter: RateLimiterDep) -> None:
     await count_write(limiter, POSTS, auth)
 
 
-async def limit_comments(auth: CanWritePosts, limiter: RateLimiterDep) -> None:
+async def limit_comments(auth: CanWrite, limiter: RateLimiterDep) -> None:
     await count_write(limiter, COMMENTS, auth)
 
 
@@ -61,3 +62,7 @@ async def limit_profile_changes(auth: CanWriteAccount, limiter: RateLimiterDep) 
 
 async def limit_tokens(auth: CanWriteAccount, limiter: RateLimiterDep) -> None:
     await count_write(limiter, TOKENS, auth)
+
+
+async def limit_accounts(auth: AdminAuth, limiter: RateLimiterDep) -> None:
+    await count_write(limiter, ACCOUNTS, auth)

@@ -7,8 +7,8 @@ from typing import ClassVar
 from pydantic import MISSING, StrictBool
 from sqlmodel import Field
 
-from blog_api.accounts.models import UserRead
-from blog_api.core.fields import RequestBody, ResponseModel
+from blog_api.accounts.models import NewAccount, UserRead
+from blog_api.core.fields import NewPassword, RequestBody, ResponseModel
 from blog_api.db.base import Invalidates, TableModel
 from blog_api.web.pagination import Page
 
@@ -20,6 +20,9 @@ class AuditAction(StrEnum):
     deactivate_user = "deactivate-user"
     make_admin = "make-admin"
     dismiss_admin = "dismiss-admin"
+    make_author = "make-author"
+    dismiss_author = "dismiss-author"
+    open_account = "open-account"
     set_password = "set-password"
     take_down_post = "take-down-post"
     restore_post = "restore-post"
@@ -76,6 +79,20 @@ class PostState(StrEnum):
     taken_down = "taken-down"
 
 
+class AccountCreate(NewAccount):
+    """A new account of somebody else."""
+
+    is_author: StrictBool | MISSING = Field(
+        default=MISSING,
+        description="Whether the user may write posts. Default: as for those who sign up.",
+    )
+    password: NewPassword | None = Field(
+        default=None,
+        description="Required if the service sends no mail. Default: the user chooses one by a "
+        "code that is mailed to the address and valid for a week.",
+    )
+
+
 class AccountUpdate(RequestBody):
     """Fields to change; the others stay."""
 
@@ -84,6 +101,9 @@ class AccountUpdate(RequestBody):
     )
     is_admin: StrictBool | MISSING = Field(
         default=MISSING, description="Whether the user is an administrator."
+    )
+    is_author: StrictBool | MISSING = Field(
+        default=MISSING, description="Whether the user may write posts. Administrators always may."
     )
 
 

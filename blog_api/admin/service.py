@@ -15,7 +15,7 @@ from blog_api.accounts.models import Token, User, UserCreate
 from blog_api.accounts.scopes import Scope
 from blog_api.accounts.service import build_user, insert_account, lock_user, revoke_tokens
 from blog_api.admin.audit import record_audit_entry
-from blog_api.admin.models import AuditAction
+from blog_api.admin.models import AccountCreate, AuditAction
 from blog_api.db.queries import flush_unique
 from blog_api.mail.models import MailKind
 
@@ -24,6 +24,8 @@ ACTIONS = {
     ("is_active", False): AuditAction.deactivate_user,
     ("is_admin", True): AuditAction.make_admin,
     ("is_admin", False): AuditAction.dismiss_admin,
+    ("is_author", True): AuditAction.make_author,
+    ("is_author", False): AuditAction.dismiss_author,
 }
 
 # Scopes are separated by spaces.
@@ -53,9 +55,9 @@ async def update_flags(
                 # A promotion too: a former administrator may have kept such a token.
                 await revoke_tokens(session, user, HAS_ADMIN_SCOPE)
                 mailer.notify(MailKind.admin_made if value else MailKind.admin_dismissed, user)
-            elif value:
+            elif field == "is_active" and value:
                 await revoke_tokens(session, user)
-            else:
+            elif field == "is_active":
                 user.pending_email = None
                 await void_codes(session, user, IS_RESET | IS_VERIFICATION)
 
@@ -72,6 +74,27 @@ async def create_admin(session: AsyncSession, new: UserCreate, password_hash: st
     user.is_admin = True
     await insert_account(session, user)
     record_audit_entry(session, None, AuditAction.make_admin, user_id=user.id)
+    return user
+
+
+async def open_account(
+    session: AsyncSession,
+    mailer: Mailer,
+    admin: AuthenticatedUser,
+    new: AccountCreate,
+    password_hash: str | None,
+) -> User:
+    """Create an account; mail a code that sets a password or, if it has one, verifies the address.
+
+    Raises EmailTaken and UsernameTaken.
+    """
+    given = new.model_dump(include={"is_author"}, exclude_unset=True)
+    is_author = given.get("is_author", mailer.settings.new_users_are_authors)
+    user = await build_user(session, new, password_hash, is_author=is_author)
+    await insert_account(session, user)
+    record_audit_entry(session, admin, AuditAction.open_account, user_id=user.id)
+    has_password = password_hash is not None
+    mailer.notify(MailKind.email_verification if has_password else MailKind.account_opened, user)
     return user
 
 

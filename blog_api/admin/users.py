@@ -2,24 +2,45 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from sqlalchemy import func
 from sqlmodel import Field, col, or_, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from blog_api.accounts.addresses import mailbox_key
-from blog_api.accounts.auth import Admin
-from blog_api.accounts.errors import SCOPE_PROBLEMS, InsufficientScope, LastAdmin, UserNotFound
+from blog_api.accounts.auth import Admin, AdminAuth, connection_released_for
+from blog_api.accounts.errors import (
+    SCOPE_PROBLEMS,
+    EmailTaken,
+    InsufficientScope,
+    LastAdmin,
+    UsernameTaken,
+    UserNotFound,
+)
+from blog_api.accounts.idempotency import IDEMPOTENCY_PROBLEMS, AdminCreationDep, IdempotentRoute
 from blog_api.accounts.mailer import MailerDep
 from blog_api.accounts.models import User, UserRead
+from blog_api.accounts.passwords import check_new_password
+from blog_api.accounts.rate_limits import LoginThrottleDep
 from blog_api.accounts.scopes import Scope
 from blog_api.accounts.service import lock_admins, require_other_admin
-from blog_api.admin.models import AccountPage, AccountUpdate, PostState, PostStats, Stats, UserStats
+from blog_api.accounts.write_limits import limit_accounts
+from blog_api.admin.models import (
+    AccountCreate,
+    AccountPage,
+    AccountUpdate,
+    PostState,
+    PostStats,
+    Stats,
+    UserStats,
+)
 from blog_api.admin.moderation import STATE_CONDITIONS
-from blog_api.admin.service import update_flags
+from blog_api.admin.service import open_account, update_flags
 from blog_api.core.errors import (
     BODY_PROBLEMS,
+    FieldError,
     ServiceUnavailable,
+    TooManyRequests,
     ValidationFailed,
     problem_responses,
 )
@@ -36,6 +57,14 @@ router = APIRouter(
     tags=["admin"],
     responses=problem_responses(ServiceUnavailable, *SCOPE_PROBLEMS),
     max_body_size=MAX_SMALL_BODY_BYTES,
+    route_class=IdempotentRoute,
+)
+
+
+NO_PASSWORD = FieldError(
+    loc=["body", "password"],
+    type="missing",
+    msg="Field required: this service sends no mail by which the user could choose a password",
 )
 
 
@@ -70,6 +99,50 @@ async def list_accounts(
     return await paginator.paginate(ListQuery(search_accounts(query.q)), query, BY_ID)
 
 
+@router.post(
+    "/users",
+    status_code=201,
+    response_model=UserRead,
+    responses=problem_responses(
+        *BODY_PROBLEMS,
+        *SCOPE_PROBLEMS,
+        *IDEMPOTENCY_PROBLEMS,
+        EmailTaken,
+        UsernameTaken,
+        TooManyRequests,
+    ),
+    dependencies=[Depends(limit_accounts)],
+)
+async def create_account(
+    new: AccountCreate,
+    auth: AdminAuth,
+    creation: AdminCreationDep,
+    session: SessionDep,
+    throttle: LoginThrottleDep,
+    mailer: MailerDep,
+    request: Request,
+) -> User:
+    """Open an account for somebody, also while sign-up is closed.
+
+    Without `password`, a code is mailed to the address, in the language of this request. It sets a
+    password by `POST /password-resets/confirm`.
+    """
+    await creation.replay()
+    password_hash = None
+    if new.password is not None:
+        check_new_password(
+            throttle.passwords, new.password, name=new.name, email=new.email, field="password"
+        )
+        async with connection_released_for(session, auth):
+            password_hash = await throttle.hash_password(new.password)
+    elif not mailer.is_configured:
+        raise ValidationFailed([NO_PASSWORD])
+    await creation.claim()
+    user = await open_account(session, mailer, auth.user, new, password_hash)
+    set_etag_row(request, user)
+    return user
+
+
 @router.get(
     "/users/{user_id:int}",
     response_model=UserRead,
@@ -98,7 +171,7 @@ async def update_account(
     mailer: MailerDep,
     request: Request,
 ) -> User:
-    """Activate or deactivate an account; grant or withdraw administration.
+    """Activate or deactivate an account; grant or withdraw administration and authorship.
 
     Deactivation revokes all tokens of the user, for good; withdrawing administration revokes those
     with the scope `admin`.
@@ -112,7 +185,7 @@ async def update_account(
     if user is None:
         raise UserNotFound
     precondition.check(user)
-    if False in values.values():
+    if False in (values.get("is_active"), values.get("is_admin")):
         require_other_admin(users, without=user)
     await update_flags(session, mailer, admin, user, values)
     await session.flush()

@@ -98,8 +98,10 @@ def export_archive(
     try:
         with create_archive(file, title=settings.title, link=settings.public_url or "/") as write:
             run_with_database(settings, lambda database: run_export(database, write))
-    except (OSError, ArchiveWriteError) as error:
+    except ArchiveWriteError as error:
         exit_with_error(str(error))
+    except OSError as error:
+        exit_with_error(f"{error.filename or file}: {error.strerror or error}")
     print(f"{total} posts exported.")
 
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 
-from blog_api.accounts.auth import CanWritePosts, OptionalAuth, get_reader_id
+from blog_api.accounts.auth import CanWrite, OptionalAuth, get_reader_id
 from blog_api.accounts.errors import WRITE_PROBLEMS
 from blog_api.accounts.idempotency import CREATE_ONCE, IDEMPOTENCY_PROBLEMS, IdempotentRoute
 from blog_api.accounts.write_limits import limit_comments
@@ -71,7 +71,7 @@ CommentFromPath = Annotated[Comment, Depends(get_visible_or_own_comment)]
 )
 async def create_comment(
     new: CommentCreate,
-    auth: CanWritePosts,
+    auth: CanWrite,
     post: PostLockedForCounters,
     session: SessionDep,
     request: Request,
@@ -104,7 +104,7 @@ async def read_comment(comment: CommentFromPath, request: Request) -> Comment:
 )
 async def update_comment(
     changes: CommentUpdate,
-    auth: CanWritePosts,
+    auth: CanWrite,
     comment_id: PathId,
     precondition: PreconditionDep,
     session: SessionDep,
@@ -129,7 +129,7 @@ async def update_comment(
     responses=problem_responses(*CHANGE_PROBLEMS, Conflict),
 )
 async def delete_comment(
-    auth: CanWritePosts, comment_id: PathId, precondition: PreconditionDep, session: SessionDep
+    auth: CanWrite, comment_id: PathId, precondition: PreconditionDep, session: SessionDep
 ) -> None:
     """Delete one's own comment, or a comment on one's own post."""
     comment = await find_comment(session, visible_or_own_comment(comment_id, auth.user.id))

@@ -91,6 +91,9 @@ class ResponseModel(SQLModel):
     start, which takes a tenth of a second.
     """
 
+    # SQLModel's own is for tables; with any but its own, Pydantic leaves its fast path.
+    __init__ = BaseModel.__init__
+
     @classmethod
     def __get_pydantic_json_schema__(
         cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, Self
+from typing import Annotated, Any, Literal, NoReturn, Self
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
@@ -194,6 +194,9 @@ class Settings(BaseSettings):
     email_verification_url: LinkTemplate | None = None
     email_undo_url: LinkTemplate | None = None
     require_verified_email: bool = False
+
+    sign_up: Literal["open", "closed"] = "open"
+    new_users_are_authors: bool = True
 
     rate_limit_enabled: bool = True
     rate_limit_storage: Annotated[URL, NoDecode, PlainValidator(parse_storage_url)] = Field(

@@ -5,7 +5,6 @@ from enum import IntEnum
 from functools import lru_cache
 from typing import Any, ClassVar, TypeVar
 
-from pydantic import BaseModel
 from sqlalchemy import Connection, MetaData, bindparam, event
 from sqlalchemy.orm import registry
 from sqlalchemy.orm.attributes import flag_modified
@@ -86,9 +85,6 @@ def preserve_updated_at(row: TableModel) -> None:
 
 class ReadModel(ResponseModel):
     """The columns of `TableModel` in a response."""
-
-    # SQLModel's own is for tables; with any but its own, Pydantic leaves its fast path.
-    __init__ = BaseModel.__init__
 
     id: int
     """Id."""

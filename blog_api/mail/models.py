@@ -15,6 +15,8 @@ class MailKind(StrEnum):
     """What a mail says."""
 
     password_reset = "password-reset"
+    # A new account without a password, which an administrator opened.
+    account_opened = "account-opened"
     email_verification = "email-verification"
     # To a new address of an existing account.
     email_change = "email-change"
@@ -30,11 +32,14 @@ class MailKind(StrEnum):
 # Kinds with a code, which is valid for so long after the mail was written.
 CODE_LIFETIMES = {
     MailKind.password_reset: timedelta(minutes=30),
+    MailKind.account_opened: timedelta(days=7),
     MailKind.email_verification: timedelta(days=1),
     MailKind.email_change: timedelta(days=1),
     MailKind.email_change_requested: timedelta(days=7),
     MailKind.email_changed: timedelta(days=7),
 }
+# Both set a password.
+PASSWORD_KINDS = (MailKind.password_reset, MailKind.account_opened)
 VERIFICATION_KINDS = (MailKind.email_verification, MailKind.email_change)
 # Both undo a change of the address.
 UNDO_KINDS = (MailKind.email_change_requested, MailKind.email_changed)

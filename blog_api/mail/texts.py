@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from blog_api.core.languages import Language
 from blog_api.core.settings import Settings
-from blog_api.mail.models import UNDO_KINDS, MailKind
+from blog_api.mail.models import PASSWORD_KINDS, UNDO_KINDS, MailKind
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,12 @@ EN = {
         "Somebody, probably you, asked for a new password at {title}.\n\n{code}\n\n"
         "It can be used once, within 30 minutes. If you did not ask for it, ignore this mail: your "
         "password has not changed.",
+    ),
+    MailKind.account_opened: Template(
+        "Your new account",
+        "An account with this address was opened for you at {title}. Choose a password to use it."
+        "\n\n{code}\n\n"
+        "It can be used once, within a week. If you do not want the account, ignore this mail.",
     ),
     MailKind.email_verification: Template(
         "Please confirm your address",
@@ -78,6 +84,13 @@ RU = {
         "Кто-то, вероятно вы, запросил новый пароль на сайте {title}.\n\n{code}\n\n"
         "Это действует один раз, в течение 30 минут. Если вы ничего не запрашивали, не отвечайте "
         "на письмо: ваш пароль не изменился.",
+    ),
+    MailKind.account_opened: Template(
+        "Ваша новая учётная запись",
+        "На сайте {title} для вас открыли учётную запись с этим адресом. Чтобы ею пользоваться, "
+        "выберите пароль.\n\n{code}\n\n"
+        "Это действует один раз, в течение недели. Если учётная запись вам не нужна, не отвечайте "
+        "на письмо.",
     ),
     MailKind.email_verification: Template(
         "Подтвердите адрес",
@@ -127,7 +140,7 @@ CODE_LABELS = {Language.en: "Your code: {code}", Language.ru: "Ваш код: {c
 
 def get_link_template(settings: Settings, kind: MailKind) -> str | None:
     """Return the address with `{token}` of the front end's page for a kind of codes."""
-    if kind is MailKind.password_reset:
+    if kind in PASSWORD_KINDS:
         return settings.password_reset_url
     if kind in UNDO_KINDS:
         return settings.email_undo_url

@@ -7,13 +7,14 @@ its frames. So there is no metadata, and nothing that another program could read
 import struct
 import warnings
 import zlib
+from contextlib import suppress
 from enum import StrEnum
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from blog_api.core.processes import MEMORY_BYTES, limit_resources
+from blog_api.core.processes import MEMORY_BYTES, limited_resources
 
 if TYPE_CHECKING:
     # Serving does without Pillow: worker processes import it.
@@ -77,7 +78,11 @@ def make_name(digest: str, content_type: str) -> str:
 
 def process_picture(source: Path, target: Path) -> Picture | Rejection:
     """Verify the picture in `source` by decoding it, and write it to `target` without metadata."""
-    limit_resources(MEMORY_BYTES, CPU_SECONDS)
+    with limited_resources(MEMORY_BYTES, CPU_SECONDS):
+        return process_within_limits(source, target)
+
+
+def process_within_limits(source: Path, target: Path) -> Picture | Rejection:
     from PIL import Image
 
     # Pillow raises DecompressionBombError over twice this number, and warns before.
@@ -153,15 +158,13 @@ def clean_frame(frame: "Image.Image") -> "Image.Image":
     cleaned = ImageOps.exif_transpose(frame)
     if profile and cleaned.mode in ("RGB", "RGBA", "CMYK"):
         mode = "RGBA" if cleaned.mode == "RGBA" else "RGB"
-        try:
+        # Most viewers ignore a broken profile too.
+        with suppress(ImageCms.PyCMSError, OSError):
             source = ImageCms.ImageCmsProfile(BytesIO(profile))
             converted = ImageCms.profileToProfile(
                 cleaned, source, ImageCms.createProfile("sRGB"), outputMode=mode
             )
             cleaned = converted or cleaned
-        except (ImageCms.PyCMSError, OSError):
-            # A broken profile, which most viewers ignore too.
-            pass
     transparency = cleaned.info.get("transparency")
     cleaned.info = {} if transparency is None else {"transparency": transparency}
     return cleaned

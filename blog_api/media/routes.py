@@ -13,11 +13,12 @@ from starlette.datastructures import Headers
 
 from blog_api.accounts.auth import (
     CanReadDrafts,
+    CanWrite,
     CanWritePosts,
     connection_released_for,
     lock_authenticated_user,
 )
-from blog_api.accounts.errors import SCOPE_PROBLEMS, WRITE_PROBLEMS
+from blog_api.accounts.errors import SCOPE_PROBLEMS, WRITE_POST_PROBLEMS, WRITE_PROBLEMS
 from blog_api.accounts.idempotency import IDEMPOTENCY_PROBLEMS, CreationDep, IdempotentRoute
 from blog_api.accounts.write_limits import limit_uploads
 from blog_api.core.errors import (
@@ -118,7 +119,7 @@ FILE_RESPONSES: dict[int | str, dict[str, Any]] = {
     response_model=MediaRead,
     responses=problem_responses(
         *BODY_PROBLEMS,
-        *WRITE_PROBLEMS,
+        *WRITE_POST_PROBLEMS,
         *IDEMPOTENCY_PROBLEMS,
         MediaBlocked,
         MediaNotConfigured,
@@ -247,7 +248,7 @@ async def list_pictures(
 
 
 async def get_own_media(
-    media_id: PathId, auth: CanWritePosts, precondition: PreconditionDep, session: SessionDep
+    media_id: PathId, auth: CanWrite, precondition: PreconditionDep, session: SessionDep
 ) -> Media:
     """Lock and return a picture of the user. Raises MediaNotFound and PreconditionFailed."""
     query = media_of(auth.user.id).with_for_update()

@@ -2,7 +2,7 @@
 
 from types import MappingProxyType
 
-from blog_api.accounts.errors import WRITE_PROBLEMS
+from blog_api.accounts.errors import WRITE_PROBLEMS, NotAnAuthor
 from blog_api.core.errors import Conflict, Forbidden, NotFound, Problem, ValidationFailed
 from blog_api.web.conditional import PreconditionFailed
 
@@ -40,3 +40,4 @@ OWN_POST_PROBLEMS = (
     PreconditionFailed,
     ValidationFailed,
 )
+EDIT_PROBLEMS = (*OWN_POST_PROBLEMS, NotAnAuthor)

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Depends
 from sqlmodel import Field
 
 from blog_api.accounts.auth import CanWritePosts, connection_released_for
-from blog_api.accounts.errors import WRITE_PROBLEMS
+from blog_api.accounts.errors import WRITE_POST_PROBLEMS
 from blog_api.accounts.idempotency import NO_KEY, IdempotencyKeyNotSupported
 from blog_api.accounts.write_limits import limit_previews
 from blog_api.core.errors import (
@@ -48,7 +48,7 @@ class PreviewRead(ResponseModel):
     "/preview",
     response_model=PreviewRead,
     responses=problem_responses(
-        *BODY_PROBLEMS, *WRITE_PROBLEMS, IdempotencyKeyNotSupported, TooManyRequests
+        *BODY_PROBLEMS, *WRITE_POST_PROBLEMS, IdempotencyKeyNotSupported, TooManyRequests
     ),
     dependencies=[Depends(limit_previews), NO_KEY],
 )

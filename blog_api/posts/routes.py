@@ -7,8 +7,8 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import RedirectResponse, Response
 from starlette import status as codes
 
-from blog_api.accounts.auth import CanWritePosts, OptionalAuth, connection_released_for
-from blog_api.accounts.errors import OPTIONAL_AUTH_PROBLEMS, WRITE_PROBLEMS
+from blog_api.accounts.auth import CanWrite, CanWritePosts, OptionalAuth, connection_released_for
+from blog_api.accounts.errors import OPTIONAL_AUTH_PROBLEMS, WRITE_POST_PROBLEMS
 from blog_api.accounts.idempotency import IDEMPOTENCY_PROBLEMS, CreationDep, IdempotentRoute
 from blog_api.accounts.write_limits import limit_posts
 from blog_api.core.errors import (
@@ -23,6 +23,7 @@ from blog_api.core.fields import PathId, PathSlug
 from blog_api.db.session import SessionDep
 from blog_api.posts.bodies import PostBody, ReadBody, WrittenBody, make_body_response
 from blog_api.posts.errors import (
+    EDIT_PROBLEMS,
     OWN_POST_PROBLEMS,
     NotAcceptable,
     PostGone,
@@ -36,12 +37,13 @@ from blog_api.posts.service import (
     bound_indexing,
     insert_post,
     insert_post_with_given_slug,
+    lock_own_post,
     render_post,
 )
 from blog_api.posts.slugs import generate_slugs
 from blog_api.text.markdown import MARKDOWN, Source
 from blog_api.text.renderer import RendererDep
-from blog_api.web.conditional import set_etag_row, set_etag_version
+from blog_api.web.conditional import PreconditionDep, set_etag_row, set_etag_version
 from blog_api.web.links import append_query, make_link
 
 router = APIRouter(
@@ -156,7 +158,7 @@ async def read_post_by_slug(
     status_code=201,
     response_model=PostRead,
     responses=problem_responses(
-        *BODY_PROBLEMS, *WRITE_PROBLEMS, *IDEMPOTENCY_PROBLEMS, SlugTaken, TooManyRequests
+        *BODY_PROBLEMS, *WRITE_POST_PROBLEMS, *IDEMPOTENCY_PROBLEMS, SlugTaken, TooManyRequests
     ),
     dependencies=[Depends(limit_posts)],
 )
@@ -197,7 +199,7 @@ async def create_post(
 @router.put(
     "/posts/{post_id:int}",
     response_model=PostRead,
-    responses=problem_responses(*BODY_PROBLEMS, *OWN_POST_PROBLEMS, SlugTaken, TooManyRequests),
+    responses=problem_responses(*BODY_PROBLEMS, *EDIT_PROBLEMS, SlugTaken, TooManyRequests),
     dependencies=[Depends(limit_posts)],
 )
 async def replace_post(
@@ -215,7 +217,7 @@ async def replace_post(
 @router.patch(
     "/posts/{post_id:int}",
     response_model=PostRead,
-    responses=problem_responses(*BODY_PROBLEMS, *OWN_POST_PROBLEMS, SlugTaken, TooManyRequests),
+    responses=problem_responses(*BODY_PROBLEMS, *EDIT_PROBLEMS, SlugTaken, TooManyRequests),
     dependencies=[Depends(limit_posts)],
 )
 async def update_post(
@@ -234,6 +236,11 @@ async def update_post(
     status_code=204,
     responses=problem_responses(*OWN_POST_PROBLEMS, Conflict),
 )
-async def delete_post(edit: PostEditDep, session: SessionDep) -> None:
-    """Delete a post and its comments. No other post gets a slug under which it was public."""
-    await session.delete(await edit.lock_post())
+async def delete_post(
+    auth: CanWrite, post_id: PathId, precondition: PreconditionDep, session: SessionDep
+) -> None:
+    """Delete a post and its comments. No other post gets a slug under which it was public.
+
+    Also for those who are no longer authors.
+    """
+    await session.delete(await lock_own_post(session, auth, post_id, precondition))

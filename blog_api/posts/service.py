@@ -33,6 +33,23 @@ from blog_api.text.renderer import MAX_SHORT_LENGTH, Renderer, RendererDep
 from blog_api.web.conditional import Precondition, PreconditionDep, set_etag_row
 
 
+async def lock_own_post(
+    session: AsyncSession, auth: Auth, post_id: int, precondition: Precondition
+) -> Post:
+    """Lock and return a post of the user.
+
+    Raises PostNotFound, NotYourPost and PreconditionFailed.
+    """
+    query = select(Post).where(col(Post.id) == post_id, is_visible_to(auth.user.id))
+    post = await find_post(
+        session, query.with_for_update(of=Post).execution_options(populate_existing=True)
+    )
+    if post.user_id != auth.user.id:
+        raise NotYourPost
+    precondition.check(post)
+    return post
+
+
 @dataclass(frozen=True)
 class PostEdit:
     """An author's change of a post: lock it, check the owner and `If-Match`, save it."""
@@ -45,20 +62,7 @@ class PostEdit:
     request: Request
 
     async def lock_post(self) -> Post:
-        """Lock and return the post.
-
-        Raises PostNotFound, NotYourPost and PreconditionFailed.
-        """
-        user = self.auth.user
-        query = select(Post).where(col(Post.id) == self.post_id, is_visible_to(user.id))
-        post = await find_post(
-            self.session,
-            query.with_for_update(of=Post).execution_options(populate_existing=True),
-        )
-        if post.user_id != user.id:
-            raise NotYourPost
-        self.precondition.check(post)
-        return post
+        return await lock_own_post(self.session, self.auth, self.post_id, self.precondition)
 
     async def save(self, changes: RequestBody) -> Post:
         """Save the fields that were sent; return the post. Sets the version of the ETag."""

@@ -14,7 +14,12 @@ from blog_api.accounts.mailer import MailerDep
 from blog_api.accounts.models import ProfileRead, User, UserCreate, UserRead
 from blog_api.accounts.names import fold_name, users_by_name
 from blog_api.accounts.rate_limits import LoginThrottleDep
-from blog_api.accounts.service import find_user, find_user_by_username, insert_user
+from blog_api.accounts.service import (
+    SIGN_UP_IS_OPEN,
+    find_user,
+    find_user_by_username,
+    insert_user,
+)
 from blog_api.accounts.usernames import MAX_USERNAME_LENGTH, PathUsername, UserKey
 from blog_api.core.characters import CONTROL_CHARACTERS
 from blog_api.core.errors import ServiceUnavailable, ValidationFailed, problem_responses
@@ -75,7 +80,7 @@ async def make_profiles(
     status_code=201,
     response_model=UserRead,
     responses=problem_responses(*SIGN_UP_PROBLEMS, IdempotencyKeyNotSupported),
-    dependencies=[NO_KEY],
+    dependencies=[SIGN_UP_IS_OPEN, NO_KEY],
 )
 async def create_user(
     new: UserCreate, session: SessionDep, throttle: LoginThrottleDep, mailer: MailerDep

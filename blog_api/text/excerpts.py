@@ -37,7 +37,7 @@ class Excerpt:
 
 def extract_text(html: str) -> str:
     """Return sanitized HTML without its tags. A tag that separates words becomes a space."""
-    return unescape(TAG.sub(lambda tag: "" if tag[1] in INLINE_TAGS else " ", html))
+    return unescape(TAG.sub(lambda tag: "" if tag[1] in INLINE_TAGS else " ", html)).strip()
 
 
 def make_excerpt(html: str, *, length: int | None = None, limit: int = MAX_READ) -> Excerpt:

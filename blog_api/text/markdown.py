@@ -8,7 +8,7 @@ import nh3
 from markdown_it import MarkdownIt
 
 from blog_api.core.characters import NON_XML_CHARACTERS
-from blog_api.core.processes import MEMORY_BYTES, limit_resources
+from blog_api.core.processes import MEMORY_BYTES, limited_resources
 
 ContentType = Literal["text/markdown", "text/html"]
 MARKDOWN: Final = "text/markdown"
@@ -80,8 +80,8 @@ def render_plain_text(text: str) -> str:
 
 def render_in_process(source: Source) -> str | None:
     """Render in a worker process whose memory and CPU time are limited; None over a limit."""
-    limit_resources(MEMORY_BYTES, CPU_SECONDS)
-    return render_within_limits(source)
+    with limited_resources(MEMORY_BYTES, CPU_SECONDS):
+        return render_within_limits(source)
 
 
 def render_within_limits(source: Source) -> str | None:

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "4be19c60d7a5"
-down_revision = "d4b7f1a92c68"
+down_revision = "b92e4d07a1c5"
 branch_labels = None
 depends_on = None
 

@@ -289,6 +289,18 @@ async def test_an_undo_fails_if_the_old_address_was_verified_for_another_account
     assert (await account_of(ann))["email"] == NEW
 
 
+async def test_an_undo_takes_no_address_from_an_administrator(
+    ann: AsyncClient, mailbox: Mailbox, anonymous: AsyncClient, change_user: ChangeUser
+):
+    await change_email(ann)
+    codes = {one.recipient: find_code(one) for one in await mailbox.receive()}
+    await send(ann, "confirm", codes[NEW])
+    await anonymous.post("/users", json={"email": ANN, "password": PASSWORD})
+    await change_user(ANN, is_admin=True)
+
+    assert_problem(await send(ann, "undo", codes[ANN]), 400)
+
+
 async def test_writing_may_require_a_verified_address(
     carl: AsyncClient, ann: AsyncClient, mailbox: Mailbox, change_settings: ChangeSettings
 ):

@@ -24,6 +24,7 @@ from tests.support.clients import (
     bearer,
     client_of,
     id_of,
+    log_in,
     request_with_retry,
 )
 
@@ -32,7 +33,7 @@ NEW_PASSWORD = "battery staple"
 
 
 class PausingHasher:
-    """The application's `PasswordHasher`, but its first verification waits for `may_continue`."""
+    """The application's `PasswordHasher`, but its first use waits for `may_continue`."""
 
     def __init__(self, hasher: PasswordHasher) -> None:
         self.hasher = hasher
@@ -44,10 +45,18 @@ class PausingHasher:
 
     async def verify(self, password: str, password_hash: str | None) -> tuple[bool, str | None]:
         result = await self.hasher.verify(password, password_hash)
+        await self.pause_once()
+        return result
+
+    async def hash(self, password: str) -> str:
+        result = await self.hasher.hash(password)
+        await self.pause_once()
+        return result
+
+    async def pause_once(self) -> None:
         if not self.is_paused.is_set():
             self.is_paused.set()
             await self.may_continue.wait()
-        return result
 
 
 @pytest.fixture
@@ -119,6 +128,35 @@ async def test_an_account_that_is_deactivated_during_verification_changes_nothin
     assert (await change).json()["detail"] == "Inactive user"
     assert (await admin.patch(account, json={"is_active": True})).status_code == 200
     assert (await ann.post("/auth", data=LOG_IN)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("change", "status"), [({"is_admin": False}, 401), ({"is_active": False}, 400)]
+)
+async def test_an_administrator_who_is_dismissed_during_hashing_opens_no_account(
+    ann: AsyncClient,
+    admin: AsyncClient,
+    change_user: ChangeUser,
+    pausing_hasher: PausingHasher,
+    change: dict[str, bool],
+    status: int,
+):
+    pausing_hasher.is_paused.set()
+    await change_user("ann@example.com", is_admin=True)
+    await log_in(ann, "ann@example.com")
+    pausing_hasher.is_paused.clear()
+    body = {"email": "carl@example.com", "name": "Carl", "password": "battery staple"}
+    opening = asyncio.ensure_future(
+        ann.post("/admin/users", json=body, headers={"Idempotency-Key": "a"})
+    )
+    await pausing_hasher.is_paused.wait()
+
+    dismissed = await admin.patch(f"/admin/users/{await id_of(ann)}", json=change)
+    pausing_hasher.may_continue.set()
+
+    assert dismissed.status_code == 200
+    assert_problem(await opening, status)
+    assert (await admin.get("/admin/users?q=carl")).json()["total_count"] == 0
 
 
 async def test_an_email_change_fails_if_the_token_is_revoked_during_verification(

@@ -24,7 +24,7 @@ async def test_an_account_can_be_created_without_logging_in(anonymous: AsyncClie
     account = response.json()
     assert account.keys() == {
         "id", "email", "email_verified_at", "pending_email", "name", "username", "bio",
-        "avatar_url", "is_active", "is_admin", "created_at", "updated_at",
+        "avatar_url", "is_active", "is_admin", "is_author", "created_at", "updated_at",
     }  # fmt: skip
     assert account["name"] == "Carl"
     assert account["created_at"] == account["updated_at"]

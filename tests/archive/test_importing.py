@@ -161,7 +161,11 @@ async def test_an_author_is_not_matched_to_an_account_by_name(url: URL, tmp_path
         assert (await client.get(f"/users/{users[0]['id']}/posts")).json()["total_count"] == 0
 
 
-async def test_an_imported_author_can_log_in_after_set_password(url: URL, tmp_path: Path):
+async def test_an_imported_author_can_log_in_after_set_password(
+    url: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    # For those who sign up, not for imported authors.
+    monkeypatch.setenv("BLOG_NEW_USERS_ARE_AUTHORS", "false")
     await run_command("import", write_lines(tmp_path / "in.jsonl", RECORD))
 
     result = await run_command("set-password", "1", "ann@example.com", stdin=f"{PASSWORD}\n")
@@ -172,6 +176,7 @@ async def test_an_imported_author_can_log_in_after_set_password(url: URL, tmp_pa
         token = (await ann.post("/auth", data=form)).json()["access_token"]
         ann.headers["Authorization"] = f"Bearer {token}"
         assert (await ann.get("/users/me/posts")).json()["total_count"] == 1
+        assert (await ann.get("/users/me")).json()["is_author"] is True
         refused = await run_command("set-password", "1", "eve@example.com", stdin=f"{PASSWORD}\n")
         assert refused.exit_code == 2
         assert (await ann.get("/users/me")).json()["email"] == "ann@example.com"

@@ -129,6 +129,8 @@ def test_the_environment_overrides_the_env_file(folder: Path, monkeypatch: pytes
         ("BLOG_RATE_LIMIT_ENABLED", "perhaps"),
         ("BLOG_RATE_LIMIT_STORAGE", "memcached://hunter2"),
         ("BLOG_CACHE_BYTES", "-1"),
+        ("BLOG_SIGN_UP", "true"),
+        ("BLOG_NEW_USERS_ARE_AUTHORS", "some"),
         ("BLOG_CORS_ORIGIN_PATTERN", "hunter2("),
         ("BLOG_CORS_MAX_AGE", "-1"),
         ("BLOG_RATE_LIMIT_GUESSES", "hunter2"),
@@ -391,7 +393,12 @@ def test_rate_limits_are_printed_in_the_form_in_which_they_are_set(monkeypatch: 
     assert "BLOG_RATE_LIMIT_GUESSES_AT_ACCOUNT=100/hour\n" in result.output
 
 
-async def test_create_admin_creates_an_administrator(migrated: Path):
+async def test_create_admin_creates_an_administrator(
+    migrated: Path, monkeypatch: pytest.MonkeyPatch
+):
+    # Both are for those who sign up.
+    monkeypatch.setenv("BLOG_SIGN_UP", "closed")
+    monkeypatch.setenv("BLOG_NEW_USERS_ARE_AUTHORS", "false")
     # In a thread: the command starts an event loop.
     created = await asyncio.to_thread(
         runner.invoke, cli, ["create-admin", "ann@example.com", "--name", "Ann"], "correct horse\n"
@@ -408,7 +415,7 @@ async def test_create_admin_creates_an_administrator(migrated: Path):
     assert created.exit_code == 0
     assert created.stdout == f"User {me['id']} is an administrator.\n"
     assert me["name"] == "Ann"
-    assert me["is_admin"] is True
+    assert (me["is_admin"], me["is_author"]) == (True, True)
     assert [(entry["action"], entry["admin_id"], entry["user_id"]) for entry in audit] == [
         ("make-admin", None, me["id"])
     ]

@@ -45,6 +45,7 @@ from tests.support.clients import (
     running,
     sign_up,
 )
+from tests.support.mailbox import Mailbox
 
 FIRST = "53fe22308b68"
 # The revision before tags, comments and the search.
@@ -811,3 +812,91 @@ async def test_posts_of_the_version_before_are_markdown_and_html_becomes_markdow
     assert changed == [0, 0, 1]
     assert last == [1, 0, 1, 1]
     assert {post["content_type"] for post in again} == {"text/markdown"}
+
+
+async def test_sessions_and_addresses_of_the_version_before_go_on(empty_url: URL):
+    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
+    mailing = settings.model_copy(update={"mail_url": make_url("console://")})
+    await migrate(settings)
+    form = {"grant_type": "password", "username": "ann@example.com", "password": PASSWORD}
+    async with running(settings) as app, client_of(app) as ann:
+        await sign_up(ann, "Ann")
+        grant = (await ann.post("/token", data=form)).json()
+        headers = ann.headers
+    # Numbers of refresh tokens and what concerns mails: that version has neither.
+    await downgrade(settings, "a6e80c2d51f4")
+    await migrate(settings)
+
+    async with running(settings) as app, client_of(app) as ann:
+        # Nothing but the mailbox of the test delivers.
+        app.state.settings = mailing
+        ann.headers = headers
+        account = (await ann.get("/users/me")).json()
+        sessions = (await ann.get("/users/me/sessions")).json()["results"]
+        refresh = {"grant_type": "refresh_token", "refresh_token": grant["refresh_token"]}
+        second = await ann.post("/token", data=refresh)
+        repeated = await ann.post("/token", data=refresh)
+        await ann.post("/email-verifications", json={})
+        code = await Mailbox(app).receive_code("ann@example.com")
+        await ann.post("/email-verifications/confirm", json={"token": code})
+        verified = (await ann.get("/users/me")).json()
+        # The version before changes the address without the columns beside it.
+        await execute(settings, "UPDATE users SET email = 'new@example.com'")
+        changed = (await ann.get("/users/me")).json()
+
+    assert (account["email_verified_at"], account["pending_email"]) == (None, None)
+    assert [one["client"] for one in sessions] == [None, None]
+    assert second.status_code == 200
+    # Its predecessor was random: nobody can tell that it was the last one.
+    assert repeated.json()["error"] == "invalid_grant"
+    assert verified["email_verified_at"] is not None
+    assert changed["email_verified_at"] is None
+
+
+BEFORE_AUTHORS = "d4b7f1a92c68"
+
+
+async def test_users_of_the_version_before_are_authors(empty_url: URL):
+    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
+    insert = (
+        "INSERT INTO users (created_at, updated_at, name, email, email_key, mailbox_key, "
+        "password_hash, is_active, is_admin) "
+        "VALUES (:now, :now, 'User', :email, :email, :email, :hash, TRUE, FALSE)"
+    )
+    now = utc_now()
+    values = {
+        "now": now if empty_url.get_backend_name() == "postgresql" else now.isoformat(" "),
+        "hash": await PasswordHasher(settings).hash(PASSWORD),
+    }
+
+    async def read_authors(*names: str) -> list[bool]:
+        """Log in to the accounts; return whether they are those of authors and may write posts."""
+        found = []
+        for name in names:
+            async with client_of(app) as client:
+                await log_in(client, f"{name}@example.com", "users:read posts:write")
+                body = {"title": "Hello", "content": "World"}
+                written = (await client.post("/posts", json=body)).status_code == 201
+                found.append((await client.get("/users/me")).json()["is_author"])
+                assert written is found[-1]
+        return found
+
+    await upgrade(settings, BEFORE_AUTHORS)
+    await execute(settings, insert, email="ann@example.com", **values)
+    await migrate(settings)
+    # It keeps serving for a while.
+    await execute(settings, insert, email="bob@example.com", **values)
+    closed = settings.model_copy(update={"new_users_are_authors": False})
+    async with running(closed) as app:
+        async with client_of(app) as client:
+            await sign_up(client, "Carl")
+        upgraded = await read_authors("ann", "bob", "carl")
+    await downgrade(settings, BEFORE_AUTHORS)
+    await execute(settings, insert, email="dora@example.com", **values)
+    await migrate(settings)
+    async with running(settings) as app:
+        again = await read_authors("ann", "bob", "carl", "dora")
+
+    assert upgraded == [True, True, False]
+    # A downgrade forgets who is no author.
+    assert again == [True] * 4

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
 from html import unescape
 from typing import Any
 
@@ -18,6 +17,7 @@ from blog_api.text.markdown import HTML, MARKDOWN, Source
 from blog_api.text.renderer import Renderer, is_inexpensive
 from tests.support.clients import publish
 from tests.support.databases import TEST_DATABASE_URL
+from tests.support.renderers import PausingRenderer
 
 CONTENT = "<p onclick=pwn()>My <b>first</b> post.</p><script>pwn()</script>"
 SANITIZED = "<p>My <b>first</b> post.</p>"
@@ -175,30 +175,6 @@ async def test_other_types_are_rejected(ann: AsyncClient, value: object):
     for response in responses:
         assert response.status_code == 422
         assert response.json()["errors"][0]["loc"] == ["body", "content_type"]
-
-
-class PausingRenderer(Renderer):
-    """A renderer that pauses before the first text with this content."""
-
-    def __init__(self, content: str) -> None:
-        super().__init__()
-        self.content = content
-        self.has_begun = asyncio.Event()
-        self.may_continue = asyncio.Event()
-
-    async def render(self, source: Source, *, owner: int | None = None) -> str:
-        if source.content == self.content and not self.has_begun.is_set():
-            self.has_begun.set()
-            await self.may_continue.wait()
-        return await super().render(source, owner=owner)
-
-
-@pytest.fixture
-def pausing_renderer(empty_app: FastAPI) -> Iterator[PausingRenderer]:
-    renderer = empty_app.state.renderer
-    empty_app.state.renderer = PausingRenderer("*two*")
-    yield empty_app.state.renderer
-    empty_app.state.renderer = renderer
 
 
 @pytest.mark.parametrize("new_type", [MARKDOWN, HTML])

@@ -92,7 +92,8 @@ JSON_ROUTES = {
     ("POST", "/posts/{id}/comments"): ("content", "parent_id"),
     ("PATCH", "/comments/{comment_id}"): ("content",),
     ("PATCH", "/media/{media_id}"): ("alt",),
-    ("PATCH", "/admin/users/{user_id}"): ("is_active", "is_admin"),
+    ("POST", "/admin/users"): ("email", "name", "username", "is_author", "password"),
+    ("PATCH", "/admin/users/{user_id}"): ("is_active", "is_admin", "is_author"),
 }  # fmt: skip
 
 VALID = {
@@ -121,11 +122,13 @@ VALID = {
     "is_active": True,
     "is_admin": True,
     "alt": None,
+    "is_author": True,
 }
 
 # The values above that are valid for a field.
 VALID_VALUES = {
-    ("is_active", "true"), ("is_admin", "true"), ("tags", "a list"), ("parent_id", "a number"),
+    ("is_active", "true"), ("is_admin", "true"), ("is_author", "true"), ("tags", "a list"),
+    ("parent_id", "a number"),
 }  # fmt: skip
 
 
