@@ -95,7 +95,7 @@ def write_mail(
 
 
 class Outbox:
-    """Delivers the mails of the service, unless mail is not configured."""
+    """Delivers the mails of the service."""
 
     def __init__(self, settings: Settings, database: Database, prepare: Prepare) -> None:
         self._settings = settings
@@ -104,7 +104,6 @@ class Outbox:
         self._is_written = anyio.Event()
         self._deadline = math.inf
         self._delivery: CancelScope | None = None
-        self.is_configured = settings.mail_url is not None
 
     def wake_after_commit(self, session: AsyncSession) -> None:
         """Look for mails to send when the transaction was committed."""
