@@ -160,8 +160,8 @@ async def verify_email(
 async def free_address(session: AsyncSession, user: User, address: str) -> None:
     """Take the mailbox of the user from an account that signed up with it and never verified it.
 
-    Otherwise, whoever changed the address could keep the owner from undoing that by signing up. The
-    operator has given an administrator the address.
+    Otherwise a thief who changed the address could sign up with the old one, and the owner could
+    not undo the change. An administrator keeps the address: the operator has set it.
     """
     holder = await find_other_holder(session, user, address)
     holder = None if holder is None else await lock_user(session, holder.id)
@@ -193,6 +193,7 @@ async def undo_email_change(code: EmailCode, session: SessionDep, keys: SecretKe
         await flush_unique(session, or_raise=EmailTaken)
     user.verify_email()
     await void_codes(session, user, IS_RESET | IS_VERIFICATION)
-    # Later addresses came from whoever made this change; an earlier owner keeps the way back.
+    # Newer undo codes belong to addresses that were set by this change or after it. Older ones
+    # belong to earlier addresses and stay valid.
     await void_codes(session, user, IS_UNDO, col(Mail.id) >= mail.id)
     await revoke_tokens(session, user)

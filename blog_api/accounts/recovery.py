@@ -121,7 +121,7 @@ async def reset_password(
     throttle: LoginThrottleDep,
     mailer: MailerDep,
 ) -> None:
-    """Set a password by a code. Revokes all sessions and personal tokens; logs nobody in.
+    """Set a password by a code, and revoke all sessions and personal tokens. Does not log in.
 
     The code is that of a reset, or that of a new account which has no password yet.
 
@@ -150,7 +150,8 @@ async def reset_password(
     user.pending_email = None
     user.verify_email()
     await void_codes(session, user, IS_RESET | IS_VERIFICATION)
-    # Whoever opened the account with an address of somebody else keeps no way back.
+    # An undo code for an address that was never verified may belong to a person who opened the
+    # account with the address of another one.
     await void_codes(session, user, IS_UNDO, not_(col(Mail.is_verified)))
     await revoke_tokens(session, user)
     mailer.notify(MailKind.password_changed, user)

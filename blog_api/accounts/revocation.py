@@ -99,7 +99,7 @@ async def revoke_token(
 
 
 class ServerMetadata(ResponseModel):
-    """What OAuth2 libraries need to know (RFC 8414)."""
+    """Metadata of the authorization server, for OAuth2 libraries (RFC 8414)."""
 
     issuer: str
     """`BLOG_PUBLIC_URL`."""

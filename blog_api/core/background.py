@@ -16,7 +16,8 @@ def errors_logged(work: str) -> Iterator[None]:
     """Log an error instead of raising it: it would end the work of all others, and the service."""
     try:
         yield
-    # Any error, since nobody waits for the work: the log is the only place that can tell.
+    # Broad: no caller waits for this work, and any error that escaped would cancel all the other
+    # background tasks of the process. The traceback is logged.
     except Exception:
         log.exception("Failed: %s", work)
 

@@ -207,7 +207,8 @@ class Settings(BaseSettings):
     rate_limit_guesses_at_account: RateLimit = Field(default="100/hour", validate_default=True)
     rate_limit_log_ins: RateLimit = Field(default="100/minute", validate_default=True)
     rate_limit_sign_ups: RateLimit = Field(default="20/hour", validate_default=True)
-    # A shorter time than a code is valid: whoever is limited has received a valid one.
+    # The window is shorter than the lifetime of a code: a user who exceeds the limit has already
+    # received a code that is still valid.
     rate_limit_mails: RateLimit = Field(default="5/15 minutes", validate_default=True)
     rate_limit_writes: RateLimit = Field(default="60/minute", validate_default=True)
     rate_limit_tokens: RateLimit = Field(default="20/hour", validate_default=True)

@@ -1,7 +1,7 @@
 """Codes in mails: derived when a mail is sent, and again when a code arrives.
 
 A code is `{id}.{digest}`: the id of the mail, and an HMAC over what identifies the mail. The digest
-needs the secret key, so that nobody can make a code from the database alone.
+needs the secret key: the database alone is not enough to make a code.
 """
 
 import re

@@ -12,7 +12,7 @@ from blog_api.db.base import Invalidates, TableModel
 
 
 class MailKind(StrEnum):
-    """What a mail says."""
+    """The purpose of a mail, which decides its text and whether it has a code."""
 
     password_reset = "password-reset"
     # A new account without a password, which an administrator opened.

@@ -56,7 +56,7 @@ def create_transport(settings: Settings) -> Transport:
 async def print_message(message: Message) -> None:
     """Print a message on standard error. Raises DeliveryFailed if it is closed."""
     text = f"\n--- To: {message.recipient}\n--- {message.subject}\n\n{message.text}---\n"
-    # A pipe that nobody reads blocks.
+    # In a thread: writing to a full pipe blocks.
     try:
         await anyio.to_thread.run_sync(lambda: print(text, file=sys.stderr, flush=True))
     except OSError as error:

@@ -56,7 +56,7 @@ class Media(MediaBase, TableModel, table=True):
 
 
 class BlockedDigest(TableModel, table=True):
-    """Bytes that nobody may upload again: those of a picture that was removed."""
+    """The digest of a picture that an administrator removed: uploading it again is rejected."""
 
     __tablename__ = "blocked_digests"
     invalidates: ClassVar = Invalidates.NOTHING

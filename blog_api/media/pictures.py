@@ -104,6 +104,7 @@ def encode_again(source: Path) -> tuple[str, tuple[int, int], bytes]:
 
     Raises DECODER_ERRORS, TooManyPixels, MemoryError and DecompressionBombError.
     """
+    # Importing the AVIF plugin registers its format with Pillow; its name is not used.
     from PIL import AvifImagePlugin, Image, JpegImagePlugin  # noqa: F401
 
     with Image.open(source, formats=list(TYPES)) as image:

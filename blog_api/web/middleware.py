@@ -174,7 +174,7 @@ class ProblemDocuments:
         try:
             await self.app(scope, channel.receive, channel.send)
         except Exception:
-            # The only broad `except`: FastAPI's own handler outside of this would respond in
+            # Broad: FastAPI's own handler outside of this would respond in
             # plain text. The traceback is logged, and after the start of a response the
             # exception is raised again.
             log.exception("Unexpected error in request %s", scope["state"]["request_id"])
