@@ -594,7 +594,8 @@ def test_tests_wipe_only_databases_named_test(monkeypatch: pytest.MonkeyPatch, n
         read_test_database_url()
 
 
-def test_media_clean_asks_before_it_deletes(folder: Path):
+def test_media_clean_asks_before_it_deletes(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
     assert runner.invoke(cli, ["migrate"]).exit_code == 0
     path = folder / "blog.db.media" / "0a" / f"{'0a' * 32}.png"
     path.parent.mkdir(parents=True)
@@ -608,9 +609,11 @@ def test_media_clean_asks_before_it_deletes(folder: Path):
     assert "confirm with --yes: Delete 1 files" in refused.stderr
     assert path.exists()
     cleaned = runner.invoke(cli, ["media-clean", "--yes"])
-    assert (cleaned.exit_code, cleaned.stdout) == (0, "1 files deleted.\n")
+    assert (cleaned.exit_code, cleaned.stdout) == (0, "1 files and 0 temporary folders deleted.\n")
     assert not path.exists()
-    assert runner.invoke(cli, ["media-clean"]).stdout == "0 files deleted.\n"
+    assert (
+        runner.invoke(cli, ["media-clean"]).stdout == "0 files and 0 temporary folders deleted.\n"
+    )
 
 
 def test_media_clean_needs_a_storage(monkeypatch: pytest.MonkeyPatch):
