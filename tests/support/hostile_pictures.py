@@ -136,7 +136,9 @@ def list_broken() -> Iterator[HostileUpload]:
             size = 1 + (len(whole) - 24) * part // 12
             yield HostileUpload(f"{kind}-cut-{size}", UNSUPPORTED, whole[:size])
         for number in range(18):
-            flipped = bytearray(make_animation(kind) if number % 3 == 0 and kind != "JPEG" else whole)
+            flipped = bytearray(
+                make_animation(kind) if number % 3 == 0 and kind != "JPEG" else whole
+            )
             for _ in range(1 + number % 4):
                 flipped[random.randrange(len(flipped))] ^= 1 << random.randrange(8)
             yield HostileUpload(f"{kind}-flip-{number}", STORED_OR_REJECTED, bytes(flipped))
@@ -223,7 +225,9 @@ def list_modes() -> Iterator[HostileUpload]:
         picture = make_png(4, 4, 16, color, b"".join(b"\0" + rows[: row - 1] for _ in range(4)))
         yield HostileUpload(f"png-16-bit-{color}", STORED, picture)
     short = make_png_chunk(b"PLTE", b"\1\2\3") + make_png_chunk(b"tRNS", b"\0")
-    yield HostileUpload("png-short-palette", STORED_OR_REJECTED, make_png(2, 1, 8, 3, b"\0\0\xff", short))
+    yield HostileUpload(
+        "png-short-palette", STORED_OR_REJECTED, make_png(2, 1, 8, 3, b"\0\0\xff", short)
+    )
     yield HostileUpload("jpeg-progressive", STORED, make_noise("JPEG", progressive=True))
 
 
@@ -309,8 +313,12 @@ def list_forms() -> Iterator[HostileUpload]:
         "huge-header": header + b"X: " + b"a" * 100_000 + b"\r\n\r\n1\r\n--a--\r\n",
         "many-headers": header + b"X: a\r\n" * 1_000 + b"\r\n1\r\n--a--\r\n",
         "header-without-colon": header + b"X" * 100 + b"\r\n\r\n1\r\n--a--\r\n",
-        "many-parts": b'--a\r\nContent-Disposition: form-data; name="alt"\r\n\r\n1\r\n' * 1_000 + whole,
-        "nested": header + b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + nested + b"--a--\r\n",
+        "many-parts": b'--a\r\nContent-Disposition: form-data; name="alt"\r\n\r\n1\r\n' * 1_000
+        + whole,
+        "nested": header
+        + b"Content-Type: multipart/mixed; boundary=b\r\n\r\n"
+        + nested
+        + b"--a--\r\n",
         "preamble": SCRIPT + whole,
         "newlines": whole.replace(b"\r\n", b"\n"),
         "large-field": b'--a\r\nContent-Disposition: form-data; name="alt"\r\n\r\n'
