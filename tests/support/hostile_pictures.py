@@ -106,9 +106,10 @@ def list_metadata() -> Iterator[HostileUpload]:
     for marker in (0xE0, 0xE1, 0xE2, 0xEB, 0xED, 0xEE, 0xFE):
         segment = bytes([0xFF, marker]) + (2 + len(SCRIPT)).to_bytes(2) + SCRIPT
         yield HostileUpload(f"segment-{marker:x}", STORED, jpeg[:2] + segment + jpeg[2:])
-    for name in (b"tEXt", b"prVt", b"eXIf", b"iCCP", b"zTXt", b"iTXt", b"tIME", b"sPLT"):
-        picture = make_png(1, 1, 8, 0, bytes(2), make_png_chunk(name, SCRIPT + PLACE))
-        yield HostileUpload(f"chunk-{name.decode()}", STORED_OR_REJECTED, picture)
+    for chunk in ("tEXt", "prVt", "eXIf", "iCCP", "zTXt", "iTXt", "tIME", "sPLT"):
+        content = make_png_chunk(chunk.encode(), SCRIPT + PLACE)
+        picture = make_png(1, 1, 8, 0, bytes(2), content)
+        yield HostileUpload(f"chunk-{chunk}", STORED_OR_REJECTED, picture)
     table = jpeg.index(b"\xff\xdb") + 5
     marked = jpeg[:table] + SCRIPT + jpeg[table + len(SCRIPT) :]
     yield HostileUpload("quantization-table", STORED, marked)
