@@ -1,4 +1,4 @@
-"""The parent of several server processes: it starts them, replaces those that die, and stops them."""
+"""The parent of several server processes: it starts, replaces and stops them."""
 
 from uvicorn.supervisors import Multiprocess
 
