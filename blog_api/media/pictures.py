@@ -129,6 +129,8 @@ def encode_again(source: Path) -> tuple[str, tuple[int, int], bytes]:
             options |= {"loop": image.info["loop"]} if "loop" in image.info else {}
             # Each frame is a whole picture: a transparent pixel hides that of the frame before.
             options |= {"disposal": 2} if kind == "GIF" else {}
+    # Its decoder has copies of the largest pictures, hundreds of megabytes.
+    del image
     output = BytesIO()
     frames[0].save(output, kind, **options)
     return TYPES[kind][0], frames[0].size, output.getvalue()
