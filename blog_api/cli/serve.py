@@ -11,7 +11,8 @@ from blog_api.cli.console import print_database, run_async, run_with_database
 from blog_api.core.errors import ServiceUnavailable
 from blog_api.core.settings import Settings, exit_with_errors, load_settings
 from blog_api.core.urls import get_sqlite_path
-from blog_api.db.migrate import get_head_revision, migrate, prepare_sqlite_file
+from blog_api.db.migrate import migrate, prepare_sqlite_file
+from blog_api.db.revisions import Fit, get_head_revision
 from blog_api.db.session import Database
 from blog_api.web.access_log import LOGGING
 from blog_api.web.health import NotReady, require_migrated
@@ -80,7 +81,9 @@ async def warn_unless_ready(settings: Settings) -> None:
     database = Database(settings)
     try:
         async with database.session(writes=False) as session:
-            await require_migrated(session)
+            schema = await require_migrated(session)
+        if schema.fit is Fit.NEWER:
+            log.warning("%s", schema)
     except ServiceUnavailable:
         log.warning("Requests get 503 until the database responds")
     except NotReady as problem:
@@ -94,7 +97,10 @@ def migrate_database() -> None:
     settings = load_settings()
     print_database(settings)
     logging.config.dictConfig(LOGGING)
-    run_async(migrate(settings))
+    before = run_async(migrate(settings))
+    if before.fit is Fit.NEWER:
+        print(f"{before}. Nothing was changed.")
+        return
     if not settings.is_in_memory:
         run_with_database(settings, index_missing_names)
     print(f"The database is at revision {get_head_revision()}.")
