@@ -13,7 +13,6 @@ from blog_api.core.settings import load_settings
 from blog_api.db.migrate import migration_connection
 from blog_api.models import metadata
 
-
 # Tables of the search, and of what the migrations themselves record.
 UNDECLARED = ("post_search", "schema_compatibility")
 

@@ -20,7 +20,9 @@ class Health(SQLModel):
 
     status: Literal["ok"] = Field(description="Always `ok`; a failed check is a 503.")
     detail: str | None = Field(
-        default=None, description="Present if a newer version migrated the database."
+        default=None,
+        description="Present if a newer version migrated the database.",
+        examples=["The database is at revision 5d20f7c81b3e of a newer version, which serves this"],
     )
 
 
