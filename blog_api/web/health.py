@@ -9,6 +9,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from starlette import status as codes
 
 from blog_api.core.errors import Problem, ServiceUnavailable, problem_responses
+from blog_api.core.fields import schema_example
 from blog_api.db.revisions import Fit, Schema, get_schema
 from blog_api.db.session import SessionDep
 
@@ -22,7 +23,7 @@ class Health(SQLModel):
     detail: str | None = Field(
         default=None,
         description="Present if a newer version migrated the database.",
-        examples=["The database is at revision 5d20f7c81b3e of a newer version, which serves this"],
+        schema_extra=schema_example(None),
     )
 
 
