@@ -1,10 +1,13 @@
 """Commands of the service itself: `serve`, `migrate` and `settings`."""
 
 import logging.config
-from typing import Annotated, Any
+from contextlib import suppress
+from typing import Annotated
 
 import typer
 import uvicorn
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import ChangeReload
 
 from blog_api.accounts.names import index_missing_names
 from blog_api.cli.console import print_database, run_async, run_with_database
@@ -17,10 +20,10 @@ from blog_api.db.session import Database
 from blog_api.web.access_log import LOGGING
 from blog_api.web.health import NotReady, require_migrated
 from blog_api.web.protocol import LimitedHttpProtocol
-from blog_api.web.workers import Supervisor
+from blog_api.web.workers import DRAIN_SECONDS, DrainingServer, Supervisor
 
-APPLICATION = "blog_api.main:app"
-GRACEFUL_SHUTDOWN_SECONDS = 10
+# Of `BLOG_SHUTDOWN_SECONDS`; `blog_api.app` has the rest.
+REQUESTS_SHARE = 0.6
 # A worker responds once Python has started and imported the application. Uvicorn's default of five
 # seconds would kill and restart workers forever on a busy machine.
 WORKER_START_SECONDS = 60
@@ -53,27 +56,41 @@ def serve(
         run_async(warn_unless_ready(settings))
     if settings.public_url is None:
         log.warning("Feeds link to http://127.0.0.1:%s: set BLOG_PUBLIC_URL", port or "PORT")
-    options: dict[str, Any] = {
-        "host": host,
-        "port": port,
-        "workers": workers,
-        "reload": reload,
-        "log_config": LOGGING,
-        "access_log": False,
-        "http": LimitedHttpProtocol,
+    config = uvicorn.Config(
+        "blog_api.main:app",
+        host=host,
+        port=port,
+        workers=workers,
+        reload=reload,
+        log_config=LOGGING,
+        access_log=False,
+        http=LimitedHttpProtocol,
         # There are no WebSockets, and an upgrade request would wait forever.
-        "ws": "none",
-        "server_header": False,
-        "proxy_headers": bool(settings.trusted_proxies),
-        "forwarded_allow_ips": list(settings.trusted_proxies),
-        "timeout_graceful_shutdown": GRACEFUL_SHUTDOWN_SECONDS,
-        "timeout_worker_healthcheck": WORKER_START_SECONDS,
-    }
-    if workers > 1 and not reload:
-        config = uvicorn.Config(APPLICATION, **options)
+        ws="none",
+        server_header=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
+        # uvicorn's type says seconds in whole numbers, but it waits for any.
+        timeout_graceful_shutdown=settings.shutdown_seconds * REQUESTS_SHARE - DRAIN_SECONDS,  # type: ignore[arg-type]
+        timeout_worker_healthcheck=WORKER_START_SECONDS,
+    )
+    run_server(config)
+
+
+def run_server(config: uvicorn.Config) -> None:
+    """Serve in this process, or in several that it supervises. Exits with a status on errors."""
+    if config.should_reload:
+        server = DrainingServer(config)
+        ChangeReload(config, target=server.run, sockets=[config.bind_socket()]).run()
+    elif config.workers > 1:
         Supervisor(config, sockets=[config.bind_socket()]).run()
     else:
-        uvicorn.run(APPLICATION, **options)
+        config.load_app()
+        server = DrainingServer(config)
+        with suppress(KeyboardInterrupt):
+            server.run()
+        if not server.started:
+            raise typer.Exit(STARTUP_FAILURE)
 
 
 async def warn_unless_ready(settings: Settings) -> None:
