@@ -20,7 +20,7 @@ from blog_api.db.session import Database
 from blog_api.web.access_log import LOGGING
 from blog_api.web.health import NotReady, require_migrated
 from blog_api.web.protocol import LimitedHttpProtocol
-from blog_api.web.workers import DRAIN_SECONDS, DrainingServer, Supervisor
+from blog_api.web.workers import ACCEPT_SECONDS, DRAIN_SECONDS, DrainingServer, Supervisor
 
 # Of `BLOG_SHUTDOWN_SECONDS`; `blog_api.app` has the rest.
 REQUESTS_SHARE = 0.6
@@ -70,11 +70,16 @@ def serve(
         server_header=False,
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=list(settings.trusted_proxies),
-        # uvicorn's type says seconds in whole numbers, but it waits for any.
-        timeout_graceful_shutdown=settings.shutdown_seconds * REQUESTS_SHARE - DRAIN_SECONDS,  # type: ignore[arg-type]
+        # uvicorn's type says whole seconds, but it waits for any number.
+        timeout_graceful_shutdown=get_request_seconds(settings),  # type: ignore[arg-type]
         timeout_worker_healthcheck=WORKER_START_SECONDS,
     )
     run_server(config)
+
+
+def get_request_seconds(settings: Settings) -> float:
+    """Return for how long uvicorn waits for requests when it stops, after `DrainingServer`."""
+    return settings.shutdown_seconds * REQUESTS_SHARE - ACCEPT_SECONDS - DRAIN_SECONDS
 
 
 def run_server(config: uvicorn.Config) -> None:

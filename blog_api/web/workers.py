@@ -6,7 +6,9 @@ import socket
 from uvicorn import Server
 from uvicorn.supervisors import Multiprocess, multiprocess
 
-# For how long a process still accepts requests after it was told to stop.
+# For how long a process still accepts connections after it was told to stop, and then waits for
+# the requests of those that it has accepted.
+ACCEPT_SECONDS = 0.5
 DRAIN_SECONDS = 0.5
 
 
@@ -19,6 +21,9 @@ class DrainingServer(Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         # Responses that have not begun have this header too, and close the connection.
         self.server_state.default_headers.append((b"connection", b"close"))
+        await asyncio.sleep(ACCEPT_SECONDS)
+        for listener in self.servers:
+            listener.close()
         await asyncio.sleep(DRAIN_SECONDS)
         await super().shutdown(sockets)
 
