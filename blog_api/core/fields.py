@@ -42,7 +42,13 @@ from blog_api.core.characters import (
     VISIBLE_CHARACTER,
     VISIBLE_TEXT_PATTERN,
 )
-from blog_api.core.urls import MAX_URL_LENGTH, WEB_ADDRESS_PATTERN, check_web_address
+from blog_api.core.urls import (
+    MAX_URL_LENGTH,
+    PICTURE_ADDRESS_PATTERN,
+    WEB_ADDRESS_PATTERN,
+    check_picture_address,
+    check_web_address,
+)
 
 # RFC 3339, 5.6. Pydantic accepts numbers and dates without a time too.
 RFC_3339 = re.compile(
@@ -310,6 +316,18 @@ WebAddress = Annotated[
         pattern=WEB_ADDRESS_PATTERN,
     ),
     AfterValidator(check_web_address),
+]
+
+PictureAddress = Annotated[
+    str,
+    Field(min_length=1, max_length=MAX_URL_LENGTH),
+    SchemaDefaults(
+        "Absolute http or https address, or the `url` of an uploaded picture.",
+        "https://example.com/river.jpg",
+        format="iri-reference",
+        pattern=PICTURE_ADDRESS_PATTERN,
+    ),
+    AfterValidator(check_picture_address),
 ]
 
 TagName = Annotated[

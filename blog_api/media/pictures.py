@@ -2,6 +2,8 @@
 
 What is stored was written by our encoder: nothing of the upload but its pixels and the timing of
 its frames. So there is no metadata, and nothing that another program could read as another format.
+An import of posts keeps the bytes of a picture of an export: encoding JPEG, WebP and AVIF again
+would change pixels and name each time. It is decoded too, and its parts are those of our encoder.
 """
 
 import struct
@@ -36,6 +38,14 @@ TYPES = {
     "AVIF": ("image/avif", "avif"),
 }
 SUFFIXES = dict(TYPES.values())
+# What our encoders write: JFIF without a thumbnail, the chunks of WebP, and the boxes of AVIF.
+JPEG_SEGMENTS = [("APP0", 14)]
+PARTS = {
+    "WEBP": {b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF"},
+    "AVIF": {b"ftyp", b"meta", b"mdat", b"moov"},
+}
+JPEG_END = b"\xff\xd9"
+METADATA = {"exif", "icc_profile", "xmp"}
 # Fast encoders, and one thread: CPU time is limited for all threads together.
 ENCODING: dict[str, dict[str, Any]] = {
     "WEBP": {"quality": 90, "method": 3},
@@ -76,13 +86,18 @@ def make_name(digest: str, content_type: str) -> str:
     return f"{digest}.{SUFFIXES[content_type]}"
 
 
-def process_picture(source: Path, target: Path) -> Picture | Rejection:
-    """Verify the picture in `source` by decoding it, and write it to `target` without metadata."""
+def process_picture(source: Path, target: Path, name: str | None = None) -> Picture | Rejection:
+    """Verify the picture in `source` by decoding it, and write it to `target` without metadata.
+
+    The bytes stay if `name` is that of a stored file with these bytes, and without metadata.
+    """
     with limited_resources(MEMORY_BYTES, CPU_SECONDS):
-        return process_within_limits(source, target)
+        return process_within_limits(source, target, name)
 
 
-def process_within_limits(source: Path, target: Path) -> Picture | Rejection:
+def process_within_limits(
+    source: Path, target: Path, name: str | None = None
+) -> Picture | Rejection:
     from PIL import Image
 
     # Pillow raises DecompressionBombError over twice this number, and warns before.
@@ -91,6 +106,10 @@ def process_within_limits(source: Path, target: Path) -> Picture | Rejection:
         warnings.simplefilter("ignore")
         try:
             content_type, (width, height), content = encode_again(source)
+            if name is not None:
+                sent = source.read_bytes()
+                is_named = name == make_name(sha256(sent).hexdigest(), content_type)
+                content = sent if is_named and is_encoded(sent) else content
         except (Image.DecompressionBombError, MemoryError, TooManyPixels):
             return Rejection.too_large
         except DECODER_ERRORS:
@@ -129,6 +148,42 @@ def encode_again(source: Path) -> tuple[str, tuple[int, int], bytes]:
     output = BytesIO()
     frames[0].save(output, kind, **options)
     return TYPES[kind][0], frames[0].size, output.getvalue()
+
+
+def is_encoded(content: bytes) -> bool:
+    """Return whether a JPEG, WebP or AVIF has only the parts that our encoder writes.
+
+    False for PNG and GIF: encoding them again changes nothing.
+    """
+    from PIL import Image, JpegImagePlugin
+
+    with Image.open(BytesIO(content), formats=list(TYPES)) as image:
+        image.load()
+        if image.format == "JPEG" and isinstance(image, JpegImagePlugin.JpegImageFile):
+            segments = [(name, len(data)) for name, data in image.applist]
+            return segments == JPEG_SEGMENTS and content.find(JPEG_END) + 2 == len(content)
+        if image.format not in PARTS or METADATA & image.info.keys():
+            return False
+        return find_parts(content, is_riff=image.format == "WEBP") <= PARTS[image.format]
+
+
+def find_parts(content: bytes, *, is_riff: bool) -> set[bytes]:
+    """Return the names of the chunks of a RIFF file, or of the boxes of an ISO media file.
+
+    The end is a part with an empty name if the parts do not fill the file.
+    """
+    parts = set()
+    position = 12 if is_riff else 0
+    while position + 8 <= len(content):
+        if is_riff:
+            name, size = struct.unpack_from("<4sI", content, position)
+            position += 8 + size + size % 2
+        else:
+            size, name = struct.unpack_from(">I4s", content, position)
+            position += max(size, 8)
+        parts.add(name)
+    is_riff_whole = not is_riff or int.from_bytes(content[4:8], "little") == len(content) - 8
+    return parts if position == len(content) and is_riff_whole else {b""}
 
 
 def read_frames(image: "Image.Image", *, is_single: bool) -> tuple[list["Image.Image"], list[int]]:
