@@ -63,6 +63,7 @@ MAX_SMALL_BODY_BYTES = 64 * 1024
 MAX_PASSWORD_LENGTH = 128
 MAX_SLUG_LENGTH = 100
 MAX_SUMMARY_LENGTH = 300
+MAX_CONTENT_LENGTH = 500_000
 MAX_TAG_LENGTH = 50
 MAX_TAGS = 10
 MAX_EMAIL_LENGTH = 254  # RFC 5321, 4.5.3.1.3: a path of 256 with its brackets
@@ -297,7 +298,7 @@ ShortText = Annotated[
 
 PostContent = Annotated[
     str,
-    Field(min_length=1, max_length=500_000),
+    Field(min_length=1, max_length=MAX_CONTENT_LENGTH),
     SchemaDefaults(
         "Markdown (CommonMark with tables and strikethrough), or HTML: see `content_type`.",
         "My *first* post.",

@@ -15,6 +15,7 @@ from anyio.to_thread import run_sync
 from blog_api.accounts.service import lock_user
 from blog_api.core.characters import escape_unprintable
 from blog_api.core.errors import Conflict, ContentTooLarge, ServiceUnavailable
+from blog_api.core.fields import MAX_CONTENT_LENGTH
 from blog_api.core.security import open_private
 from blog_api.core.urls import is_media_path
 from blog_api.db.session import Database
@@ -31,6 +32,7 @@ NOT_RELATIVE = re.compile(r"[a-z][a-z0-9+.-]*:|[/\\?#]|\Z", re.IGNORECASE)
 QUERY_OR_FRAGMENT = re.compile(r"[?#].*", re.DOTALL)
 PICTURE_SUFFIXES = {"jpeg", *(suffix for _, suffix in TYPES.values())}
 NOT_CONFIGURED = "BLOG_MEDIA_URL is not set: pictures stay where they are"
+TOO_LONG = "with the addresses of its pictures the text would be too long; they stay"
 NO_PICTURE = "is no complete JPEG, PNG, GIF, WebP or AVIF picture"
 
 
@@ -165,6 +167,9 @@ class FolderImport:
             return await import_picture(address.value, line)
 
         content = await change_shown(self.renderer, source, is_relative, change)
+        if len(content) > MAX_CONTENT_LENGTH:
+            content = source.content
+            warnings.append(PictureWarning(file.line, TOO_LONG))
         if file.cover is not None:
             cover_url = await import_picture(file.cover, 1)
         return PostPictures(content, cover_url), warnings

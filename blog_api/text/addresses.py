@@ -26,9 +26,10 @@ ATTRIBUTE = (
     rf"|'([^'<>\n]{{1,{MAX_LENGTH}}})'|([^\s\"'<>=`]{{1,{MAX_LENGTH}}}))"
 )
 # Links and pictures, and the definitions of references. A character that could begin or end another
-# construct is no part of an address here, so that a marker in its place changes nothing else.
+# construct is no part of an address here, so that a marker in its place changes nothing else. A tag
+# after a bracket has an address of its own.
 LINK = (
-    rf"\](?:\(|:)\s*(?:<([^<>\n`|]{{1,{MAX_LENGTH}}})>"
+    rf"\](?:\(|:)\s*(?:<(?!(?:img|a)\s[^<>\n]*=)([^<>\n`|]{{1,{MAX_LENGTH}}})>"
     r"|((?:\\[^\s`|]|[^\s<>()\\`|\[\]]|\([^\s<>()\\`|\[\]]*\))+))"
 )
 PATTERNS = {

@@ -11,6 +11,7 @@ from httpx import AsyncClient
 from sqlalchemy import URL, text
 from typer.testing import Result
 
+from blog_api.core.fields import MAX_CONTENT_LENGTH
 from blog_api.core.settings import Settings
 from blog_api.db.migrate import migrate, migration_connection
 from tests.support.clients import MINIMUM_HASHING, make_settings
@@ -280,6 +281,18 @@ async def test_without_a_storage_there_is_one_warning(
     assert not store.exists()
     async with serve_database(url) as client:
         assert (await read_post(client))["content"] == "![A](a.png) ![A](a.png)"
+
+
+async def test_a_text_never_becomes_too_long(url: URL, folder: Path):
+    write_picture(folder)
+    content = "![A](a.png)\n\n" + "x" * (MAX_CONTENT_LENGTH - 20)
+    write_post(folder, content)
+
+    result = await run_command("import", "in")
+
+    assert "in/a.md:6: with the addresses of its pictures the text would be too" in result.stderr
+    async with serve_database(url) as client:
+        assert (await read_post(client))["content"] == content
 
 
 async def test_a_dry_run_stores_no_picture(url: URL, store: Path, folder: Path):
