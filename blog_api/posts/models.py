@@ -47,7 +47,7 @@ class PostBase(SQLModel):
     published_at: datetime | None
     """Time of publication. In the future: scheduled. Null: a draft."""
     cover_url: str | None = Field(max_length=MAX_URL_LENGTH)
-    """Address of the cover. Null: there is none."""
+    """Address of the cover; `/media/…` is relative to the service. Null: there is none."""
     cover_alt: str | None = Field(max_length=MAX_SUMMARY_LENGTH)
     """Alternative text of the cover. Null: there is none."""
     canonical_url: str | None = Field(max_length=MAX_URL_LENGTH)
