@@ -145,6 +145,8 @@ MATRIX = {
     "POST /admin/users": admin_only(201, json={"email": "carl@example.com", "name": "Carl"}),
     "GET /admin/users/{user_id}": admin_only(200),
     "PATCH /admin/users/{user_id}": admin_only(200, json={"is_active": True}),
+    "DELETE /admin/users/{user_id}": admin_only(204),
+    "DELETE /admin/bans": admin_only(404, json={"email": "carl@example.com"}),
     "GET /admin/posts": admin_only(200),
     "GET /admin/posts/{post_id}": admin_only(200),
     "DELETE /admin/posts/{post_id}": admin_only(204),

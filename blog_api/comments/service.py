@@ -7,7 +7,6 @@ from sqlmodel import and_, col, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
-from blog_api.accounts.models import User
 from blog_api.comments.errors import CommentNotFound, ThreadTooDeep
 from blog_api.comments.models import ID_DIGITS, MAX_THREAD_DEPTH, Comment
 from blog_api.core.fields import utc_now
@@ -106,9 +105,15 @@ async def remove_comment(session: AsyncSession, post: Post, comment: Comment) ->
         comment = parent
 
 
-async def anonymize_comments(session: AsyncSession, user: User) -> None:
-    """Delete all comments of a user; those with answers stay without content and user."""
-    own = (col(Comment.user_id) == user.id, col(Comment.deleted_at).is_(None))
+async def anonymize_some_comments(session: AsyncSession, user_id: int) -> bool:
+    """Delete a batch of a user's comments; return whether more may be left.
+
+    Those with answers stay without content and user.
+    """
+    is_own = and_(col(Comment.user_id) == user_id, col(Comment.deleted_at).is_(None))
+    ids = (await session.exec(select(Comment.id).where(is_own).limit(BATCH_SIZE))).all()
+    # Another request may delete some of them until their posts are locked.
+    own = (is_own, col(Comment.id).in_(ids))
     count = select(func.count()).where(col(Comment.post_id) == col(Post.id), *own)
     await update_counters(
         session,
@@ -118,6 +123,7 @@ async def anonymize_comments(session: AsyncSession, user: User) -> None:
     await delete_unanswered_comments(session, and_(*own))
     values = {"content": None, "user_id": None, "deleted_at": utc_now()}
     await session.exec(update(Comment).where(*own).values(values))
+    return len(ids) == BATCH_SIZE
 
 
 async def delete_unanswered_comments(session: AsyncSession, which: ColumnElement[bool]) -> None:
