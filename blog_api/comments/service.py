@@ -1,6 +1,6 @@
 """Insert, find, lock and remove comments."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 
 from sqlalchemy import ColumnElement, delete, func, update
 from sqlmodel import and_, col, or_, select
@@ -141,8 +141,11 @@ async def delete_unanswered_comments(session: AsyncSession, which: ColumnElement
             batch = unanswered[start : start + BATCH_SIZE]
             ids = [comment_id for comment_id, _ in batch]
             await session.exec(delete(Comment).where(col(Comment.id).in_(ids)))
+            parents: defaultdict[int, list[int]] = defaultdict(list)
             for parent_id, count in Counter(parent for _, parent in batch if parent).items():
-                is_parent = col(Comment.id) == parent_id
+                parents[count].append(parent_id)
+            for count, parent_ids in parents.items():
+                is_parent = col(Comment.id).in_(parent_ids)
                 values = {
                     "answer_count": col(Comment.answer_count) - count,
                     "updated_at": col(Comment.updated_at),
