@@ -34,6 +34,7 @@ from blog_api.posts.queries import (
     PostLockedForCounters,
     list_of_posts,
     lock_post_for_counters,
+    lock_posts_for_counters,
     update_counters,
 )
 from blog_api.web.pagination import Page, PaginatorDep
@@ -123,11 +124,9 @@ async def add_bookmark(session: AsyncSession, user_id: int, post: Post) -> None:
 
 async def remove_bookmarks(session: AsyncSession, which: ColumnElement[bool]) -> None:
     """Remove the bookmarks of one user that meet a condition."""
-    await update_counters(
-        session,
-        select(Bookmark.post_id).where(which),
-        bookmark_count=col(Post.bookmark_count) - 1,
-    )
+    is_bookmarked = col(Post.id).in_(select(Bookmark.post_id).where(which))
+    await lock_posts_for_counters(session, is_bookmarked)
+    await update_counters(session, is_bookmarked, bookmark_count=col(Post.bookmark_count) - 1)
     await session.exec(delete(Bookmark).where(which))
 
 
