@@ -61,6 +61,8 @@ async def test_a_takedown_has_a_reason_for_the_author_and_administrators_alone(
         assert "takedown_reason" not in shown and REASON not in shown, address
 
     restored = await admin.delete(f"{path}/takedown")
+    for address in (f"/posts/{post['id']}", "/posts"):
+        assert "takedown_reason" not in (await bob.get(address)).text
     again = await take_down(admin, post)
 
     assert restored.json()["takedown_reason"] is None
