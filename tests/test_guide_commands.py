@@ -62,7 +62,7 @@ EXPECTED = {
         '"scopes":["posts:read"]', '"is_current":true', "Invalid authentication credentials",
     ],
     "mail": ["\n202\n"],
-    "media": ['"alt":"A teal rectangle"', "0 files deleted."],
+    "media": ['"alt":"A teal rectangle"', "0 files and "],
     "configure": ["BLOG_POOL_SIZE=5", "BLOG_SECRET_KEY=***"],
     "administrate": ['"users":{"total":2', "urn:blog-api:post-not-found", "take-down-post"],
     "import-and-export": ['"email":"bob@example.com"', '"slug":"a-walk"'],

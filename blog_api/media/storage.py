@@ -64,7 +64,7 @@ class Storage(Protocol):
         ...
 
     async def list_older_than(self, seconds: float) -> list[str]:
-        """Return the names of the files that were written so long ago, and of unfinished ones."""
+        """Return the names of the files, also unfinished ones, that were written so long ago."""
         ...
 
 
@@ -79,6 +79,17 @@ class FileInFolder:
             while start < end and (chunk := await file.read(min(CHUNK_BYTES, end - start))):
                 start += len(chunk)
                 yield chunk
+
+
+def sync_folder(folder: Path) -> None:
+    """Write the names in a folder to the disk: a power failure may lose a new one otherwise."""
+    # Windows cannot open a folder.
+    if hasattr(os, "O_DIRECTORY"):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 class FolderStorage:
@@ -118,13 +129,22 @@ class FolderStorage:
                 target.flush()
                 os.fsync(target.fileno())
             unfinished.replace(path)
+            sync_folder(path.parent)
+            sync_folder(self.folder)
         except OSError:
             unfinished.unlink(missing_ok=True)
             raise
 
     def _list_before(self, moment: float) -> list[str]:
-        files = (path for path in self.folder.glob("??/*") if path.is_file())
-        return [path.name for path in files if path.stat().st_mtime < moment]
+        return [path.name for path in self.folder.glob("??/*") if is_older_than(path, moment)]
+
+
+def is_older_than(path: Path, moment: float) -> bool:
+    """Return whether a file or folder exists that was changed before this Unix time."""
+    try:
+        return path.stat().st_mtime < moment
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager
