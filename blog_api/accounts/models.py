@@ -167,6 +167,15 @@ class NameKey(TableBase, table=True):
     shared_length: int = Field(sa_type=SmallInteger)
 
 
+class BannedAddress(TableModel, table=True):
+    """A digest of the address of a deleted account that was banned (see `bans`)."""
+
+    __tablename__ = "banned_addresses"
+    invalidates: ClassVar = Invalidates.NOTHING
+
+    digest: str = Field(max_length=43, unique=True)
+
+
 class UserRead(UserBase, ReadModel):
     """An account as its owner and administrators see it."""
 
