@@ -33,6 +33,7 @@ from blog_api.accounts.rate_limits import RateLimiter
 from blog_api.accounts.recovery import prepare_mail
 from blog_api.accounts.token_uses import TokenUses
 from blog_api.admin import audit, moderation
+from blog_api.admin import comments as admin_comments
 from blog_api.admin import media as admin_media
 from blog_api.admin import users as admin_users
 from blog_api.comments import routes as comments
@@ -83,6 +84,7 @@ ROUTERS = (
     personal_data.router,
     admin_users.router,
     moderation.router,
+    admin_comments.router,
     admin_media.router,
     audit.router,
     health.router,

@@ -37,6 +37,7 @@ OPTIONAL_FIELDS = (
     "cover_url",
     "cover_alt",
     "canonical_url",
+    "comments_open",
     "content_type",
 )
 
@@ -84,6 +85,7 @@ class PostRecord(RequestModel):
     cover_url: WebAddress | None = None
     cover_alt: ShortText | None = None
     canonical_url: WebAddress | None = None
+    comments_open: bool = True
     content_type: ContentType = MARKDOWN
     content: PostContent
 
@@ -98,7 +100,13 @@ class PostRecord(RequestModel):
         return value if isinstance(value, str) and "/" in value else MARKDOWN
 
     @field_validator(
-        "slug_given", "summary", "cover_url", "cover_alt", "canonical_url", mode="before"
+        "slug_given",
+        "summary",
+        "cover_url",
+        "cover_alt",
+        "canonical_url",
+        "comments_open",
+        mode="before",
     )
     @classmethod
     def read_empty_as_missing(cls, value: object, info: ValidationInfo) -> object:
@@ -131,6 +139,7 @@ def make_record(post: Post) -> PostRecord:
         cover_url=post.cover_url,
         cover_alt=post.cover_alt,
         canonical_url=post.canonical_url,
+        comments_open=post.comments_open,
         content_type=post.content_type,
         content=post.content,
     )

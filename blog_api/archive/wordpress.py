@@ -54,6 +54,7 @@ READ_ELEMENTS = {
     "wp:post_date_gmt",
     "wp:post_password",
     "wp:author_login",
+    "wp:comment_status",
     "wp:author_display_name",
 }
 SITE_PATH = ["wp:base_site_url"]
@@ -230,6 +231,7 @@ class WXRHandler(ContentHandler):
             "published_at": self.parse_published_at(),
             "tags": list(self.tags.values()),
             "summary": self.parse_summary(),
+            "comments_open": self.get_value("wp:comment_status") != "closed",
             # Of an export of this program. Markdown makes paragraphs of WordPress' blank lines.
             "content_type": HTML if self.get_value("dc:format") == HTML else MARKDOWN,
             "content": self.values.get("content:encoded", ""),
@@ -295,7 +297,7 @@ class WXRWriter:
             "wp:post_id": str(self.count),
             "wp:post_date": time,
             "wp:post_date_gmt": time,
-            "wp:comment_status": "open",
+            "wp:comment_status": "open" if record.comments_open else "closed",
             "wp:ping_status": "closed",
             "wp:post_name": quote(record.slug or ""),
             "wp:status": status,

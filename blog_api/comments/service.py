@@ -8,8 +8,14 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
 from blog_api.accounts.models import User
+from blog_api.comments.counts import (
+    count_comment,
+    count_hidden_answer,
+    recount_hidden_answers,
+)
 from blog_api.comments.errors import CommentNotFound, ThreadTooDeep
 from blog_api.comments.models import ID_DIGITS, MAX_THREAD_DEPTH, Comment
+from blog_api.comments.visibility import is_shown_to, is_text_visible_to
 from blog_api.core.fields import utc_now
 from blog_api.db.base import preserve_updated_at
 from blog_api.db.queries import BATCH_SIZE
@@ -21,20 +27,24 @@ from blog_api.posts.queries import is_visible_to, lock_post_for_counters, update
 async def insert_comment(session: AsyncSession, post: Post, comment: Comment) -> None:
     """Insert a comment on a post that is locked, or an answer to its `parent_id`.
 
-    Raises CommentNotFound and ThreadTooDeep.
+    Raises ThreadTooDeep, and CommentNotFound unless the user sees the text to answer.
     """
     parent = None if comment.parent_id is None else await session.get(Comment, comment.parent_id)
     if parent is not None:
         if parent.post_id != post.id or parent.is_deleted:
             raise CommentNotFound
+        if not is_text_visible_to(comment.user_id, parent, post.user_id):
+            raise CommentNotFound
         if parent.depth >= MAX_THREAD_DEPTH:
             raise ThreadTooDeep
-        parent.answer_count += 1
+        parent.stored_answer_count += 1
+        parent.hidden_answer_count += 1
         preserve_updated_at(parent)
     elif comment.parent_id is not None:
         raise CommentNotFound
-    post.comment_count += 1
-    preserve_updated_at(post)
+    if not comment.is_waiting:
+        count_comment(post, 1)
+    await count_hidden_answer(session, comment, was_shown=False)
     session.add(comment)
     await session.flush()
     comment.path = f"{parent.path if parent else ''}{comment.id:0{ID_DIGITS}}"
@@ -51,18 +61,20 @@ async def find_comment(session: AsyncSession, query: SelectOfScalar[Comment]) ->
 
 
 def visible_comment(comment_id: int, reader_id: int | None) -> SelectOfScalar[Comment]:
-    """Select a comment on a post that this user may see."""
-    return comment_with_post(comment_id).where(is_visible_to(reader_id))
+    """Select a comment that this user sees on a post that this user may see."""
+    query = comment_with_post(comment_id)
+    return query.where(is_visible_to(reader_id), is_shown_to(reader_id))
 
 
 def visible_or_own_comment(comment_id: int, reader_id: int | None) -> SelectOfScalar[Comment]:
-    """Select a comment that this user may see or wrote.
+    """Select a comment that this user sees or wrote.
 
     Its author keeps access to it while the post is hidden.
     """
     # A comment without a user is not that of an anonymous reader.
     is_own = and_(col(Comment.user_id) == reader_id, col(Comment.user_id).is_not(None))
-    return comment_with_post(comment_id).where(or_(is_visible_to(reader_id), is_own))
+    is_shown = and_(is_visible_to(reader_id), is_shown_to(reader_id))
+    return comment_with_post(comment_id).where(or_(is_shown, is_own))
 
 
 def comment_with_post(comment_id: int) -> SelectOfScalar[Comment]:
@@ -84,21 +96,38 @@ async def lock_comment(session: AsyncSession, comment: Comment) -> Post:
     return post
 
 
+async def lock_visible_comment(
+    session: AsyncSession, user_id: int, comment_id: int
+) -> tuple[Post, Comment]:
+    """Lock and return a comment whose text this user sees, and its post. Raises CommentNotFound."""
+    comment = await find_comment(session, visible_or_own_comment(comment_id, user_id))
+    post = await lock_comment(session, comment)
+    if not is_text_visible_to(user_id, comment, post.user_id):
+        raise CommentNotFound
+    return post, comment
+
+
 async def remove_comment(session: AsyncSession, post: Post, comment: Comment) -> None:
     """Delete a comment; one with answers stays without content and user."""
-    post.comment_count -= 1
-    preserve_updated_at(post)
-    if comment.answer_count:
-        comment.user = None
-        comment.content = None
-        comment.deleted_at = utc_now()
+    if not comment.is_waiting:
+        count_comment(post, -1)
+    was_shown = comment.is_shown
+    comment.user = None
+    comment.content = None
+    comment.deleted_at = utc_now()
+    comment.is_waiting = False
+    comment.approved_by = None
+    await count_hidden_answer(session, comment, was_shown=was_shown)
+    if comment.stored_answer_count:
         return
     await session.delete(comment)
     while comment.parent_id is not None:
         parent = await session.get_one(Comment, comment.parent_id)
-        parent.answer_count -= 1
+        # Without answers it is hidden.
+        parent.stored_answer_count -= 1
+        parent.hidden_answer_count -= 1
         preserve_updated_at(parent)
-        if not parent.is_deleted or parent.answer_count:
+        if not parent.is_deleted or parent.stored_answer_count:
             break
         # The deleted parent stayed for this answer only.
         await session.flush()
@@ -109,15 +138,29 @@ async def remove_comment(session: AsyncSession, post: Post, comment: Comment) ->
 async def anonymize_comments(session: AsyncSession, user: User) -> None:
     """Delete all comments of a user; those with answers stay without content and user."""
     own = (col(Comment.user_id) == user.id, col(Comment.deleted_at).is_(None))
-    count = select(func.count()).where(col(Comment.post_id) == col(Post.id), *own)
+    is_counted = (col(Comment.post_id) == col(Post.id), ~col(Comment.is_waiting))
+    count = select(func.count()).where(*is_counted, *own)
     await update_counters(
         session,
         select(Comment.post_id).where(*own),
         comment_count=col(Post.comment_count) - count.scalar_subquery(),
     )
+    own_threads = select(Comment.thread_id).where(*own)
+    waiting = select(Comment.thread_id).where(
+        col(Comment.is_waiting), col(Comment.thread_id).in_(own_threads)
+    )
+    threads = (await session.exec(waiting.distinct())).all()
     await delete_unanswered_comments(session, and_(*own))
-    values = {"content": None, "user_id": None, "deleted_at": utc_now()}
+    values = {
+        "content": None,
+        "user_id": None,
+        "deleted_at": utc_now(),
+        "is_waiting": False,
+        "approved_by": None,
+    }
     await session.exec(update(Comment).where(*own).values(values))
+    # In other threads nothing is hidden.
+    await recount_hidden_answers(session, threads)
 
 
 async def delete_unanswered_comments(session: AsyncSession, which: ColumnElement[bool]) -> None:
@@ -126,7 +169,7 @@ async def delete_unanswered_comments(session: AsyncSession, which: ColumnElement
     A deleted comment that stayed for one of them is deleted too.
     """
     is_removed = or_(which, col(Comment.deleted_at).is_not(None))
-    is_unanswered = col(Comment.answer_count) == 0
+    is_unanswered = col(Comment.stored_answer_count) == 0
     query = select(Comment.id, Comment.parent_id)
     unanswered = list(await session.exec(query.where(which, is_unanswered)))
     while unanswered:
@@ -138,7 +181,7 @@ async def delete_unanswered_comments(session: AsyncSession, which: ColumnElement
             for parent_id, count in Counter(parent for _, parent in batch if parent).items():
                 is_parent = col(Comment.id) == parent_id
                 values = {
-                    "answer_count": col(Comment.answer_count) - count,
+                    "stored_answer_count": col(Comment.stored_answer_count) - count,
                     "updated_at": col(Comment.updated_at),
                 }
                 await session.exec(update(Comment).where(is_parent).values(values))
