@@ -23,9 +23,7 @@ async def is_trusted(session: AsyncSession, user: AuthenticatedUser, post: Post)
     """Return whether the comments of a user on a post need no approval."""
     if user.is_admin or user.id == post.user_id:
         return True
-    by_author = and_(
-        col(Comment.approved_by) == Approver.author, col(Post.user_id) == post.user_id
-    )
+    by_author = and_(col(Comment.approved_by) == Approver.author, col(Post.user_id) == post.user_id)
     query = (
         select(Comment.id)
         .join(Post, col(Post.id) == col(Comment.post_id))

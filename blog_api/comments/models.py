@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, StrictInt
 from sqlalchemy import Index
@@ -130,17 +130,18 @@ class Comment(CommentBase, VersionedModel, table=True):
         return len(self.path) // ID_DIGITS - 1
 
 
-WAITING = {f"{dialect}_where": col(Comment.is_waiting) for dialect in ("postgresql", "sqlite")}
-Index("ix_comments_waiting_id", col(Comment.id), **WAITING)
-Index("ix_comments_waiting_post_id_id", col(Comment.post_id), col(Comment.id), **WAITING)
+IS_WAITING = col(Comment.is_waiting)
 IS_APPROVAL = col(Comment.approved_by).is_not(None)
-Index(
-    "ix_comments_user_id_approved_by",
-    col(Comment.user_id),
-    col(Comment.approved_by),
-    postgresql_where=IS_APPROVAL,
-    sqlite_where=IS_APPROVAL,
-)
+
+
+def make_index(name: str, where: Any, *columns: Any) -> None:
+    """Index the comments that fulfill a condition."""
+    Index(f"ix_comments_{name}", *columns, postgresql_where=where, sqlite_where=where)
+
+
+make_index("waiting_id", IS_WAITING, col(Comment.id))
+make_index("waiting_post_id_id", IS_WAITING, col(Comment.post_id), col(Comment.id))
+make_index("user_id_approved_by", IS_APPROVAL, col(Comment.user_id), col(Comment.approved_by))
 
 
 class CommentRead(ReadModel, CommentBase):

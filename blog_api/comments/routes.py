@@ -104,9 +104,7 @@ async def read_comment(
 @router.patch(
     "/comments/{comment_id:int}",
     response_model=CommentRead,
-    responses=problem_responses(
-        *BODY_PROBLEMS, *CHANGE_PROBLEMS, CommentsClosed, TooManyRequests
-    ),
+    responses=problem_responses(*BODY_PROBLEMS, *CHANGE_PROBLEMS, CommentsClosed, TooManyRequests),
     dependencies=[Depends(limit_comments)],
 )
 async def update_comment(

@@ -8,12 +8,12 @@ edit has to wait for approval. Then others see Ann's answer below a placeholder.
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, func, literal
+from sqlalchemy import ColumnElement, Integer, literal
 from sqlalchemy.orm import aliased
 from sqlmodel import and_, col, exists, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from blog_api.comments.models import Comment, CommentRead
+from blog_api.comments.models import ID_DIGITS, Comment, CommentRead
 from blog_api.posts.models import Post
 
 IS_CURRENT = col(Comment.deleted_at).is_(None)
@@ -39,18 +39,23 @@ def is_shown_to(reader_id: Any) -> ColumnElement[bool]:
 
     Their own waiting comments, with placeholders above them, and all on their own posts.
     """
-    own = aliased(Comment)
+    below = aliased(Comment)
     reader = literal(reader_id, Integer) if reader_id is None else reader_id
-    has_own = exists().where(
-        col(own.thread_id) == col(Comment.thread_id),
-        col(own.user_id) == reader,
-        col(own.is_waiting),
-        func.substr(own.path, 1, func.length(Comment.path)) == col(Comment.path),
-    )
+    is_own = and_(col(Comment.is_waiting), col(Comment.user_id) == reader)
     is_on_own_post = exists().where(
         col(Post.id) == col(Comment.post_id), col(Post.user_id) == reader
     )
-    return or_(IS_SHOWN, has_own.correlate(Comment), is_on_own_post.correlate(Comment))
+    # A range of the index of threads: the answers of one user may be many.
+    has_own_below = exists().where(
+        col(below.thread_id) == col(Comment.thread_id),
+        col(below.path) > col(Comment.path),
+        col(below.path) < col(Comment.path) + "9" * ID_DIGITS,
+        col(below.user_id) == reader,
+        col(below.is_waiting),
+    )
+    return or_(
+        IS_SHOWN, is_own, is_on_own_post.correlate(Comment), has_own_below.correlate(Comment)
+    )
 
 
 def is_text_visible_to(reader_id: int | None, comment: Comment, post_author_id: int) -> bool:

@@ -12,25 +12,32 @@ branch_labels = None
 depends_on = None
 
 
-def create_index(name: str, columns: list[str], where: str) -> None:
-    condition = sa.text(where)
+def create_index(name: str, columns: list[str], where: str, on_sqlite: str | None = None) -> None:
     op.create_index(
-        name, "comments", columns, postgresql_where=condition, sqlite_where=condition
+        name,
+        "comments",
+        columns,
+        postgresql_where=sa.text(where),
+        sqlite_where=sa.text(on_sqlite or where),
     )
 
 
 def upgrade() -> None:
     # Existing comments stay public, and nobody is trusted for them. The version before inserts
     # comments and posts without the columns.
-    for table, column in (
-        ("comments", sa.Column("is_waiting", sa.Boolean(), nullable=False, server_default=sa.false())),
-        ("comments", sa.Column("approved_by", sa.String(length=10), nullable=True)),
-        ("comments", sa.Column("hidden_answer_count", sa.Integer(), nullable=False, server_default="0")),
-        ("posts", sa.Column("comments_open", sa.Boolean(), nullable=False, server_default=sa.true())),
+    no, yes = sa.false(), sa.true()
+    for column in (
+        sa.Column("is_waiting", sa.Boolean(), nullable=False, server_default=no),
+        sa.Column("approved_by", sa.String(length=10), nullable=True),
+        sa.Column("hidden_answer_count", sa.Integer(), nullable=False, server_default="0"),
     ):
-        op.add_column(table, column)
-    create_index("ix_comments_waiting_id", ["id"], "is_waiting")
-    create_index("ix_comments_waiting_post_id_id", ["post_id", "id"], "is_waiting")
+        op.add_column("comments", column)
+    comments_open = sa.Column("comments_open", sa.Boolean(), nullable=False, server_default=yes)
+    op.add_column("posts", comments_open)
+    create_index("ix_comments_waiting_id", ["id"], "is_waiting", "is_waiting = 1")
+    create_index(
+        "ix_comments_waiting_post_id_id", ["post_id", "id"], "is_waiting", "is_waiting = 1"
+    )
     create_index(
         "ix_comments_user_id_approved_by", ["user_id", "approved_by"], "approved_by IS NOT NULL"
     )

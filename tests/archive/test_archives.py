@@ -232,15 +232,18 @@ def test_fields_of_a_post_are_exported_if_they_have_values(tmp_path: Path, out: 
         cover_url="https://example.com/a.jpg",
         cover_alt="# c",
         canonical_url="https://пример.example/",
+        comments_open=False,
     )
     if out == "markdown":
         text = write_post(tmp_path, record).read_text()
         assert "slug_given: true" in text
+        assert "comments_open: false" in text
     else:
         with (tmp_path / "posts.jsonl").open("w") as file:
             write_jsonl(file, record)
         text = (tmp_path / "posts.jsonl").read_text()
         assert '"slug_given": true' in text
+        assert '"comments_open": false' in text
     (entry,) = read_archive(tmp_path if out == "markdown" else tmp_path / "posts.jsonl")
 
     assert get_record(entry) == record
@@ -1058,6 +1061,7 @@ RECORDS = (
             "cover_url": ADDRESSES,
             "cover_alt": st.none() | SHORT_TEXTS,
             "canonical_url": ADDRESSES,
+            "comments_open": st.booleans(),
             "content_type": st.sampled_from(["text/markdown", "text/html"]),
             "content": texts([*AWKWARD, *BREAKS]),
         }
