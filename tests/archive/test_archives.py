@@ -259,6 +259,19 @@ def test_a_summary_from_elsewhere_is_one_line_of_at_most_300_characters(tmp_path
     assert get_record(empty).summary is get_record(empty).canonical_url is None
 
 
+@pytest.mark.parametrize(
+    ("line", "is_open"),
+    [
+        ("comments: false", False), ("comments_open: false", False), ("commentsOpen: false", False),
+        ("comments: true", True), ("comments: [a]", True), ("comments_open:", True), ("", True),
+    ],
+)  # fmt: skip
+def test_a_front_matter_can_close_the_comments(tmp_path: Path, line: str, is_open: bool):
+    entry = read_markdown(tmp_path, f"---\ntitle: a\n{line}\n---\nx")
+
+    assert get_record(entry).comments_open is is_open
+
+
 def test_an_invalid_address_is_an_error(jsonl: Path):
     entry = read_jsonl_line(jsonl, HELLO | {"cover_url": "javascript:alert(1)"})
 
@@ -1104,7 +1117,7 @@ def test_wordpress_round_trip_of_the_fields_it_supports(written: PostRecord):
 
         post = get_record(read_archive(path)[0])
 
-    fields = {"slug", "title", "tags", "content", "content_type"}
+    fields = {"slug", "title", "tags", "content", "content_type", "comments_open"}
     assert post.model_dump(include=fields) == written.model_dump(include=fields)
     assert post.author == (written.author or written.author_key)
     # It is HTML in WordPress, where several spaces are one.
