@@ -140,7 +140,7 @@ def make_index(name: str, where: Any, *columns: Any) -> None:
 
 
 make_index("waiting_id", IS_WAITING, col(Comment.id))
-make_index("waiting_post_id_id", IS_WAITING, col(Comment.post_id), col(Comment.id))
+make_index("waiting_post_id_user_id", IS_WAITING, col(Comment.post_id), col(Comment.user_id))
 make_index("user_id_approved_by", IS_APPROVAL, col(Comment.user_id), col(Comment.approved_by))
 
 

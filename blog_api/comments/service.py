@@ -2,7 +2,8 @@
 
 from collections import Counter
 
-from sqlalchemy import ColumnElement, delete, func, update
+from sqlalchemy import ColumnElement, ScalarSelect, delete, func, update
+from sqlalchemy.orm import aliased
 from sqlmodel import and_, col, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
@@ -62,8 +63,8 @@ async def find_comment(session: AsyncSession, query: SelectOfScalar[Comment]) ->
 
 def visible_comment(comment_id: int, reader_id: int | None) -> SelectOfScalar[Comment]:
     """Select a comment that this user sees on a post that this user may see."""
-    query = comment_with_post(comment_id)
-    return query.where(is_visible_to(reader_id), is_shown_to(reader_id))
+    is_shown = is_shown_to(reader_id, post_of_comment(comment_id))
+    return comment_with_post(comment_id).where(is_visible_to(reader_id), is_shown)
 
 
 def visible_or_own_comment(comment_id: int, reader_id: int | None) -> SelectOfScalar[Comment]:
@@ -73,8 +74,14 @@ def visible_or_own_comment(comment_id: int, reader_id: int | None) -> SelectOfSc
     """
     # A comment without a user is not that of an anonymous reader.
     is_own = and_(col(Comment.user_id) == reader_id, col(Comment.user_id).is_not(None))
-    is_shown = and_(is_visible_to(reader_id), is_shown_to(reader_id))
+    is_shown = is_shown_to(reader_id, post_of_comment(comment_id))
+    is_shown = and_(is_visible_to(reader_id), is_shown)
     return comment_with_post(comment_id).where(or_(is_shown, is_own))
+
+
+def post_of_comment(comment_id: int) -> ScalarSelect[int]:
+    commented = aliased(Comment)
+    return select(commented.post_id).where(col(commented.id) == comment_id).scalar_subquery()
 
 
 def comment_with_post(comment_id: int) -> SelectOfScalar[Comment]:

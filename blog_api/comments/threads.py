@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from sqlalchemy import Integer, String, bindparam, func
+from sqlalchemy import ColumnElement, Integer, String, bindparam, func
 from sqlmodel import Field, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -41,25 +41,27 @@ THREAD_ORDER = Sort("path", (col(Comment.path),))
 
 NEWEST_FIRST = Sort("-id", (col(Comment.id),), is_descending=True)
 
-READER_ID = bindparam("reader", type_=Integer)
+POST_ID = bindparam("post", type_=Integer)
+
+
+def make_list(*conditions: ColumnElement[bool]) -> dict[bool, ListQuery]:
+    """Return the list of comments that everybody sees, and the one with those of a user."""
+    query = select(Comment).where(*conditions)
+    readers = {False: None, True: bindparam("reader", type_=Integer)}
+    return {
+        is_user: ListQuery(query.where(is_shown_to(reader_id, POST_ID)))
+        for is_user, reader_id in readers.items()
+    }
+
 
 # Comments on the post itself.
-COMMENTS = ListQuery(
-    select(Comment).where(
-        col(Comment.post_id) == bindparam("post", type_=Integer),
-        col(Comment.parent_id).is_(None),
-        is_shown_to(READER_ID),
-    )
-)
+COMMENTS = make_list(col(Comment.post_id) == POST_ID, col(Comment.parent_id).is_(None))
 
 # All answers below a comment, at any depth.
-ANSWERS = ListQuery(
-    select(Comment).where(
-        col(Comment.thread_id) == bindparam("thread", type_=Integer),
-        col(Comment.path) > bindparam("above", type_=String),
-        col(Comment.path) < bindparam("below", type_=String),
-        is_shown_to(READER_ID),
-    )
+ANSWERS = make_list(
+    col(Comment.thread_id) == bindparam("thread", type_=Integer),
+    col(Comment.path) > bindparam("above", type_=String),
+    col(Comment.path) < bindparam("below", type_=String),
 )
 
 
@@ -94,6 +96,8 @@ async def find_first_answers(
     Together with the comments they have at most MAX_LISTED_BYTES of content; the last ones are
     left out.
     """
+    if not comments:
+        return []
     used = sum(len((comment.content or "").encode()) for comment in comments)
     position = func.row_number().over(
         partition_by=col(Comment.thread_id), order_by=col(Comment.path)
@@ -103,7 +107,7 @@ async def find_first_answers(
         .where(
             col(Comment.thread_id).in_([comment.id for comment in comments]),
             col(Comment.parent_id).is_not(None),
-            is_shown_to(reader_id),
+            is_shown_to(reader_id, comments[0].post_id),
         )
         .subquery()
     )
@@ -135,7 +139,7 @@ async def list_comments(
     post = await find_visible_post(paginator.session, auth, post_id)
     reader_id = get_reader_id(auth)
     page = await paginator.paginate(
-        COMMENTS, params, OLDEST_FIRST, post=post["id"], reader=reader_id
+        COMMENTS[reader_id is not None], params, OLDEST_FIRST, post=post["id"], reader=reader_id
     )
     found = await find_first_answers(paginator.session, page.results, reader_id)
     shown = await show_comments(paginator.session, [*page.results, *found], reader_id)
@@ -161,12 +165,13 @@ async def list_answers(
     reader_id = get_reader_id(auth)
     comment = await find_comment(paginator.session, visible_comment(comment_id, reader_id))
     page = await paginator.paginate(
-        ANSWERS,
+        ANSWERS[reader_id is not None],
         params,
         THREAD_ORDER,
         thread=comment.thread_id,
         above=comment.path,
         below=comment.path + "9" * ID_DIGITS,
+        post=comment.post_id,
         reader=reader_id,
     )
     shown = await show_comments(paginator.session, page.results, reader_id)

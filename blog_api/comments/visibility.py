@@ -8,12 +8,12 @@ edit has to wait for approval. Then others see Ann's answer below a placeholder.
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, literal
+from sqlalchemy import ColumnElement
 from sqlalchemy.orm import aliased
-from sqlmodel import and_, col, exists, or_, select
+from sqlmodel import and_, col, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from blog_api.comments.models import ID_DIGITS, Comment, CommentRead
+from blog_api.comments.models import Comment, CommentRead
 from blog_api.posts.models import Post
 
 IS_CURRENT = col(Comment.deleted_at).is_(None)
@@ -34,28 +34,26 @@ HIDDEN_VALUES = {
 }
 
 
-def is_shown_to(reader_id: Any) -> ColumnElement[bool]:
-    """Return the condition of comments that a user sees on a post that the user may see.
+def is_shown_to(reader_id: Any, post_id: Any) -> ColumnElement[bool]:
+    """Return the condition of comments on a post that a user sees, who sees the post.
 
-    Their own waiting comments, with placeholders above them, and all on their own posts.
+    Their own waiting comments, with placeholders above them, and all on their own posts. No
+    subquery depends on the row: there may be many that are hidden.
     """
-    below = aliased(Comment)
-    reader = literal(reader_id, Integer) if reader_id is None else reader_id
-    is_own = and_(col(Comment.is_waiting), col(Comment.user_id) == reader)
-    is_on_own_post = exists().where(
-        col(Post.id) == col(Comment.post_id), col(Post.user_id) == reader
+    if reader_id is None:
+        return IS_SHOWN
+    is_own = and_(col(Comment.is_waiting), col(Comment.user_id) == reader_id)
+    author_id = select(Post.user_id).where(col(Post.id) == post_id).scalar_subquery()
+    own, parent = aliased(Comment), aliased(Comment)
+    above = (
+        select(col(own.parent_id).label("id"))
+        .where(col(own.post_id) == post_id, col(own.user_id) == reader_id, col(own.is_waiting))
+        .cte("above", recursive=True)
     )
-    # A range of the index of threads: the answers of one user may be many.
-    has_own_below = exists().where(
-        col(below.thread_id) == col(Comment.thread_id),
-        col(below.path) > col(Comment.path),
-        col(below.path) < col(Comment.path) + "9" * ID_DIGITS,
-        col(below.user_id) == reader,
-        col(below.is_waiting),
-    )
-    return or_(
-        IS_SHOWN, is_own, is_on_own_post.correlate(Comment), has_own_below.correlate(Comment)
-    )
+    next_above = select(col(parent.parent_id)).join(above, col(parent.id) == above.c.id)
+    above = above.union(next_above)
+    is_above_own = col(Comment.id).in_(select(above.c.id).where(above.c.id.is_not(None)))
+    return or_(IS_SHOWN, is_own, author_id == reader_id, is_above_own)
 
 
 def is_text_visible_to(reader_id: int | None, comment: Comment, post_author_id: int) -> bool:

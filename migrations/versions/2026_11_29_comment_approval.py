@@ -36,7 +36,7 @@ def upgrade() -> None:
     op.add_column("posts", comments_open)
     create_index("ix_comments_waiting_id", ["id"], "is_waiting", "is_waiting = 1")
     create_index(
-        "ix_comments_waiting_post_id_id", ["post_id", "id"], "is_waiting", "is_waiting = 1"
+        "ix_comments_waiting_post_id_user_id", ["post_id", "id"], "is_waiting", "is_waiting = 1"
     )
     create_index(
         "ix_comments_user_id_approved_by", ["user_id", "approved_by"], "approved_by IS NOT NULL"
@@ -68,7 +68,7 @@ def downgrade() -> None:
     for statement in DELETE_WAITING:
         op.execute(statement)
     op.drop_index("ix_comments_user_id_approved_by", "comments")
-    op.drop_index("ix_comments_waiting_post_id_id", "comments")
+    op.drop_index("ix_comments_waiting_post_id_user_id", "comments")
     op.drop_index("ix_comments_waiting_id", "comments")
     op.drop_column("posts", "comments_open")
     for name in ("hidden_answer_count", "approved_by", "is_waiting"):
