@@ -2,6 +2,9 @@
 
 import asyncio
 import itertools
+import os
+import re
+import signal
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -11,6 +14,7 @@ from httpx import AsyncClient, Response
 from sqlalchemy import URL, make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from blog_api.cli.serve import WORKER_START_SECONDS
 from blog_api.db.base import TableBase
 from tests.support.clients import PASSWORD, bearer, request_with_retry, sign_up
 from tests.support.processes import Server
@@ -18,6 +22,8 @@ from tests.support.processes import Server
 pytestmark = pytest.mark.processes
 
 WRITES_BEFORE_KILL = 200
+# They take longer than the half a second between two health checks of the workers.
+REQUESTS_DURING_CHECK = 300
 
 
 async def read_all_posts(client: AsyncClient, path: str = "/posts") -> list[dict[str, str]]:
@@ -108,6 +114,22 @@ async def test_a_killed_server_loses_no_acknowledged_write(tmp_path: Path, share
 
     assert len(acknowledged) >= WRITES_BEFORE_KILL
     assert set(acknowledged) <= {post["title"] for post in posts}
+
+
+async def test_a_worker_that_dies_during_a_health_check_is_replaced(
+    tmp_path: Path, shared_url: URL
+):
+    with Server(tmp_path, shared_url, workers=2) as server:
+        victim, _ = map(int, re.findall(r"Started server process \[(\d+)\]", server.log))
+        # A stopped worker does not respond to the check, and the other one serves all requests.
+        os.kill(victim, signal.SIGSTOP)
+        async with server.client() as client:
+            for _ in range(REQUESTS_DURING_CHECK):
+                assert (await client.get("/posts")).status_code == 200
+        os.kill(victim, signal.SIGKILL)
+        with fail_after(WORKER_START_SECONDS / 2):
+            await asyncio.to_thread(server.wait_for_log, rf"process \[({victim})\] died")
+        server.stop()
 
 
 async def test_four_concurrent_first_starts_create_one_database_and_one_key(tmp_path: Path):

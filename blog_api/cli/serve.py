@@ -1,7 +1,7 @@
 """Commands of the service itself: `serve`, `migrate` and `settings`."""
 
 import logging.config
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 import uvicorn
@@ -16,7 +16,9 @@ from blog_api.db.session import Database
 from blog_api.web.access_log import LOGGING
 from blog_api.web.health import NotReady, require_migrated
 from blog_api.web.protocol import LimitedHttpProtocol
+from blog_api.web.workers import Supervisor
 
+APPLICATION = "blog_api.main:app"
 GRACEFUL_SHUTDOWN_SECONDS = 10
 # A worker responds once Python has started and imported the application. Uvicorn's default of five
 # seconds would kill and restart workers forever on a busy machine.
@@ -50,23 +52,27 @@ def serve(
         run_async(warn_unless_ready(settings))
     if settings.public_url is None:
         log.warning("Feeds link to http://127.0.0.1:%s: set BLOG_PUBLIC_URL", port or "PORT")
-    uvicorn.run(
-        "blog_api.main:app",
-        host=host,
-        port=port,
-        workers=workers,
-        reload=reload,
-        log_config=LOGGING,
-        access_log=False,
-        http=LimitedHttpProtocol,
+    options: dict[str, Any] = {
+        "host": host,
+        "port": port,
+        "workers": workers,
+        "reload": reload,
+        "log_config": LOGGING,
+        "access_log": False,
+        "http": LimitedHttpProtocol,
         # There are no WebSockets, and an upgrade request would wait forever.
-        ws="none",
-        server_header=False,
-        proxy_headers=bool(settings.trusted_proxies),
-        forwarded_allow_ips=list(settings.trusted_proxies),
-        timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_SECONDS,
-        timeout_worker_healthcheck=WORKER_START_SECONDS,
-    )
+        "ws": "none",
+        "server_header": False,
+        "proxy_headers": bool(settings.trusted_proxies),
+        "forwarded_allow_ips": list(settings.trusted_proxies),
+        "timeout_graceful_shutdown": GRACEFUL_SHUTDOWN_SECONDS,
+        "timeout_worker_healthcheck": WORKER_START_SECONDS,
+    }
+    if workers > 1 and not reload:
+        config = uvicorn.Config(APPLICATION, **options)
+        Supervisor(config, sockets=[config.bind_socket()]).run()
+    else:
+        uvicorn.run(APPLICATION, **options)
 
 
 async def warn_unless_ready(settings: Settings) -> None:

@@ -84,8 +84,12 @@ class Database:
         self.expensive_slots = Semaphore((pool_size + 1) // 2)
         # Open connections for the next readers.
         self._reading_connections: list[AsyncConnection] = []
-        # SQLite has one writer at a time: the others wait here, in order and without a slot.
-        self._write_lock = Semaphore(1) if settings.is_sqlite else None
+        # Writers wait here first, in order and without a slot. SQLite has one writer at a time; on
+        # Postgres one slot is left to readers, who would wait behind many slow writes.
+        self._write_slots = Semaphore(1 if settings.is_sqlite else max(pool_size - 1, 1))
+        self._write_timeout_seconds = (
+            STATEMENT_TIMEOUT_SECONDS if settings.is_sqlite else SLOT_TIMEOUT_SECONDS
+        )
 
     @asynccontextmanager
     async def session(self, *, writes: bool) -> AsyncGenerator[AsyncSession]:
@@ -135,9 +139,9 @@ class Database:
         semaphores, seconds = [self._slots], SLOT_TIMEOUT_SECONDS
         if session.info.pop("is_expensive", False):
             semaphores.insert(0, self.expensive_slots)
-        if self._write_lock is not None and session.info["writes"]:
-            semaphores.insert(0, self._write_lock)
-            seconds = STATEMENT_TIMEOUT_SECONDS
+        if session.info["writes"]:
+            semaphores.insert(0, self._write_slots)
+            seconds = self._write_timeout_seconds
         must_wait = any(semaphore.locked() for semaphore in semaphores)
         acquired: list[Semaphore] = session.info.setdefault("acquired", [])
         try:

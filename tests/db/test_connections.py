@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from anyio import fail_after
 from sqlalchemy import URL
+from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.db import session
 from blog_api.db.list_query import ListQuery
@@ -136,6 +137,38 @@ async def test_searches_and_long_texts_leave_connections_to_all_other_requests(
     assert [response.status_code for response in rejected] == [503] * 4
     assert [response.status_code for response in others] == [200, 201]
     assert {response.status_code for response in responses} == {200}
+
+
+@pytest.mark.usefixtures("short_waits")
+async def test_waiting_writers_leave_a_connection_to_readers(
+    empty_url: URL, monkeypatch: pytest.MonkeyPatch
+):
+    started, may_finish = asyncio.Semaphore(0), asyncio.Event()
+    commit = session.Database.commit
+
+    async def commit_slowly(database: session.Database, transaction: AsyncSession) -> None:
+        if transaction.info["writes"]:
+            started.release()
+            await may_finish.wait()
+        await commit(database, transaction)
+
+    settings = make_settings(
+        database_url=empty_url, pool_size=POOL_SIZE, cache_bytes=0, **MINIMUM_HASHING
+    )
+    await migrate(settings)
+    async with running(settings) as app, client_of(app) as ann:
+        await sign_up(ann, "Ann")
+        await publish(ann)
+        monkeypatch.setattr(session.Database, "commit", commit_slowly)
+        with fail_after(TIMEOUT_SECONDS):
+            writes = [asyncio.create_task(ann.post("/posts", json=HELLO)) for _ in range(3)]
+            await started.acquire()
+            reads = [await ann.get(path) for path in ("/posts/1", "/users/me")]
+            may_finish.set()
+            statuses = sorted([(await write).status_code for write in writes])
+
+    assert [response.status_code for response in reads] == [200, 200]
+    assert statuses[0] == 201
 
 
 async def test_a_connection_closed_by_the_database_is_replaced(empty_url: URL):

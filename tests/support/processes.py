@@ -14,12 +14,14 @@ from types import MappingProxyType, TracebackType
 from typing import Self
 
 import httpx
+import pytest
 from sqlalchemy import URL
 
 from tests.support.clients import MINIMUM_HASHING, SECRET_KEY
 
-START_SECONDS = 60
-STOP_SECONDS = 30
+# A server that hangs. Far longer than it takes: the disk of a busy machine may stall for long.
+START_SECONDS = 120
+STOP_SECONDS = 120
 # Read after the last line of the server's log.
 END_OF_LOG = "end of log"
 
@@ -128,7 +130,11 @@ class Server:
         self._wait()
 
     def _wait(self) -> None:
-        self.process.wait(timeout=STOP_SECONDS)
+        try:
+            self.process.wait(timeout=STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            pytest.fail(f"The server hangs:\n{self.read_log()}")
         self._reader.join(timeout=STOP_SECONDS)
         self.read_log()
         assert self.process.stderr is not None
