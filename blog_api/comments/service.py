@@ -123,7 +123,6 @@ async def remove_comment(session: AsyncSession, post: Post, comment: Comment) ->
     comment.content = None
     comment.deleted_at = utc_now()
     comment.is_waiting = False
-    comment.approved_by = None
     await count_hidden_answer(session, comment, was_shown=was_shown)
     if comment.stored_answer_count:
         return
@@ -163,7 +162,6 @@ async def anonymize_comments(session: AsyncSession, user: User) -> None:
         "user_id": None,
         "deleted_at": utc_now(),
         "is_waiting": False,
-        "approved_by": None,
     }
     await session.exec(update(Comment).where(*own).values(values))
     # In other threads nothing is hidden.

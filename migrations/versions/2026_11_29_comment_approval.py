@@ -36,7 +36,10 @@ def upgrade() -> None:
     op.add_column("posts", comments_open)
     create_index("ix_comments_waiting_id", ["id"], "is_waiting", "is_waiting = 1")
     create_index(
-        "ix_comments_waiting_post_id_user_id", ["post_id", "id"], "is_waiting", "is_waiting = 1"
+        "ix_comments_waiting_post_id_user_id",
+        ["post_id", "user_id"],
+        "is_waiting",
+        "is_waiting = 1",
     )
     create_index(
         "ix_comments_user_id_approved_by", ["user_id", "approved_by"], "approved_by IS NOT NULL"
