@@ -10,7 +10,7 @@ from importlib.metadata import version
 from threading import Lock
 from typing import Any
 
-from anyio import CapacityLimiter, create_task_group
+from anyio import CapacityLimiter, create_task_group, move_on_after
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.middleware import Middleware
@@ -96,6 +96,10 @@ ROUTERS = (
 # The first threshold of the garbage collector, in objects. A request leaves no reference cycles:
 # the default of 700 costs a twentieth of a request's time and a sixth of the start.
 GC_THRESHOLD = 10_000
+# Of `BLOG_SHUTDOWN_SECONDS`, after the requests (`blog_api.cli.serve`): deliveries of mails that
+# have begun, and what is written to the database at the end.
+BACKGROUND_SHARE = 0.2
+CLOSING_SHARE = 0.1
 
 # glibc raises this threshold when a larger buffer is freed, up to 32 MiB. Then response bodies lie
 # between small objects, and their memory is never returned to the system.
@@ -158,14 +162,16 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
                 gc.collect()
                 gc.freeze()
                 yield
-                app.state.outbox.stop()
+                app.state.outbox.stop(settings.shutdown_seconds * BACKGROUND_SHARE)
                 tasks.cancel_scope.cancel()
     finally:
-        with errors_logged("token uses"):
-            await token_uses.write()
         access_log.flush()
-        await app.state.rate_limiter.close()
-        await database.close()
+        # A database that does not respond must not delay the stop.
+        with move_on_after(settings.shutdown_seconds * CLOSING_SHARE):
+            with errors_logged("token uses"):
+                await token_uses.write()
+            await app.state.rate_limiter.close()
+            await database.close()
 
 
 def operation_id(route: APIRoute) -> str:

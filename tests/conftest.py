@@ -199,9 +199,9 @@ def server(tmp_path_factory: pytest.TempPathFactory, server_url: URL) -> Iterato
 
     It takes seconds to start, so the tests share it; its tables are not emptied between them.
     """
-    # The default on SQLite.
-    settings = {"MAIL_URL": "console://"}
     folder = tmp_path_factory.mktemp("server")
+    # Like the defaults on SQLite.
+    settings = {"MAIL_URL": "console://", "MEDIA_URL": f"file://{folder}/media"}
     with Server(folder, server_url, workers=2, settings=settings) as server:
         yield server
 

@@ -62,7 +62,7 @@ EXPECTED = {
         '"scopes":["posts:read"]', '"is_current":true', "Invalid authentication credentials",
     ],
     "mail": ["\n202\n"],
-    "media": ['"alt":"A teal rectangle"', "0 files deleted."],
+    "media": ['"alt":"A teal rectangle"', "0 files and "],
     "configure": ["BLOG_POOL_SIZE=5", "BLOG_SECRET_KEY=***"],
     "administrate": ['"users":{"total":2', "urn:blog-api:post-not-found", "take-down-post"],
     "comments": ['"is_approved":false', "urn:blog-api:comment-not-found", '"is_approved":true'],

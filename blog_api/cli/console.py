@@ -18,7 +18,7 @@ from blog_api.core.security import InvalidKeyFile
 from blog_api.core.settings import Settings, exit_with_errors
 from blog_api.core.urls import get_sqlite_path
 from blog_api.db.errors import describe_error
-from blog_api.db.migrate import UnknownRevision, check_sqlite_file
+from blog_api.db.migrate import IncompatibleSchema, check_sqlite_file
 from blog_api.db.session import Database
 from blog_api.web.health import require_migrated
 
@@ -36,8 +36,8 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(work)
     except InvalidKeyFile as error:
         exit_with_error(str(error))
-    except UnknownRevision as error:
-        exit_with_error(f"{error}: a newer version may have migrated the database")
+    except IncompatibleSchema as error:
+        exit_with_error(str(error))
     except (OSError, SQLAlchemyError) as error:
         exit_with_error(f"BLOG_DATABASE_URL: {describe_error(error)}")
     except Problem as problem:

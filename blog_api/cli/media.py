@@ -9,14 +9,16 @@ from blog_api.cli.console import (
 )
 from blog_api.core.settings import exit_with_errors, load_settings
 from blog_api.db.session import Database
-from blog_api.media.service import find_unused_files, remove_unused_files
+from blog_api.media.service import ORPHAN_SECONDS, find_unused_files, remove_unused_files
 from blog_api.media.storage import open_storage
+from blog_api.media.uploads import remove_abandoned_folders
 
 
 def clean_media(yes: YesOption = False) -> None:
     """Delete the files of pictures that no user has, if they are older than a day.
 
-    They are left by an upload or a deletion that was interrupted.
+    They are left by an upload or a deletion that was interrupted; so are folders in the system's
+    temporary folder.
     """
     settings = load_settings()
     print_database(settings)
@@ -37,4 +39,5 @@ def clean_media(yes: YesOption = False) -> None:
             return removed
 
         removed = run_with_database(settings, remove)
-    print(f"{removed} files deleted.")
+    folders = remove_abandoned_folders(ORPHAN_SECONDS)
+    print(f"{removed} files and {folders} temporary folders deleted.")

@@ -1,25 +1,29 @@
 """Commands of the service itself: `serve`, `migrate` and `settings`."""
 
 import logging.config
-from typing import Annotated, Any
+from contextlib import suppress
+from typing import Annotated
 
 import typer
 import uvicorn
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import ChangeReload
 
 from blog_api.accounts.names import index_missing_names
 from blog_api.cli.console import print_database, run_async, run_with_database
 from blog_api.core.errors import ServiceUnavailable
 from blog_api.core.settings import Settings, exit_with_errors, load_settings
 from blog_api.core.urls import get_sqlite_path
-from blog_api.db.migrate import get_head_revision, migrate, prepare_sqlite_file
+from blog_api.db.migrate import migrate, prepare_sqlite_file
+from blog_api.db.revisions import Fit, get_head_revision
 from blog_api.db.session import Database
 from blog_api.web.access_log import LOGGING
 from blog_api.web.health import NotReady, require_migrated
 from blog_api.web.protocol import LimitedHttpProtocol
-from blog_api.web.workers import Supervisor
+from blog_api.web.workers import ACCEPT_SECONDS, DRAIN_SECONDS, DrainingServer, Supervisor
 
-APPLICATION = "blog_api.main:app"
-GRACEFUL_SHUTDOWN_SECONDS = 10
+# Of `BLOG_SHUTDOWN_SECONDS`; `blog_api.app` has the rest.
+REQUESTS_SHARE = 0.6
 # A worker responds once Python has started and imported the application. Uvicorn's default of five
 # seconds would kill and restart workers forever on a busy machine.
 WORKER_START_SECONDS = 60
@@ -52,27 +56,46 @@ def serve(
         run_async(warn_unless_ready(settings))
     if settings.public_url is None:
         log.warning("Feeds link to http://127.0.0.1:%s: set BLOG_PUBLIC_URL", port or "PORT")
-    options: dict[str, Any] = {
-        "host": host,
-        "port": port,
-        "workers": workers,
-        "reload": reload,
-        "log_config": LOGGING,
-        "access_log": False,
-        "http": LimitedHttpProtocol,
+    config = uvicorn.Config(
+        "blog_api.main:app",
+        host=host,
+        port=port,
+        workers=workers,
+        reload=reload,
+        log_config=LOGGING,
+        access_log=False,
+        http=LimitedHttpProtocol,
         # There are no WebSockets, and an upgrade request would wait forever.
-        "ws": "none",
-        "server_header": False,
-        "proxy_headers": bool(settings.trusted_proxies),
-        "forwarded_allow_ips": list(settings.trusted_proxies),
-        "timeout_graceful_shutdown": GRACEFUL_SHUTDOWN_SECONDS,
-        "timeout_worker_healthcheck": WORKER_START_SECONDS,
-    }
-    if workers > 1 and not reload:
-        config = uvicorn.Config(APPLICATION, **options)
+        ws="none",
+        server_header=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
+        # uvicorn's type says whole seconds, but it waits for any number.
+        timeout_graceful_shutdown=get_request_seconds(settings),  # type: ignore[arg-type]
+        timeout_worker_healthcheck=WORKER_START_SECONDS,
+    )
+    run_server(config)
+
+
+def get_request_seconds(settings: Settings) -> float:
+    """Return for how long uvicorn waits for requests when it stops, after `DrainingServer`."""
+    return settings.shutdown_seconds * REQUESTS_SHARE - ACCEPT_SECONDS - DRAIN_SECONDS
+
+
+def run_server(config: uvicorn.Config) -> None:
+    """Serve in this process, or in several that it supervises. Exits with a status on errors."""
+    if config.should_reload:
+        server = DrainingServer(config)
+        ChangeReload(config, target=server.run, sockets=[config.bind_socket()]).run()
+    elif config.workers > 1:
         Supervisor(config, sockets=[config.bind_socket()]).run()
     else:
-        uvicorn.run(APPLICATION, **options)
+        config.load_app()
+        server = DrainingServer(config)
+        with suppress(KeyboardInterrupt):
+            server.run()
+        if not server.started:
+            raise typer.Exit(STARTUP_FAILURE)
 
 
 async def warn_unless_ready(settings: Settings) -> None:
@@ -80,7 +103,9 @@ async def warn_unless_ready(settings: Settings) -> None:
     database = Database(settings)
     try:
         async with database.session(writes=False) as session:
-            await require_migrated(session)
+            schema = await require_migrated(session)
+        if schema.fit is Fit.NEWER:
+            log.warning("%s", schema)
     except ServiceUnavailable:
         log.warning("Requests get 503 until the database responds")
     except NotReady as problem:
@@ -94,7 +119,10 @@ def migrate_database() -> None:
     settings = load_settings()
     print_database(settings)
     logging.config.dictConfig(LOGGING)
-    run_async(migrate(settings))
+    before = run_async(migrate(settings))
+    if before.fit is Fit.NEWER:
+        print(f"{before}. Nothing was changed.")
+        return
     if not settings.is_in_memory:
         run_with_database(settings, index_missing_names)
     print(f"The database is at revision {get_head_revision()}.")

@@ -158,6 +158,7 @@ class Settings(BaseSettings):
         default="sqlite+aiosqlite:///blog.db", validate_default=True
     )
     pool_size: int = Field(default=5, ge=1, le=100)
+    shutdown_seconds: int = Field(default=8, ge=2, le=600)
     secret_key: Annotated[SecretStr, AfterValidator(check_secret_key)] | None = None
     secret_key_previous: Annotated[SecretStr, AfterValidator(check_secret_key)] | None = None
     refresh_grace_seconds: int = Field(default=10, ge=0, le=300)

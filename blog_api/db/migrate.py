@@ -1,60 +1,31 @@
 """Run migrations, which alone create and change tables, and prepare the database at the start."""
 
-import re
+import logging
 import sqlite3
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from blog_api.core.security import SecretKeys, generate_token, read_or_create_key
 from blog_api.core.settings import Settings
 from blog_api.core.urls import get_sqlite_path
 from blog_api.db.engine import create_engine
+from blog_api.db.revisions import Fit, Schema, find_migrations, get_schema
 from blog_api.db.session import Database
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
 
+log = logging.getLogger("blog_api")
+
 # An arbitrary number, which no other lock in the database uses.
 ADVISORY_LOCK = 6_274_103
-REVISION = re.compile(r"^(down_)?revision\b[^=]*=(.*)$", re.MULTILINE)
-
-
-def find_migrations() -> Path:
-    """Return the folder of migrations: inside the package in a wheel, beside it in a checkout."""
-    package = Path(__file__).parent.parent
-    packed = package / "migrations"
-    return packed if packed.is_dir() else package.parent / "migrations"
-
-
-@cache
-def get_head_revision() -> str:
-    """Return the newest revision in `migrations`, which no other revision names as its parent.
-
-    Alembic would find it too, but take 9 MiB in every process that serves.
-    """
-    revisions: set[str] = set()
-    parents: set[str] = set()
-    for file in (find_migrations() / "versions").glob("*.py"):
-        for is_parent, names in REVISION.findall(file.read_text(encoding="utf-8")):
-            (parents if is_parent else revisions).update(re.findall(r"\w+", names))
-    (head,) = revisions - parents
-    return head
-
-
-def get_current_revision(connection: Connection) -> str | None:
-    """Return the revision of the database, or None before the first migration."""
-    if not inspect(connection).has_table("alembic_version"):
-        return None
-    revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
-    return revision
 
 
 @asynccontextmanager
@@ -100,31 +71,39 @@ def make_alembic_config(connection: Connection) -> "Config":
     return config
 
 
-class UnknownRevision(Exception):
-    """The database is at a revision that this version does not have; the message names it."""
+class IncompatibleSchema(Exception):
+    """A newer version migrated the database, and left this one unable to use it."""
 
 
-def upgrade_to_head(connection: Connection) -> None:
+def upgrade_to_head(connection: Connection) -> Schema:
+    """Upgrade a database, unless a newer version did; return what it was before.
+
+    Raises IncompatibleSchema.
+    """
     from alembic import command
-    from alembic.util import CommandError
 
-    try:
+    before = get_schema(connection)
+    if before.fit is Fit.TOO_NEW:
+        raise IncompatibleSchema(str(before))
+    if before.fit is not Fit.NEWER:
         command.upgrade(make_alembic_config(connection), "head")
-    except CommandError as error:
-        raise UnknownRevision(str(error)) from error
+    return before
 
 
-async def migrate(settings: Settings) -> None:
-    """Upgrade a SQLite file or a Postgres database to the head, in one transaction."""
+async def migrate(settings: Settings) -> Schema:
+    """Upgrade a SQLite file or a Postgres database to the head, in one transaction.
+
+    Returns the schema that it had. One that is newer is left as it is. Raises IncompatibleSchema.
+    """
     async with migration_connection(settings) as connection:
-        await connection.run_sync(upgrade_to_head)
+        return await connection.run_sync(upgrade_to_head)
 
 
-async def get_file_revision(settings: Settings) -> str | None:
+async def get_file_schema(settings: Settings) -> Schema:
     engine = create_engine(settings.database_url)
     try:
         async with engine.connect() as connection:
-            return await connection.run_sync(get_current_revision)
+            return await connection.run_sync(get_schema)
     finally:
         await engine.dispose()
 
@@ -153,7 +132,10 @@ async def prepare_sqlite_file(settings: Settings, file: Path) -> str:
     check_sqlite_file(file)
     async with AsyncFileLock(f"{file}.lock", mode=0o600):
         # A worker that restarts does not wait for writers.
-        if await get_file_revision(settings) != get_head_revision():
+        schema = await get_file_schema(settings)
+        if schema.fit is Fit.NEWER:
+            log.warning("%s", schema)
+        elif schema.fit is not Fit.SAME:
             await migrate(settings)
         if settings.secret_key is not None:
             return settings.secret_key.get_secret_value()

@@ -226,6 +226,12 @@ async def connection_released(session: AsyncSession) -> AsyncIterator[None]:
     await database.acquire(session)
 
 
+async def roll_back(session: AsyncSession) -> None:
+    """Roll back, and release the connection: a problem will be raised."""
+    await session.rollback()
+    await session.info["database"].release(session)
+
+
 def forbid_release(session: AsyncSession) -> None:
     """Make releasing the connection an error: what was written is committed at the end alone."""
     session.info["is_release_forbidden"] = True

@@ -40,8 +40,6 @@ LEASE = timedelta(seconds=MAX_ATTEMPT_SECONDS + 30)
 FIRST_PAUSE = timedelta(seconds=30)
 LONGEST_PAUSE = timedelta(hours=1)
 MAX_DOUBLINGS = 7
-# A delivery may go on for so long after the service was told to stop.
-STOP_SECONDS = 5.0
 SWEEP_SIZE = 100
 RETRY_SECONDS = 1.0
 
@@ -114,7 +112,7 @@ class Outbox:
         self._is_written = anyio.Event()
 
     async def deliver_continuously(self, keys: SecretKeys) -> None:
-        """Deliver until cancelled; what has begun ends first, within `STOP_SECONDS`."""
+        """Deliver until cancelled; what has begun ends first, by the deadline of `stop()`."""
         transport = create_transport(self._settings)
         while True:
             mail = await self._wait_for_mail()
@@ -123,9 +121,9 @@ class Outbox:
             with errors_logged(f"mail {mail.id}"), scope:
                 await self.deliver(mail, keys, transport)
 
-    def stop(self) -> None:
-        """Let the delivery that has begun end within `STOP_SECONDS`."""
-        self._deadline = anyio.current_time() + STOP_SECONDS
+    def stop(self, seconds: float) -> None:
+        """Let the delivery that has begun end within so many seconds."""
+        self._deadline = anyio.current_time() + seconds
         if self._delivery is not None:
             self._delivery.deadline = self._deadline
 

@@ -1,7 +1,9 @@
 """Decode a picture and encode it again, within limits; runs in a worker process.
 
 What is stored was written by our encoder: nothing of the upload but its pixels and the timing of
-its frames. So there is no metadata, and nothing that another program could read as another format.
+its frames. So there is no metadata, and nothing before or after the picture. Pixels can still spell
+a text, such as the colors of a palette: the headers of the response keep browsers from reading a
+file as anything but a picture.
 """
 
 import struct
@@ -18,7 +20,7 @@ from blog_api.core.processes import MEMORY_BYTES, limited_resources
 
 if TYPE_CHECKING:
     # Serving does without Pillow: worker processes import it.
-    from PIL import Image
+    from PIL import Image, JpegImagePlugin
 
 # Of all frames together: each takes four bytes, and some are copied.
 MAX_PIXELS = 50_000_000
@@ -36,6 +38,8 @@ TYPES = {
     "AVIF": ("image/avif", "avif"),
 }
 SUFFIXES = dict(TYPES.values())
+# The sum of the luminance quantization table of JPEG (ITU-T T.81, K.1), which is quality 50.
+STANDARD_QUANTIZATION = 3688
 # Fast encoders, and one thread: CPU time is limited for all threads together.
 ENCODING: dict[str, dict[str, Any]] = {
     "WEBP": {"quality": 90, "method": 3},
@@ -104,21 +108,20 @@ def encode_again(source: Path) -> tuple[str, tuple[int, int], bytes]:
 
     Raises DECODER_ERRORS, TooManyPixels, MemoryError and DecompressionBombError.
     """
-    # Importing the AVIF plugin registers its format with Pillow; its name is not used.
-    from PIL import AvifImagePlugin, Image, JpegImagePlugin  # noqa: F401
+    from PIL import AvifImagePlugin, Image, JpegImagePlugin
 
+    # Of the decoder, for the same reason as of the encoders.
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
     with Image.open(source, formats=list(TYPES)) as image:
         # Several JPEGs in one file, as cameras write them; the first one is the picture.
         kind = "JPEG" if image.format == "MPO" else str(image.format)
         frames, durations = read_frames(image, is_single=kind == "JPEG")
         options = dict(ENCODING.get(kind, {}))
         if kind == "JPEG":
-            # With the original's tables, a photo stays about as large and as good.
-            sampling = JpegImagePlugin.get_sampling(image)
-            if isinstance(image, JpegImagePlugin.JpegImageFile) and image.mode in ("L", "RGB"):
-                options = {"qtables": image.quantization, "subsampling": sampling}
-            else:
-                options = {"quality": 90}
+            assert isinstance(image, JpegImagePlugin.JpegImageFile)
+            options = {"quality": estimate_quality(image)}
+            if image.mode == "RGB":
+                options["subsampling"] = JpegImagePlugin.get_sampling(image)
             if frames[0].mode not in ("L", "RGB"):
                 frames = [frames[0].convert("RGB")]
         if len(frames) > 1:
@@ -126,9 +129,22 @@ def encode_again(source: Path) -> tuple[str, tuple[int, int], bytes]:
             options |= {"loop": image.info["loop"]} if "loop" in image.info else {}
             # Each frame is a whole picture: a transparent pixel hides that of the frame before.
             options |= {"disposal": 2} if kind == "GIF" else {}
+    # Its decoder has copies of the largest pictures, hundreds of megabytes.
+    del image
     output = BytesIO()
     frames[0].save(output, kind, **options)
     return TYPES[kind][0], frames[0].size, output.getvalue()
+
+
+def estimate_quality(image: "JpegImagePlugin.JpegImageFile") -> int:
+    """Return the quality with which a JPEG stays about as large and as good.
+
+    Its own tables are not used: they could hold a text.
+    """
+    table = next(iter(image.quantization.values()), [])
+    scale = sum(table) / STANDARD_QUANTIZATION
+    # How libjpeg scales the standard table.
+    return max(1, round(100 - 50 * scale if scale < 1 else 50 / scale))
 
 
 def read_frames(image: "Image.Image", *, is_single: bool) -> tuple[list["Image.Image"], list[int]]:

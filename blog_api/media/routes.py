@@ -1,12 +1,9 @@
 """Pictures: upload, list, change and delete one's own, and serve the files."""
 
 import re
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request, Response
-from fastapi import Path as PathParameter
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from sqlmodel import col
 from starlette.datastructures import Headers
@@ -50,10 +47,11 @@ from blog_api.media.service import (
     find_media,
     insert_media,
     media_of,
-    store_file,
+    stored_file,
+    verify_picture,
 )
 from blog_api.media.storage import StorageDep
-from blog_api.media.uploads import receive_upload
+from blog_api.media.uploads import receive_upload, upload_folder
 from blog_api.text.renderer import RendererDep
 from blog_api.web.conditional import (
     PreconditionDep,
@@ -150,8 +148,8 @@ async def upload_picture(
     """
     settings: Settings = request.app.state.settings
     quota = settings.media_quota_bytes
-    with TemporaryDirectory(prefix="blog-api-upload-", ignore_cleanup_errors=True) as folder:
-        source, target = Path(folder, "source"), Path(folder, "target")
+    with upload_folder() as folder:
+        source, target = folder / "source", folder / "target"
         async with connection_released_for(session, auth):
             upload = await receive_upload(request, source, settings.media_max_bytes)
         alt = upload.alt or alt
@@ -161,18 +159,21 @@ async def upload_picture(
         await check_not_blocked(session, upload.digest)
         await check_quota(session, auth.user.id, 0, quota)
         async with connection_released_for(session, auth):
-            picture = await store_file(renderer, storage, source, target, owner=auth.user.id)
-    await creation.claim()
-    user = await lock_authenticated_user(session, auth)
-    return await insert_media(
-        session,
-        storage,
-        picture,
-        user_id=user.id,
-        source_digest=upload.digest,
-        alt=alt,
-        quota=quota,
-    )
+            picture = await verify_picture(renderer, source, target, owner=auth.user.id)
+        # Once it is stored, everybody can read it.
+        await check_not_blocked(session, picture.digest)
+        async with stored_file(session, storage, picture.name, target):
+            await creation.claim()
+            user = await lock_authenticated_user(session, auth)
+            return await insert_media(
+                session,
+                storage,
+                picture,
+                user_id=user.id,
+                source_digest=upload.digest,
+                alt=alt,
+                quota=quota,
+            )
 
 
 @router.get(
@@ -184,7 +185,7 @@ async def upload_picture(
 async def read_file(
     name: Annotated[
         str,
-        PathParameter(
+        Path(
             max_length=MAX_NAME_LENGTH,
             description="SHA-256 of the file, with its suffix.",
             examples=[f"{'0' * 64}.jpg"],

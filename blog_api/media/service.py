@@ -3,12 +3,14 @@
 A commit and a file cannot change together, so a lock on the digest orders them. Example: Ann
 deletes the last row of a picture while Bob uploads the same. Either Bob's row is committed before
 Ann's request looks for other rows, and the file stays; or the file is deleted first, and Bob's
-request finds that, within the lock, and is a 409. A process that is killed between file and row
-leaves a file without a row, which `blog-api media-clean` deletes.
+request finds that, within the lock, and is a 409. Every file is served, so it is deleted again if
+its row is rejected. A process that is killed between file and row leaves a file without a row,
+which `blog-api media-clean` deletes.
 """
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from sqlalchemy import case, func
@@ -17,9 +19,9 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
 from blog_api.core.background import errors_logged
-from blog_api.core.errors import Conflict, ContentTooLarge
+from blog_api.core.errors import Conflict, ContentTooLarge, Problem
 from blog_api.db.queries import insert_if_missing
-from blog_api.db.session import Database, connection_released
+from blog_api.db.session import Database, connection_released, roll_back
 from blog_api.media.errors import (
     MediaBlocked,
     MediaNotFound,
@@ -53,24 +55,41 @@ TOO_LARGE = (
 )
 
 
-async def store_file(
-    renderer: Renderer, storage: Storage, source: Path, target: Path, *, owner: int
-) -> Picture:
-    """Verify a picture, and store it without metadata; `target` is a temporary file.
+async def verify_picture(renderer: Renderer, source: Path, target: Path, *, owner: int) -> Picture:
+    """Verify a picture, and write it to `target` without metadata.
 
     Raises UnsupportedPicture, ContentTooLarge and ServiceUnavailable. The caller holds no
     transaction.
     """
-    result = await renderer.run_in_process(
-        process_picture, source, target, owner=owner, seconds=DECODE_SECONDS
-    )
+    with storage_errors():
+        result = await renderer.run_in_process(
+            process_picture, source, target, owner=owner, seconds=DECODE_SECONDS
+        )
     if result is Rejection.unreadable:
         raise UnsupportedPicture
     if not isinstance(result, Picture):
         raise ContentTooLarge(TOO_LARGE)
-    with storage_errors():
-        await storage.save(result.name, target)
     return result
+
+
+@asynccontextmanager
+async def stored_file(
+    session: AsyncSession, storage: Storage, name: str, file: Path
+) -> AsyncIterator[None]:
+    """Store a copy of a file; delete it if the block, which inserts its row, raises a problem.
+
+    Holds no connection while the file is copied. Raises ServiceUnavailable.
+    """
+    try:
+        async with connection_released(session):
+            with storage_errors():
+                await storage.save(name, file)
+        yield
+    except Problem:
+        await roll_back(session)
+        with errors_logged("deletion of a rejected picture"):
+            await remove_unused_files(session.info["database"], storage, [name])
+        raise
 
 
 async def lock_digests(session: AsyncSession, digests: Collection[str]) -> None:

@@ -64,7 +64,7 @@ class Storage(Protocol):
         ...
 
     async def list_older_than(self, seconds: float) -> list[str]:
-        """Return the names of the files that were written so long ago, and of unfinished ones."""
+        """Return the names of the files, also unfinished ones, that were written so long ago."""
         ...
 
 
@@ -123,8 +123,15 @@ class FolderStorage:
             raise
 
     def _list_before(self, moment: float) -> list[str]:
-        files = (path for path in self.folder.glob("??/*") if path.is_file())
-        return [path.name for path in files if path.stat().st_mtime < moment]
+        return [path.name for path in self.folder.glob("??/*") if is_older_than(path, moment)]
+
+
+def is_older_than(path: Path, moment: float) -> bool:
+    """Return whether a file or folder exists that was changed before this Unix time."""
+    try:
+        return path.stat().st_mtime < moment
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager

@@ -1,8 +1,13 @@
 """Receive an upload into a temporary file, as a form or as the body itself."""
 
+import shutil
+import time
 from asyncio import timeout
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory, gettempdir
 from typing import NamedTuple
 
 import anyio
@@ -23,13 +28,14 @@ from blog_api.core.errors import (
 )
 from blog_api.core.fields import ShortText
 from blog_api.media.errors import UnsupportedPicture
-from blog_api.media.storage import storage_errors
+from blog_api.media.storage import is_older_than, storage_errors
 from blog_api.web.body_limits import LARGE_BODY_SECONDS
 
 FORM = "multipart/form-data"
 UNKNOWN_TYPE = "application/octet-stream"
 CHUNK_BYTES = 256 * 1024
 MAX_FIELD_BYTES = 4_096
+FOLDER_PREFIX = "blog-api-upload-"
 ALT = TypeAdapter[str](ShortText)
 
 
@@ -38,6 +44,26 @@ class Upload(NamedTuple):
 
     digest: str
     alt: str | None
+
+
+@contextmanager
+def upload_folder() -> Iterator[Path]:
+    """Yield a temporary folder. Raises ServiceUnavailable."""
+    with storage_errors():
+        folder = TemporaryDirectory(prefix=FOLDER_PREFIX, ignore_cleanup_errors=True)
+    with folder as path:
+        yield Path(path)
+
+
+def remove_abandoned_folders(seconds: float) -> int:
+    """Delete the temporary folders that killed processes left so long ago; return their number."""
+    moment = time.time() - seconds
+    folders = Path(gettempdir()).glob(f"{FOLDER_PREFIX}*")
+    abandoned = [folder for folder in folders if is_older_than(folder, moment)]
+    for folder in abandoned:
+        # Another service on this machine may have other rights.
+        shutil.rmtree(folder, ignore_errors=True)
+    return len(abandoned)
 
 
 async def receive_upload(request: Request, path: Path, max_bytes: int) -> Upload:

@@ -4,11 +4,11 @@ Markdown has no worst case that is fast: 500,000 brackets take minutes, and Pyth
 thread. Short texts with few brackets, cells and quotes are rendered in a thread, and so is short
 HTML: sanitizing 2,000 characters takes 5 ms at worst. All others go to worker processes with
 limited memory and CPU time (`blog_api.text.markdown`), which are killed after a timeout; the text
-is then shown as preformatted text. There are two lanes, each with a slot per core: one for texts of
-up to `MAX_SHORT_LENGTH` characters, one for longer texts, so that long texts do not delay short
-ones. One owner has one slot at a time, and owners take turns: while a few of them fill a lane with
-slow texts, the first text of another one is next. A text that waits too long for its slot is
-rejected with ServiceUnavailable.
+is then shown as preformatted text. There are three lanes, each with a slot per core: one for texts
+of up to `MAX_SHORT_LENGTH` characters, one for longer texts, and one for other work, such as
+decoding a picture, so that what takes long does not delay what does not. One owner has one slot at
+a time, and owners take turns: while a few of them fill a lane with slow texts, the first text of
+another one is next. A text that waits too long for its slot is rejected with ServiceUnavailable.
 """
 
 import logging
@@ -71,9 +71,11 @@ class Renderer:
     def __init__(self, seconds: float = RENDER_TIMEOUT_SECONDS) -> None:
         self.seconds = seconds
         self._cores = count_available_cores()
-        self._processes = CapacityLimiter(2 * self._cores)
+        self._processes = CapacityLimiter(3 * self._cores)
         self._threads = CapacityLimiter(self._cores)
-        self._short, self._long = (FairSlots(self._cores, favors_new=True) for _ in range(2))
+        self._short, self._long, self._other = (
+            FairSlots(self._cores, favors_new=True) for _ in range(3)
+        )
         self._owners: WeakValueDictionary[int, CapacityLimiter] = WeakValueDictionary()
 
     async def render(self, source: Source, *, owner: int | None = None) -> str:
@@ -90,11 +92,11 @@ class Renderer:
     async def run_in_process(
         self, work: Callable[..., T], *args: object, owner: int, seconds: float
     ) -> T | None:
-        """Run other slow work, which limits itself, in the lane of long texts.
+        """Run other slow work, which limits itself, in a lane of its own.
 
         Return None if it was killed. Raises ServiceUnavailable as `render()` does.
         """
-        async with self._slot(self._long, owner):
+        async with self._slot(self._other, owner):
             return await self._run(work, *args, seconds=seconds, label=work.__name__)
 
     @asynccontextmanager

@@ -30,6 +30,8 @@ MAX_BODY_BYTES = 8 * 1024 * 1024
 LARGE_BODY_SECONDS = 60.0
 # Written to a file as it arrives; the limit is a setting.
 UPLOAD_PATH = "/media"
+# Of the maximum size; more of smaller ones.
+MAX_SIMULTANEOUS_UPLOADS = 100
 
 # An emoji may be sent as two escaped characters: the longest text has a million.
 MAX_CHARACTERS = 1_100_000
@@ -89,7 +91,9 @@ class BodyLimits:
         self.large = RequestBodyLimitMiddleware(self.receive_large_body, MAX_BODY_BYTES)
         # With room for the other parts of a form.
         upload_bytes = max_upload_bytes + MAX_SMALL_BODY_BYTES
-        self.upload = RequestBodyLimitMiddleware(self.authenticate_upload, upload_bytes)
+        self.upload = RequestBodyLimitMiddleware(self.admit_upload, upload_bytes)
+        # On the disk.
+        self.uploads = BodyMemory(MAX_SIMULTANEOUS_UPLOADS * upload_bytes)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         app = self.choose_app(scope) if scope["type"] == "http" else self.app
@@ -104,14 +108,16 @@ class BodyLimits:
         is_upload = scope["method"] == "POST" and get_route_path(scope) == UPLOAD_PATH
         return self.upload if is_upload else self.large
 
-    async def authenticate_upload(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def admit_upload(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Verify the token before the route receives the body, which it does not hold in memory."""
-        try:
-            await self.authenticate(get_bearer_token(scope))
-        except Problem as problem:
-            await problem_response(problem, scope)(scope, receive, send)
-        else:
-            await self.app(scope, receive, send)
+        size = get_content_length(scope) or self.upload.max_body_size
+        with ExitStack() as reservation:
+            try:
+                await self.admit(scope, size, self.uploads, reservation)
+            except Problem as problem:
+                await problem_response(problem, scope)(scope, receive, send)
+            else:
+                await self.app(scope, receive, send)
 
     async def receive_large_body(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Receive the body before the application is called."""
@@ -136,7 +142,7 @@ class BodyLimits:
         """
         length = get_content_length(scope)
         if length > MAX_SMALL_BODY_BYTES:
-            await self.admit(scope, length, reservation)
+            await self.admit(scope, length, self.memory, reservation)
         size = JSONSize()
         body = bytearray()
         more_body = True
@@ -148,20 +154,22 @@ class BodyLimits:
             more_body = message.get("more_body", False)
             if len(body) > MAX_SMALL_BODY_BYTES > length:
                 length = MAX_BODY_BYTES
-                await self.admit(scope, length, reservation)
+                await self.admit(scope, length, self.memory, reservation)
             size.add(message.get("body", b""))
         if len(body) > MAX_SMALL_BODY_BYTES and 0 in body[:4]:
             # UTF-16 or UTF-32, in which the structure was not counted (RFC 8259, 8.1).
             raise ContentTooLarge(TOO_MUCH_STRUCTURE)
         return bytes(body)
 
-    async def admit(self, scope: Scope, size: int, reservation: ExitStack) -> None:
+    async def admit(
+        self, scope: Scope, size: int, memory: BodyMemory, reservation: ExitStack
+    ) -> None:
         """Raises the problem of an invalid token, and ServiceUnavailable without room."""
         await self.authenticate(get_bearer_token(scope))
         network = get_network(scope)
-        if not self.memory.has_room(network, reservation, size):
+        if not memory.has_room(network, reservation, size):
             raise ServiceUnavailable
-        reservation.enter_context(self.memory.hold(network, reservation, size))
+        reservation.enter_context(memory.hold(network, reservation, size))
 
 
 def get_content_length(scope: Scope) -> int:

@@ -1,5 +1,7 @@
 """Memory of large bodies: those of requests, of responses and of exports share one maximum.
 
+Uploads are received into files; they have a maximum of their own.
+
 Without room for one, the response is 503. Example: a client that reads slowly holds its lists of
 2 MB in memory, until there is no room for another one of its network; the others still receive
 theirs.

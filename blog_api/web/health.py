@@ -9,7 +9,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from starlette import status as codes
 
 from blog_api.core.errors import Problem, ServiceUnavailable, problem_responses
-from blog_api.db.migrate import get_current_revision, get_head_revision
+from blog_api.core.fields import schema_example
+from blog_api.db.revisions import Fit, Schema, get_schema
 from blog_api.db.session import SessionDep
 
 router = APIRouter(prefix="/health", tags=["health"])
@@ -19,32 +20,46 @@ class Health(SQLModel):
     """The check has succeeded."""
 
     status: Literal["ok"] = Field(description="Always `ok`; a failed check is a 503.")
+    detail: str | None = Field(
+        default=None,
+        description="Present if a newer version migrated the database.",
+        schema_extra=schema_example(None),
+    )
 
 
 class NotReady(Problem):
-    """The database does not have the schema revision of this version of the service."""
+    """This version of the service cannot use the schema of the database."""
 
     status = codes.HTTP_503_SERVICE_UNAVAILABLE
-    detail = "The database is not migrated: run blog-api migrate of the newest version"
+    detail = Fit.OLDER.value
     headers = MappingProxyType({"Retry-After": "5"})
     documented_headers = ("Retry-After",)
 
+    def __init__(self, schema: Schema) -> None:
+        self.detail = str(schema)
 
-async def require_migrated(session: AsyncSession) -> None:
-    """Raise NotReady unless the database has the schema revision of this version."""
+
+async def require_migrated(session: AsyncSession) -> Schema:
+    """Raise NotReady unless this version can use the schema of the database."""
     connection = await session.connection()
-    if await connection.run_sync(get_current_revision) != get_head_revision():
-        raise NotReady
+    schema = await connection.run_sync(get_schema)
+    if not schema.is_usable:
+        raise NotReady(schema)
+    return schema
 
 
-@router.get("/live")
+@router.get("/live", response_model_exclude_none=True)
 async def check_live() -> Health:
     """Check that the process responds. Does not use the database."""
     return Health(status="ok")
 
 
-@router.get("/ready", responses=problem_responses(ServiceUnavailable, NotReady))
+@router.get(
+    "/ready",
+    response_model_exclude_none=True,
+    responses=problem_responses(ServiceUnavailable, NotReady),
+)
 async def check_ready(session: SessionDep) -> Health:
-    """Check that the database is reachable and migrated."""
-    await require_migrated(session)
-    return Health(status="ok")
+    """Check that the database is reachable, and that this version can use its schema."""
+    schema = await require_migrated(session)
+    return Health(status="ok", detail=str(schema) if schema.fit is Fit.NEWER else None)

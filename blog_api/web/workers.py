@@ -1,17 +1,59 @@
-"""The parent of several server processes: it starts, replaces and stops them."""
+"""Server processes: they respond to what has reached them before they stop, and are replaced."""
 
-from uvicorn.supervisors import Multiprocess
+import asyncio
+import socket
+
+from uvicorn import Server
+from uvicorn.supervisors import Multiprocess, multiprocess
+
+# For how long a process still accepts connections after it was told to stop, and then waits for
+# the requests of those that it has accepted.
+ACCEPT_SECONDS = 0.5
+DRAIN_SECONDS = 0.5
 
 
-class Supervisor(Multiprocess):
-    """Notices at once that a worker died.
+class DrainingServer(Server):
+    """Closes its connections with responses before it stops.
+
+    uvicorn 0.54 alone closes at once, and resets connections that have sent a request.
+    """
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # Responses that have not begun have this header too, and close the connection.
+        self.server_state.default_headers.append((b"connection", b"close"))
+        await asyncio.sleep(ACCEPT_SECONDS)
+        for listener in self.servers:
+            listener.close()
+        await asyncio.sleep(DRAIN_SECONDS)
+        await super().shutdown(sockets)
+
+
+class WorkerProcess(multiprocess.Process):
+    """A worker whose death the parent notices at once.
 
     uvicorn 0.54 keeps the worker's end of the pipe for health checks open in the parent too. A
     worker that is killed during a check then does not close the pipe: the parent waits for its
     response until the timeout, and neither replaces it nor handles a signal to stop.
     """
 
-    def keep_subprocess_alive(self) -> None:
-        for process in self.processes:
-            process.child_conn.close()
-        super().keep_subprocess_alive()
+    def start(self) -> None:
+        super().start()
+        self.child_conn.close()
+
+    @property
+    def server(self) -> Server:
+        if self._server is None:
+            self._server = DrainingServer(config=self.config)
+        return self._server
+
+
+# The supervisor has no setting for the class of its workers.
+multiprocess.Process = WorkerProcess  # type: ignore[misc]
+
+
+class Supervisor(Multiprocess):
+    def terminate_all(self) -> None:
+        super().terminate_all()
+        # Otherwise connections would be accepted until the last worker ends, and then be reset.
+        for listener in self.sockets:
+            listener.close()

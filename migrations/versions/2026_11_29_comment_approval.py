@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "7d2f90c6e4b8"
-down_revision = "4be19c60d7a5"
+down_revision = "5d20f7c81b3e"
 branch_labels = None
 depends_on = None
 

@@ -338,15 +338,23 @@ def test_an_env_file_that_is_not_utf8_is_one_line(folder: Path):
     assert re.fullmatch(r"blog-api: \.env: .+\n", result.stderr)
 
 
-def test_a_database_of_a_newer_version_is_an_error(folder: Path):
+def test_migrate_leaves_a_database_of_a_newer_version_as_it_is(folder: Path):
     runner.invoke(cli, ["migrate"])
-    with closing(sqlite3.connect(folder / "blog.db")) as connection, connection:
+    with closing(sqlite3.connect(folder / "blog.db")) as connection:
         connection.execute("UPDATE alembic_version SET version_num = 'newer'")
+        connection.commit()
+        additive = runner.invoke(cli, ["migrate"])
+        connection.execute("UPDATE schema_compatibility SET oldest_revision = 'newer'")
+        connection.commit()
+        other = runner.invoke(cli, ["migrate"])
+        (revision,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
 
-    result = runner.invoke(cli, ["migrate"])
-
-    assert result.exit_code == 1
-    assert "a newer version may have migrated the database" in result.stderr
+    assert revision == "newer"
+    assert additive.exit_code == 0
+    assert additive.stdout.startswith("The database is at revision newer of a newer version, ")
+    assert additive.stdout.endswith("Nothing was changed.\n")
+    assert other.exit_code == 1
+    assert other.stderr.endswith("run the newer version\n")
 
 
 def test_several_workers_cannot_share_an_in_memory_database(monkeypatch: pytest.MonkeyPatch):
@@ -594,7 +602,8 @@ def test_tests_wipe_only_databases_named_test(monkeypatch: pytest.MonkeyPatch, n
         read_test_database_url()
 
 
-def test_media_clean_asks_before_it_deletes(folder: Path):
+def test_media_clean_asks_before_it_deletes(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
     assert runner.invoke(cli, ["migrate"]).exit_code == 0
     path = folder / "blog.db.media" / "0a" / f"{'0a' * 32}.png"
     path.parent.mkdir(parents=True)
@@ -608,9 +617,11 @@ def test_media_clean_asks_before_it_deletes(folder: Path):
     assert "confirm with --yes: Delete 1 files" in refused.stderr
     assert path.exists()
     cleaned = runner.invoke(cli, ["media-clean", "--yes"])
-    assert (cleaned.exit_code, cleaned.stdout) == (0, "1 files deleted.\n")
+    assert (cleaned.exit_code, cleaned.stdout) == (0, "1 files and 0 temporary folders deleted.\n")
     assert not path.exists()
-    assert runner.invoke(cli, ["media-clean"]).stdout == "0 files deleted.\n"
+    assert (
+        runner.invoke(cli, ["media-clean"]).stdout == "0 files and 0 temporary folders deleted.\n"
+    )
 
 
 def test_media_clean_needs_a_storage(monkeypatch: pytest.MonkeyPatch):

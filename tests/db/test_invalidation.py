@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from sqlalchemy import text
 
 from blog_api.db.base import Invalidates, TableBase, get_invalidates
-from blog_api.db.migrate import find_migrations
+from blog_api.db.revisions import find_migrations
 from tests.support.clients import SECRET_KEY
 
 CHANGE_OF_TRIGGER = re.compile(

@@ -23,12 +23,16 @@ from blog_api.core.fields import utc_now
 from blog_api.core.settings import Settings
 from blog_api.db.base import TableBase
 from blog_api.db.migrate import (
-    find_migrations,
-    get_current_revision,
-    get_head_revision,
+    IncompatibleSchema,
     make_alembic_config,
     migrate,
     migration_connection,
+)
+from blog_api.db.revisions import (
+    find_migrations,
+    get_current_revision,
+    get_head_revision,
+    read_revisions,
 )
 from blog_api.posts.models import Post
 from blog_api.posts.service import rerender_posts
@@ -50,6 +54,9 @@ from tests.support.mailbox import Mailbox
 FIRST = "53fe22308b68"
 # The revision before tags, comments and the search.
 BEFORE_SEARCH = "7d0c5e1f9a24"
+
+SET_REVISION = "UPDATE alembic_version SET version_num = :revision"
+SET_OLDEST = "UPDATE schema_compatibility SET oldest_revision = :revision"
 
 
 async def execute(settings: Settings, *statements: str, **values: object) -> None:
@@ -91,9 +98,9 @@ def test_a_merge_of_branches_is_the_head_revision(tmp_path: Path, monkeypatch: p
     for revision, parents in {"a": None, "b": "a", "c": "a", "d": ("b", "c")}.items():
         source = f"revision: str = {revision!r}\ndown_revision = {parents!r}\n"
         (tmp_path / "versions" / f"{revision}.py").write_text(source)
-    monkeypatch.setattr("blog_api.db.migrate.find_migrations", lambda: tmp_path)
+    monkeypatch.setattr("blog_api.db.revisions.find_migrations", lambda: tmp_path)
 
-    assert get_head_revision.__wrapped__() == "d"
+    assert read_revisions.__wrapped__() == (frozenset("abcd"), "d")
 
 
 async def test_migrations_build_what_the_code_declares_and_can_be_reversed(empty_url: URL):
@@ -136,12 +143,40 @@ async def test_the_service_is_ready_if_the_database_is_at_the_head_revision(empt
             await migrate(settings)
         assert (await client.get("/health/ready")).status_code == 200
 
-        async with migration_connection(settings) as connection:
-            await connection.execute(text("UPDATE alembic_version SET version_num = 'older'"))
+        await execute(settings, SET_REVISION, revision=BEFORE_SEARCH)
         outdated = await client.get("/health/ready")
 
         assert outdated.status_code == 503
         assert outdated.json()["type"] == "urn:blog-api:not-ready"
+
+
+async def test_a_newer_database_is_used_if_it_serves_this_version(empty_url: URL):
+    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
+    await migrate(settings)
+    async with running(settings) as app, client_of(app) as client:
+        assert (await client.get("/health/ready")).json() == {"status": "ok"}
+
+        await execute(settings, SET_REVISION, revision="newer")
+        newer = await client.get("/health/ready")
+        await migrate(settings)
+        await execute(settings, SET_OLDEST, revision="newer")
+        too_new = await client.get("/health/ready")
+        with pytest.raises(IncompatibleSchema, match="run the newer version"):
+            await migrate(settings)
+        async with migration_connection(settings) as connection:
+            assert await connection.run_sync(get_current_revision) == "newer"
+
+    head = get_head_revision()
+    assert newer.status_code == 200
+    assert newer.json()["detail"] == (
+        "The database is at revision newer of a newer version, "
+        f"which serves this one, at revision {head}, too"
+    )
+    assert too_new.status_code == 503
+    assert too_new.json()["detail"] == (
+        "The database is at revision newer of a newer version, "
+        f"which does not serve this one, at revision {head}: run the newer version"
+    )
 
 
 async def test_a_downgrade_and_upgrade_gives_no_token_more_scopes(empty_url: URL):
@@ -902,7 +937,7 @@ async def test_users_of_the_version_before_are_authors(empty_url: URL):
     assert again == [True] * 4
 
 
-BEFORE_APPROVAL = "4be19c60d7a5"
+BEFORE_APPROVAL = "5d20f7c81b3e"
 # The statements of the version before: an answer to a comment, and what it counts.
 OLD_ANSWER = """
     INSERT INTO comments (created_at, updated_at, version, content, post_id, parent_id, thread_id,

@@ -16,7 +16,8 @@ from sqlalchemy import URL
 
 from blog_api.accounts.passwords import PasswordHasher
 from blog_api.cli.console import progress
-from blog_api.db.migrate import find_migrations, get_head_revision, migrate
+from blog_api.db.migrate import migrate
+from blog_api.db.revisions import find_migrations, get_head_revision
 from tests.load import data
 from tests.load.data import Row, Size
 from tests.load.machine import parent_named

@@ -169,9 +169,8 @@ async def mailing_service(
 
 
 async def test_requests_are_served_while_a_server_does_not_respond(
-    empty_app: FastAPI, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    empty_app: FastAPI, settings: Settings
 ):
-    monkeypatch.setattr(outbox, "STOP_SECONDS", 0.1)
     inbox = Inbox(pause_at="DATA")
 
     async with smtp_server(inbox):
@@ -194,8 +193,8 @@ async def test_a_delivery_that_has_begun_ends_before_the_service_stops(
 ):
     inbox, stop = Inbox(pause_at="EHLO"), Outbox.stop
 
-    def stop_and_continue(box: Outbox) -> None:
-        stop(box)
+    def stop_and_continue(box: Outbox, seconds: float) -> None:
+        stop(box, seconds)
         inbox.may_continue.set()
 
     monkeypatch.setattr(Outbox, "stop", stop_and_continue)

@@ -1,7 +1,9 @@
 """What becomes of a picture: formats, orientation, metadata, limits and broken files."""
 
 from io import BytesIO
+from pathlib import Path
 from typing import Any
+from weakref import ref
 from zlib import crc32
 
 import pytest
@@ -227,3 +229,29 @@ async def test_the_declared_type_does_not_matter(ann: AsyncClient):
 
     assert response.status_code == 201
     assert response.json()["content_type"] == "image/gif"
+
+
+def test_the_decoder_is_released_before_the_picture_is_encoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Both at once would take more memory than a process may have, for the largest AVIF."""
+    source = tmp_path / "source"
+    source.write_bytes(make_picture("WEBP"))
+    opened, is_released = [], []
+    open_image, save = Image.open, Image.Image.save
+
+    def open_and_record(*arguments: Any, **options: Any) -> Any:
+        image = open_image(*arguments, **options)
+        opened.append(ref(image))
+        return image
+
+    def save_and_record(*arguments: Any, **options: Any) -> None:
+        is_released.append(opened[0]() is None)
+        save(*arguments, **options)
+
+    monkeypatch.setattr(Image, "open", open_and_record)
+    monkeypatch.setattr(Image.Image, "save", save_and_record)
+
+    pictures.encode_again(source)
+
+    assert is_released == [True]

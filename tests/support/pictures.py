@@ -1,6 +1,7 @@
 """Pictures for tests, and the requests that upload them."""
 
 from io import BytesIO
+from random import Random
 from typing import Any
 
 from httpx import AsyncClient
@@ -13,6 +14,16 @@ def make_picture(
     """Return a picture of one color as a file."""
     output = BytesIO()
     Image.new("RGB", size, color).save(output, kind, **options)
+    return output.getvalue()
+
+
+def make_noise(
+    kind: str = "PNG", size: tuple[int, int] = (40, 30), mode: str = "RGB", **options: Any
+) -> bytes:
+    """Return a picture that cannot be compressed, always the same."""
+    output = BytesIO()
+    pixels = Random(1).randbytes(size[0] * size[1] * len(Image.new(mode, (1, 1)).getbands()))
+    Image.frombytes(mode, size, pixels).save(output, kind, **options)
     return output.getvalue()
 
 
