@@ -7,18 +7,20 @@
 """
 
 import unicodedata
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Collection, Mapping
 from itertools import pairwise, takewhile
 from typing import Any
 
-from sqlalchemy import exists
+from sqlalchemy import delete
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
 from blog_api.accounts.models import MAX_NAME_KEY_LENGTH, NameKey, User
 from blog_api.core.fields import tag_key
-from blog_api.db.queries import BATCH_SIZE, insert_if_missing
+from blog_api.db.queries import insert_if_missing
+from blog_api.db.rebuild import Derived, Span
 from blog_api.db.session import Database
 
 LAST_CHARACTER = "\U0010ffff"
@@ -55,23 +57,36 @@ async def index_names(session: AsyncSession, names: Mapping[int, str]) -> None:
         await insert_if_missing(session, NameKey, *rows)
 
 
-async def index_missing_names(database: Database) -> None:
-    """Index the users whom the previous version created or renamed during an upgrade."""
-    last_id = 0
-    while True:
-        async with database.session(writes=True) as session:
-            query = (
-                select(User.id, User.name)
-                .where(col(User.id) > last_id, ~exists().where(col(NameKey.user_id) == User.id))
-                .order_by(col(User.id))
-                .limit(BATCH_SIZE)
-                .with_for_update(key_share=True)
-            )
-            names = dict((await session.exec(query)).all())
-            if not names:
-                return
-            await index_names(session, names)
-            last_id = max(names)
+async def find_wrong_names(database: Database, span: Span) -> Collection[int]:
+    """Return the users who have other keys than those of their names."""
+    query = (
+        select(User.id, User.name, NameKey.key, NameKey.shared_length)
+        .outerjoin(NameKey, col(NameKey.user_id) == col(User.id))
+        .where(span.contains(User.id))
+    )
+    names: dict[int, str] = {}
+    stored = defaultdict(set)
+    async with database.session(writes=False) as session:
+        for user_id, name, key, shared_length in await session.exec(query):
+            names[user_id] = name
+            if key is not None:
+                stored[user_id].add((key, shared_length))
+    return [
+        user_id
+        for user_id, name in names.items()
+        if stored[user_id]
+        != {(row["key"], row["shared_length"]) for row in make_name_keys(user_id, name)}
+    ]
+
+
+async def index_names_again(session: AsyncSession, user_ids: Collection[int]) -> None:
+    query = select(User.id, User.name).where(col(User.id).in_(user_ids)).order_by(col(User.id))
+    names = dict((await session.exec(query.with_for_update(key_share=True))).all())
+    await session.exec(delete(NameKey).where(col(NameKey.user_id).in_(names)))
+    await index_names(session, names)
+
+
+NAMES = Derived("names", select(User.id), find_wrong_names, index_names_again)
 
 
 def users_by_name(prefix: str, *, skip: int, limit: int) -> SelectOfScalar[User]:

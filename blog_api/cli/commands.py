@@ -7,10 +7,12 @@ import typer
 from typer.core import TyperGroup
 
 from blog_api.cli.accounts import create_administrator, set_password
+from blog_api.cli.copy import copy_database
 from blog_api.cli.demo import fill_with_demo
 from blog_api.cli.mail import send_test_mail
 from blog_api.cli.media import clean_media
-from blog_api.cli.posts import export_archive, import_archive, render_posts
+from blog_api.cli.posts import export_archive, import_archive
+from blog_api.cli.rebuild import rebuild
 from blog_api.cli.serve import migrate_database, serve, show_settings
 
 
@@ -56,7 +58,8 @@ cli.command("create-admin")(create_administrator)
 cli.command("set-password")(set_password)
 cli.command("import")(import_archive)
 cli.command("export")(export_archive)
-cli.command("render")(render_posts)
+cli.command("copy")(copy_database)
+cli.command("rebuild")(rebuild)
 cli.command("mail-test")(send_test_mail)
 cli.command("media-clean")(clean_media)
 cli.command("settings")(show_settings)

@@ -17,13 +17,15 @@ from blog_api.core.errors import Problem
 from blog_api.core.security import InvalidKeyFile
 from blog_api.core.settings import Settings, exit_with_errors
 from blog_api.core.urls import get_sqlite_path
+from blog_api.db.copy import CopyFailed
 from blog_api.db.errors import describe_error
 from blog_api.db.migrate import IncompatibleSchema, check_sqlite_file
 from blog_api.db.session import Database
 from blog_api.web.health import require_migrated
 
-# Progress in a pipe or a log: a line after so many steps.
+# Progress in a pipe or a log: a line after at least so many steps, and at most so many lines.
 STEPS_PER_LINE = 100
+MAX_LINES = 100
 
 T = TypeVar("T")
 M = TypeVar("M", bound=SQLModel)
@@ -36,7 +38,7 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(work)
     except InvalidKeyFile as error:
         exit_with_error(str(error))
-    except IncompatibleSchema as error:
+    except (CopyFailed, IncompatibleSchema) as error:
         exit_with_error(str(error))
     except (OSError, SQLAlchemyError) as error:
         exit_with_error(f"BLOG_DATABASE_URL: {describe_error(error)}")
@@ -44,17 +46,20 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
         exit_with_error(problem.detail)
 
 
+def require_file(settings: Settings, label: str) -> None:
+    """Exit with status 2 if a SQLite file does not exist. Raises OSError if it cannot be opened."""
+    file = get_sqlite_path(settings.database_url)
+    if file is not None:
+        if not file.exists():
+            exit_with_errors(f"{label}: {file} does not exist; blog-api migrate creates it")
+        check_sqlite_file(file)
+
+
 def run_with_database(settings: Settings, work: Callable[[Database], Awaitable[T]]) -> T:
     """Run on a migrated database; a missing SQLite file is not created."""
 
     async def run() -> T:
-        file = get_sqlite_path(settings.database_url)
-        if file is not None:
-            if not file.exists():
-                exit_with_errors(
-                    f"BLOG_DATABASE_URL: {file} does not exist; blog-api migrate creates it"
-                )
-            check_sqlite_file(file)
+        require_file(settings, "BLOG_DATABASE_URL")
         database = Database(settings)
         try:
             async with database.session(writes=False) as session:
@@ -76,9 +81,9 @@ def run_in_session(settings: Settings, work: Callable[[AsyncSession], Awaitable[
     return run_with_database(settings, run)
 
 
-def print_database(settings: Settings) -> None:
+def print_database(settings: Settings, label: str = "Database") -> None:
     """Print on standard error which database is about to change, without the password."""
-    print(f"Database: {settings.database_url.render_as_string()}", file=sys.stderr)
+    print(f"{label}: {settings.database_url.render_as_string()}", file=sys.stderr)
 
 
 def is_at_terminal() -> bool:
@@ -144,11 +149,12 @@ def progress(label: str, total: int) -> Iterator[Callable[[], None]]:
             yield lambda: bar.advance(task)
         return
     done = 0
+    steps = max(STEPS_PER_LINE, total // MAX_LINES)
 
     def advance() -> None:
         nonlocal done
         done += 1
-        if done % STEPS_PER_LINE == 0 or done == total:
+        if done % steps == 0 or done == total:
             print(f"{label}: {done} of {total}", file=sys.stderr, flush=True)
 
     yield advance

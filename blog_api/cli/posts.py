@@ -1,4 +1,4 @@
-"""Commands for posts: `import`, `export` and `render`."""
+"""Commands for posts: `import` and `export`."""
 
 import sys
 from collections import Counter
@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from sqlmodel import col, select
 
 from blog_api.cli.console import (
     YesOption,
@@ -17,12 +16,11 @@ from blog_api.cli.console import (
     run_with_database,
 )
 from blog_api.core.fields import MAX_INT32
-from blog_api.core.settings import exit_with_errors, load_settings
+from blog_api.core.settings import load_settings
 from blog_api.db.queries import count_rows
 from blog_api.db.session import Database
 from blog_api.media.storage import open_storage
 from blog_api.posts.models import Post
-from blog_api.posts.service import rerender_posts
 from blog_api.text.renderer import Renderer
 
 
@@ -120,32 +118,3 @@ def export_archive(
     except OSError as error:
         exit_with_error(f"{error.filename or file}: {error.strerror or error}")
     print(f"{total} posts exported.")
-
-
-def render_posts(
-    post_ids: Annotated[
-        list[int] | None,
-        typer.Argument(metavar="[ID]...", min=1, max=MAX_INT32, help="Ids of posts."),
-    ] = None,
-    all_posts: Annotated[bool, typer.Option("--all", help="All posts.")] = False,
-) -> None:
-    """Render the texts of posts again, after an upgrade that changes the HTML."""
-    settings = load_settings()
-    if bool(post_ids) == all_posts:
-        exit_with_errors("render takes the ids of posts, or --all")
-    print_database(settings)
-    query = select(Post)
-    if post_ids:
-        query = query.where(col(Post.id).in_(post_ids))
-
-    async def run_render(database: Database) -> Counter[bool]:
-        counts: Counter[bool] = Counter()
-        total = len(post_ids) if post_ids else await count_rows(database, Post)
-        with progress("render", total) as advance:
-            async for is_changed in rerender_posts(database, Renderer(), query):
-                counts[is_changed] += 1
-                advance()
-        return counts
-
-    counts = run_with_database(settings, run_render)
-    print(f"{counts.total()} posts rendered, {counts[True]} changed.")

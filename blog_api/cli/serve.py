@@ -9,8 +9,7 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import ChangeReload
 
-from blog_api.accounts.names import index_missing_names
-from blog_api.cli.console import print_database, run_async, run_with_database
+from blog_api.cli.console import print_database, run_async
 from blog_api.core.errors import ServiceUnavailable
 from blog_api.core.settings import Settings, exit_with_errors, load_settings
 from blog_api.core.urls import get_sqlite_path
@@ -123,8 +122,6 @@ def migrate_database() -> None:
     if before.fit is Fit.NEWER:
         print(f"{before}. Nothing was changed.")
         return
-    if not settings.is_in_memory:
-        run_with_database(settings, index_missing_names)
     print(f"The database is at revision {get_head_revision()}.")
 
 

@@ -6,7 +6,8 @@ they wait or are placeholders, and have no public answers below. All are changed
 the post.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import Any
 
 from sqlalchemy import func, update
 from sqlalchemy.orm import aliased
@@ -16,7 +17,21 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from blog_api.comments.models import ID_DIGITS, MAX_THREAD_DEPTH, Comment
 from blog_api.db.base import preserve_updated_at
 from blog_api.db.queries import BATCH_SIZE
+from blog_api.db.rebuild import Derived, Span, find_by_query
 from blog_api.posts.models import Post
+from blog_api.posts.queries import lock_posts_for_counters, update_counters
+
+Answer = aliased(Comment)
+IS_ANSWER = col(Answer.parent_id) == col(Comment.id)
+IS_HIDDEN = and_(
+    or_(col(Answer.deleted_at).is_not(None), col(Answer.is_waiting)),
+    col(Answer.stored_answer_count) <= col(Answer.hidden_answer_count),
+)
+# The direct answers to a comment, and those of them that are hidden.
+ANSWERS = select(func.count()).where(IS_ANSWER).correlate(Comment).scalar_subquery()
+HIDDEN_ANSWERS = (
+    select(func.count()).where(IS_ANSWER, IS_HIDDEN).correlate(Comment).scalar_subquery()
+)
 
 
 def count_comment(post: Post, change: int) -> None:
@@ -49,21 +64,64 @@ async def set_waiting(
 
 async def recount_hidden_answers(session: AsyncSession, thread_ids: Sequence[int | None]) -> None:
     """Count the hidden answers in threads anew, from the deepest answers up."""
-    answer = aliased(Comment)
-    is_hidden = and_(
-        or_(col(answer.deleted_at).is_not(None), col(answer.is_waiting)),
-        col(answer.stored_answer_count) <= col(answer.hidden_answer_count),
-    )
-    count = select(func.count()).where(col(answer.parent_id) == col(Comment.id), is_hidden)
-    hidden = count.correlate(Comment).scalar_subquery()
     for start in range(0, len(thread_ids), BATCH_SIZE):
         is_in_threads = col(Comment.thread_id).in_(thread_ids[start : start + BATCH_SIZE])
         for depth in reversed(range(MAX_THREAD_DEPTH)):
             statement = update(Comment).where(
                 is_in_threads,
                 func.length(Comment.path) == ID_DIGITS * (depth + 1),
-                col(Comment.hidden_answer_count) != hidden,
+                col(Comment.hidden_answer_count) != HIDDEN_ANSWERS,
             )
-            values = {"hidden_answer_count": hidden, "updated_at": col(Comment.updated_at)}
+            values = {"hidden_answer_count": HIDDEN_ANSWERS, "updated_at": col(Comment.updated_at)}
             statement = statement.values(values)
             await session.exec(statement.execution_options(synchronize_session=False))
+
+
+PUBLIC_COMMENTS = (
+    select(func.count())
+    .where(col(Comment.post_id) == col(Post.id))
+    .where(col(Comment.deleted_at).is_(None), ~col(Comment.is_waiting))
+    .correlate(Post)
+    .scalar_subquery()
+)
+
+
+def find_wrong_counts(span: Span) -> Any:
+    return select(Post.id).where(span.contains(Post.id), col(Post.comment_count) != PUBLIC_COMMENTS)
+
+
+async def count_comments_again(session: AsyncSession, post_ids: Collection[int]) -> None:
+    is_affected = col(Post.id).in_(post_ids)
+    await lock_posts_for_counters(session, is_affected)
+    await update_counters(session, is_affected, comment_count=PUBLIC_COMMENTS)
+
+
+def find_wrong_threads(span: Span) -> Any:
+    """Select the threads in which a number of answers is wrong, by their first comments."""
+    is_wrong = or_(
+        col(Comment.stored_answer_count) != ANSWERS,
+        col(Comment.hidden_answer_count) != HIDDEN_ANSWERS,
+    )
+    return select(Comment.thread_id).where(span.contains(Comment.thread_id), is_wrong).distinct()
+
+
+async def count_answers_again(session: AsyncSession, thread_ids: Sequence[int]) -> None:
+    is_in_threads = col(Comment.thread_id).in_(thread_ids)
+    await lock_posts_for_counters(
+        session, col(Post.id).in_(select(Comment.post_id).where(is_in_threads))
+    )
+    values = {"stored_answer_count": ANSWERS, "updated_at": col(Comment.updated_at)}
+    statement = update(Comment).where(is_in_threads, col(Comment.stored_answer_count) != ANSWERS)
+    await session.exec(statement.values(values).execution_options(synchronize_session=False))
+    await recount_hidden_answers(session, thread_ids)
+
+
+COMMENT_COUNTS = Derived(
+    "comment-counts", select(Post.id), find_by_query(find_wrong_counts), count_comments_again
+)
+ANSWER_COUNTS = Derived(
+    "answer-counts",
+    select(Comment.id).where(col(Comment.parent_id).is_(None)),
+    find_by_query(find_wrong_threads),
+    count_answers_again,
+)

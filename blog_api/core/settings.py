@@ -37,6 +37,7 @@ from blog_api.core.urls import (
     get_sqlite_path,
     parse_database_url,
     parse_mail_url,
+    parse_optional_database_url,
     parse_storage_url,
 )
 
@@ -157,6 +158,7 @@ class Settings(BaseSettings):
     database_url: Annotated[URL, NoDecode, PlainValidator(parse_database_url)] = Field(
         default="sqlite+aiosqlite:///blog.db", validate_default=True
     )
+    copy_to: Annotated[URL | None, NoDecode, PlainValidator(parse_optional_database_url)] = None
     pool_size: int = Field(default=5, ge=1, le=100)
     shutdown_seconds: int = Field(default=8, ge=2, le=600)
     secret_key: Annotated[SecretStr, AfterValidator(check_secret_key)] | None = None

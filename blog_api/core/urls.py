@@ -72,6 +72,10 @@ def parse_database_url(value: object) -> URL:
     return url
 
 
+def parse_optional_database_url(value: object) -> URL | None:
+    return None if value is None else parse_database_url(value)
+
+
 def get_sqlite_path(url: URL) -> Path | None:
     """Return the file of a SQLite database, or None in memory and on Postgres."""
     if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):

@@ -1,6 +1,6 @@
 """Create and change posts."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from types import MappingProxyType
@@ -10,7 +10,6 @@ from fastapi import Depends, Request
 from sqlalchemy import delete, update
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
-from sqlmodel.sql.expression import SelectOfScalar
 
 from blog_api.accounts.auth import Auth, CanWritePosts, connection_released_for
 from blog_api.core.errors import Conflict
@@ -21,10 +20,9 @@ from blog_api.db.queries import (
     BATCH_SIZE,
     insert_if_missing,
     insert_returning_id,
-    iterate_batches,
     unique_savepoint,
 )
-from blog_api.db.session import Database, SessionDep, mark_expensive
+from blog_api.db.session import SessionDep, mark_expensive
 from blog_api.posts.errors import NotYourPost, SlugTaken
 from blog_api.posts.excerpts import make_columns
 from blog_api.posts.models import MAX_LISTED_BYTES, Post, Slug
@@ -213,26 +211,3 @@ async def delete_some_posts(session: AsyncSession, user_id: int) -> bool:
     ids = [post_id for post_id, *_ in found][: max(1, fitting)]
     await session.exec(delete(Post).where(col(Post.id).in_(ids)))
     return len(ids) == BATCH_SIZE or len(ids) < len(found)
-
-
-async def rerender_posts(
-    database: Database, renderer: Renderer, query: SelectOfScalar[Post]
-) -> AsyncIterator[bool]:
-    """Render posts again; yield for each whether its HTML changed.
-
-    The version and `updated_at` stay.
-    """
-    async for posts in iterate_batches(database, query, Post):
-        made = await render_posts(renderer, [make_source(post) for post in posts])
-        async with database.session(writes=True) as session:
-            for post, values in zip(posts, made, strict=True):
-                # Other columns stay out of the statement: it would index the post again.
-                changes = {name: one for name, one in values.items() if getattr(post, name) != one}
-                if changes:
-                    # Skip a post whose content changed meanwhile: it has been rendered.
-                    is_same = (col(Post.id) == post.id, col(Post.version) == post.version)
-                    statement = update(Post).where(*is_same)
-                    await session.exec(
-                        statement.values({**changes, "updated_at": col(Post.updated_at)})
-                    )
-                yield "content_html" in changes
