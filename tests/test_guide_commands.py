@@ -69,7 +69,7 @@ EXPECTED = {
     "import-and-export": [
         '"email":"bob@example.com"', '"slug":"a-walk"', '"cover_url":"/media/', '"type":"media"'
     ],
-    "deploy": ['{"status":"ok"}'],
+    "deploy": ['{"status":"ok"}', " rows copied.", "search: 0 wrong"],
 }  # fmt: skip
 
 

@@ -1,6 +1,5 @@
 """The command `rebuild`."""
 
-import logging.config
 from typing import Annotated
 
 import typer
@@ -21,7 +20,6 @@ from blog_api.posts.rebuild import (
 )
 from blog_api.posts.search_index import SearchIndex
 from blog_api.text.renderer import Renderer
-from blog_api.web.access_log import LOGGING
 
 
 def make_kinds() -> tuple[Rebuild, ...]:
@@ -40,7 +38,7 @@ def make_kinds() -> tuple[Rebuild, ...]:
     )
 
 
-async def rebuild_kind(database: Database, kind: Rebuild, *, repairs: bool = True) -> int:
+async def rebuild_kind(database: Database, kind: Rebuild, *, repairs: bool) -> int:
     """Derive the values of one kind again; return how many were wrong."""
     wrong = 0
     with progress(kind.name, await kind.count(database)) as advance:
@@ -63,7 +61,6 @@ def rebuild(
     """
     settings = load_settings()
     print_database(settings)
-    logging.config.dictConfig(LOGGING)
 
     async def run(database: Database) -> dict[str, int]:
         return {

@@ -116,7 +116,7 @@ DROP_SEARCH_ON_POSTGRES = (
     "DROP TABLE post_search",
 )
 
-# Like the renderer's fallback for a text that takes too long; `blog-api render --all` renders it.
+# Like the renderer's fallback for a text that takes too long; `blog-api rebuild` renders it.
 ESCAPE_CONTENT = """
     UPDATE posts SET content_html = '<pre>' || replace(replace(replace(
         content, '&', '&amp;'), '<', '&lt;'), '>', '&gt;') || '</pre>'

@@ -1,7 +1,7 @@
 """Indexes of users by the words of their names, and of tags by their numbers of posts.
 
 Revision 8d3f60b1c2a4, 2026-11-29. Printed SQL (`--sql`) does not index existing names: Python
-computes the keys, and `blog-api migrate` adds them.
+computes the keys, and `blog-api rebuild` adds them.
 """
 
 import re

@@ -111,7 +111,7 @@ def upgrade() -> None:
     for name, kind in COLUMNS:
         op.add_column("posts", sa.Column(name, kind, nullable=True))
     if context.is_offline_mode():
-        op.execute("-- Existing posts: blog-api render --all stores their summaries.")
+        op.execute("-- Existing posts: blog-api rebuild stores their summaries.")
     else:
         make_excerpts()
     for statement in TRIGGERS_ON_SQLITE if is_sqlite() else TRIGGERS_ON_POSTGRES:

@@ -219,7 +219,7 @@ COMMANDS = {
     "set-password": (["set-password", "1", "ann@example.com"], True),
     "import": (["import", "."], True),
     "dry run": (["import", "--dry-run", "."], True),
-    "render": (["render", "--all"], True),
+    "rebuild": (["rebuild"], True),
     "media-clean": (["media-clean", "--yes"], True),
     "export": (["export", "out.jsonl"], False),
     "export to a folder": (["export", "out"], False),

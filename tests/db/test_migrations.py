@@ -17,7 +17,6 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlmodel import select
 
-from blog_api.accounts.names import index_missing_names
 from blog_api.accounts.passwords import PasswordHasher
 from blog_api.core.fields import utc_now
 from blog_api.core.settings import Settings
@@ -35,8 +34,6 @@ from blog_api.db.revisions import (
     read_revisions,
 )
 from blog_api.posts.models import Post
-from blog_api.posts.service import rerender_posts
-from blog_api.text.renderer import Renderer
 from tests.support.clients import (
     MINIMUM_HASHING,
     PASSWORD,
@@ -50,6 +47,7 @@ from tests.support.clients import (
     sign_up,
 )
 from tests.support.mailbox import Mailbox
+from tests.support.rebuilds import count_wrong
 
 FIRST = "53fe22308b68"
 # The revision before tags, comments and the search.
@@ -606,7 +604,7 @@ async def test_existing_users_and_tags_are_found_by_the_new_indexes(empty_url: U
         assert (tags["total_count"], counts) == (3, [("b", 2), ("a", 1), ("c", 1)])
 
 
-async def test_users_whom_the_previous_version_renames_are_indexed_by_the_next_migration(
+async def test_users_whom_the_previous_version_renames_are_indexed_by_a_rebuild(
     empty_url: URL,
 ):
     settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
@@ -617,7 +615,7 @@ async def test_users_whom_the_previous_version_renames_are_indexed_by_the_next_m
 
     async with running(settings) as app, client_of(app) as client:
         before = [(await client.get(f"/users?q={q}")).json() for q in ("ann", "moon")]
-        await index_missing_names(app.state.database)
+        await count_wrong(app.state.database, "names", repairs=True)
     async with running(settings) as app, client_of(app) as client:
         found = (await client.get("/users?q=moon")).json()
 
@@ -672,8 +670,7 @@ async def test_posts_of_the_version_before_have_summaries(empty_url: URL):
     assert '"summary":"<new>"' in lines
 
     async with running(settings) as app:
-        database = app.state.database
-        assert [one async for one in rerender_posts(database, Renderer(), select(Post))]
+        assert await count_wrong(app.state.database, "html", repairs=True) == {"html": 3}
     async with migration_connection(settings) as connection:
         rendered = (await connection.execute(text(stored))).all()
     assert None not in [row[0] for row in rendered]
