@@ -159,6 +159,9 @@ class Settings(BaseSettings):
     )
     pool_size: int = Field(default=5, ge=1, le=100)
     shutdown_seconds: int = Field(default=8, ge=2, le=600)
+    log_format: Literal["text", "json"] = "text"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    access_log: bool = True
     secret_key: Annotated[SecretStr, AfterValidator(check_secret_key)] | None = None
     secret_key_previous: Annotated[SecretStr, AfterValidator(check_secret_key)] | None = None
     refresh_grace_seconds: int = Field(default=10, ge=0, le=300)

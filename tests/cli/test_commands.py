@@ -19,9 +19,9 @@ from typer.testing import CliRunner
 from blog_api.app import create_app
 from blog_api.cli.commands import cli
 from blog_api.cli.serve import warn_unless_ready
+from blog_api.core.logs import LOGGERS
 from blog_api.core.urls import parse_database_url
 from blog_api.db.migrate import migration_connection
-from blog_api.web.access_log import LOGGING
 from tests.support.clients import (
     CHEAP_HASHING,
     MINIMUM_HASHING,
@@ -43,7 +43,7 @@ POSTGRES = "postgresql://ann:hunter2@db.example/blog"
 def quiet_loggers() -> Iterator[None]:
     """Remove the log handlers of a command: their stream is closed after it."""
     yield
-    for name in LOGGING["loggers"]:
+    for name in LOGGERS:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
