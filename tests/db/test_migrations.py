@@ -30,8 +30,8 @@ from blog_api.db.migrate import (
 )
 from blog_api.db.revisions import (
     find_migrations,
-    get_current_revision,
     get_head_revision,
+    get_schema,
     read_revisions,
 )
 from blog_api.posts.models import Post
@@ -113,9 +113,9 @@ async def test_migrations_build_what_the_code_declares_and_can_be_reversed(empty
     for _ in range(2):
         await migrate(settings)
         async with migration_connection(settings) as connection:
-            assert await connection.run_sync(get_current_revision) == get_head_revision()
+            assert (await connection.run_sync(get_schema)).current == get_head_revision()
             await connection.run_sync(check_and_downgrade)
-            assert await connection.run_sync(get_current_revision) is None
+            assert (await connection.run_sync(get_schema)).current is None
 
 
 async def test_migrate_is_idempotent(empty_url: URL):
@@ -164,7 +164,7 @@ async def test_a_newer_database_is_used_if_it_serves_this_version(empty_url: URL
         with pytest.raises(IncompatibleSchema, match="run the newer version"):
             await migrate(settings)
         async with migration_connection(settings) as connection:
-            assert await connection.run_sync(get_current_revision) == "newer"
+            assert (await connection.run_sync(get_schema)).current == "newer"
 
     head = get_head_revision()
     assert newer.status_code == 200
@@ -222,7 +222,7 @@ async def test_a_failed_migration_is_rolled_back(empty_url: URL):
 
     await migrate(settings)
     async with migration_connection(settings) as connection:
-        assert await connection.run_sync(get_current_revision) == get_head_revision()
+        assert (await connection.run_sync(get_schema)).current == get_head_revision()
 
 
 async def test_a_worker_restarts_while_the_file_is_locked(tmp_path: Path):
