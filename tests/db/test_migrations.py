@@ -14,7 +14,6 @@ from alembic.script import ScriptDirectory
 from httpx import AsyncClient
 from sqlalchemy import URL, Connection, make_url, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import create_async_engine
 from sqlmodel import select
 
 from blog_api.accounts.names import index_missing_names
@@ -210,15 +209,14 @@ async def test_a_downgrade_and_upgrade_gives_no_token_more_scopes(empty_url: URL
 
 async def test_a_failed_migration_is_rolled_back(empty_url: URL):
     settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
-    engine = create_async_engine(empty_url)
-    async with engine.begin() as connection:
-        await connection.execute(text("CREATE TABLE posts (id INTEGER)"))
+    await upgrade(settings, FIRST)
+    await execute(settings, "CREATE TABLE media_files (id INTEGER)")
 
     with pytest.raises(DBAPIError, match="already exists"):
         await migrate(settings)
-    async with engine.begin() as connection:
-        await connection.execute(text("DROP TABLE posts"))
-    await engine.dispose()
+    async with migration_connection(settings) as connection:
+        assert (await connection.run_sync(get_schema)).current == FIRST
+    await execute(settings, "DROP TABLE media_files")
 
     await migrate(settings)
     async with migration_connection(settings) as connection:
