@@ -43,7 +43,9 @@ def copy_database(
                 await running.copy_tables(advance)
             with progress("compare", total) as advance:
                 counts = await running.compare_tables(advance)
-            await index_all_posts(running.target)
+            with progress("index for the search", 1) as advance:
+                await index_all_posts(running.target)
+                advance()
         return counts
 
     counts = run_async(copy())

@@ -186,28 +186,6 @@ async def count_rows(database: Database, table: type[TableModel]) -> int:
         return (await session.exec(select(func.count()).select_from(table))).one()
 
 
-async def iterate_batches(
-    database: Database,
-    query: SelectOfScalar[TableModelT],
-    table: type[TableModelT],
-    *,
-    size: int = BATCH_SIZE,
-) -> AsyncIterator[Sequence[TableModelT]]:
-    """Yield batches of rows in the order of their ids.
-
-    Each batch is read in its own transaction: no connection is held while it is processed.
-    """
-    last_id = 0
-    while True:
-        batch = query.where(col(table.id) > last_id).order_by(col(table.id)).limit(size)
-        async with database.session(writes=False) as session:
-            rows = (await session.exec(batch)).all()
-        if not rows:
-            return
-        yield rows
-        last_id = rows[-1].id
-
-
 async def iterate_rows(
     database: Database,
     query: SelectOfScalar[TableModelT],
@@ -215,7 +193,17 @@ async def iterate_rows(
     *,
     batch_size: int = BATCH_SIZE,
 ) -> AsyncIterator[TableModelT]:
-    """Yield the rows of `iterate_batches()` one by one."""
-    async for rows in iterate_batches(database, query, table, size=batch_size):
+    """Yield rows in the order of their ids.
+
+    Each batch is read in its own transaction: no connection is held while a row is processed.
+    """
+    last_id = 0
+    while True:
+        batch = query.where(col(table.id) > last_id).order_by(col(table.id)).limit(batch_size)
+        async with database.session(writes=False) as session:
+            rows = (await session.exec(batch)).all()
+        if not rows:
+            return
         for row in rows:
             yield row
+        last_id = rows[-1].id

@@ -91,7 +91,7 @@ SLUGS = Derived(
 
 async def find_wrong_tags(database: Database, span: Span) -> Collection[int]:
     """Return the posts that are not indexed by exactly their tags, with their times."""
-    query = (
+    query: Any = (
         select_columns(
             col(Post.id),
             col(Post.tags),

@@ -331,4 +331,4 @@ async def is_waited_for(blog: Blog) -> bool:
     settings = make_settings(database_url=blog.url, **MINIMUM_HASHING)
     async with migration_connection(settings) as connection:
         query = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
-        return (await connection.execute(query)).scalar_one() > 0
+        return bool((await connection.execute(query)).scalar_one())
