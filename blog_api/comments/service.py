@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from itertools import accumulate
 
-from sqlalchemy import ColumnElement, ScalarSelect, delete, func, update
+from sqlalchemy import ColumnElement, ScalarSelect, delete, update
 from sqlalchemy.orm import aliased
 from sqlmodel import and_, col, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -157,20 +157,19 @@ async def delete_some_posts(session: AsyncSession, user_id: int) -> bool:
     A batch has a bounded number of comments and bytes, which take most of the time. Comments that
     wait or were deleted count too: `Post.comment_count` has only the public ones.
     """
-    some = select(Comment.id).where(col(Comment.post_id) == col(Post.id)).correlate(Post)
-    counted = some.limit(MAX_DELETED_COMMENTS + 1).subquery()
-    number = select(func.count()).select_from(counted).scalar_subquery()
-    size = utf8_length(Post.content)
-    query = select(Post.id, number, size).where(col(Post.user_id) == user_id)
+    query = select(Post.id, utf8_length(Post.content)).where(col(Post.user_id) == user_id)
     locked = query.order_by(col(Post.id)).limit(BATCH_SIZE).with_for_update(of=Post)
     found = (await session.exec(locked)).all()
-    comments = accumulate(count for _, count, _ in found)
-    sizes = accumulate(size for *_, size in found)
+    post_id = col(Comment.post_id)
+    counted = select(post_id).where(post_id.in_([one for one, _ in found])).order_by(post_id)
+    # The post of the first comment that is too many.
+    end = (await session.exec(counted.offset(MAX_DELETED_COMMENTS).limit(1))).first()
+    sizes = accumulate(size for _, size in found)
     fitting = sum(
-        count <= MAX_DELETED_COMMENTS and size <= MAX_LISTED_BYTES
-        for count, size in zip(comments, sizes, strict=True)
+        size <= MAX_LISTED_BYTES and (end is None or one < end)
+        for size, (one, _) in zip(sizes, found, strict=True)
     )
-    ids = [post_id for post_id, *_ in found][: max(1, fitting)]
+    ids = [one for one, _ in found][: max(1, fitting)]
     await session.exec(delete(Post).where(col(Post.id).in_(ids)))
     return len(ids) == BATCH_SIZE or len(ids) < len(found)
 
