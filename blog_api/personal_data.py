@@ -23,6 +23,7 @@ from blog_api.accounts.auth import (
     verify_password,
 )
 from blog_api.accounts.errors import PASSWORD_PROBLEMS, SCOPE_PROBLEMS, LastAdmin
+from blog_api.accounts.idempotency import forget_opened_account
 from blog_api.accounts.models import PasswordConfirmation, PersonalTokenRead, Token, User, UserRead
 from blog_api.accounts.personal_tokens import personal_tokens_of
 from blog_api.accounts.rate_limits import LoginThrottleDep
@@ -236,5 +237,6 @@ async def erase_account(session: AsyncSession, storage: Storage | None, user_id:
         while await erase_some(session, user_id):
             pass
     pictures = [media.name for media in (await session.exec(media_of(user_id))).all()]
+    await forget_opened_account(session, user_id)
     await session.exec(delete(User).where(col(User.id) == user_id))
     await commit_and_remove_files(session, storage, pictures)

@@ -1,6 +1,7 @@
 """Deletion of accounts by administrators: `DELETE /admin/users/{user_id}`."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -8,8 +9,10 @@ import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient, Response
 from sqlalchemy import text
+from sqlmodel import select
 
 from blog_api import personal_data
+from blog_api.accounts.models import IdempotencyKey
 from blog_api.comments import service as comments
 from blog_api.core.errors import ServiceUnavailable
 from blog_api.db.session import Database
@@ -350,6 +353,22 @@ async def test_other_writers_take_turns_with_a_large_deletion(
     await tasks[0]
     assert events.count("batch") > 10
     assert "bookmark" in events[:-1]
+
+
+async def test_the_stored_response_that_shows_the_address_is_deleted_too(
+    empty_app: FastAPI, admin: AsyncClient
+):
+    ids = []
+    for name in ("carl", "dora"):
+        body = {"email": f"{name}@example.com", "name": name, "password": "battery staple"}
+        opened = await admin.post("/admin/users", json=body, headers={"Idempotency-Key": name})
+        ids.append(opened.json()["id"])
+
+    assert (await delete_account(admin, ids[0])).status_code == 204
+
+    async with empty_app.state.database.session(writes=False) as session:
+        stored = (await session.exec(select(IdempotencyKey.body))).all()
+    assert [json.loads(body)["id"] for body in stored if body] == ids[1:]
 
 
 @pytest.mark.parametrize("limit", ["MAX_DELETED_COMMENTS", "MAX_LISTED_BYTES"])
