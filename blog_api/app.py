@@ -32,7 +32,7 @@ from blog_api.accounts.passwords import PasswordHasher
 from blog_api.accounts.rate_limits import RateLimiter
 from blog_api.accounts.recovery import prepare_mail
 from blog_api.accounts.token_uses import TokenUses
-from blog_api.admin import audit, moderation
+from blog_api.admin import audit, moderation, removal
 from blog_api.admin import media as admin_media
 from blog_api.admin import users as admin_users
 from blog_api.comments import routes as comments
@@ -82,6 +82,7 @@ ROUTERS = (
     feeds.router,
     personal_data.router,
     admin_users.router,
+    removal.router,
     moderation.router,
     admin_media.router,
     audit.router,

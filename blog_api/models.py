@@ -1,6 +1,13 @@
 """Index of every model family. Importing it completes the metadata that Alembic compares."""
 
-from blog_api.accounts.models import IdempotencyKey, NameKey, Token, User, UsernameClaim
+from blog_api.accounts.models import (
+    BannedAddress,
+    IdempotencyKey,
+    NameKey,
+    Token,
+    User,
+    UsernameClaim,
+)
 from blog_api.admin.models import AuditEntry
 from blog_api.comments.models import Comment
 from blog_api.db.base import TableBase
@@ -12,6 +19,7 @@ from blog_api.profiles.models import Follow
 TABLES = (
     User,
     UsernameClaim,
+    BannedAddress,
     NameKey,
     Token,
     IdempotencyKey,

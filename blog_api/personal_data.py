@@ -1,4 +1,10 @@
-"""Personal data of the user: export and erasure."""
+"""Personal data of the user: export and erasure.
+
+A large account is erased in several transactions, so that no statement is long and other clients
+take turns: first what the user wrote, in batches, then the account with what is left. The account
+stays as it is until then, so a deletion that was interrupted can be repeated. A small account is
+erased in one transaction.
+"""
 
 from collections.abc import AsyncIterable, AsyncIterator
 from datetime import datetime
@@ -7,8 +13,10 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Request
 from sqlalchemy import delete
 from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.accounts.auth import (
+    Auth,
     CanExport,
     CanWriteAccount,
     lock_authenticated_user,
@@ -20,19 +28,20 @@ from blog_api.accounts.personal_tokens import personal_tokens_of
 from blog_api.accounts.rate_limits import LoginThrottleDep
 from blog_api.accounts.service import lock_admins, require_other_admin
 from blog_api.comments.models import Comment, CommentRead
-from blog_api.comments.service import anonymize_comments
+from blog_api.comments.service import anonymize_some_comments
 from blog_api.core.errors import BODY_PROBLEMS, Conflict, ServiceUnavailable, problem_responses
 from blog_api.core.fields import MAX_SMALL_BODY_BYTES
 from blog_api.db.base import ReadModel
-from blog_api.db.queries import iterate_rows
-from blog_api.db.session import Database, SessionDep
+from blog_api.db.queries import BATCH_SIZE, iterate_rows
+from blog_api.db.session import Database, SessionDep, connection_released
 from blog_api.media.models import Media, MediaRead
 from blog_api.media.service import commit_and_remove_files, media_of
 from blog_api.media.storage import Storage
-from blog_api.posts.bookmarks import remove_bookmarks
+from blog_api.posts.bookmarks import remove_some_bookmarks
 from blog_api.posts.excerpts import load_missing_html
 from blog_api.posts.models import Bookmark, OwnPostRead, Post
 from blog_api.posts.queries import posts_without_html
+from blog_api.posts.service import delete_some_posts
 from blog_api.profiles.models import Follow
 from blog_api.web.body_limits import MAX_BODY_BYTES
 from blog_api.web.body_memory import BodyMemory, get_network
@@ -45,6 +54,10 @@ router = APIRouter(
     max_body_size=MAX_SMALL_BODY_BYTES,
 )
 
+
+# Each deletes a batch of what a user wrote, and returns whether more may be left. First the posts,
+# with the user's comments on them.
+ERASE_SOME = (delete_some_posts, anonymize_some_comments, remove_some_bookmarks)
 
 # A post has up to 2 MB, and a client may read slowly.
 POSTS_IN_MEMORY = 2
@@ -177,21 +190,52 @@ async def delete_me(
 
     Comments with answers stay without content and user.
     """
-    user_before = auth.user
     verified_hash = await verify_password(
-        session, throttle, user_before, confirmation.current_password
+        session, throttle, auth.user, confirmation.current_password
     )
-    # Before the own row: otherwise two administrators who leave at once deadlock.
-    admins = await lock_admins(session, and_user=user_before.id) if user_before.is_admin else ()
-    user = await lock_authenticated_user(session, auth, verified_hash)
+    user = await lock_leaving_user(session, auth, verified_hash)
     precondition.check(user)
+    storage: Storage | None = request.app.state.media_storage
+    await erase_in_batches(session, storage, user.id)
+    user = await lock_leaving_user(session, auth, verified_hash)
+    await erase_account(session, storage, user.id)
+
+
+async def lock_leaving_user(session: AsyncSession, auth: Auth, verified_hash: str) -> User:
+    """Lock and return the user. Raises LastAdmin and the problems of a changed account."""
+    # Before the own row: otherwise two administrators who leave at once deadlock.
+    admins = await lock_admins(session, and_user=auth.user.id) if auth.user.is_admin else ()
+    user = await lock_authenticated_user(session, auth, verified_hash)
     if user.is_admin and not admins:
         # The user became an administrator meanwhile.
         raise Conflict
     require_other_admin(admins, without=user)
-    await anonymize_comments(session, user)
-    await remove_bookmarks(session, user.id)
-    pictures = [media.name for media in (await session.exec(media_of(user.id))).all()]
-    await session.exec(delete(User).where(col(User.id) == user.id))
-    storage: Storage | None = request.app.state.media_storage
+    return user
+
+
+async def erase_in_batches(session: AsyncSession, storage: Storage | None, user_id: int) -> None:
+    """Delete what a user wrote, but for the last batch of each kind, which is not committed.
+
+    After a commit no lock is held: lock the user again, and check again what was read before.
+    """
+    for erase_some in ERASE_SOME:
+        while await erase_some(session, user_id):
+            async with connection_released(session):
+                pass
+    pictures = media_of(user_id).limit(BATCH_SIZE)
+    while len(media := (await session.exec(pictures)).all()) == BATCH_SIZE:
+        await session.exec(delete(Media).where(col(Media.id).in_([one.id for one in media])))
+        await commit_and_remove_files(session, storage, [one.name for one in media])
+
+
+async def erase_account(session: AsyncSession, storage: Storage | None, user_id: int) -> None:
+    """Delete a locked user with all that refers to them; commit, and delete their pictures.
+
+    Comments with answers stay without content and user.
+    """
+    for erase_some in ERASE_SOME:
+        while await erase_some(session, user_id):
+            pass
+    pictures = [media.name for media in (await session.exec(media_of(user_id))).all()]
+    await session.exec(delete(User).where(col(User.id) == user_id))
     await commit_and_remove_files(session, storage, pictures)

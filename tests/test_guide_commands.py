@@ -65,7 +65,9 @@ EXPECTED = {
     "media": ['"alt":"A teal rectangle"', "0 files and "],
     "configure": ["BLOG_POOL_SIZE=5", "BLOG_SECRET_KEY=***"],
     "administrate": ['"users":{"total":2', "urn:blog-api:post-not-found", "take-down-post"],
-    "import-and-export": ['"email":"bob@example.com"', '"slug":"a-walk"'],
+    "import-and-export": [
+        '"email":"bob@example.com"', '"slug":"a-walk"', '"cover_url":"/media/', '"type":"media"'
+    ],
     "deploy": ['{"status":"ok"}'],
 }  # fmt: skip
 

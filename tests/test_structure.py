@@ -152,10 +152,13 @@ def test_problem_urns_never_change(openapi: dict[str, Any]):
 
     assert urns == {
         "urn:blog-api:bad-request",
+        "urn:blog-api:ban-not-found",
+        "urn:blog-api:cannot-delete-self",
         "urn:blog-api:cannot-follow-self",
         "urn:blog-api:comment-not-found",
         "urn:blog-api:conflict",
         "urn:blog-api:content-too-large",
+        "urn:blog-api:email-banned",
         "urn:blog-api:email-not-verified",
         "urn:blog-api:email-taken",
         "urn:blog-api:idempotency-key-in-use",

@@ -6,6 +6,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.accounts.addresses import find_by_email, mailbox_key, set_email
 from blog_api.accounts.auth import CanWriteAccount, SecretKeysDep, lock_authenticated_user
+from blog_api.accounts.bans import Bans, BansDep
 from blog_api.accounts.errors import (
     SCOPE_PROBLEMS,
     EmailTaken,
@@ -70,13 +71,22 @@ class EmailCode(RequestBody):
     token: MailCode
 
 
-async def change_email(session: AsyncSession, mailer: Mailer, user: User, address: str) -> None:
+async def replace_email(session: AsyncSession, bans: Bans, user: User, address: str) -> None:
+    """Set the address of a locked user. Raises EmailTaken, for a banned address too."""
+    await set_email(session, user, address)
+    await flush_unique(session, or_raise=EmailTaken)
+    await bans.check(address)
+
+
+async def change_email(
+    session: AsyncSession, mailer: Mailer, bans: Bans, user: User, address: str
+) -> None:
     """Change the address of a locked user: at once without mail, otherwise when it is confirmed.
 
     Raises EmailTaken.
     """
     if not mailer.is_configured:
-        await set_email(session, user, address)
+        await replace_email(session, bans, user, address)
         return
     if address == user.pending_email:
         # `POST /email-verifications` mails another code, within a limit.
@@ -87,6 +97,7 @@ async def change_email(session: AsyncSession, mailer: Mailer, user: User, addres
         return
     if await find_other_holder(session, user, address) is not None:
         raise EmailTaken
+    await bans.check(address)
     user.pending_email = address
     mailer.write(MailKind.email_change, address, user)
     mailer.notify(MailKind.email_change_requested, user)
@@ -141,15 +152,14 @@ async def request_email_verification(
     dependencies=[LIMIT_CODES],
 )
 async def verify_email(
-    code: EmailCode, session: SessionDep, keys: SecretKeysDep, mailer: MailerDep
+    code: EmailCode, session: SessionDep, keys: SecretKeysDep, mailer: MailerDep, bans: BansDep
 ) -> None:
     """Verify an address by a code; a pending one becomes the address of the account."""
     user, mail = await lock_user_of_code(session, keys, code.token, *VERIFICATION_KINDS)
     if mail.recipient == user.pending_email:
         mailer.notify(MailKind.email_changed, user)
         user.pending_email = None
-        await set_email(session, user, mail.recipient)
-        await flush_unique(session, or_raise=EmailTaken)
+        await replace_email(session, bans, user, mail.recipient)
         await void_codes(session, user, IS_RESET)
     elif mail.recipient != user.email:
         raise InvalidCode
@@ -161,11 +171,17 @@ async def free_address(session: AsyncSession, user: User, address: str) -> None:
     """Take the mailbox of the user from an account that signed up with it and never verified it.
 
     Otherwise a thief who changed the address could sign up with the old one, and the owner could
-    not undo the change. An administrator keeps the address: the operator has set it.
+    not undo the change. An administrator keeps the address: the operator has set it. A deactivated
+    account keeps it too, which bans it.
     """
     holder = await find_other_holder(session, user, address)
     holder = None if holder is None else await lock_user(session, holder.id)
-    if holder is not None and holder.email_verified_at is None and not holder.is_admin:
+    if (
+        holder is not None
+        and holder.email_verified_at is None
+        and holder.is_active
+        and not holder.is_admin
+    ):
         holder.email = holder.email_key = holder.mailbox_key = holder.pending_email = None
         await revoke_tokens(session, holder)
         await void_codes(session, holder)
@@ -178,7 +194,9 @@ async def free_address(session: AsyncSession, user: User, address: str) -> None:
     responses=problem_responses(*CODE_PROBLEMS),
     dependencies=[LIMIT_CODES],
 )
-async def undo_email_change(code: EmailCode, session: SessionDep, keys: SecretKeysDep) -> None:
+async def undo_email_change(
+    code: EmailCode, session: SessionDep, keys: SecretKeysDep, bans: BansDep
+) -> None:
     """Undo a change of the address by the code that the old address got.
 
     The old address is back, a pending one is dropped, and all sessions and personal tokens are
@@ -189,8 +207,7 @@ async def undo_email_change(code: EmailCode, session: SessionDep, keys: SecretKe
     user.pending_email = None
     if user.email != mail.recipient:
         await free_address(session, user, mail.recipient)
-        await set_email(session, user, mail.recipient)
-        await flush_unique(session, or_raise=EmailTaken)
+        await replace_email(session, bans, user, mail.recipient)
     user.verify_email()
     await void_codes(session, user, IS_RESET | IS_VERIFICATION)
     # Newer undo codes belong to addresses that were set by this change or after it. Older ones

@@ -24,6 +24,12 @@ class EmailTaken(BadRequest):
     detail = "Email already registered"
 
 
+class EmailBanned(Conflict):
+    """An administrator deactivated the account with this address, and may have deleted it since."""
+
+    detail = "This address is banned: activate the account that has it, or lift the ban"
+
+
 class UsernameTaken(Conflict):
     """Another user has or had the username."""
 

@@ -10,6 +10,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.accounts.addresses import find_by_email, mailbox_key
 from blog_api.accounts.auth import RequiredAuth
+from blog_api.accounts.bans import BansDep
 from blog_api.accounts.errors import (
     AUTH_PROBLEMS,
     SIGN_UP_PROBLEMS,
@@ -137,12 +138,13 @@ async def sign_up(
     session: SessionDep,
     throttle: LoginThrottleDep,
     mailer: MailerDep,
+    bans: BansDep,
     client: ClientDep,
     response: Response,
 ) -> SignUpRead:
     """Create an account and a session."""
     response.headers["Cache-Control"] = "no-store"
-    user = await insert_user(session, throttle, mailer, new)
+    user = await insert_user(session, throttle, mailer, bans, new)
     token = await issue_token(session, user, DEFAULT_SCOPES, client)
     return SignUpRead.model_validate(user, update={"token": token})
 

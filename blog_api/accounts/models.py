@@ -16,10 +16,10 @@ from blog_api.core.fields import (
     Name,
     NewPassword,
     Password,
+    PictureAddress,
     RequestBody,
     ResponseModel,
     Timestamp,
-    WebAddress,
     schema_example,
     utc_now,
 )
@@ -66,9 +66,10 @@ class UserUpdate(RequestBody):
         description="About the user, plain text. Null removes it.",
         schema_extra=schema_example("Writes about Python."),
     )
-    avatar_url: WebAddress | MISSING | None = Field(
+    avatar_url: PictureAddress | MISSING | None = Field(
         default=MISSING,
-        description="Absolute address of a picture of the user. Null removes it.",
+        description="Address of a picture of the user: http or https, or the `url` of an uploaded "
+        "picture. Null removes it.",
         schema_extra=schema_example("https://example.com/ann.jpg"),
     )
     email: Email | MISSING = MISSING
@@ -166,6 +167,15 @@ class NameKey(TableBase, table=True):
     shared_length: int = Field(sa_type=SmallInteger)
 
 
+class BannedAddress(TableModel, table=True):
+    """A digest of the address of a deleted account that was banned (see `bans`)."""
+
+    __tablename__ = "banned_addresses"
+    invalidates: ClassVar = Invalidates.NOTHING
+
+    digest: str = Field(max_length=43, unique=True)
+
+
 class UserRead(UserBase, ReadModel):
     """An account as its owner and administrators see it."""
 
@@ -174,7 +184,7 @@ class UserRead(UserBase, ReadModel):
     bio: str | None
     """About the user, plain text."""
     avatar_url: str | None
-    """Address of a picture of the user."""
+    """Address of a picture of the user; `/media/…` is relative to the service."""
     email: str | None
     """Email address. Null for an imported author who cannot log in yet."""
     email_verified_at: datetime | None
@@ -199,7 +209,7 @@ class AuthorRead(ResponseModel):
     name: str
     """Name."""
     avatar_url: str | None
-    """Address of a picture of the user."""
+    """Address of a picture of the user; `/media/…` is relative to the service."""
 
 
 class ProfileRead(AuthorRead):

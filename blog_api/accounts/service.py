@@ -10,6 +10,7 @@ from sqlmodel import and_, col, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.accounts.addresses import mailbox_key, set_email
+from blog_api.accounts.bans import Bans
 from blog_api.accounts.errors import (
     EmailTaken,
     LastAdmin,
@@ -63,7 +64,7 @@ async def build_user(
 
 
 async def insert_user(
-    session: AsyncSession, throttle: LoginThrottle, mailer: Mailer, new: UserCreate
+    session: AsyncSession, throttle: LoginThrottle, mailer: Mailer, bans: Bans, new: UserCreate
 ) -> User:
     """Create an account, and mail a code that verifies its address.
 
@@ -78,6 +79,7 @@ async def insert_user(
     is_author = mailer.settings.new_users_are_authors
     user = await build_user(session, new, password_hash, is_author=is_author)
     await insert_account(session, user)
+    await bans.check(new.email)
     mailer.notify(MailKind.email_verification, user)
     await throttle.remember_network(mailbox_key(new.email), password_hash)
     return user

@@ -10,11 +10,17 @@ from sqlmodel.sql.expression import SelectOfScalar
 from blog_api.accounts.auth import Admin
 from blog_api.accounts.errors import SCOPE_PROBLEMS
 from blog_api.admin.audit import record_audit_entry
-from blog_api.admin.models import AuditAction, PostState
+from blog_api.admin.models import AuditAction, PostState, TakedownUpdate
 from blog_api.comments.errors import CommentNotFound
 from blog_api.comments.models import Comment, CommentRead
 from blog_api.comments.service import find_comment, lock_comment, remove_comment
-from blog_api.core.errors import Conflict, ServiceUnavailable, ValidationFailed, problem_responses
+from blog_api.core.errors import (
+    BODY_PROBLEMS,
+    Conflict,
+    ServiceUnavailable,
+    ValidationFailed,
+    problem_responses,
+)
 from blog_api.core.fields import PathId, utc_now
 from blog_api.db.base import preserve_updated_at
 from blog_api.db.list_query import Sort
@@ -39,6 +45,8 @@ class AdminPostQuery(PostPageQuery):
 
 
 NEWEST_FIRST = Sort("-id", (col(Post.id),), is_descending=True)
+
+WITHOUT_REASON = TakedownUpdate()
 
 POST_PROBLEMS = (PostNotFound, ValidationFailed)
 POST_CHANGE_PROBLEMS = (*POST_PROBLEMS, PreconditionFailed)
@@ -128,14 +136,26 @@ async def delete_any_post(admin: Admin, post: LockedPost, session: SessionDep) -
 @router.put(
     "/posts/{post_id:int}/takedown",
     response_model=OwnPostRead,
-    responses=problem_responses(*POST_CHANGE_PROBLEMS),
+    responses=problem_responses(*POST_CHANGE_PROBLEMS, *BODY_PROBLEMS, *SCOPE_PROBLEMS),
 )
-async def take_down_post(admin: Admin, post: LockedPost, session: SessionDep) -> Post:
-    """Take a post down: only its author still sees it, and cannot undo that. Idempotent."""
-    if post.taken_down_at is None:
-        post.taken_down_at = utc_now()
+async def take_down_post(
+    admin: Admin,
+    post: LockedPost,
+    session: SessionDep,
+    update: TakedownUpdate = WITHOUT_REASON,
+) -> Post:
+    """Take a post down: only its author still sees it, and cannot undo that. Idempotent.
+
+    The reason is shown to the author and to administrators.
+    """
+    reason = update.model_dump(exclude_unset=True).get("reason", post.takedown_reason)
+    if post.taken_down_at is None or reason != post.takedown_reason:
+        post.taken_down_at = post.taken_down_at or utc_now()
+        post.takedown_reason = reason
         preserve_updated_at(post)
-        record_audit_entry(session, admin, AuditAction.take_down_post, post_id=post.id)
+        record_audit_entry(
+            session, admin, AuditAction.take_down_post, post_id=post.id, reason=reason
+        )
     return post
 
 
@@ -145,9 +165,9 @@ async def take_down_post(admin: Admin, post: LockedPost, session: SessionDep) ->
     responses=problem_responses(*POST_CHANGE_PROBLEMS),
 )
 async def restore_post(admin: Admin, post: LockedPost, session: SessionDep) -> Post:
-    """Undo a takedown. Idempotent."""
+    """Undo a takedown, and delete its reason. Idempotent."""
     if post.taken_down_at is not None:
-        post.taken_down_at = None
+        post.taken_down_at = post.takedown_reason = None
         preserve_updated_at(post)
         record_audit_entry(session, admin, AuditAction.restore_post, post_id=post.id)
     return post

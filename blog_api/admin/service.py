@@ -1,19 +1,26 @@
 """Changes that only administrators and commands make."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import literal
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from blog_api.accounts.addresses import set_email
+from blog_api.accounts.addresses import find_by_email, set_email
 from blog_api.accounts.auth import AuthenticatedUser
-from blog_api.accounts.errors import EmailTaken, UserNotFound
+from blog_api.accounts.bans import Bans
+from blog_api.accounts.errors import EmailBanned, EmailTaken, InsufficientScope, UserNotFound
 from blog_api.accounts.mail_codes import IS_RESET, IS_VERIFICATION, void_codes
 from blog_api.accounts.mailer import Mailer
 from blog_api.accounts.models import Token, User, UserCreate
 from blog_api.accounts.scopes import Scope
-from blog_api.accounts.service import build_user, insert_account, lock_user, revoke_tokens
+from blog_api.accounts.service import (
+    build_user,
+    insert_account,
+    lock_admins,
+    lock_user,
+    revoke_tokens,
+)
 from blog_api.admin.audit import record_audit_entry
 from blog_api.admin.models import AccountCreate, AuditAction
 from blog_api.db.queries import flush_unique
@@ -30,6 +37,23 @@ ACTIONS = {
 
 # Scopes are separated by spaces.
 HAS_ADMIN_SCOPE = (literal(" ") + col(Token.scope) + " ").contains(f" {Scope.admin} ")
+
+
+async def lock_account(
+    session: AsyncSession, admin: AuthenticatedUser, user_id: int
+) -> tuple[User, Sequence[User]]:
+    """Lock all active administrators and a user; return the user, and all of them.
+
+    Raises InsufficientScope if another administrator has dismissed this one meanwhile, and
+    UserNotFound.
+    """
+    users = await lock_admins(session, and_user=user_id)
+    if not any(user.id == admin.id and user.is_admin and user.is_active for user in users):
+        raise InsufficientScope(Scope.admin)
+    for user in users:
+        if user.id == user_id:
+            return user, users
+    raise UserNotFound
 
 
 async def update_flags(
@@ -80,18 +104,23 @@ async def create_admin(session: AsyncSession, new: UserCreate, password_hash: st
 async def open_account(
     session: AsyncSession,
     mailer: Mailer,
+    bans: Bans,
     admin: AuthenticatedUser,
     new: AccountCreate,
     password_hash: str | None,
 ) -> User:
     """Create an account; mail a code that sets a password or, if it has one, verifies the address.
 
-    Raises EmailTaken and UsernameTaken.
+    Raises EmailBanned, EmailTaken and UsernameTaken.
     """
+    holder = await find_by_email(session, new.email)
+    if holder is not None and not holder.is_active:
+        raise EmailBanned
     given = new.model_dump(include={"is_author"}, exclude_unset=True)
     is_author = given.get("is_author", mailer.settings.new_users_are_authors)
     user = await build_user(session, new, password_hash, is_author=is_author)
     await insert_account(session, user)
+    await bans.check(new.email, or_raise=EmailBanned)
     record_audit_entry(session, admin, AuditAction.open_account, user_id=user.id)
     has_password = password_hash is not None
     mailer.notify(MailKind.email_verification if has_password else MailKind.account_opened, user)

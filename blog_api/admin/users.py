@@ -9,10 +9,11 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from blog_api.accounts.addresses import mailbox_key
 from blog_api.accounts.auth import Admin, AdminAuth, connection_released_for
+from blog_api.accounts.bans import BansDep
 from blog_api.accounts.errors import (
     SCOPE_PROBLEMS,
+    EmailBanned,
     EmailTaken,
-    InsufficientScope,
     LastAdmin,
     UsernameTaken,
     UserNotFound,
@@ -22,8 +23,7 @@ from blog_api.accounts.mailer import MailerDep
 from blog_api.accounts.models import User, UserRead
 from blog_api.accounts.passwords import check_new_password
 from blog_api.accounts.rate_limits import LoginThrottleDep
-from blog_api.accounts.scopes import Scope
-from blog_api.accounts.service import lock_admins, require_other_admin
+from blog_api.accounts.service import require_other_admin
 from blog_api.accounts.write_limits import limit_accounts
 from blog_api.admin.models import (
     AccountCreate,
@@ -35,7 +35,7 @@ from blog_api.admin.models import (
     UserStats,
 )
 from blog_api.admin.moderation import STATE_CONDITIONS
-from blog_api.admin.service import open_account, update_flags
+from blog_api.admin.service import lock_account, open_account, update_flags
 from blog_api.core.errors import (
     BODY_PROBLEMS,
     FieldError,
@@ -107,6 +107,7 @@ async def list_accounts(
         *BODY_PROBLEMS,
         *SCOPE_PROBLEMS,
         *IDEMPOTENCY_PROBLEMS,
+        EmailBanned,
         EmailTaken,
         UsernameTaken,
         TooManyRequests,
@@ -120,6 +121,7 @@ async def create_account(
     session: SessionDep,
     throttle: LoginThrottleDep,
     mailer: MailerDep,
+    bans: BansDep,
     request: Request,
 ) -> User:
     """Open an account for somebody, also while sign-up is closed.
@@ -138,7 +140,7 @@ async def create_account(
     elif not mailer.is_configured:
         raise ValidationFailed([NO_PASSWORD])
     await creation.claim()
-    user = await open_account(session, mailer, auth.user, new, password_hash)
+    user = await open_account(session, mailer, bans, auth.user, new, password_hash)
     set_etag_row(request, user)
     return user
 
@@ -177,13 +179,7 @@ async def update_account(
     with the scope `admin`.
     """
     values = changes.model_dump(exclude_unset=True)
-    users = await lock_admins(session, and_user=user_id)
-    # Another administrator may have changed this one meanwhile.
-    if not any(user.id == admin.id and user.is_admin and user.is_active for user in users):
-        raise InsufficientScope(Scope.admin)
-    user = next((user for user in users if user.id == user_id), None)
-    if user is None:
-        raise UserNotFound
+    user, users = await lock_account(session, admin, user_id)
     precondition.check(user)
     if False in (values.get("is_active"), values.get("is_admin")):
         require_other_admin(users, without=user)

@@ -8,6 +8,7 @@ from blog_api.archive.formats import WriteRecord
 from blog_api.archive.record import make_record
 from blog_api.db.queries import iterate_rows
 from blog_api.db.session import Database
+from blog_api.media.folders import FolderExport
 from blog_api.posts.models import Post
 
 
@@ -15,11 +16,20 @@ class ArchiveWriteError(Exception):
     """The archive cannot be written; not an OSError, which means the database here."""
 
 
-async def export_posts(database: Database, write: WriteRecord) -> AsyncIterator[Post]:
-    """Write posts in all states by id; yields each once written. Raises ArchiveWriteError."""
+async def export_posts(
+    database: Database, write: WriteRecord, pictures: FolderExport | None = None
+) -> AsyncIterator[Post]:
+    """Write posts in all states by id; yields each once written. Raises ArchiveWriteError.
+
+    Into a folder, their pictures are written too.
+    """
     async for post in iterate_rows(database, select(Post), Post):
+        record = make_record(post)
         try:
-            write(make_record(post), post.content_html)
+            if pictures is not None:
+                exported = await pictures.export_pictures(record.source, record.cover_url)
+                record = record.model_copy(update=exported._asdict())
+            write(record, post.content_html)
         except OSError as error:
             raise ArchiveWriteError(str(error)) from error
         yield post

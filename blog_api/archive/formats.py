@@ -33,7 +33,8 @@ def open_archive(path: Path) -> Archive:
         raise OSError(errno.EINVAL, "Neither a file nor a folder", str(path))
     if path.is_dir() or path.suffix.lower() in SUFFIXES:
         files = find_posts(path) if path.is_dir() else [path]
-        return Archive(len(files), map(read_post, files))
+        folder = path if path.is_dir() else None
+        return Archive(len(files), (read_post(file, folder) for file in files))
     if path.suffix.lower() == ".xml":
         authors: dict[str, str] = {}
         total = sum(1 for _ in read_wxr(path, authors))

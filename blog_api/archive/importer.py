@@ -1,7 +1,7 @@
 """Import of posts from an archive. A repeated import changes nothing."""
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import islice
 from typing import Any
@@ -12,10 +12,11 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from blog_api.accounts.models import User
 from blog_api.accounts.names import index_names
 from blog_api.accounts.service import claim_generated_username, find_user, set_username_owners
-from blog_api.archive.record import ArchiveEntry, PostRecord, make_author_key
+from blog_api.archive.record import ArchiveEntry, PostRecord, format_location, make_author_key
 from blog_api.core.errors import Conflict
 from blog_api.db.queries import insert_if_missing
 from blog_api.db.session import Database
+from blog_api.media.folders import FolderImport, PostFile
 from blog_api.posts.models import Post, Slug
 from blog_api.posts.service import insert_post, render_posts
 from blog_api.posts.slugs import slugify_title
@@ -39,6 +40,8 @@ class Result:
     location: str
     outcome: Outcome
     error: str | None = None
+    # Of pictures that were not imported, each with its location.
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -48,13 +51,15 @@ class Candidate:
     location: str
     record: PostRecord
     slug: str
+    file: PostFile | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def author_key(self) -> str | None:
         return self.record.author_key or self.record.author
 
     def accept(self) -> Result:
-        return Result(self.location, Outcome.imported)
+        return Result(self.location, Outcome.imported, warnings=self.warnings)
 
     def reject(self, error: str) -> Result:
         return Result(self.location, Outcome.rejected, error)
@@ -68,10 +73,17 @@ class Importer:
     """
 
     def __init__(
-        self, database: Database, renderer: Renderer, *, author_id: int | None, dry_run: bool
+        self,
+        database: Database,
+        renderer: Renderer,
+        pictures: FolderImport,
+        *,
+        author_id: int | None,
+        dry_run: bool,
     ) -> None:
         self.database = database
         self.renderer = renderer
+        self.pictures = pictures
         self.author_id = author_id
         self.dry_run = dry_run
         # Location of the first entry with a slug.
@@ -97,9 +109,12 @@ class Importer:
         new = [candidate for candidate in candidates if candidate.slug not in existing]
         if self.dry_run:
             return results + [candidate.accept() for candidate in new]
-        made = await render_posts(self.renderer, [candidate.record.source for candidate in new])
+        # Committed first: pictures belong to authors.
         async with self.database.session(writes=True) as session:
             authors = await self.get_or_create_authors(session, new)
+        new = [await self.import_pictures(one, authors[one.author_key]) for one in new]
+        made = await render_posts(self.renderer, [candidate.record.source for candidate in new])
+        async with self.database.session(writes=True) as session:
             # Sorted like authors and posts, so that concurrent imports cannot deadlock.
             await insert_missing_tags(session, (tag for one in new for tag in one.record.tags))
             by_slug = sorted(zip(new, made, strict=True), key=lambda pair: pair[0].slug)
@@ -107,12 +122,28 @@ class Importer:
                 results.append(await self.insert_candidate(session, candidate, authors, values))
         return results
 
+    async def import_pictures(self, candidate: Candidate, author_id: int) -> Candidate:
+        """Return the post with the addresses of its pictures in the storage."""
+        file, record = candidate.file, candidate.record
+        if file is None:
+            return candidate
+        imported, warnings = await self.pictures.import_pictures(
+            file, record.source, record.cover_url, author_id
+        )
+        return replace(
+            candidate,
+            record=record.model_copy(update=imported._asdict()),
+            warnings=tuple(
+                f"{format_location(file.path, one.line)}: {one.message}" for one in warnings
+            ),
+        )
+
     def check_entry(self, entry: ArchiveEntry) -> Candidate | Result:
         """Reject what can be rejected without the database."""
         if entry.record is None:
             return Result(entry.location, Outcome.rejected, entry.error)
         slug = entry.record.slug or slugify_title(entry.record.title)
-        candidate = Candidate(entry.location, entry.record, slug)
+        candidate = Candidate(entry.location, entry.record, slug, entry.file)
         if self.author_id is None and candidate.author_key is None:
             return candidate.reject("author: missing; --author sets one for all posts")
         first = self._locations.setdefault(slug, entry.location)

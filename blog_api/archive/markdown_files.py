@@ -13,6 +13,8 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import PydanticCustomError
+
 from blog_api.archive.front_matter import NUMBER_TOO_LONG, dump_front_matter, split_front_matter
 from blog_api.archive.record import (
     MAX_RECORD_BYTES,
@@ -29,6 +31,8 @@ from blog_api.archive.times import parse_time
 from blog_api.archive.visibility import fold_key, fold_keys, is_in_draft_folder, parse_published_at
 from blog_api.core.characters import NON_XML_CHARACTERS
 from blog_api.core.security import open_private
+from blog_api.core.urls import check_picture_address
+from blog_api.media.folders import PostFile, is_relative
 from blog_api.text.markdown import HTML
 
 MARKDOWN_SUFFIXES = {".md", ".markdown"}
@@ -77,16 +81,23 @@ def raise_error(error: OSError) -> None:
     raise error
 
 
-def read_post(path: Path) -> ArchiveEntry:
+def read_post(path: Path, folder: Path | None = None) -> ArchiveEntry:
+    """Read a post, and find the file of its cover in the folder that is imported."""
     try:
-        return make_entry(path, 1, parse_file(path))
+        text = read_text(path)
+        post = parse_file(path, text)
     except InvalidRecord as error:
         return ArchiveEntry(format_location(path, error.line), error=str(error))
+    cover = post["cover_url"]
+    if is_file := isinstance(cover, str) and is_relative(cover.strip()):
+        post["cover_url"] = None
+    line = text.count("\n") - post["content"].count("\n") + 1
+    return make_entry(path, 1, post, PostFile(path, folder, cover if is_file else None, line))
 
 
-def parse_file(path: Path) -> dict[str, Any]:
+def parse_file(path: Path, text: str) -> dict[str, Any]:
     """Return the values of a post; raises InvalidRecord."""
-    values, content = split_front_matter(read_text(path))
+    values, content = split_front_matter(text)
     head = fold_keys(values)
     name_date, name = split_name(path)
     content_type = HTML if path.suffix.lower() in HTML_SUFFIXES else head.get(CONTENT_TYPE)
@@ -101,6 +112,7 @@ def parse_file(path: Path) -> dict[str, Any]:
         "tags": parse_tags(head.get("tags")),
         "slug_given": head.get("sluggiven") is True,
         **{name: stringify_scalar(head.get(fold_key(name))) for name in TEXT_FIELDS},
+        "cover_url": head.get("coverurl") or find_cover(head),
         "content_type": content_type,
         "content": content,
         **parse_published_at(values, name_date),
@@ -138,6 +150,15 @@ def split_name(path: Path) -> tuple[str | None, str]:
         with suppress(ValueError):
             return date.fromisoformat(dated[1]).isoformat(), dated[2]
     return None, name
+
+
+def find_cover(head: dict[str, Any]) -> str | None:
+    """Return the cover by the keys of others; what is no address there is ignored."""
+    for value in (head.get("cover"), head.get("image")):
+        with suppress(PydanticCustomError):
+            if isinstance(value, str):
+                return value if is_relative(value) else check_picture_address(value)
+    return None
 
 
 def find_heading(content: str) -> str | None:

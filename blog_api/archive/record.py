@@ -10,11 +10,12 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from sqlmodel import Field
 
 from blog_api.accounts.models import User
-from blog_api.core.characters import CONTROL_CHARACTERS
+from blog_api.core.characters import CONTROL_CHARACTERS, escape_unprintable
 from blog_api.core.fields import (
     MAX_SLUG_LENGTH,
     MAX_SUMMARY_LENGTH,
     Name,
+    PictureAddress,
     PostContent,
     RequestModel,
     ShortText,
@@ -24,21 +25,16 @@ from blog_api.core.fields import (
     WebAddress,
     utc_now,
 )
+from blog_api.media.folders import PostFile
 from blog_api.posts.models import Post
 from blog_api.text.excerpts import cut_summary
 from blog_api.text.markdown import MARKDOWN, ContentType, Source
 
 # Left out of an export if they have their default.
 OPTIONAL_FIELDS = (
-    "author_key",
-    "taken_down_at",
-    "slug_given",
-    "summary",
-    "cover_url",
-    "cover_alt",
-    "canonical_url",
-    "content_type",
-)
+    "author_key", "taken_down_at", "slug_given", "summary", "cover_url", "cover_alt",
+    "canonical_url", "content_type",
+)  # fmt: skip
 
 # A post of maximum size fits even if JSON escapes each of its characters (`\ud83d\ude00`).
 MAX_RECORD_BYTES = 8 * 1024 * 1024
@@ -81,7 +77,7 @@ class PostRecord(RequestModel):
     # Without these two, they are made of the title and the text, and change with them.
     slug_given: bool = False
     summary: ShortText | None = None
-    cover_url: WebAddress | None = None
+    cover_url: PictureAddress | None = None
     cover_alt: ShortText | None = None
     canonical_url: WebAddress | None = None
     content_type: ContentType = MARKDOWN
@@ -143,6 +139,8 @@ class ArchiveEntry:
     location: str
     record: PostRecord | None = None
     error: str | None = None
+    # Where the pictures of a Markdown or HTML file are looked for.
+    file: PostFile | None = None
 
 
 class InvalidRecord(Exception):
@@ -155,15 +153,16 @@ class InvalidRecord(Exception):
 
 def format_location(path: Path, line: int) -> str:
     """Return a location such as `posts.jsonl:12`, with unprintable characters escaped."""
-    shown = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in str(path))
-    return f"{shown}:{line}"
+    return f"{escape_unprintable(str(path))}:{line}"
 
 
-def make_entry(path: Path, line: int, values: dict[str, Any]) -> ArchiveEntry:
+def make_entry(
+    path: Path, line: int, values: dict[str, Any], file: PostFile | None = None
+) -> ArchiveEntry:
     """Validate the values of a post."""
     location = format_location(path, line)
     try:
-        return ArchiveEntry(location, PostRecord.model_validate(values))
+        return ArchiveEntry(location, PostRecord.model_validate(values), file=file)
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)[:MAX_ERRORS]
         return ArchiveEntry(location, error="; ".join(map(describe_field_error, details)))

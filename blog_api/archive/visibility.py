@@ -56,48 +56,19 @@ def is_null(value: object) -> bool:
     return value is None
 
 
+HIDES_UNLESS_NO = {
+    "deleted", "draft", "eleventyexcludefromcollections", "encrypted", "expired", "headless",
+    "hidden", "hide", "isdraft", "ishidden", "isprivate", "isunlisted", "membersonly", "private",
+    "protected", "secret", "trash", "trashed", "unlisted", "unpublished", "wip",
+}  # fmt: skip
+HIDES_UNLESS_YES = {
+    "islisted", "ispublic", "ispublished", "isvisible", "listed", "public", "publish", "published",
+    "visible",
+}  # fmt: skip
 # Whether the value of a key hides the post.
 HIDING_KEYS: dict[str, Callable[[object], bool]] = {
-    **dict.fromkeys(
-        [
-            "deleted",
-            "draft",
-            "eleventyexcludefromcollections",
-            "encrypted",
-            "expired",
-            "headless",
-            "hidden",
-            "hide",
-            "isdraft",
-            "ishidden",
-            "isprivate",
-            "isunlisted",
-            "membersonly",
-            "private",
-            "protected",
-            "secret",
-            "trash",
-            "trashed",
-            "unlisted",
-            "unpublished",
-            "wip",
-        ],
-        is_not_no,
-    ),
-    **dict.fromkeys(
-        [
-            "islisted",
-            "ispublic",
-            "ispublished",
-            "isvisible",
-            "listed",
-            "public",
-            "publish",
-            "published",
-            "visible",
-        ],
-        is_not_yes,
-    ),
+    **dict.fromkeys(HIDES_UNLESS_NO, is_not_no),
+    **dict.fromkeys(HIDES_UNLESS_YES, is_not_yes),
     # `build` is Hugo's: a mapping of `render` and `list`.
     **dict.fromkeys(
         ["access", "build", "poststatus", "state", "status", "visibility"], is_not_public
@@ -111,44 +82,15 @@ HIDING_KEYS: dict[str, Callable[[object], bool]] = {
 STATUS_KEYS = {"status", "state", "poststatus"}
 # The first decides, unless another is in the future.
 TIME_KEYS = ("publishedat", "date", "publishdate", "publishedon", "pubdate", "pubdatetime")
-EXPIRY_KEYS = set(
-    [
-        "expirationdate",
-        "expires",
-        "expiresat",
-        "expiry",
-        "expirydate",
-        "unpublishat",
-        "unpublishdate",
-        "unpublishedat",
-    ]
-)
-OTHER_KEYS = set(
-    [
-        "author",
-        "authorkey",
-        "authors",
-        "canonicalurl",
-        "categories",
-        "category",
-        "contenttype",
-        "coveralt",
-        "coverurl",
-        "created",
-        "description",
-        "lang",
-        "lastmod",
-        "modified",
-        "slug",
-        "sluggiven",
-        "summary",
-        "tag",
-        "tags",
-        "takendownat",
-        "title",
-        "updated",
-    ]
-)
+EXPIRY_KEYS = {
+    "expirationdate", "expires", "expiresat", "expiry", "expirydate", "unpublishat",
+    "unpublishdate", "unpublishedat",
+}  # fmt: skip
+OTHER_KEYS = {
+    "author", "authorkey", "authors", "canonicalurl", "categories", "category", "contenttype",
+    "coveralt", "coverurl", "created", "description", "lang", "lastmod", "modified", "slug",
+    "sluggiven", "summary", "tag", "tags", "takendownat", "title", "updated",
+}  # fmt: skip
 KNOWN_KEYS = {*HIDING_KEYS, *TIME_KEYS, *EXPIRY_KEYS, *OTHER_KEYS}
 
 

@@ -25,6 +25,7 @@ from blog_api.archive.record import (
 )
 from blog_api.core.characters import NON_XML_CHARACTERS, VISIBLE_CHARACTER
 from blog_api.core.fields import MAX_TAGS, tag_key
+from blog_api.text.addresses import make_media_absolute
 from blog_api.text.excerpts import make_excerpt
 from blog_api.text.markdown import HTML, MARKDOWN, SANITIZER
 
@@ -41,21 +42,10 @@ NAMESPACES = {
 }
 EXCERPT_NAMESPACE = re.compile(r"wordpress\.org/export/[^/]*/excerpt/")
 READ_ELEMENTS = {
-    "title",
-    "category",
-    "dc:creator",
-    "dc:format",
-    "content:encoded",
-    "excerpt:encoded",
-    "wp:post_type",
-    "wp:status",
-    "wp:post_name",
-    "wp:post_date",
-    "wp:post_date_gmt",
-    "wp:post_password",
-    "wp:author_login",
-    "wp:author_display_name",
-}
+    "title", "category", "dc:creator", "dc:format", "content:encoded", "excerpt:encoded",
+    "wp:post_type", "wp:status", "wp:post_name", "wp:post_date", "wp:post_date_gmt",
+    "wp:post_password", "wp:author_login", "wp:author_display_name",
+}  # fmt: skip
 SITE_PATH = ["wp:base_site_url"]
 TAG_DOMAINS = {"post_tag", "category"}
 NO_CATEGORY = "uncategorized"
@@ -290,7 +280,7 @@ class WXRWriter:
             "title": escape(record.title, quote=False),
             "dc:creator": login,
             "dc:format": record.content_type,
-            "content:encoded": content_html,
+            "content:encoded": make_media_absolute(content_html, self.link.rstrip("/")),
             "excerpt:encoded": escape(record.summary or "", quote=False),
             "wp:post_id": str(self.count),
             "wp:post_date": time,

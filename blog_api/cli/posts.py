@@ -20,6 +20,7 @@ from blog_api.core.fields import MAX_INT32
 from blog_api.core.settings import exit_with_errors, load_settings
 from blog_api.db.queries import count_rows
 from blog_api.db.session import Database
+from blog_api.media.storage import open_storage
 from blog_api.posts.models import Post
 from blog_api.posts.service import rerender_posts
 from blog_api.text.renderer import Renderer
@@ -40,12 +41,14 @@ def import_archive(
 ) -> None:
     """Import posts; those already present stay unchanged.
 
-    Authors become users, who cannot log in before set-password. Rejected posts
-    are reported with file and line, and the exit status is then 1.
+    Authors become users, who cannot log in before set-password. Pictures beside
+    the posts of a folder are stored. Rejected posts and pictures are reported with
+    file and line, and the exit status is then 1.
     """
     # Imported here, and below: serving does without the libraries of the formats.
     from blog_api.archive.formats import open_archive
     from blog_api.archive.importer import Importer, Outcome
+    from blog_api.media.folders import FolderImport
 
     settings = load_settings()
     print_database(settings)
@@ -54,20 +57,27 @@ def import_archive(
     except OSError as error:
         exit_with_error(str(error))
     counts: Counter[Outcome] = Counter()
+    warnings: list[str] = []
 
     async def run_import(database: Database) -> None:
-        importer = Importer(database, Renderer(), author_id=author, dry_run=dry_run)
+        renderer = Renderer()
+        pictures = FolderImport(database, renderer, storage, max_bytes=settings.media_max_bytes)
+        importer = Importer(database, renderer, pictures, author_id=author, dry_run=dry_run)
         with progress(file.name, archive.total) as advance:
             async for result in importer.import_entries(archive.entries):
                 counts[result.outcome] += 1
                 if result.error is not None:
                     print(f"{result.location}: {result.error}", file=sys.stderr)
+                for warning in result.warnings:
+                    print(warning, file=sys.stderr)
+                warnings.extend(result.warnings)
                 advance()
 
-    run_with_database(settings, run_import)
+    with open_storage(settings) as storage:
+        run_with_database(settings, run_import)
     summary = ", ".join(f"{counts[outcome]} {outcome}" for outcome in Outcome)
     print(f"{'Dry run, nothing written: ' if dry_run else ''}{summary}.")
-    if counts[Outcome.rejected]:
+    if counts[Outcome.rejected] or warnings:
         raise typer.Exit(1)
 
 
@@ -84,19 +94,26 @@ def export_archive(
     """Export all posts, including drafts and posts that were taken down."""
     from blog_api.archive.exporter import ArchiveWriteError, export_posts
     from blog_api.archive.formats import WriteRecord, create_archive
+    from blog_api.media.folders import FolderExport
 
     settings = load_settings()
     if file.is_file():
         confirm(f"{file} already exists. Overwrite it?", yes=yes)
 
     async def run_export(database: Database, write: WriteRecord) -> None:
+        pictures = None
+        if storage is not None and file.is_dir():
+            pictures = FolderExport(Renderer(), storage, file)
         with progress(file.name, total) as advance:
-            async for _ in export_posts(database, write):
+            async for _ in export_posts(database, write, pictures):
                 advance()
 
     total = run_with_database(settings, lambda database: count_rows(database, Post))
     try:
-        with create_archive(file, title=settings.title, link=settings.public_url or "/") as write:
+        with (
+            open_storage(settings) as storage,
+            create_archive(file, title=settings.title, link=settings.public_url or "/") as write,
+        ):
             run_with_database(settings, lambda database: run_export(database, write))
     except ArchiveWriteError as error:
         exit_with_error(str(error))

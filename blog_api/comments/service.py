@@ -1,13 +1,13 @@
 """Insert, find, lock and remove comments."""
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 
-from sqlalchemy import ColumnElement, delete, func, update
+from sqlalchemy import ColumnElement, delete, update
 from sqlmodel import and_, col, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
-from blog_api.accounts.models import User
 from blog_api.comments.errors import CommentNotFound, ThreadTooDeep
 from blog_api.comments.models import ID_DIGITS, MAX_THREAD_DEPTH, Comment
 from blog_api.core.fields import utc_now
@@ -15,7 +15,12 @@ from blog_api.db.base import preserve_updated_at
 from blog_api.db.queries import BATCH_SIZE
 from blog_api.posts.errors import PostNotFound
 from blog_api.posts.models import Post
-from blog_api.posts.queries import is_visible_to, lock_post_for_counters, update_counters
+from blog_api.posts.queries import (
+    is_visible_to,
+    lock_post_for_counters,
+    lock_posts_for_counters,
+    update_counters,
+)
 
 
 async def insert_comment(session: AsyncSession, post: Post, comment: Comment) -> None:
@@ -106,18 +111,35 @@ async def remove_comment(session: AsyncSession, post: Post, comment: Comment) ->
         comment = parent
 
 
-async def anonymize_comments(session: AsyncSession, user: User) -> None:
-    """Delete all comments of a user; those with answers stay without content and user."""
-    own = (col(Comment.user_id) == user.id, col(Comment.deleted_at).is_(None))
-    count = select(func.count()).where(col(Comment.post_id) == col(Post.id), *own)
-    await update_counters(
-        session,
-        select(Comment.post_id).where(*own),
-        comment_count=col(Post.comment_count) - count.scalar_subquery(),
-    )
-    await delete_unanswered_comments(session, and_(*own))
+async def anonymize_some_comments(session: AsyncSession, user_id: int) -> bool:
+    """Delete a batch of a user's comments; return whether more may be left.
+
+    Those with answers stay without content and user.
+    """
+    is_own = and_(col(Comment.user_id) == user_id, col(Comment.deleted_at).is_(None))
+    query = select(Comment.id, Comment.post_id, Comment.user_id)
+    found = (await session.exec(query.where(is_own).limit(BATCH_SIZE))).all()
+    await lock_posts_for_counters(session, col(Post.id).in_({post_id for _, post_id, _ in found}))
+    # Another request may have deleted some of them before their posts were locked.
+    again = query.where(col(Comment.id).in_([comment_id for comment_id, *_ in found]))
+    own = [row[:2] for row in await session.exec(again) if row[2] == user_id]
+    for count, post_ids in group_by_count(post_id for _, post_id in own):
+        counter = col(Post.comment_count) - count
+        await update_counters(session, col(Post.id).in_(post_ids), comment_count=counter)
+    # By their ids alone: counting them within the statements takes longer the more a post has.
+    is_found = col(Comment.id).in_([comment_id for comment_id, _ in own])
+    await delete_unanswered_comments(session, is_found)
     values = {"content": None, "user_id": None, "deleted_at": utc_now()}
-    await session.exec(update(Comment).where(*own).values(values))
+    await session.exec(update(Comment).where(is_found).values(values))
+    return len(found) == BATCH_SIZE
+
+
+def group_by_count(ids: Iterable[int]) -> Iterable[tuple[int, list[int]]]:
+    """Return the ids that occur once, twice and so on, after that number."""
+    groups: defaultdict[int, list[int]] = defaultdict(list)
+    for one, count in Counter(ids).items():
+        groups[count].append(one)
+    return groups.items()
 
 
 async def delete_unanswered_comments(session: AsyncSession, which: ColumnElement[bool]) -> None:
@@ -135,8 +157,8 @@ async def delete_unanswered_comments(session: AsyncSession, which: ColumnElement
             batch = unanswered[start : start + BATCH_SIZE]
             ids = [comment_id for comment_id, _ in batch]
             await session.exec(delete(Comment).where(col(Comment.id).in_(ids)))
-            for parent_id, count in Counter(parent for _, parent in batch if parent).items():
-                is_parent = col(Comment.id) == parent_id
+            for count, parent_ids in group_by_count(parent for _, parent in batch if parent):
+                is_parent = col(Comment.id).in_(parent_ids)
                 values = {
                     "answer_count": col(Comment.answer_count) - count,
                     "updated_at": col(Comment.updated_at),

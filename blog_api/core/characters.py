@@ -29,6 +29,12 @@ VISIBLE_CHARACTER = re.compile(
     r"\U000110bd\U000110cd\U00013430-\U0001343f\U000e0020-\U000e007f]"
 )
 
+
+def escape_unprintable(text: str) -> str:
+    """Return text that can be shown at a terminal, with unprintable characters escaped."""
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+
+
 # The rules of `check_text`, `check_visible_text`, `check_line`, `check_name` and `check_identifier`
 # for OpenAPI (ECMA-262, without characters beyond the Basic Multilingual Plane).
 TEXT_EXCLUDED = r"\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff"

@@ -42,7 +42,13 @@ from blog_api.core.characters import (
     VISIBLE_CHARACTER,
     VISIBLE_TEXT_PATTERN,
 )
-from blog_api.core.urls import MAX_URL_LENGTH, WEB_ADDRESS_PATTERN, check_web_address
+from blog_api.core.urls import (
+    MAX_URL_LENGTH,
+    PICTURE_ADDRESS_PATTERN,
+    WEB_ADDRESS_PATTERN,
+    check_picture_address,
+    check_web_address,
+)
 
 # RFC 3339, 5.6. Pydantic accepts numbers and dates without a time too.
 RFC_3339 = re.compile(
@@ -57,6 +63,7 @@ MAX_SMALL_BODY_BYTES = 64 * 1024
 MAX_PASSWORD_LENGTH = 128
 MAX_SLUG_LENGTH = 100
 MAX_SUMMARY_LENGTH = 300
+MAX_CONTENT_LENGTH = 500_000
 MAX_TAG_LENGTH = 50
 MAX_TAGS = 10
 MAX_EMAIL_LENGTH = 254  # RFC 5321, 4.5.3.1.3: a path of 256 with its brackets
@@ -291,7 +298,7 @@ ShortText = Annotated[
 
 PostContent = Annotated[
     str,
-    Field(min_length=1, max_length=500_000),
+    Field(min_length=1, max_length=MAX_CONTENT_LENGTH),
     SchemaDefaults(
         "Markdown (CommonMark with tables and strikethrough), or HTML: see `content_type`.",
         "My *first* post.",
@@ -310,6 +317,18 @@ WebAddress = Annotated[
         pattern=WEB_ADDRESS_PATTERN,
     ),
     AfterValidator(check_web_address),
+]
+
+PictureAddress = Annotated[
+    str,
+    Field(min_length=1, max_length=MAX_URL_LENGTH),
+    SchemaDefaults(
+        "Absolute http or https address, or the `url` of an uploaded picture.",
+        "https://example.com/river.jpg",
+        format="iri-reference",
+        pattern=PICTURE_ADDRESS_PATTERN,
+    ),
+    AfterValidator(check_picture_address),
 ]
 
 TagName = Annotated[

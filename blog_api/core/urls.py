@@ -43,6 +43,10 @@ MAX_URL_LENGTH = 2_048
 # Absolute, without user and password. No spaces, quotation marks, angle brackets and backslashes.
 URL_EXCLUDED = LINE_EXCLUDED + BIDI_CONTROLS + r"\s\ufffd\"<>\\"
 WEB_ADDRESS_PATTERN = rf"^[Hh][Tt][Tt][Pp][Ss]?://[^{URL_EXCLUDED}/?#@]+([/?#][^{URL_EXCLUDED}]*)?$"
+# The digest and the suffix of an uploaded picture, and its path from the address of the service.
+MEDIA_NAME_PATTERN = r"([0-9a-f]{64})\.(jpg|png|gif|webp|avif)"
+MEDIA_PATH_PATTERN = f"^/media/{MEDIA_NAME_PATTERN}$"
+PICTURE_ADDRESS_PATTERN = f"{MEDIA_PATH_PATTERN}|{WEB_ADDRESS_PATTERN}"
 
 
 def parse_database_url(value: object) -> URL:
@@ -147,7 +151,21 @@ def check_public_url(value: str) -> str:
     return str(HTTP_URL.validate_python(value)).rstrip("/")
 
 
-def check_web_address(value: str) -> str:
+def is_media_path(value: str) -> bool:
+    return re.fullmatch(MEDIA_PATH_PATTERN, value) is not None
+
+
+def check_picture_address(value: str) -> str:
+    """Validate an absolute address of the web, or the path of an uploaded picture.
+
+    Whether the picture exists is not checked.
+    """
+    if is_media_path(value):
+        return value
+    return check_web_address(value, or_else=", or the `url` of an uploaded picture")
+
+
+def check_web_address(value: str, *, or_else: str = "") -> str:
     """Validate an absolute address of the web; it stays as it was sent."""
     try:
         if not re.fullmatch(WEB_ADDRESS_PATTERN, value):
@@ -157,7 +175,7 @@ def check_web_address(value: str) -> str:
         raise PydanticCustomError(
             "web_address",
             "Use an absolute address that starts with http:// or https://, without user "
-            "information, spaces, quotation marks, angle brackets and backslashes",
+            f"information, spaces, quotation marks, angle brackets and backslashes{or_else}",
         ) from None
     return value
 

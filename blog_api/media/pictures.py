@@ -4,6 +4,9 @@ What is stored was written by our encoder: nothing of the upload but its pixels 
 its frames. So there is no metadata, and nothing before or after the picture. Pixels can still spell
 a text, such as the colors of a palette: the headers of the response keep browsers from reading a
 file as anything but a picture.
+
+An import of posts keeps the bytes of a picture of an export: encoding JPEG, WebP and AVIF again
+would change pixels and name each time. It is decoded too, and its parts are those of our encoder.
 """
 
 import struct
@@ -40,6 +43,14 @@ TYPES = {
 SUFFIXES = dict(TYPES.values())
 # The sum of the luminance quantization table of JPEG (ITU-T T.81, K.1), which is quality 50.
 STANDARD_QUANTIZATION = 3688
+# What our encoders write: JFIF without a thumbnail, the chunks of WebP, and the boxes of AVIF.
+JPEG_SEGMENTS = [("APP0", 14)]
+PARTS = {
+    "WEBP": {b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF"},
+    "AVIF": {b"ftyp", b"meta", b"mdat", b"moov"},
+}
+JPEG_END = b"\xff\xd9"
+METADATA = {"exif", "icc_profile", "xmp"}
 # Fast encoders, and one thread: CPU time is limited for all threads together.
 ENCODING: dict[str, dict[str, Any]] = {
     "WEBP": {"quality": 90, "method": 3},
@@ -80,13 +91,18 @@ def make_name(digest: str, content_type: str) -> str:
     return f"{digest}.{SUFFIXES[content_type]}"
 
 
-def process_picture(source: Path, target: Path) -> Picture | Rejection:
-    """Verify the picture in `source` by decoding it, and write it to `target` without metadata."""
+def process_picture(source: Path, target: Path, name: str | None = None) -> Picture | Rejection:
+    """Verify the picture in `source` by decoding it, and write it to `target` without metadata.
+
+    The bytes stay if `name` is that of a stored file with these bytes, and without metadata.
+    """
     with limited_resources(MEMORY_BYTES, CPU_SECONDS):
-        return process_within_limits(source, target)
+        return process_within_limits(source, target, name)
 
 
-def process_within_limits(source: Path, target: Path) -> Picture | Rejection:
+def process_within_limits(
+    source: Path, target: Path, name: str | None = None
+) -> Picture | Rejection:
     from PIL import Image
 
     # Pillow raises DecompressionBombError over twice this number, and warns before.
@@ -95,6 +111,10 @@ def process_within_limits(source: Path, target: Path) -> Picture | Rejection:
         warnings.simplefilter("ignore")
         try:
             content_type, (width, height), content = encode_again(source)
+            if name is not None:
+                sent = source.read_bytes()
+                is_named = name == make_name(sha256(sent).hexdigest(), content_type)
+                content = sent if is_named and is_encoded(sent) else content
         except (Image.DecompressionBombError, MemoryError, TooManyPixels):
             return Rejection.too_large
         except DECODER_ERRORS:
@@ -145,6 +165,55 @@ def estimate_quality(image: "JpegImagePlugin.JpegImageFile") -> int:
     scale = sum(table) / STANDARD_QUANTIZATION
     # How libjpeg scales the standard table.
     return max(1, round(100 - 50 * scale if scale < 1 else 50 / scale))
+
+
+def make_tables(quality: int, mode: str) -> dict[int, list[int]]:
+    """Return the quantization tables of the encoder."""
+    from PIL import Image, JpegImagePlugin
+
+    output = BytesIO()
+    Image.new(mode, (1, 1)).save(output, "JPEG", quality=quality)
+    with Image.open(output) as image:
+        assert isinstance(image, JpegImagePlugin.JpegImageFile)
+        return image.quantization
+
+
+def is_encoded(content: bytes) -> bool:
+    """Return whether a JPEG, WebP or AVIF has only the parts that our encoder writes.
+
+    False for PNG and GIF: encoding them again changes nothing.
+    """
+    from PIL import Image, JpegImagePlugin
+
+    with Image.open(BytesIO(content), formats=list(TYPES)) as image:
+        image.load()
+        if image.format == "JPEG" and isinstance(image, JpegImagePlugin.JpegImageFile):
+            segments = [(name, len(data)) for name, data in image.applist]
+            is_whole = content.find(JPEG_END) + 2 == len(content)
+            has_our_tables = image.quantization == make_tables(estimate_quality(image), image.mode)
+            return segments == JPEG_SEGMENTS and is_whole and has_our_tables
+        if image.format not in PARTS or METADATA & image.info.keys():
+            return False
+        return find_parts(content, is_riff=image.format == "WEBP") <= PARTS[image.format]
+
+
+def find_parts(content: bytes, *, is_riff: bool) -> set[bytes]:
+    """Return the names of the chunks of a RIFF file, or of the boxes of an ISO media file.
+
+    The end is a part with an empty name if the parts do not fill the file.
+    """
+    parts = set()
+    position = 12 if is_riff else 0
+    while position + 8 <= len(content):
+        if is_riff:
+            name, size = struct.unpack_from("<4sI", content, position)
+            position += 8 + size + size % 2
+        else:
+            size, name = struct.unpack_from(">I4s", content, position)
+            position += max(size, 8)
+        parts.add(name)
+    is_riff_whole = not is_riff or int.from_bytes(content[4:8], "little") == len(content) - 8
+    return parts if position == len(content) and is_riff_whole else {b""}
 
 
 def read_frames(image: "Image.Image", *, is_single: bool) -> tuple[list["Image.Image"], list[int]]:

@@ -28,6 +28,7 @@ from blog_api.core.errors import (
 )
 from blog_api.core.fields import PathId, ShortText
 from blog_api.core.settings import Settings
+from blog_api.core.urls import MEDIA_NAME_PATTERN
 from blog_api.db.list_query import ListQuery, Sort
 from blog_api.db.session import SessionDep
 from blog_api.media.errors import (
@@ -71,7 +72,6 @@ NEWEST_FIRST = Sort("-id", (col(Media.id),), is_descending=True)
 
 MEDIA_TYPES = {suffix: content_type for content_type, suffix in SUFFIXES.items()}
 MAX_NAME_LENGTH = 69
-NAME_PATTERN = re.compile(rf"([0-9a-f]{{64}})\.({'|'.join(MEDIA_TYPES)})", re.ASCII)
 RANGE_PATTERN = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))", re.ASCII | re.IGNORECASE)
 
 FILE_HEADERS = {
@@ -195,7 +195,7 @@ async def read_file(
     request: Request,
 ) -> Response:
     """Return the file of a picture. It never changes; supports `Range`."""
-    match = NAME_PATTERN.fullmatch(name)
+    match = re.fullmatch(MEDIA_NAME_PATTERN, name)
     file = await storage.open(name) if match else None
     if match is None or file is None:
         raise MediaNotFound

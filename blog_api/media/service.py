@@ -55,15 +55,18 @@ TOO_LARGE = (
 )
 
 
-async def verify_picture(renderer: Renderer, source: Path, target: Path, *, owner: int) -> Picture:
+async def verify_picture(
+    renderer: Renderer, source: Path, target: Path, *, owner: int, name: str | None = None
+) -> Picture:
     """Verify a picture, and write it to `target` without metadata.
 
+    One of an export, which `name` shows, keeps its bytes: see `process_picture()`.
     Raises UnsupportedPicture, ContentTooLarge and ServiceUnavailable. The caller holds no
     transaction.
     """
     with storage_errors():
         result = await renderer.run_in_process(
-            process_picture, source, target, owner=owner, seconds=DECODE_SECONDS
+            process_picture, source, target, name, owner=owner, seconds=DECODE_SECONDS
         )
     if result is Rejection.unreadable:
         raise UnsupportedPicture
@@ -111,8 +114,10 @@ async def check_not_blocked(session: AsyncSession, *digests: str) -> None:
         raise MediaBlocked
 
 
-async def check_quota(session: AsyncSession, user_id: int, size: int, quota: int) -> None:
+async def check_quota(session: AsyncSession, user_id: int, size: int, quota: int | None) -> None:
     """Raise MediaQuotaExceeded unless there is room for a file. Exact if the user is locked."""
+    if quota is None:
+        return
     used = case((col(Media.size) < MIN_COUNTED_BYTES, MIN_COUNTED_BYTES), else_=col(Media.size))
     query = select(func.coalesce(func.sum(used), 0)).where(col(Media.user_id) == user_id)
     if (await session.exec(query)).one() + max(size, MIN_COUNTED_BYTES) > quota:
@@ -127,10 +132,11 @@ async def insert_media(
     user_id: int,
     source_digest: str,
     alt: str | None,
-    quota: int,
+    quota: int | None,
 ) -> Media:
     """Insert the row of a stored file for a locked user, or return the one that exists.
 
+    Without a quota there is no limit.
     Raises MediaBlocked, MediaQuotaExceeded, and Conflict if the file was deleted meanwhile.
     """
     await lock_digests(session, [picture.digest])

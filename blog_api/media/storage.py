@@ -81,6 +81,17 @@ class FileInFolder:
                 yield chunk
 
 
+def sync_folder(folder: Path) -> None:
+    """Write the names in a folder to the disk: a power failure may lose a new one otherwise."""
+    # Windows cannot open a folder.
+    if hasattr(os, "O_DIRECTORY"):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 class FolderStorage:
     """Files in a folder, in subfolders by the first two digits of their names."""
 
@@ -118,6 +129,8 @@ class FolderStorage:
                 target.flush()
                 os.fsync(target.fileno())
             unfinished.replace(path)
+            sync_folder(path.parent)
+            sync_folder(self.folder)
         except OSError:
             unfinished.unlink(missing_ok=True)
             raise

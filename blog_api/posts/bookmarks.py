@@ -4,8 +4,8 @@ from contextlib import suppress
 from typing import Any
 
 from fastapi import APIRouter, Depends
-from sqlalchemy import Integer, bindparam, delete
-from sqlmodel import col, select
+from sqlalchemy import ColumnElement, Integer, bindparam, delete
+from sqlmodel import and_, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.accounts.auth import CanWriteAccount, CurrentUser
@@ -22,7 +22,7 @@ from blog_api.core.errors import (
 from blog_api.core.fields import PathId
 from blog_api.db.base import preserve_updated_at
 from blog_api.db.list_query import Sort
-from blog_api.db.queries import insert_if_missing
+from blog_api.db.queries import BATCH_SIZE, insert_if_missing
 from blog_api.db.session import SessionDep
 from blog_api.posts.bodies import PostBody
 from blog_api.posts.errors import PostNotFound
@@ -34,6 +34,7 @@ from blog_api.posts.queries import (
     PostLockedForCounters,
     list_of_posts,
     lock_post_for_counters,
+    lock_posts_for_counters,
     update_counters,
 )
 from blog_api.web.pagination import Page, PaginatorDep
@@ -110,7 +111,8 @@ async def unbookmark_post(auth: CanWriteAccount, post_id: PathId, session: Sessi
     # Lock even without a bookmark: one that is added meanwhile would be deleted but not counted.
     with suppress(PostNotFound):
         await lock_post_for_counters(session, col(Post.id) == post_id)
-    await remove_bookmarks(session, auth.user.id, post_id)
+    own = and_(col(Bookmark.user_id) == auth.user.id, col(Bookmark.post_id) == post_id)
+    await remove_bookmarks(session, own)
 
 
 async def add_bookmark(session: AsyncSession, user_id: int, post: Post) -> None:
@@ -120,14 +122,17 @@ async def add_bookmark(session: AsyncSession, user_id: int, post: Post) -> None:
         preserve_updated_at(post)
 
 
-async def remove_bookmarks(session: AsyncSession, user_id: int, post_id: int | None = None) -> None:
-    """Remove a user's bookmark of a post, or all of the user's bookmarks."""
-    conditions = [col(Bookmark.user_id) == user_id]
-    if post_id is not None:
-        conditions.append(col(Bookmark.post_id) == post_id)
-    await update_counters(
-        session,
-        select(Bookmark.post_id).where(*conditions),
-        bookmark_count=col(Post.bookmark_count) - 1,
-    )
-    await session.exec(delete(Bookmark).where(*conditions))
+async def remove_bookmarks(session: AsyncSession, which: ColumnElement[bool]) -> None:
+    """Remove the bookmarks of one user that meet a condition."""
+    is_bookmarked = col(Post.id).in_(select(Bookmark.post_id).where(which))
+    await lock_posts_for_counters(session, is_bookmarked)
+    await update_counters(session, is_bookmarked, bookmark_count=col(Post.bookmark_count) - 1)
+    await session.exec(delete(Bookmark).where(which))
+
+
+async def remove_some_bookmarks(session: AsyncSession, user_id: int) -> bool:
+    """Remove a batch of a user's bookmarks; return whether more may be left."""
+    query = select(Bookmark.id).where(col(Bookmark.user_id) == user_id).limit(BATCH_SIZE)
+    ids = (await session.exec(query)).all()
+    await remove_bookmarks(session, col(Bookmark.id).in_(ids))
+    return len(ids) == BATCH_SIZE

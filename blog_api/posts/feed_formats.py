@@ -18,16 +18,13 @@ from feedgenerator import Atom1Feed, Rss201rev2Feed, SyndicationFeed
 from pydantic import Field
 
 from blog_api.core.fields import ResponseModel
+from blog_api.core.urls import is_media_path
 from blog_api.posts.models import Post
+from blog_api.text.addresses import change_addresses
 
 # Date of a feed without posts: Atom requires one, and the current time would change the ETag. Feed
 # validators reject dates before 1990.
 DATE_OF_EMPTY_FEED = datetime(2000, 1, 1, tzinfo=UTC)
-
-
-# Tags with attributes, and addresses in them, as the sanitizer writes them.
-TAG_WITH_ATTRIBUTES = re.compile(r'<[a-z][a-z0-9]*(?: [a-z-]+="[^"]*")+')
-ADDRESS = re.compile(r' (src|href|cite)="([^"]*)"')
 
 
 SCHEME = re.compile("[a-z][a-z0-9+.-]*:", re.IGNORECASE)
@@ -38,27 +35,30 @@ MAX_HTML_LENGTH = 2_000_000
 MAX_RELATIVE_ADDRESSES = 10_000
 
 
-def make_addresses_absolute(html: str, base: str) -> tuple[str, int]:
+def make_addresses_absolute(html: str, base: str, service_url: str) -> tuple[str, int]:
     """Return sanitized HTML without relative addresses, and their number.
 
-    Those after MAX_RELATIVE_ADDRESSES stay relative.
+    Uploaded pictures are at the service; the base, a post, may be at a front end. Those after
+    MAX_RELATIVE_ADDRESSES stay relative.
     """
     count = 0
 
-    def join(found: re.Match[str]) -> str:
+    def join(address: str) -> str | None:
         nonlocal count
-        if SCHEME.match(found[2]):
-            return found[0]
+        if SCHEME.match(address):
+            return None
         count += 1
         if count > MAX_RELATIVE_ADDRESSES:
-            return found[0]
+            return None
+        if is_media_path(address):
+            return service_url + address
         try:
-            return f' {found[1]}="{urljoin(base, found[2])}"'
+            return urljoin(base, address)
         except ValueError:
             # Not a URL, such as `//[`.
-            return found[0]
+            return None
 
-    return TAG_WITH_ATTRIBUTES.sub(lambda tag: ADDRESS.sub(join, tag[0]), html), count
+    return change_addresses(html, join), count
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,8 @@ class Feed:
     title: str
     public_url: str | None
     home_url: str
+    # Of this service, without a trailing slash.
+    service_url: str
     url: str
     entries: Sequence[FeedEntry]
 
@@ -99,12 +101,16 @@ class Feed:
         entries: list[FeedEntry] = []
         length = addresses = 0
         for entry in self.entries:
-            html, count = make_addresses_absolute(entry.content_html, entry.url)
+            html, count = make_addresses_absolute(entry.content_html, entry.url, self.service_url)
             length, addresses = length + len(html), addresses + count
             if entries and (length > MAX_HTML_LENGTH or addresses > MAX_RELATIVE_ADDRESSES):
                 break
             entries.append(replace(entry, content_html=html))
         return replace(self, entries=entries)
+
+    def make_picture_url(self, address: str | None) -> str | None:
+        """Return the absolute address of a picture."""
+        return self.service_url + address if address and is_media_path(address) else address
 
     @property
     def updated_at(self) -> datetime | None:
@@ -185,7 +191,7 @@ def make_json_feed(feed: Feed) -> JSONFeed:
                 external_url=entry.post.canonical_url,
                 content_html=entry.content_html,
                 summary=entry.post.summary or None,
-                image=entry.post.cover_url,
+                image=feed.make_picture_url(entry.post.cover_url),
                 date_published=entry.published_at,
                 date_modified=entry.updated_at,
                 authors=[FeedAuthor(name=entry.post.user_name)],

@@ -137,6 +137,7 @@ async def get_feed(
         title=settings.title,
         public_url=settings.public_url,
         home_url=settings.public_url or f"{origin}/",
+        service_url=settings.public_url or origin,
         url=origin + link,
         entries=[
             FeedEntry(

@@ -9,6 +9,7 @@ from sqlmodel import Field
 
 from blog_api.core.fields import (
     MAX_SLUG_LENGTH,
+    PictureAddress,
     SchemaDefaults,
     ShortText,
     WebAddress,
@@ -61,9 +62,11 @@ GivenSummary = Annotated[
 ]
 
 CoverUrl = Annotated[
-    WebAddress | None,
+    PictureAddress | None,
     SchemaDefaults(
-        f"Address of the cover, http or https. {NONE_OR_UNCHANGED}", "https://example.com/river.jpg"
+        "Address of the cover: http or https, or the `url` of an uploaded picture. "
+        + NONE_OR_UNCHANGED,
+        "https://example.com/river.jpg",
     ),
 ]
 

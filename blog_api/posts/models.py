@@ -47,7 +47,7 @@ class PostBase(SQLModel):
     published_at: datetime | None
     """Time of publication. In the future: scheduled. Null: a draft."""
     cover_url: str | None = Field(max_length=MAX_URL_LENGTH)
-    """Address of the cover. Null: there is none."""
+    """Address of the cover; `/media/…` is relative to the service. Null: there is none."""
     cover_alt: str | None = Field(max_length=MAX_SUMMARY_LENGTH)
     """Alternative text of the cover. Null: there is none."""
     canonical_url: str | None = Field(max_length=MAX_URL_LENGTH)
@@ -117,6 +117,8 @@ class Post(PostBase, VersionedModel, table=True):
     made_from: str | None = Field(default=None, max_length=16)
     # Set by an administrator; the author cannot undo it.
     taken_down_at: datetime | None = None
+    # A trigger clears it when the takedown is undone: versions without the column leave it.
+    takedown_reason: str | None = Field(default=None, max_length=MAX_SUMMARY_LENGTH)
     # In the author's spelling; `PostTag` is the index.
     tags: list[str] = Field(default_factory=list, sa_type=JSON)
     # Updated by the routes of comments and bookmarks.
@@ -187,6 +189,8 @@ class OwnPostRead(PostRead):
 
     taken_down_at: datetime | None
     """Time at which an administrator took the post down. Null: it was not."""
+    takedown_reason: str | None
+    """The administrator's reason for the takedown, one line. Null: none was given."""
 
 
 class OwnPostDetail(OwnPostRead):

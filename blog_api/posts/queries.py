@@ -207,13 +207,16 @@ async def lock_post_for_counters(session: AsyncSession, *conditions: ColumnEleme
     return await find_post(session, query)
 
 
-async def update_counters(
-    session: AsyncSession, post_ids: SelectOfScalar[int], **counters: ColumnElement[int]
-) -> None:
-    """Change counters of several posts, locked in the order of their ids."""
-    is_affected = col(Post.id).in_(post_ids)
+async def lock_posts_for_counters(session: AsyncSession, is_affected: ColumnElement[bool]) -> None:
+    """Lock several posts in the order of their ids, before their counters change."""
     locked = select(Post.id).where(is_affected).order_by(col(Post.id))
     await session.exec(locked.with_for_update(key_share=True))
+
+
+async def update_counters(
+    session: AsyncSession, is_affected: ColumnElement[bool], **counters: ColumnElement[int]
+) -> None:
+    """Change counters of posts that are locked."""
     # The author changed nothing: `updated_at` stays.
     values = {**counters, "updated_at": col(Post.updated_at)}
     statement = update(Post).where(is_affected).values(values)

@@ -13,6 +13,7 @@ from blog_api.accounts.auth import (
     revoke_other_sessions,
     verify_password,
 )
+from blog_api.accounts.bans import BansDep
 from blog_api.accounts.email_verification import change_email
 from blog_api.accounts.errors import PASSWORD_PROBLEMS, SCOPE_PROBLEMS, EmailTaken, UsernameTaken
 from blog_api.accounts.mail_codes import IS_RESET, IS_VERIFICATION, void_codes
@@ -69,6 +70,7 @@ async def update_me(
     session: SessionDep,
     throttle: LoginThrottleDep,
     mailer: MailerDep,
+    bans: BansDep,
     precondition: PreconditionDep,
     request: Request,
 ) -> User:
@@ -87,7 +89,7 @@ async def update_me(
             await throttle.count_request(SIGN_UPS)
         user = await confirm_password(session, throttle, auth, changes.current_password)
         precondition.check(user)
-        await change_email(session, mailer, user, values.pop("email"))
+        await change_email(session, mailer, bans, user, values.pop("email"))
     else:
         user = await lock_authenticated_user(session, auth)
         precondition.check(user)

@@ -8,6 +8,7 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.accounts.auth import get_optional_auth
+from blog_api.accounts.bans import BansDep
 from blog_api.accounts.errors import OPTIONAL_AUTH_PROBLEMS, SIGN_UP_PROBLEMS, UserNotFound
 from blog_api.accounts.idempotency import NO_KEY, IdempotencyKeyNotSupported
 from blog_api.accounts.mailer import MailerDep
@@ -83,10 +84,14 @@ async def make_profiles(
     dependencies=[SIGN_UP_IS_OPEN, NO_KEY],
 )
 async def create_user(
-    new: UserCreate, session: SessionDep, throttle: LoginThrottleDep, mailer: MailerDep
+    new: UserCreate,
+    session: SessionDep,
+    throttle: LoginThrottleDep,
+    mailer: MailerDep,
+    bans: BansDep,
 ) -> User:
     """Create an account without a session."""
-    return await insert_user(session, throttle, mailer, new)
+    return await insert_user(session, throttle, mailer, bans, new)
 
 
 @router.get(

@@ -3,31 +3,24 @@
 import json
 import re
 import stat
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import anyio.to_thread
 import pytest
 from httpx import AsyncClient
 from sqlalchemy import URL
-from typer.testing import CliRunner, Result
 
-from blog_api.cli.commands import cli
 from blog_api.core.settings import Settings
-from blog_api.db.migrate import migrate, migration_connection
+from blog_api.db.migrate import migration_connection
 from tests.support.clients import (
     MINIMUM_HASHING,
     PASSWORD,
-    SECRET_KEY,
     client_of,
     make_settings,
     running,
     sign_up,
 )
-
-runner = CliRunner()
+from tests.support.commands import run_command, serve_database
 
 RECORD = {
     "slug": "hello",
@@ -37,31 +30,6 @@ RECORD = {
     "tags": ["News", "Python"],
     "content": "My *first* post.",
 }
-
-
-@pytest.fixture
-async def url(empty_url: URL, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> URL:
-    """A migrated database that the commands use."""
-    await migrate(make_settings(database_url=empty_url, **MINIMUM_HASHING))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("BLOG_DATABASE_URL", empty_url.render_as_string(hide_password=False))
-    monkeypatch.setenv("BLOG_SECRET_KEY", SECRET_KEY)
-    monkeypatch.setenv("BLOG_ARGON2_MEMORY_KIB", "19456")
-    monkeypatch.setenv("BLOG_ARGON2_PASSES", "2")
-    return empty_url
-
-
-@asynccontextmanager
-async def serve_database(url: URL) -> AsyncGenerator[AsyncClient]:
-    """Serve the database; yields an anonymous client."""
-    settings = make_settings(database_url=url, **MINIMUM_HASHING)
-    async with running(settings) as app, client_of(app) as client:
-        yield client
-
-
-async def run_command(*args: str, stdin: str = "") -> Result:
-    """Run a command in a thread: it starts an event loop."""
-    return await anyio.to_thread.run_sync(lambda: runner.invoke(cli, args, input=stdin))
 
 
 def write_lines(path: Path, *records: object) -> str:

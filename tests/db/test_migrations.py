@@ -935,3 +935,55 @@ async def test_users_of_the_version_before_are_authors(empty_url: URL):
     assert upgraded == [True, True, False]
     # A downgrade forgets who is no author.
     assert again == [True] * 4
+
+
+BEFORE_REASONS = "5d20f7c81b3e"
+
+
+async def test_takedowns_and_audit_entries_of_the_version_before_go_on(empty_url: URL):
+    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
+    await migrate(settings)
+    async with running(settings) as app, client_of(app) as ann:
+        await sign_up(ann, "Ann")
+        posts = [await publish(ann, title=f"{n}") for n in range(3)]
+    first, second, third = (post["id"] for post in posts)
+    await downgrade(settings, BEFORE_REASONS)
+    now = utc_now()
+    values: dict[str, Any] = {
+        "now": now if empty_url.get_backend_name() == "postgresql" else now.isoformat(" "),
+        "ann": posts[0]["user_id"],
+    }
+    take_down = "UPDATE posts SET taken_down_at = :now WHERE id = :post"
+    restore = "UPDATE posts SET taken_down_at = NULL WHERE id = :post"
+    record = (
+        "INSERT INTO audit_entries (created_at, updated_at, admin_id, action, post_id) "
+        "VALUES (:now, :now, :ann, 'take-down-post', :post)"
+    )
+    promote = "UPDATE users SET is_admin = TRUE"
+    await execute(settings, promote, take_down, record, post=first, **values)
+
+    await migrate(settings)
+    async with running(settings) as app, client_of(app) as ann:
+        await log_in(ann, "ann@example.com")
+        for post in (second, third):
+            await ann.put(f"/admin/posts/{post}/takedown", json={"reason": "Advertising"})
+        # The version before keeps serving for a while.
+        await execute(settings, restore, take_down, record, post=second, **values)
+        await execute(settings, take_down, post=third, **values)
+        found = (await ann.get("/users/me/posts")).json()["results"]
+        entries = (await ann.get("/admin/audit?action=take-down-post")).json()["results"]
+        restored = await ann.delete(f"/admin/posts/{first}/takedown")
+
+    reasons = {one["id"]: one["takedown_reason"] for one in found}
+    assert all(one["taken_down_at"] for one in found)
+    assert reasons == {first: None, second: None, third: "Advertising"}
+    assert sorted((one["post_id"], one["reason"] or "") for one in entries) == [
+        (first, ""), (second, ""), (second, "Advertising"), (third, "Advertising"),
+    ]  # fmt: skip
+    assert restored.json()["taken_down_at"] is None
+    await downgrade(settings, BEFORE_REASONS)
+    await migrate(settings)
+    async with running(settings) as app, client_of(app) as ann:
+        await log_in(ann, "ann@example.com")
+        again = (await ann.get("/users/me/posts")).json()["results"]
+    assert [bool(one["taken_down_at"]) for one in again] == [True, True, False]

@@ -1,5 +1,6 @@
 """What becomes of a picture: formats, orientation, metadata, limits and broken files."""
 
+from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from zlib import crc32
 
 import pytest
 from httpx import AsyncClient
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageCms, PngImagePlugin
 
 from blog_api.media import pictures
 from tests.support.clients import assert_problem
@@ -20,6 +21,15 @@ SVG = (
 ORIENTATION = 0x0112
 GPS = 0x8825
 EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "GIF": "gif", "WEBP": "webp", "AVIF": "avif"}
+
+
+PROFILE = ImageCms.createProfile("sRGB")
+
+
+def make_file(picture: Image.Image, kind: str, **options: Any) -> bytes:
+    output = BytesIO()
+    picture.save(output, kind, **options)
+    return output.getvalue()
 
 
 def make_frames(kind: str, count: int = 3, size: tuple[int, int] = (8, 6)) -> bytes:
@@ -255,3 +265,61 @@ def test_the_decoder_is_released_before_the_picture_is_encoded(
     pictures.encode_again(source)
 
     assert is_released == [True]
+
+
+def add_junk(content: bytes, kind: str) -> bytes:
+    """Return a valid picture with data that no encoder of the service writes."""
+    if kind == "JPEG":
+        return content + b"junk\xff\xd9"
+    if kind == "WEBP":
+        content += b"JUNK\4\0\0\0junk"
+        return content[:4] + (len(content) - 8).to_bytes(4, "little") + content[8:]
+    return content + b"\0\0\0\x0cfreejunk"
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "AVIF"])
+@pytest.mark.parametrize("frames", [1, 3])
+def test_the_bytes_of_an_exported_picture_stay(tmp_path: Path, kind: str, frames: int):
+    source, stored, target = (tmp_path / name for name in ("source", "stored", "target"))
+    noise = Image.effect_noise((64, 48), 90).convert("RGB")
+    options = {"save_all": True, "append_images": [noise.rotate(90)] * (frames - 1)}
+    noise.save(source, kind, **(options if frames > 1 and kind != "JPEG" else {}))
+    picture = pictures.process_within_limits(source, stored)
+    assert isinstance(picture, pictures.Picture)
+
+    kept = pictures.process_within_limits(stored, target, picture.name)
+
+    assert kept == picture
+    assert target.read_bytes() == stored.read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "AVIF"])
+def test_other_bytes_are_encoded_again_whatever_their_name(tmp_path: Path, kind: str):
+    source, target = tmp_path / "source", tmp_path / "target"
+    noise = Image.effect_noise((64, 48), 90).convert("RGB")
+    plain = make_file(noise, kind)
+    exif = Image.Exif()
+    exif[0x010E] = "secret words"
+    variants = [
+        make_file(noise, kind, exif=exif),
+        make_file(noise, kind, xmp=b"secret words"),
+        make_file(noise, kind, icc_profile=ImageCms.ImageCmsProfile(PROFILE).tobytes()),
+        add_junk(plain, kind),
+    ]
+    suffix = EXTENSIONS[kind]
+    for content in variants:
+        source.write_bytes(content)
+        name = f"{sha256(content).hexdigest()}.{suffix}"
+
+        picture = pictures.process_within_limits(source, target, name)
+
+        assert isinstance(picture, pictures.Picture)
+        assert picture.name != name
+        assert target.read_bytes() != content
+        assert b"secret words" not in target.read_bytes()
+        assert b"junk" not in target.read_bytes()
+    # A name that is not that of the bytes.
+    source.write_bytes(plain)
+    picture = pictures.process_within_limits(source, target, f"{'0' * 64}.{suffix}")
+    assert isinstance(picture, pictures.Picture)
+    assert picture.digest != sha256(plain).hexdigest()

@@ -615,6 +615,50 @@ async def test_the_html_in_a_feed_is_limited(ann: AsyncClient):
 
 
 @pytest.mark.parametrize("path", FEEDS)
+@pytest.mark.parametrize("prefix", ["", "/api/v1"])
+async def test_uploaded_pictures_in_a_feed_are_at_the_service(path: str, prefix: str):
+    settings = make_settings(
+        database_url="sqlite://",
+        public_url="https://example.com/blog",
+        post_url="https://front.example/read/{slug}",
+        **CHEAP_HASHING,
+    )
+    media = f"/media/{'a' * 64}.png"
+    content = f"![A]({media}) [B]({media}) `![A]({media})` ![C](/media/c.png)"
+    async with running(settings) as app, client_of(app) as ann:
+        await sign_up(ann, "Ann")
+        await publish(ann, content=content, cover_url=media)
+        response = await ann.get(f"{prefix}{path}")
+        (item,) = PARSERS[MEDIA_TYPES[path]](response).items
+        (post,) = (await ann.get("/posts?body=html")).json()["results"]
+
+    url = f"https://example.com/blog{media}"
+    assert f'<img src="{url}" alt="A">' in item.content_html
+    assert f'<a href="{url}"' in item.content_html
+    assert f"<code>![A]({media})</code>" in item.content_html
+    assert 'src="https://front.example/media/c.png"' in item.content_html
+    if path == "/feed.json":
+        assert response.json()["items"][0]["image"] == url
+    # JSON for the front end stays relative.
+    assert post["cover_url"] == media
+    assert f'<img src="{media}" alt="A">' in post["content_html"]
+
+
+@pytest.mark.parametrize("path", FEEDS)
+async def test_without_a_public_url_uploaded_pictures_are_at_the_socket(
+    ann: AsyncClient, anonymous: AsyncClient, path: str
+):
+    media = f"/media/{'a' * 64}.png"
+    await publish(ann, content=f"![A]({media})", cover_url=media)
+
+    response = await anonymous.get(path)
+
+    assert f"{LOCAL}{media}" in response.text
+    if path == "/feed.json":
+        assert response.json()["items"][0]["image"] == f"{LOCAL}{media}"
+
+
+@pytest.mark.parametrize("path", FEEDS)
 async def test_the_relative_addresses_in_a_feed_are_limited(ann: AsyncClient, path: str):
     for number in range(3):
         await publish(ann, title=f"Post {number}", content="![](a)" * 100)

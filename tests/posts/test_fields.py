@@ -9,13 +9,25 @@ from fastapi import FastAPI
 from httpx import AsyncClient
 from sqlalchemy import text
 
+from blog_api.core.urls import is_media_path
 from blog_api.db.session import Database
-from tests.support.clients import publish
+from blog_api.media.pictures import SUFFIXES
+from tests.support.clients import (
+    CHEAP_HASHING,
+    assert_problem,
+    client_of,
+    make_settings,
+    publish,
+    running,
+    sign_up,
+)
+from tests.support.pictures import make_picture, upload
 
 LONG = "word " * 300
 MADE = "word " * 59 + "word…"
 COVER = "https://example.com/river.jpg"
 CANONICAL = "https://пример.example/Первый?a=b#c"
+DIGEST = "0123456789abcdef" * 4
 GIVEN = {
     "summary": "By hand",
     "cover_url": COVER,
@@ -180,6 +192,90 @@ async def test_addresses_stay_as_they_were_sent(ann: AsyncClient, url: str):
     shown = (await ann.get(f"/posts/{post['id']}")).json()
 
     assert shown["cover_url"] == shown["canonical_url"] == url
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES.values())
+async def test_an_uploaded_picture_may_be_cover_and_avatar(
+    ann: AsyncClient, anonymous: AsyncClient, suffix: str
+):
+    url = f"/media/{DIGEST}.{suffix}"
+    post = await publish(ann, cover_url=url)
+
+    user = (await ann.patch("/users/me", json={"avatar_url": url})).json()
+    shown = (await anonymous.get(f"/posts/{post['id']}")).json()
+
+    assert user["avatar_url"] == url
+    assert (shown["cover_url"], shown["author"]["avatar_url"]) == (url, url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"/media/{DIGEST}",
+        f"/media/{DIGEST}.jpeg",
+        f"/media/{DIGEST}.svg",
+        f"/media/{DIGEST}.PNG",
+        f"/media/{DIGEST.upper()}.png",
+        f"/media/{DIGEST[1:]}.png",
+        f"/media/{DIGEST}0.png",
+        f"/media/../{DIGEST}.png",
+        f"/media/../media/{DIGEST}.png",
+        f"/media//{DIGEST}.png",
+        f"//media/{DIGEST}.png",
+        f"media/{DIGEST}.png",
+        f"/blog/media/{DIGEST}.png",
+        f"/api/v1/media/{DIGEST}.png",
+        f"/media/{DIGEST}.png?a",
+        f"/media/{DIGEST}.png#a",
+        f"/media/{DIGEST}.png\n",
+        f"/media/{DIGEST}.png ",
+        f"\\media\\{DIGEST}.png",
+        f"/media/%61{DIGEST[1:]}.png",
+        f"/media/\u0661{DIGEST[1:]}.png",
+    ],
+)
+async def test_no_other_relative_address_is_accepted(ann: AsyncClient, url: str):
+    post = await publish(ann)
+
+    assert_problem(await ann.patch("/users/me", json={"avatar_url": url}), 422)
+    for method in ("PUT", "PATCH"):
+        body = {"title": "Hello", "content": "World", "cover_url": url}
+        assert_problem(await ann.request(method, f"/posts/{post['id']}", json=body), 422)
+    created = await ann.post("/posts", json={"title": "A", "content": "B", "cover_url": url})
+    assert_problem(created, 422)
+
+
+async def test_a_canonical_address_is_never_a_picture(ann: AsyncClient):
+    body = {"title": "A", "content": "B", "canonical_url": f"/media/{DIGEST}.png"}
+
+    assert_problem(await ann.post("/posts", json=body), 422)
+
+
+async def test_below_a_path_the_address_of_a_picture_stays_relative_to_the_service():
+    settings = make_settings(
+        database_url="sqlite://", public_url="https://example.com/blog", **CHEAP_HASHING
+    )
+    async with running(settings) as app, client_of(app) as ann:
+        await sign_up(ann, "Ann")
+        url = (await upload(ann, make_picture()))["url"]
+        post = await publish(ann, cover_url=url)
+        prefixed = await ann.post(
+            "/posts", json={"title": "A", "content": "B", "cover_url": f"/blog{url}"}
+        )
+        files = [await ann.get(path) for path in (url, f"/blog{url}")]
+        export = (await ann.get("/users/me/export")).text.splitlines()
+
+    assert url.startswith("/media/")
+    assert post["cover_url"] == url
+    assert_problem(prefixed, 422)
+    assert [file.status_code for file in files] == [200, 200]
+    lines = {line["type"]: line for line in map(json.loads, export)}
+    assert lines["post"]["cover_url"] == url
+    assert lines["media"]["url"] == f"https://example.com/blog{url}"
+
+
+def test_the_suffixes_of_addresses_are_those_of_stored_files():
+    assert {is_media_path(f"/media/{DIGEST}.{suffix}") for suffix in SUFFIXES.values()} == {True}
 
 
 async def test_texts_are_stripped(ann: AsyncClient):
