@@ -53,7 +53,7 @@ export const describeComment = (comment, ...more) => [
   el("p", {}, comment.content ?? "This comment was deleted.")];
 
 function showComment(post, comment) {
-  const isOwn = comment.author?.id === session?.id;
+  const isOwn = session && comment.author?.id === session.id;
   const isOnOwnPost = post.author.id === session?.id;
   const answer = button("Answer", "quiet", self => self.replaceWith(commentForm(post, comment.id)));
   const waiting = isOwn ? "Waits for approval: others do not see it yet." : "Waits for your approval.";

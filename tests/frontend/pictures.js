@@ -40,7 +40,8 @@ async function upload(file, row, uses) {
     uploaded.focusText();
   } catch (error) {
     row.replaceChildren(el("p", { className: "error", role: "alert" }, `${file.name}: ${error.message}`),
-      actions(button("Try again", "quiet", () => upload(file, row, uses)), button("Dismiss", "quiet", () => row.remove())));
+      actions(button("Try again", "quiet", () => upload(file, row, uses)),
+        button("Dismiss", "quiet", () => row.remove())));
   }
 }
 
