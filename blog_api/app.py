@@ -33,6 +33,7 @@ from blog_api.accounts.rate_limits import RateLimiter
 from blog_api.accounts.recovery import prepare_mail
 from blog_api.accounts.token_uses import TokenUses
 from blog_api.admin import audit, moderation, removal
+from blog_api.admin import comments as admin_comments
 from blog_api.admin import media as admin_media
 from blog_api.admin import users as admin_users
 from blog_api.comments import routes as comments
@@ -84,6 +85,7 @@ ROUTERS = (
     admin_users.router,
     removal.router,
     moderation.router,
+    admin_comments.router,
     admin_media.router,
     audit.router,
     health.router,

@@ -141,6 +141,10 @@ MATRIX = {
     "GET /comments/{comment_id}/answers": reads_draft(),
     "PATCH /comments/{comment_id}": owner_only(200, json={"content": "Hi"}),
     "DELETE /comments/{comment_id}": owner_only(204),
+    # The draft is the owner's, and the scope `admin` replaces `posts:write`.
+    "PUT /comments/{comment_id}/approval": Case((401, 404, 200, 404, 200, 400, 200)),
+    "DELETE /comments/{comment_id}/approval": Case((401, 404, 200, 404, 200, 400, 200)),
+    "GET /users/me/posts/comments": logged_in(200, "posts:read"),
     "GET /admin/users": admin_only(200),
     "POST /admin/users": admin_only(201, json={"email": "carl@example.com", "name": "Carl"}),
     "GET /admin/users/{user_id}": admin_only(200),
@@ -152,6 +156,7 @@ MATRIX = {
     "DELETE /admin/posts/{post_id}": admin_only(204),
     "PUT /admin/posts/{post_id}/takedown": admin_only(200),
     "DELETE /admin/posts/{post_id}/takedown": admin_only(200),
+    "GET /admin/comments": admin_only(200),
     "GET /admin/comments/{comment_id}": admin_only(200),
     "DELETE /admin/comments/{comment_id}": admin_only(204),
     "GET /admin/media": admin_only(200),

@@ -17,14 +17,14 @@ from tests.support.processes import Server
 PACKAGE = Path(blog_api.__file__).parent
 README = PACKAGE.parent / "README.md"
 GUIDE = PACKAGE / "web" / "guide"
-# Each page needs the account of the README, and the last the administrator.
+# Each page needs the account of the README, and the last ones the administrator.
 PAGES = (
     README,
     *(
         GUIDE / f"{name}.md"
         for name in (
             "use-the-api", "front-end", "retry-safely", "tokens-and-scopes", "mail", "media",
-            "configure", "administrate", "import-and-export", "deploy",
+            "configure", "administrate", "comments", "import-and-export", "deploy",
         )
     ),
 )  # fmt: skip
@@ -65,6 +65,7 @@ EXPECTED = {
     "media": ['"alt":"A teal rectangle"', "0 files and "],
     "configure": ["BLOG_POOL_SIZE=5", "BLOG_SECRET_KEY=***"],
     "administrate": ['"users":{"total":2', "urn:blog-api:post-not-found", "take-down-post"],
+    "comments": ['"is_approved":false', "urn:blog-api:comment-not-found", '"is_approved":true'],
     "import-and-export": [
         '"email":"bob@example.com"', '"slug":"a-walk"', '"cover_url":"/media/', '"type":"media"'
     ],

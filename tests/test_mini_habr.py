@@ -187,6 +187,7 @@ async def test_writing_a_post_publishes_it(ann: AsyncClient, anonymous: AsyncCli
         "cover_url": None,
         "cover_alt": None,
         "canonical_url": None,
+        "comments_open": True,
         "content_type": "text/markdown",
         "comment_count": 0,
         "bookmark_count": 0,

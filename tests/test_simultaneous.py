@@ -270,6 +270,52 @@ async def test_a_thread_deleted_concurrently_leaves_no_placeholders(users: list[
         assert await read_comments(users[0], post) == []
 
 
+async def test_counts_are_right_after_concurrent_approvals_edits_and_deletions(
+    server: Server, users: list[AsyncClient]
+):
+    """Withdrawn comments wait with any setting."""
+    author, *others = users[:8]
+    for _ in range(ROUNDS):
+        post = await publish(author)
+        comments = [await add_comment(others[0], post)]
+        for client in others[1:]:
+            comments.append(await add_comment(client, post, to=comments[-1]))
+
+        requests = []
+        for client, comment in zip(others, comments, strict=True):
+            path = f"/comments/{comment['id']}"
+            approval = f"{path}/approval"
+            requests += [(author, "DELETE", approval), (author, "PUT", approval)] * 2
+            requests += [(author, "DELETE", approval), (client, "PATCH", path)]
+        for client, comment in zip(others[::2], comments[::2], strict=True):
+            requests.append((client, "DELETE", f"/comments/{comment['id']}"))
+        responses = await asyncio.gather(
+            *(
+                request_with_retry(
+                    client, method, path, json={"content": "Bye"} if method == "PATCH" else None
+                )
+                for client, method, path in requests
+            )
+        )
+
+        assert set(statuses_of(responses)) <= {200, 204, 404}
+        async with server.client() as anonymous:
+            for step in ("as they are", "all waiting", "all approved"):
+                method = {"all waiting": "DELETE", "all approved": "PUT"}.get(step)
+                for comment in comments if method else ():
+                    path = f"/comments/{comment['id']}/approval"
+                    assert (await request_with_retry(author, method or "", path)).status_code in (
+                        200, 404,
+                    )  # fmt: skip
+                public = await read_comments(anonymous, post)
+                assert all(one["is_approved"] for one in public)
+                assert len(public) >= (len(others[1::2]) if step == "all approved" else 0)
+                assert step != "all waiting" or public == []
+        for client, comment in zip(others, comments, strict=True):
+            await request_with_retry(client, "DELETE", f"/comments/{comment['id']}")
+        assert await read_comments(author, post) == []
+
+
 async def test_a_post_can_be_deleted_while_others_comment_and_bookmark(users: list[AsyncClient]):
     for _ in range(ROUNDS):
         post = await publish(users[0])

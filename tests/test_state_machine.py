@@ -10,7 +10,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tests.support.account_machine import AccountMachine
 from tests.support.blog_machine import BlogMachine
-from tests.support.clients import client_of
+from tests.support.clients import ChangeSettings, client_of
 from tests.support.mailbox import Mailbox
 
 # By default a few short runs, always the same; with `MODEL_RUNS=100`, that many long random ones.
@@ -30,7 +30,11 @@ SETTINGS = settings(
 )
 
 
-async def test_the_service_behaves_like_a_plain_model_of_it(empty_app: FastAPI):
+async def test_the_service_behaves_like_a_plain_model_of_it(
+    empty_app: FastAPI, change_settings: ChangeSettings
+):
+    # The machine changes settings, which the fixture restores.
+    change_settings()
     async with client_of(empty_app) as shared_client:
 
         class BlogMachineOfApp(BlogMachine):

@@ -156,6 +156,7 @@ def test_problem_urns_never_change(openapi: dict[str, Any]):
         "urn:blog-api:cannot-delete-self",
         "urn:blog-api:cannot-follow-self",
         "urn:blog-api:comment-not-found",
+        "urn:blog-api:comments-closed",
         "urn:blog-api:conflict",
         "urn:blog-api:content-too-large",
         "urn:blog-api:email-banned",

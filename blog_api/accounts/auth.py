@@ -2,8 +2,8 @@
 
 A route declares what it needs by the type of a parameter: `OptionalAuth` (anonymous or any token),
 `RequiredAuth` (any token), `CurrentUser`, `CanReadAccount`, `CanWriteAccount`, `CanReadDrafts`,
-`CanWrite` (comments, deletion of one's own posts), `CanWritePosts` (authors only) and `Admin` (a
-token with that scope).
+`CanWrite` (comments, deletion of one's own posts), `CanWritePosts` (authors only), `Moderator`
+(approval of comments) and `Admin` (a token with that scope).
 """
 
 from collections.abc import AsyncIterator
@@ -218,6 +218,16 @@ async def get_author(auth: Annotated[Auth, Security(get_writer)]) -> Auth:
     return auth
 
 
+async def get_moderator(auth: OptionalAuth, request: Request) -> Auth:
+    """Require the scope of administrators, or else that of users who write.
+
+    Raises NotAuthenticated, InsufficientScope and EmailNotVerified.
+    """
+    if auth is not None and Scope.admin in auth.scopes:
+        return auth
+    return await get_writer(await get_auth(auth, SecurityScopes([Scope.posts_write])), request)
+
+
 async def get_current_user(auth: OptionalAuth, needed: SecurityScopes) -> AuthenticatedUser:
     return (await get_auth(auth, needed)).user
 
@@ -232,6 +242,8 @@ CanWriteAccount = Annotated[Auth, Security(get_auth, scopes=[Scope.users_write])
 CanReadDrafts = Annotated[AuthenticatedUser, Security(get_current_user, scopes=[Scope.posts_read])]
 CanWrite = Annotated[Auth, Security(get_writer, scopes=[Scope.posts_write])]
 CanWritePosts = Annotated[Auth, Security(get_author, scopes=[Scope.posts_write])]
+# A token with `admin` or with `posts:write`.
+Moderator = Annotated[Auth, Security(get_moderator)]
 AdminAuth = Annotated[Auth, Security(get_auth, scopes=[Scope.admin])]
 Admin = Annotated[AuthenticatedUser, Security(get_current_user, scopes=[Scope.admin])]
 

@@ -20,7 +20,7 @@ SCOPES = {
     Scope.users_read: "Read your account and list your personal tokens.",
     Scope.users_write: "Change your account, your password and your personal tokens.",
     Scope.posts_read: "Read your own posts, including drafts.",
-    Scope.posts_write: "Write, change and delete posts and comments.",
+    Scope.posts_write: "Write, change and delete posts and comments; approve those on your posts.",
     Scope.admin: "Administrate. Granted on request only, and only to administrators.",
 }
 DEFAULT_SCOPES = frozenset(SCOPES) - {Scope.admin}

@@ -43,6 +43,8 @@ class AuditAction(StrEnum):
     restore_post = "restore-post"
     delete_post = "delete-post"
     delete_comment = "delete-comment"
+    approve_comment = "approve-comment"
+    withdraw_approval = "withdraw-approval"
     delete_media = "delete-media"
 
 

@@ -229,6 +229,7 @@ class Importer:
             cover_url=record.cover_url,
             cover_alt=record.cover_alt,
             canonical_url=record.canonical_url,
+            comments_open=record.comments_open,
             published_at=record.published_at,
             taken_down_at=record.taken_down_at,
             tags=record.tags,

@@ -111,6 +111,8 @@ def parse_file(path: Path, text: str) -> dict[str, Any]:
         "author_key": stringify_scalar(head.get("authorkey")),
         "tags": parse_tags(head.get("tags")),
         "slug_given": head.get("sluggiven") is True,
+        # `comments: false` is Jekyll's.
+        "comments_open": not any(head.get(key) is False for key in ("commentsopen", "comments")),
         **{name: stringify_scalar(head.get(fold_key(name))) for name in TEXT_FIELDS},
         "cover_url": head.get("coverurl") or find_cover(head),
         "content_type": content_type,
@@ -211,6 +213,7 @@ def write_post(folder: Path, record: PostRecord) -> Path:
     head |= record.model_dump(include={"taken_down_at", "tags"}, exclude_none=True)
     head |= {"slug_given": True} if record.slug_given else {}
     head |= record.model_dump(include={*TEXT_FIELDS}, exclude_none=True)
+    head |= {} if record.comments_open else {"comments_open": False}
     head |= {"content_type": HTML} if record.content_type == HTML else {}
     suffix = ".html" if record.content_type == HTML else ".md"
     name = "_" + record.slug if RESERVED_NAME.match(record.slug) else record.slug

@@ -33,7 +33,7 @@ from blog_api.text.markdown import MARKDOWN, ContentType, Source
 # Left out of an export if they have their default.
 OPTIONAL_FIELDS = (
     "author_key", "taken_down_at", "slug_given", "summary", "cover_url", "cover_alt",
-    "canonical_url", "content_type",
+    "canonical_url", "comments_open", "content_type",
 )  # fmt: skip
 
 # A post of maximum size fits even if JSON escapes each of its characters (`\ud83d\ude00`).
@@ -80,6 +80,7 @@ class PostRecord(RequestModel):
     cover_url: PictureAddress | None = None
     cover_alt: ShortText | None = None
     canonical_url: WebAddress | None = None
+    comments_open: bool = True
     content_type: ContentType = MARKDOWN
     content: PostContent
 
@@ -94,7 +95,13 @@ class PostRecord(RequestModel):
         return value if isinstance(value, str) and "/" in value else MARKDOWN
 
     @field_validator(
-        "slug_given", "summary", "cover_url", "cover_alt", "canonical_url", mode="before"
+        "slug_given",
+        "summary",
+        "cover_url",
+        "cover_alt",
+        "canonical_url",
+        "comments_open",
+        mode="before",
     )
     @classmethod
     def read_empty_as_missing(cls, value: object, info: ValidationInfo) -> object:
@@ -127,6 +134,7 @@ def make_record(post: Post) -> PostRecord:
         cover_url=post.cover_url,
         cover_alt=post.cover_alt,
         canonical_url=post.canonical_url,
+        comments_open=post.comments_open,
         content_type=post.content_type,
         content=post.content,
     )

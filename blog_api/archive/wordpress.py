@@ -44,7 +44,7 @@ EXCERPT_NAMESPACE = re.compile(r"wordpress\.org/export/[^/]*/excerpt/")
 READ_ELEMENTS = {
     "title", "category", "dc:creator", "dc:format", "content:encoded", "excerpt:encoded",
     "wp:post_type", "wp:status", "wp:post_name", "wp:post_date", "wp:post_date_gmt",
-    "wp:post_password", "wp:author_login", "wp:author_display_name",
+    "wp:post_password", "wp:author_login", "wp:author_display_name", "wp:comment_status",
 }  # fmt: skip
 SITE_PATH = ["wp:base_site_url"]
 TAG_DOMAINS = {"post_tag", "category"}
@@ -220,6 +220,7 @@ class WXRHandler(ContentHandler):
             "published_at": self.parse_published_at(),
             "tags": list(self.tags.values()),
             "summary": self.parse_summary(),
+            "comments_open": self.get_value("wp:comment_status") != "closed",
             # Of an export of this program. Markdown makes paragraphs of WordPress' blank lines.
             "content_type": HTML if self.get_value("dc:format") == HTML else MARKDOWN,
             "content": self.values.get("content:encoded", ""),
@@ -285,7 +286,7 @@ class WXRWriter:
             "wp:post_id": str(self.count),
             "wp:post_date": time,
             "wp:post_date_gmt": time,
-            "wp:comment_status": "open",
+            "wp:comment_status": "open" if record.comments_open else "closed",
             "wp:ping_status": "closed",
             "wp:post_name": quote(record.slug or ""),
             "wp:status": status,

@@ -14,6 +14,12 @@ class NotYourComment(Forbidden):
     detail = "You don't have access to modify this comment"
 
 
+class CommentsClosed(Forbidden):
+    """The post takes no comments, or the service takes none."""
+
+    detail = "Comments are closed"
+
+
 class ThreadTooDeep(BadRequest):
     detail = f"Answers go {MAX_THREAD_DEPTH} deep at most"
 

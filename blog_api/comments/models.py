@@ -1,11 +1,12 @@
 """Model family of comments."""
 
 from datetime import datetime
-from typing import Annotated
+from enum import StrEnum
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, StrictInt
 from sqlalchemy import Index
-from sqlmodel import Field, Relationship, SQLModel
+from sqlmodel import AutoString, Field, Relationship, SQLModel, col
 
 from blog_api.accounts.models import AuthorRead, User
 from blog_api.core.characters import VISIBLE_TEXT_PATTERN
@@ -30,6 +31,20 @@ CommentText = Annotated[
     SchemaDefaults("Plain text.", "Well said.", pattern=VISIBLE_TEXT_PATTERN),
     AfterValidator(check_visible_text),
 ]
+
+
+class CommentState(StrEnum):
+    """Whether a comment waits for approval."""
+
+    waiting = "waiting"
+    approved = "approved"
+
+
+class Approver(StrEnum):
+    """Who approved a comment: the post's author, or an administrator."""
+
+    author = "author"
+    admin = "admin"
 
 
 class CommentBase(SQLModel):
@@ -75,7 +90,14 @@ class Comment(CommentBase, VersionedModel, table=True):
         default=None, foreign_key="users.id", ondelete="SET NULL", index=True
     )
     deleted_at: datetime | None = None
-    answer_count: int = 0
+    # Seen by its author, the author of the post and administrators only. Versions without the
+    # column insert comments that do not wait.
+    is_waiting: bool = False
+    # The user is trusted for it: on posts of the same author, or everywhere.
+    approved_by: Approver | None = Field(default=None, sa_type=AutoString(10))
+    # All direct answers, and those of them that are shown to nobody else.
+    stored_answer_count: int = Field(default=0, sa_column_kwargs={"name": "answer_count"})
+    hidden_answer_count: int = 0
     user: User | None = Relationship(sa_relationship_kwargs={"lazy": "joined"})
 
     @property
@@ -91,8 +113,35 @@ class Comment(CommentBase, VersionedModel, table=True):
         return self.deleted_at is not None
 
     @property
+    def is_approved(self) -> bool:
+        return not self.is_waiting
+
+    @property
+    def answer_count(self) -> int:
+        return self.stored_answer_count - self.hidden_answer_count
+
+    @property
+    def is_shown(self) -> bool:
+        """Return whether everybody sees its text, or a placeholder above public answers."""
+        return self.answer_count > 0 or not (self.is_deleted or self.is_waiting)
+
+    @property
     def depth(self) -> int:
         return len(self.path) // ID_DIGITS - 1
+
+
+IS_WAITING = col(Comment.is_waiting)
+IS_APPROVAL = col(Comment.approved_by).is_not(None)
+
+
+def make_index(name: str, where: Any, *columns: Any) -> None:
+    """Index the comments that fulfill a condition."""
+    Index(f"ix_comments_{name}", *columns, postgresql_where=where, sqlite_where=where)
+
+
+make_index("waiting_id", IS_WAITING, col(Comment.id))
+make_index("waiting_post_id_user_id", IS_WAITING, col(Comment.post_id), col(Comment.user_id))
+make_index("user_id_approved_by", IS_APPROVAL, col(Comment.user_id), col(Comment.approved_by))
 
 
 class CommentRead(ReadModel, CommentBase):
@@ -110,8 +159,10 @@ class CommentRead(ReadModel, CommentBase):
     author: AuthorRead | None
     """The author. Null: the comment or the account was deleted."""
     is_deleted: bool
-    """Whether the comment was deleted."""
-    answer_count: int = Field(description="Number of direct answers.")
+    """Whether the comment was deleted, or waits for approval again and is not the reader's."""
+    is_approved: bool
+    """Whether the comment is public. False: it waits for approval."""
+    answer_count: int = Field(description="Number of direct answers that are public.")
 
 
 MAX_NESTED_ANSWERS = 20

@@ -1,17 +1,18 @@
 """One comment: create, read, update, delete."""
 
-from typing import Annotated
-
 from fastapi import APIRouter, Depends, Request
 
 from blog_api.accounts.auth import CanWrite, OptionalAuth, get_reader_id
 from blog_api.accounts.errors import WRITE_PROBLEMS
 from blog_api.accounts.idempotency import CREATE_ONCE, IDEMPOTENCY_PROBLEMS, IdempotentRoute
 from blog_api.accounts.write_limits import limit_comments
+from blog_api.comments.approval import must_wait
+from blog_api.comments.counts import set_waiting
 from blog_api.comments.errors import (
     CHANGE_PROBLEMS,
     READ_PROBLEMS,
     CommentNotFound,
+    CommentsClosed,
     NotYourComment,
     ThreadTooDeep,
 )
@@ -19,10 +20,11 @@ from blog_api.comments.models import Comment, CommentCreate, CommentRead, Commen
 from blog_api.comments.service import (
     find_comment,
     insert_comment,
-    lock_comment,
+    lock_visible_comment,
     remove_comment,
     visible_or_own_comment,
 )
+from blog_api.comments.visibility import show_comments
 from blog_api.core.errors import (
     BODY_PROBLEMS,
     Conflict,
@@ -44,16 +46,6 @@ router = APIRouter(
 )
 
 
-async def get_visible_or_own_comment(
-    comment_id: PathId, auth: OptionalAuth, session: SessionDep
-) -> Comment:
-    query = visible_or_own_comment(comment_id, get_reader_id(auth))
-    return await find_comment(session, query)
-
-
-CommentFromPath = Annotated[Comment, Depends(get_visible_or_own_comment)]
-
-
 @router.post(
     "/posts/{post_id:int}/comments",
     status_code=201,
@@ -64,6 +56,7 @@ CommentFromPath = Annotated[Comment, Depends(get_visible_or_own_comment)]
         *IDEMPOTENCY_PROBLEMS,
         PostNotFound,
         CommentNotFound,
+        CommentsClosed,
         ThreadTooDeep,
         TooManyRequests,
     ),
@@ -76,8 +69,14 @@ async def create_comment(
     session: SessionDep,
     request: Request,
 ) -> CommentRead:
-    """Comment on a post, or answer a comment on it."""
-    comment = Comment.model_validate(new, update={"post_id": post.id, "user_id": auth.user.id})
+    """Comment on a post, or answer a comment on it.
+
+    With `is_approved` false it waits for approval: only the user, the author of the post and
+    administrators see it.
+    """
+    is_waiting = await must_wait(session, request, auth.user, post)
+    own = {"post_id": post.id, "user_id": auth.user.id, "is_waiting": is_waiting}
+    comment = Comment.model_validate(new, update=own)
     await insert_comment(session, post, comment)
     set_etag_row(request, comment)
     return CommentRead.model_validate(
@@ -90,16 +89,22 @@ async def create_comment(
     response_model=CommentRead,
     responses=problem_responses(*READ_PROBLEMS),
 )
-async def read_comment(comment: CommentFromPath, request: Request) -> Comment:
+async def read_comment(
+    comment_id: PathId, auth: OptionalAuth, session: SessionDep, request: Request
+) -> Comment | CommentRead:
     """Return a comment."""
-    set_etag_row(request, comment)
-    return comment
+    reader_id = get_reader_id(auth)
+    comment = await find_comment(session, visible_or_own_comment(comment_id, reader_id))
+    shown = (await show_comments(session, [comment], reader_id))[comment.id]
+    if shown is comment:
+        set_etag_row(request, comment)
+    return shown
 
 
 @router.patch(
     "/comments/{comment_id:int}",
     response_model=CommentRead,
-    responses=problem_responses(*BODY_PROBLEMS, *CHANGE_PROBLEMS, TooManyRequests),
+    responses=problem_responses(*BODY_PROBLEMS, *CHANGE_PROBLEMS, CommentsClosed, TooManyRequests),
     dependencies=[Depends(limit_comments)],
 )
 async def update_comment(
@@ -110,15 +115,16 @@ async def update_comment(
     session: SessionDep,
     request: Request,
 ) -> Comment:
-    """Change the text of one's own comment."""
-    query = visible_or_own_comment(comment_id, auth.user.id).with_for_update(of=Comment)
-    comment = await find_comment(session, query)
-    if comment.is_deleted:
-        raise CommentNotFound
-    if comment.user_id != auth.user.id:
+    """Change the text of one's own comment. It may have to wait for approval again."""
+    post, comment = await lock_visible_comment(session, auth.user.id, comment_id)
+    if auth.user.id != comment.user_id:
         raise NotYourComment
     precondition.check(comment)
+    is_waiting = await must_wait(session, request, auth.user, post)
+    is_changed = changes.content != comment.content
     await save_changes(session, comment, changes.model_dump())
+    if is_changed and is_waiting:
+        await set_waiting(session, post, comment, True)
     set_etag_row(request, comment)
     return comment
 
@@ -132,8 +138,7 @@ async def delete_comment(
     auth: CanWrite, comment_id: PathId, precondition: PreconditionDep, session: SessionDep
 ) -> None:
     """Delete one's own comment, or a comment on one's own post."""
-    comment = await find_comment(session, visible_or_own_comment(comment_id, auth.user.id))
-    post = await lock_comment(session, comment)
+    post, comment = await lock_visible_comment(session, auth.user.id, comment_id)
     if auth.user.id not in (comment.user_id, post.user_id):
         raise NotYourComment
     precondition.check(comment)

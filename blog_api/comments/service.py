@@ -3,13 +3,20 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
-from sqlalchemy import ColumnElement, delete, update
+from sqlalchemy import ColumnElement, ScalarSelect, delete, update
+from sqlalchemy.orm import aliased
 from sqlmodel import and_, col, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
+from blog_api.comments.counts import (
+    count_comment,
+    count_hidden_answer,
+    recount_hidden_answers,
+)
 from blog_api.comments.errors import CommentNotFound, ThreadTooDeep
 from blog_api.comments.models import ID_DIGITS, MAX_THREAD_DEPTH, Comment
+from blog_api.comments.visibility import is_shown_to, is_text_visible_to
 from blog_api.core.fields import utc_now
 from blog_api.db.base import preserve_updated_at
 from blog_api.db.queries import BATCH_SIZE
@@ -26,20 +33,24 @@ from blog_api.posts.queries import (
 async def insert_comment(session: AsyncSession, post: Post, comment: Comment) -> None:
     """Insert a comment on a post that is locked, or an answer to its `parent_id`.
 
-    Raises CommentNotFound and ThreadTooDeep.
+    Raises ThreadTooDeep, and CommentNotFound unless the user sees the text to answer.
     """
     parent = None if comment.parent_id is None else await session.get(Comment, comment.parent_id)
     if parent is not None:
         if parent.post_id != post.id or parent.is_deleted:
             raise CommentNotFound
+        if not is_text_visible_to(comment.user_id, parent, post.user_id):
+            raise CommentNotFound
         if parent.depth >= MAX_THREAD_DEPTH:
             raise ThreadTooDeep
-        parent.answer_count += 1
+        parent.stored_answer_count += 1
+        parent.hidden_answer_count += 1
         preserve_updated_at(parent)
     elif comment.parent_id is not None:
         raise CommentNotFound
-    post.comment_count += 1
-    preserve_updated_at(post)
+    if not comment.is_waiting:
+        count_comment(post, 1)
+    await count_hidden_answer(session, comment, was_shown=False)
     session.add(comment)
     await session.flush()
     comment.path = f"{parent.path if parent else ''}{comment.id:0{ID_DIGITS}}"
@@ -56,18 +67,26 @@ async def find_comment(session: AsyncSession, query: SelectOfScalar[Comment]) ->
 
 
 def visible_comment(comment_id: int, reader_id: int | None) -> SelectOfScalar[Comment]:
-    """Select a comment on a post that this user may see."""
-    return comment_with_post(comment_id).where(is_visible_to(reader_id))
+    """Select a comment that this user sees on a post that this user may see."""
+    is_shown = is_shown_to(reader_id, post_of_comment(comment_id))
+    return comment_with_post(comment_id).where(is_visible_to(reader_id), is_shown)
 
 
 def visible_or_own_comment(comment_id: int, reader_id: int | None) -> SelectOfScalar[Comment]:
-    """Select a comment that this user may see or wrote.
+    """Select a comment that this user sees or wrote.
 
     Its author keeps access to it while the post is hidden.
     """
     # A comment without a user is not that of an anonymous reader.
     is_own = and_(col(Comment.user_id) == reader_id, col(Comment.user_id).is_not(None))
-    return comment_with_post(comment_id).where(or_(is_visible_to(reader_id), is_own))
+    is_shown = is_shown_to(reader_id, post_of_comment(comment_id))
+    is_shown = and_(is_visible_to(reader_id), is_shown)
+    return comment_with_post(comment_id).where(or_(is_shown, is_own))
+
+
+def post_of_comment(comment_id: int) -> ScalarSelect[int]:
+    commented = aliased(Comment)
+    return select(commented.post_id).where(col(commented.id) == comment_id).scalar_subquery()
 
 
 def comment_with_post(comment_id: int) -> SelectOfScalar[Comment]:
@@ -89,21 +108,37 @@ async def lock_comment(session: AsyncSession, comment: Comment) -> Post:
     return post
 
 
+async def lock_visible_comment(
+    session: AsyncSession, user_id: int, comment_id: int
+) -> tuple[Post, Comment]:
+    """Lock and return a comment whose text this user sees, and its post. Raises CommentNotFound."""
+    comment = await find_comment(session, visible_or_own_comment(comment_id, user_id))
+    post = await lock_comment(session, comment)
+    if not is_text_visible_to(user_id, comment, post.user_id):
+        raise CommentNotFound
+    return post, comment
+
+
 async def remove_comment(session: AsyncSession, post: Post, comment: Comment) -> None:
     """Delete a comment; one with answers stays without content and user."""
-    post.comment_count -= 1
-    preserve_updated_at(post)
-    if comment.answer_count:
-        comment.user = None
-        comment.content = None
-        comment.deleted_at = utc_now()
+    if not comment.is_waiting:
+        count_comment(post, -1)
+    was_shown = comment.is_shown
+    comment.user = None
+    comment.content = None
+    comment.deleted_at = utc_now()
+    comment.is_waiting = False
+    await count_hidden_answer(session, comment, was_shown=was_shown)
+    if comment.stored_answer_count:
         return
     await session.delete(comment)
     while comment.parent_id is not None:
         parent = await session.get_one(Comment, comment.parent_id)
-        parent.answer_count -= 1
+        # Without answers it is hidden.
+        parent.stored_answer_count -= 1
+        parent.hidden_answer_count -= 1
         preserve_updated_at(parent)
-        if not parent.is_deleted or parent.answer_count:
+        if not parent.is_deleted or parent.stored_answer_count:
             break
         # The deleted parent stayed for this answer only.
         await session.flush()
@@ -117,20 +152,28 @@ async def anonymize_some_comments(session: AsyncSession, user_id: int) -> bool:
     Those with answers stay without content and user.
     """
     is_own = and_(col(Comment.user_id) == user_id, col(Comment.deleted_at).is_(None))
-    query = select(Comment.id, Comment.post_id, Comment.user_id)
+    query = select(Comment.id, Comment.post_id, Comment.user_id, Comment.is_waiting)
     found = (await session.exec(query.where(is_own).limit(BATCH_SIZE))).all()
-    await lock_posts_for_counters(session, col(Post.id).in_({post_id for _, post_id, _ in found}))
-    # Another request may have deleted some of them before their posts were locked.
+    await lock_posts_for_counters(session, col(Post.id).in_({post_id for _, post_id, *_ in found}))
+    # Another request may have changed some of them before their posts were locked.
     again = query.where(col(Comment.id).in_([comment_id for comment_id, *_ in found]))
-    own = [row[:2] for row in await session.exec(again) if row[2] == user_id]
-    for count, post_ids in group_by_count(post_id for _, post_id in own):
+    own = [row for row in await session.exec(again) if row[2] == user_id]
+    public = (post_id for _, post_id, _, is_waiting in own if not is_waiting)
+    for count, post_ids in group_by_count(public):
         counter = col(Post.comment_count) - count
         await update_counters(session, col(Post.id).in_(post_ids), comment_count=counter)
     # By their ids alone: counting them within the statements takes longer the more a post has.
-    is_found = col(Comment.id).in_([comment_id for comment_id, _ in own])
+    is_found = col(Comment.id).in_([comment_id for comment_id, *_ in own])
+    threads = select(Comment.thread_id).where(is_found)
+    waiting = select(Comment.thread_id).where(
+        col(Comment.is_waiting), col(Comment.thread_id).in_(threads)
+    )
+    threads_with_hidden = (await session.exec(waiting.distinct())).all()
     await delete_unanswered_comments(session, is_found)
-    values = {"content": None, "user_id": None, "deleted_at": utc_now()}
+    values = {"content": None, "user_id": None, "deleted_at": utc_now(), "is_waiting": False}
     await session.exec(update(Comment).where(is_found).values(values))
+    # In other threads nothing is hidden.
+    await recount_hidden_answers(session, threads_with_hidden)
     return len(found) == BATCH_SIZE
 
 
@@ -148,7 +191,7 @@ async def delete_unanswered_comments(session: AsyncSession, which: ColumnElement
     A deleted comment that stayed for one of them is deleted too.
     """
     is_removed = or_(which, col(Comment.deleted_at).is_not(None))
-    is_unanswered = col(Comment.answer_count) == 0
+    is_unanswered = col(Comment.stored_answer_count) == 0
     query = select(Comment.id, Comment.parent_id)
     unanswered = list(await session.exec(query.where(which, is_unanswered)))
     while unanswered:
@@ -160,7 +203,7 @@ async def delete_unanswered_comments(session: AsyncSession, which: ColumnElement
             for count, parent_ids in group_by_count(parent for _, parent in batch if parent):
                 is_parent = col(Comment.id).in_(parent_ids)
                 values = {
-                    "answer_count": col(Comment.answer_count) - count,
+                    "stored_answer_count": col(Comment.stored_answer_count) - count,
                     "updated_at": col(Comment.updated_at),
                 }
                 await session.exec(update(Comment).where(is_parent).values(values))

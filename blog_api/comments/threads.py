@@ -1,32 +1,37 @@
-"""Lists of comments: the threads of a post, the answers to a comment."""
+"""Lists of comments: the threads of a post, the answers to a comment, all on one's own posts."""
 
 from collections import defaultdict
+from collections.abc import Sequence
+from typing import Annotated
 
-from fastapi import APIRouter
-from sqlalchemy import Integer, String, bindparam, func
-from sqlmodel import col, select
+from fastapi import APIRouter, Query
+from sqlalchemy import ColumnElement, Integer, String, bindparam, func
+from sqlmodel import Field, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from blog_api.accounts.auth import OptionalAuth, get_reader_id
-from blog_api.accounts.errors import OPTIONAL_AUTH_PROBLEMS
+from blog_api.accounts.auth import CanReadDrafts, OptionalAuth, get_reader_id
+from blog_api.accounts.errors import OPTIONAL_AUTH_PROBLEMS, SCOPE_PROBLEMS
 from blog_api.comments.errors import READ_PROBLEMS
 from blog_api.comments.models import (
     ID_DIGITS,
     MAX_NESTED_ANSWERS,
     Comment,
     CommentPage,
+    CommentRead,
+    CommentState,
     CommentThread,
     ThreadPage,
 )
 from blog_api.comments.service import find_comment, visible_comment
+from blog_api.comments.visibility import IS_CURRENT, is_shown_to, show_comments
 from blog_api.core.errors import ServiceUnavailable, ValidationFailed, problem_responses
 from blog_api.core.fields import PathId
 from blog_api.db.functions import utf8_length
 from blog_api.db.list_query import ListQuery, Sort
 from blog_api.posts.errors import PostNotFound
-from blog_api.posts.models import MAX_LISTED_BYTES
+from blog_api.posts.models import MAX_LISTED_BYTES, Post
 from blog_api.posts.queries import find_visible_post
-from blog_api.web.pagination import Page, PageParams, PaginatorDep
+from blog_api.web.pagination import Page, PageParams, PageQuery, PaginatorDep
 
 router = APIRouter(tags=["comments"], responses=problem_responses(ServiceUnavailable))
 
@@ -34,31 +39,65 @@ OLDEST_FIRST = Sort("id", (col(Comment.id),))
 
 THREAD_ORDER = Sort("path", (col(Comment.path),))
 
+NEWEST_FIRST = Sort("-id", (col(Comment.id),), is_descending=True)
+
+POST_ID = bindparam("post", type_=Integer)
+
+
+def make_list(*conditions: ColumnElement[bool]) -> dict[bool, ListQuery]:
+    """Return the list of comments that everybody sees, and the one with those of a user."""
+    query = select(Comment).where(*conditions)
+    readers = {False: None, True: bindparam("reader", type_=Integer)}
+    return {
+        is_user: ListQuery(query.where(is_shown_to(reader_id, POST_ID)))
+        for is_user, reader_id in readers.items()
+    }
+
+
 # Comments on the post itself.
-COMMENTS = ListQuery(
-    select(Comment).where(
-        col(Comment.post_id) == bindparam("post", type_=Integer), col(Comment.parent_id).is_(None)
-    )
-)
+COMMENTS = make_list(col(Comment.post_id) == POST_ID, col(Comment.parent_id).is_(None))
 
 # All answers below a comment, at any depth.
-ANSWERS = ListQuery(
-    select(Comment).where(
-        col(Comment.thread_id) == bindparam("thread", type_=Integer),
-        col(Comment.path) > bindparam("above", type_=String),
-        col(Comment.path) < bindparam("below", type_=String),
-    )
+ANSWERS = make_list(
+    col(Comment.thread_id) == bindparam("thread", type_=Integer),
+    col(Comment.path) > bindparam("above", type_=String),
+    col(Comment.path) < bindparam("below", type_=String),
 )
+
+
+# The text of none of these was deleted.
+CURRENT_COMMENTS = {
+    None: select(Comment).where(IS_CURRENT),
+    CommentState.waiting: select(Comment).where(IS_CURRENT, col(Comment.is_waiting)),
+    CommentState.approved: select(Comment).where(IS_CURRENT, ~col(Comment.is_waiting)),
+}
+
+IS_ON_OWN_POST = col(Comment.post_id).in_(
+    select(Post.id).where(col(Post.user_id) == bindparam("user", type_=Integer))
+)
+ON_OWN_POSTS = {
+    state: ListQuery(query.where(IS_ON_OWN_POST)) for state, query in CURRENT_COMMENTS.items()
+}
+
+
+class CommentStateQuery(PageQuery):
+    """Page and state of a list of comments."""
+
+    state: CommentState | None = Field(
+        default=None, description="`waiting` for approval, or `approved`: public. Default: both."
+    )
 
 
 async def find_first_answers(
-    session: AsyncSession, comments: list[Comment]
-) -> dict[int | None, list[Comment]]:
-    """Return the first answers below each of these comments, by the id of the thread.
+    session: AsyncSession, comments: Sequence[Comment], reader_id: int | None
+) -> list[Comment]:
+    """Return the first answers below each of these comments that a user sees, in thread order.
 
     Together with the comments they have at most MAX_LISTED_BYTES of content; the last ones are
     left out.
     """
+    if not comments:
+        return []
     used = sum(len((comment.content or "").encode()) for comment in comments)
     position = func.row_number().over(
         partition_by=col(Comment.thread_id), order_by=col(Comment.path)
@@ -68,6 +107,7 @@ async def find_first_answers(
         .where(
             col(Comment.thread_id).in_([comment.id for comment in comments]),
             col(Comment.parent_id).is_not(None),
+            is_shown_to(reader_id, comments[0].post_id),
         )
         .subquery()
     )
@@ -84,10 +124,7 @@ async def find_first_answers(
         .where(measured.c.total <= MAX_LISTED_BYTES - used)
         .order_by(col(Comment.path))
     )
-    answers = defaultdict(list)
-    for answer in await session.exec(query):
-        answers[answer.thread_id].append(answer)
-    return answers
+    return [*await session.exec(query)]
 
 
 @router.get(
@@ -100,11 +137,18 @@ async def list_comments(
 ) -> Page[CommentThread]:
     """List the comments on a post, oldest first, each with its first answers."""
     post = await find_visible_post(paginator.session, auth, post_id)
-    page = await paginator.paginate(COMMENTS, params, OLDEST_FIRST, post=post["id"])
-    answers = await find_first_answers(paginator.session, page.results)
+    reader_id = get_reader_id(auth)
+    page = await paginator.paginate(
+        COMMENTS[reader_id is not None], params, OLDEST_FIRST, post=post["id"], reader=reader_id
+    )
+    found = await find_first_answers(paginator.session, page.results, reader_id)
+    shown = await show_comments(paginator.session, [*page.results, *found], reader_id)
+    answers = defaultdict(list)
+    for answer in found:
+        answers[answer.thread_id].append(shown[answer.id])
     return page.map(
         lambda comment: CommentThread.model_validate(
-            comment, update={"answers": answers.get(comment.id, [])}
+            shown[comment.id], update={"answers": answers.get(comment.id, [])}
         )
     )
 
@@ -116,15 +160,34 @@ async def list_comments(
 )
 async def list_answers(
     comment_id: PathId, auth: OptionalAuth, params: PageParams, paginator: PaginatorDep
-) -> Page[Comment]:
+) -> Page[Comment | CommentRead]:
     """List all answers below a comment in depth-first order."""
-    query = visible_comment(comment_id, get_reader_id(auth))
-    comment = await find_comment(paginator.session, query)
-    return await paginator.paginate(
-        ANSWERS,
+    reader_id = get_reader_id(auth)
+    comment = await find_comment(paginator.session, visible_comment(comment_id, reader_id))
+    page = await paginator.paginate(
+        ANSWERS[reader_id is not None],
         params,
         THREAD_ORDER,
         thread=comment.thread_id,
         above=comment.path,
         below=comment.path + "9" * ID_DIGITS,
+        post=comment.post_id,
+        reader=reader_id,
     )
+    shown = await show_comments(paginator.session, page.results, reader_id)
+    return page.map(lambda answer: shown[answer.id])
+
+
+@router.get(
+    "/users/me/posts/comments",
+    response_model=CommentPage,
+    responses=problem_responses(*SCOPE_PROBLEMS, ValidationFailed),
+)
+async def list_comments_on_own_posts(
+    user: CanReadDrafts,
+    query: Annotated[CommentStateQuery, Query()],
+    paginator: PaginatorDep,
+) -> Page[Comment]:
+    """List the comments on one's own posts, newest first: what waits for approval, or all."""
+    posts = ON_OWN_POSTS[query.state]
+    return await paginator.paginate(posts, query, NEWEST_FIRST, user=user.id)

@@ -198,6 +198,7 @@ class Settings(BaseSettings):
 
     sign_up: Literal["open", "closed"] = "open"
     new_users_are_authors: bool = True
+    comments: Literal["open", "approved", "closed"] = "open"
 
     rate_limit_enabled: bool = True
     rate_limit_storage: Annotated[URL, NoDecode, PlainValidator(parse_storage_url)] = Field(

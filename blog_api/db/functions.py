@@ -25,6 +25,23 @@ def compile_utf8_length_on_sqlite(element: utf8_length, compiler: Any, **options
     return f"length(CAST({compiler.process(element.clauses, **options)} AS BLOB))"
 
 
+class text_position(GenericFunction[int]):
+    """The position of a text in another, from 1, by exact comparison; 0 if it is not in it."""
+
+    type = Integer()
+    inherit_cache = True
+
+
+@compiles(text_position)
+def compile_text_position(element: text_position, compiler: Any, **options: Any) -> str:
+    return f"strpos({compiler.process(element.clauses, **options)})"
+
+
+@compiles(text_position, "sqlite")
+def compile_text_position_on_sqlite(element: text_position, compiler: Any, **options: Any) -> str:
+    return f"instr({compiler.process(element.clauses, **options)})"
+
+
 class json_integers(GenericFunction[int]):
     """The integers of a JSON array, after `IN`: one parameter for any number of them."""
 

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, StrictBool
 from pydantic_core import PydanticCustomError
 from sqlmodel import Field
 
@@ -74,6 +74,15 @@ CoverAlt = Annotated[
     ShortText | None,
     SchemaDefaults(
         f"Alternative text of the cover, one line. {NONE_OR_UNCHANGED}", "A river at dawn."
+    ),
+]
+
+CommentsOpen = Annotated[
+    StrictBool,
+    SchemaDefaults(
+        "Whether the post takes new comments and edits of comments. "
+        "Omitted: true in POST, otherwise unchanged.",
+        True,
     ),
 ]
 

@@ -26,6 +26,7 @@ from blog_api.core.urls import MAX_URL_LENGTH
 from blog_api.db.base import Invalidates, ReadModel, TableBase, TableModel, VersionedModel
 from blog_api.posts.fields import (
     CanonicalUrl,
+    CommentsOpen,
     CoverAlt,
     CoverUrl,
     GivenSlug,
@@ -52,6 +53,8 @@ class PostBase(SQLModel):
     """Alternative text of the cover. Null: there is none."""
     canonical_url: str | None = Field(max_length=MAX_URL_LENGTH)
     """Address of the original of this text. Null: it is this post."""
+    comments_open: bool
+    """Whether the post takes comments, if the service does."""
 
 
 class PostCreate(RequestBody, PostBase):
@@ -75,6 +78,7 @@ class PostCreate(RequestBody, PostBase):
     cover_url: CoverUrl = None
     cover_alt: CoverAlt = None
     canonical_url: CanonicalUrl = None
+    comments_open: CommentsOpen = Field(default_factory=lambda: True)
 
 
 class PostUpdate(RequestBody):
@@ -94,6 +98,7 @@ class PostUpdate(RequestBody):
     cover_url: CoverUrl | MISSING = MISSING
     cover_alt: CoverAlt | MISSING = MISSING
     canonical_url: CanonicalUrl | MISSING = MISSING
+    comments_open: CommentsOpen | MISSING = MISSING
 
 
 class Post(PostBase, VersionedModel, table=True):
@@ -121,6 +126,7 @@ class Post(PostBase, VersionedModel, table=True):
     takedown_reason: str | None = Field(default=None, max_length=MAX_SUMMARY_LENGTH)
     # In the author's spelling; `PostTag` is the index.
     tags: list[str] = Field(default_factory=list, sa_type=JSON)
+    comments_open: bool = True
     # Updated by the routes of comments and bookmarks.
     comment_count: int = 0
     bookmark_count: int = 0
@@ -170,7 +176,7 @@ class PostRead(ReadModel, PostBase):
     tags: list[str]
     """Tags in the spelling of the author."""
     comment_count: int
-    """Number of comments that were not deleted."""
+    """Number of public comments: neither deleted nor waiting for approval."""
     bookmark_count: int
     """Number of bookmarks."""
 

@@ -232,15 +232,18 @@ def test_fields_of_a_post_are_exported_if_they_have_values(tmp_path: Path, out: 
         cover_url="https://example.com/a.jpg",
         cover_alt="# c",
         canonical_url="https://пример.example/",
+        comments_open=False,
     )
     if out == "markdown":
         text = write_post(tmp_path, record).read_text()
         assert "slug_given: true" in text
+        assert "comments_open: false" in text
     else:
         with (tmp_path / "posts.jsonl").open("w") as file:
             write_jsonl(file, record)
         text = (tmp_path / "posts.jsonl").read_text()
         assert '"slug_given": true' in text
+        assert '"comments_open": false' in text
     (entry,) = read_archive(tmp_path if out == "markdown" else tmp_path / "posts.jsonl")
 
     assert get_record(entry) == record
@@ -254,6 +257,19 @@ def test_a_summary_from_elsewhere_is_one_line_of_at_most_300_characters(tmp_path
     assert get_record(several).summary == "one two"
     assert get_record(long).summary == "word " * 59 + "word…"
     assert get_record(empty).summary is get_record(empty).canonical_url is None
+
+
+@pytest.mark.parametrize(
+    ("line", "is_open"),
+    [
+        ("comments: false", False), ("comments_open: false", False), ("commentsOpen: false", False),
+        ("comments: true", True), ("comments: [a]", True), ("comments_open:", True), ("", True),
+    ],
+)  # fmt: skip
+def test_a_front_matter_can_close_the_comments(tmp_path: Path, line: str, is_open: bool):
+    entry = read_markdown(tmp_path, f"---\ntitle: a\n{line}\n---\nx")
+
+    assert get_record(entry).comments_open is is_open
 
 
 def test_an_invalid_address_is_an_error(jsonl: Path):
@@ -1058,6 +1074,7 @@ RECORDS = (
             "cover_url": ADDRESSES,
             "cover_alt": st.none() | SHORT_TEXTS,
             "canonical_url": ADDRESSES,
+            "comments_open": st.booleans(),
             "content_type": st.sampled_from(["text/markdown", "text/html"]),
             "content": texts([*AWKWARD, *BREAKS]),
         }
@@ -1100,7 +1117,7 @@ def test_wordpress_round_trip_of_the_fields_it_supports(written: PostRecord):
 
         post = get_record(read_archive(path)[0])
 
-    fields = {"slug", "title", "tags", "content", "content_type"}
+    fields = {"slug", "title", "tags", "content", "content_type", "comments_open"}
     assert post.model_dump(include=fields) == written.model_dump(include=fields)
     assert post.author == (written.author or written.author_key)
     # It is HTML in WordPress, where several spaces are one.

@@ -61,6 +61,7 @@ async def test_any_user_can_comment_on_a_post(
         "author": {"id": bob_id, "username": "bob", "name": "Bob", "avatar_url": None},
         "content": "Well *said*.",
         "is_deleted": False,
+        "is_approved": True,
         "answer_count": 0,
     }
     assert (await anonymous.get(f"/comments/{comment['id']}")).json() == comment

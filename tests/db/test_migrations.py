@@ -987,3 +987,64 @@ async def test_takedowns_and_audit_entries_of_the_version_before_go_on(empty_url
         await log_in(ann, "ann@example.com")
         again = (await ann.get("/users/me/posts")).json()["results"]
     assert [bool(one["taken_down_at"]) for one in again] == [True, True, False]
+
+
+BEFORE_APPROVAL = "e5a07c3b9d12"
+# The statements of the version before: an answer to a comment, and what it counts.
+OLD_ANSWER = """
+    INSERT INTO comments (created_at, updated_at, version, content, post_id, parent_id, thread_id,
+        path, user_id, answer_count)
+    SELECT created_at, updated_at, 1, 'old', post_id, id, thread_id, path || :suffix, user_id, 0
+    FROM comments WHERE id = :id
+"""
+OLD_COUNTS = (
+    "UPDATE comments SET answer_count = answer_count + 1 WHERE id = :id",
+    "UPDATE posts SET comment_count = comment_count + 1",
+)
+
+
+async def test_comments_of_the_version_before_are_public_and_convey_no_trust(empty_url: URL):
+    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
+    approving = settings.model_copy(update={"comments": "approved"})
+    await migrate(settings)
+    async with running(settings) as app, client_of(app) as ann, client_of(app) as bob:
+        await sign_up(ann, "Ann")
+        await sign_up(bob, "Bob")
+        post = await publish(ann)
+        before = await add_comment(bob, post, "before")
+        await downgrade(settings, BEFORE_APPROVAL)
+        await migrate(settings)
+    # It keeps serving for a while.
+    await execute(settings, OLD_ANSWER, *OLD_COUNTS, id=before["id"], suffix="2".rjust(10, "0"))
+    insert = f"{OLD_INSERT} WHERE name = 'Ann'"
+    await execute(settings, insert, OLD_SLUG, html="<p>a</p>", slug="old")
+
+    async with running(approving) as app, client_of(app) as client:
+        shown = (await client.get(f"/posts/{post['id']}/comments")).json()["results"][0]
+        old_post = (await client.get("/posts/slug/old")).json()
+        count = (await client.get(f"/posts/{post['id']}")).json()["comment_count"]
+        client.headers = bob.headers
+        # It is deleted and counted like any other.
+        waiting = await add_comment(client, post, "waiting", before)
+        alone = await add_comment(client, post, "alone")
+        deleted = await client.delete(f"/comments/{before['id']}")
+        client.headers.pop("Authorization")
+        without = (await client.get(f"/posts/{post['id']}/comments")).json()["results"]
+
+    answers = [one["content"] for one in shown["answers"]]
+    assert (shown["content"], answers, shown["answer_count"], count) == ("before", ["old"], 1, 2)
+    assert shown["is_approved"] and old_post["comments_open"]
+    assert not waiting["is_approved"] and not alone["is_approved"]
+    assert deleted.status_code == 204
+    assert [(one["content"], one["answer_count"]) for one in without] == [(None, 1)]
+
+    # The version before would show what waits.
+    await downgrade(settings, BEFORE_APPROVAL)
+    async with migration_connection(settings) as connection:
+        rows = await connection.execute(text("SELECT content, answer_count FROM comments"))
+        left = sorted(map(tuple, rows), key=str)
+    assert left == [("old", 0), (None, 1)]
+    await migrate(settings)
+    async with running(settings) as app, client_of(app) as client:
+        post_after = (await client.get(f"/posts/{post['id']}")).json()
+        assert post_after["comment_count"] == 1

@@ -112,6 +112,31 @@ async def test_given_fields_stay_if_omitted_and_go_with_null(ann: AsyncClient, m
     assert reset["slug"] == "hello"
 
 
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+async def test_a_post_takes_comments_unless_its_author_closes_them(
+    ann: AsyncClient, admin: AsyncClient, method: str
+):
+    post, closed = await publish(ann, content=LONG), await publish(ann, comments_open=False)
+    path, body = f"/posts/{post['id']}", {"title": "Hello", "content": LONG}
+    await ann.delete(f"/posts/{closed['id']}")
+    before = (await ann.get(path)).headers["ETag"]
+
+    close = body | {"comments_open": False}
+    stays_open = (await ann.request(method, path, json=body)).json()
+    changed = await ann.request(method, path, json=close, headers={"If-Match": before})
+    stays = (await ann.request(method, path, json=body)).json()
+    shown = [stays, *await read_everywhere(ann, post)]
+    shown += (await admin.get("/admin/posts")).json()["results"]
+    stale = await ann.request(method, path, json=close, headers={"If-Match": before})
+    opened = (await ann.request(method, path, json=body | {"comments_open": True})).json()
+
+    assert [one["comments_open"] for one in (post, closed, stays_open)] == [True, False, True]
+    assert (changed.status_code, changed.json()["comments_open"]) == (200, False)
+    assert {one["comments_open"] for one in shown} == {False}
+    assert stale.status_code == 412
+    assert opened["comments_open"]
+
+
 @pytest.mark.parametrize("field", ["summary", "cover_url", "cover_alt", "canonical_url", "slug"])
 async def test_a_changed_field_changes_the_etag(ann: AsyncClient, field: str):
     path = f"/posts/{(await publish(ann))['id']}"

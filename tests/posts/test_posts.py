@@ -27,6 +27,7 @@ async def test_a_new_post_is_published_immediately_by_default(ann: AsyncClient):
         "id", "slug", "title", "content", "created_at", "updated_at", "published_at", "user_id",
         "user_name", "author", "tags", "comment_count", "bookmark_count", "summary",
         "reading_minutes", "cover_url", "cover_alt", "canonical_url", "content_type",
+        "comments_open",
     }  # fmt: skip
     assert (post["tags"], post["comment_count"], post["bookmark_count"]) == ([], 0, 0)
     assert (post["title"], post["content"], post["slug"]) == ("Hello", "World", "hello")

@@ -109,24 +109,27 @@ class BlogChecks(BlogState):
         top_level = [
             comment
             for comment in self.comments
-            if comment.post is post and comment.parent is None and not comment.is_removed
+            if comment.post is post and comment.parent is None and self.is_listed(comment, reader)
         ]
         shown = self.read_list(reader, path, paging, len(top_level))
         for item, comment in zip(shown, top_level, strict=True):
-            assert_fields(item, self.expected_comment(comment))
-            answers = list(self.answers_below(comment))[:MAX_SHOWN_ANSWERS]
+            assert_fields(item, self.expected_comment(comment, reader))
+            answers = self.listed_answers(comment, reader)[:MAX_SHOWN_ANSWERS]
             for shown_answer, answer in zip(item["answers"], answers, strict=True):
-                assert_fields(shown_answer, self.expected_comment(answer))
+                assert_fields(shown_answer, self.expected_comment(answer, reader))
+
+    def listed_answers(self, comment: Comment, reader: User | None) -> list[Comment]:
+        return [one for one in self.answers_below(comment) if self.is_listed(one, reader)]
 
     def check_answers(self, reader: User | None, comment: Comment, paging: str) -> None:
         path = f"/comments/{comment.id}/answers"
-        if not comment.is_visible_to(reader):
+        if not (comment.post.is_visible_to(reader) and self.is_listed(comment, reader)):
             self.request(reader, "GET", path, expect=404)
             return
-        answers = list(self.answers_below(comment))
+        answers = self.listed_answers(comment, reader)
         shown = self.read_list(reader, path, paging, len(answers))
         for item, answer in zip(shown, answers, strict=True):
-            assert_fields(item, self.expected_comment(answer))
+            assert_fields(item, self.expected_comment(answer, reader))
 
     def check_tags(self, reader: User | None, paging: str) -> None:
         counts = Counter(key for post in self.posts if post.is_published for key in post.tag_keys)
@@ -193,13 +196,24 @@ class BlogChecks(BlogState):
             assert_fields(response.json(), self.expected_post(post))
 
     def check_comment(self, reader: User | None, comment: Comment) -> None:
-        is_own = reader is not None and comment.author is reader and not comment.is_removed
-        is_visible = comment.is_visible_to(reader) or is_own
+        is_visible = self.is_visible(comment, reader)
         expect = 200 if is_visible else 404
         response = self.request(reader, "GET", f"/comments/{comment.id}", expect=expect)
         if is_visible:
-            self.check_version(comment, response)
-            assert_fields(response.json(), self.expected_comment(comment))
+            if not comment.is_waiting or comment.is_own(reader):
+                self.check_version(comment, response)
+            assert_fields(response.json(), self.expected_comment(comment, reader))
+
+    def check_waiting(self, reader: User, paging: str) -> None:
+        waiting = [
+            comment
+            for comment in reversed(self.comments)
+            if comment.is_waiting and not comment.is_removed and comment.post.author is reader
+        ]
+        path = "/users/me/posts/comments"
+        shown = self.read_list(reader, path, paging, len(waiting), state="waiting")
+        for item, comment in zip(shown, waiting, strict=True):
+            assert_fields(item, self.expected_comment(comment, reader))
 
     def check_removed_user(self, reader: User | None, user: User) -> None:
         self.request(reader, "GET", f"/users/{user.id}", expect=404)
@@ -235,6 +249,7 @@ class BlogChecks(BlogState):
         bookmarked = [post for post in reader.bookmarks if post.is_published]
         yield partial(self.check_posts, reader, "/users/me/bookmarks", bookmarked[::-1], paging)
         yield partial(self.check_following, reader, paging)
+        yield partial(self.check_waiting, reader, paging)
 
     def filter_checks(self, reader: User | None, paging: str) -> Iterator[Check]:
         """Yield checks of the lists of posts by an author or with a tag."""

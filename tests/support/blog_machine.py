@@ -42,6 +42,7 @@ class BlogMachine(BlogSteps):
     def create_a_blog(self, seed: int, names: list[str], bodies: list[Fields]) -> None:
         # Decides what is checked after a step.
         self.random = Random(seed)
+        self.change_setting(self.random.choice(("open", "approved")))
         for name in names:
             self.sign_up(name)
         for number, body in enumerate(bodies):
@@ -181,9 +182,35 @@ class BlogMachine(BlogSteps):
         shown = parse_times(response.json())
         if content != comment.content:
             comment.content = content
+            comment.is_waiting |= self.must_wait(user, comment.post)
             self.record_new_version(comment, shown)
         self.check_version(comment, response)
-        assert_fields(shown, self.expected_comment(comment))
+        assert_fields(shown, self.expected_comment(comment, user))
+
+    @rule(
+        comment=draw_from("weighted_comments"),
+        other=st.none() | draw_from("current_users"),
+        method=st.sampled_from(("PUT", "DELETE")),
+        kind=if_match_kinds,
+    )
+    def approve_comment(
+        self, comment: Comment, other: User | None, method: str, kind: str | None
+    ) -> None:
+        user = self.choose_user(comment.post.author, other)
+        if_match, is_match = self.make_if_match(comment, kind)
+        error = self.find_comment_error(comment, user, (comment.post.author,), is_match)
+        path = f"/comments/{comment.id}/approval"
+        response = self.request(user, method, path, if_match=if_match, expect=error or 200)
+        self.changed_posts = [comment.post]
+        if not error:
+            comment.is_trust = method == "PUT"
+            comment.is_waiting = method == "DELETE"
+            self.check_version(comment, response)
+            assert_fields(response.json(), self.expected_comment(comment, user))
+
+    @rule(comments=st.sampled_from(("open", "approved")))
+    def change_setting(self, comments: str) -> None:
+        self.app.state.settings = self.app.state.settings.model_copy(update={"comments": comments})
 
     @rule(
         comment=draw_from("weighted_comments"),

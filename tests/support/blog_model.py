@@ -125,13 +125,21 @@ class Comment(Versioned):
     # Both are None if the comment is a placeholder.
     author: User | None
     content: str | None
+    is_waiting: bool = False
+    # By the author of the post: there is no administrator.
+    is_trust: bool = False
 
     @property
     def depth(self) -> int:
         return self.parent.depth + 1 if self.parent else 0
 
-    def is_visible_to(self, reader: User | None) -> bool:
-        return not self.is_removed and self.post.is_visible_to(reader)
+    @property
+    def is_public(self) -> bool:
+        return self.content is not None and not self.is_waiting
+
+    def is_own(self, reader: User | None) -> bool:
+        """Return whether the user wrote the comment or the post."""
+        return reader is not None and reader in (self.author, self.post.author)
 
 
 def draw_from(attribute: str) -> st.SearchStrategy[Any]:

@@ -1,6 +1,7 @@
 """The state of the model, and what the service has to return for it."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from random import Random
@@ -13,6 +14,7 @@ from hypothesis import note
 from hypothesis.stateful import RuleBasedStateMachine
 from sqlmodel import delete
 
+from blog_api.core.settings import Settings
 from blog_api.db.base import TableBase
 from tests.support.blog_model import Comment, Fields, Post, User, Versioned, merge_spellings
 from tests.support.clients import bearer
@@ -100,6 +102,38 @@ class BlogState(RuleBasedStateMachine):
             yield answer
             yield from self.answers_below(answer)
 
+    def is_listed(self, comment: Comment, reader: User | None) -> bool:
+        """Return whether the user sees a comment or a placeholder on a post that they may see."""
+        if comment.is_removed:
+            return False
+        if comment.is_public or comment.post.author is reader:
+            return True
+        is_own = comment.is_waiting and comment.is_own(reader)
+        return is_own or any(self.is_listed(one, reader) for one in self.answers_to(comment))
+
+    def is_visible(self, comment: Comment, reader: User | None) -> bool:
+        if reader is not None and comment.author is reader and not comment.is_removed:
+            return True
+        return comment.post.is_visible_to(reader) and self.is_listed(comment, reader)
+
+    def is_text_visible(self, comment: Comment, reader: User | None) -> bool:
+        is_text = comment.content is not None and self.is_visible(comment, reader)
+        return is_text and (not comment.is_waiting or comment.is_own(reader))
+
+    def must_wait(self, user: User, post: Post) -> bool:
+        """Return whether a text of the user on the post has to wait for approval."""
+        is_trusted = post.author is user or any(
+            one.is_trust and one.author is user and one.post.author is post.author
+            for one in self.comments
+            if not one.is_removed
+        )
+        return self.approves_comments and not is_trusted
+
+    @property
+    def approves_comments(self) -> bool:
+        settings: Settings = self.app.state.settings
+        return settings.comments == "approved"
+
     def expected_post(self, post: Post) -> Fields:
         comments = [one for one in self.comments if one.post is post and not one.is_removed]
         return {
@@ -115,11 +149,20 @@ class BlogState(RuleBasedStateMachine):
             "user_name": post.author.name,
             "author": post.author.as_author(),
             "tags": merge_spellings(post.tags),
-            "comment_count": sum(one.content is not None for one in comments),
+            "comment_count": sum(one.is_public for one in comments),
             "bookmark_count": sum(post in user.bookmarks for user in self.current_users),
         }
 
-    def expected_comment(self, comment: Comment) -> Fields:
+    def expected_comment(self, comment: Comment, reader: User | None) -> Fields:
+        if comment.is_waiting and not comment.is_own(reader):
+            # The same as a deleted one.
+            comment = replace(
+                comment,
+                author=None,
+                content=None,
+                is_waiting=False,
+                updated_at=comment.created_at,
+            )
         return {
             "id": comment.id,
             "post_id": comment.post.id,
@@ -130,7 +173,12 @@ class BlogState(RuleBasedStateMachine):
             "author": comment.author and comment.author.as_author(),
             "content": comment.content,
             "is_deleted": comment.content is None,
-            "answer_count": len(self.answers_to(comment)),
+            "is_approved": not comment.is_waiting,
+            "answer_count": sum(
+                self.is_listed(one, None)
+                for one in self.comments
+                if one.parent is not None and one.parent.id == comment.id
+            ),
             "created_at": comment.created_at,
             "updated_at": comment.updated_at,
         }

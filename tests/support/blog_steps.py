@@ -158,7 +158,7 @@ class BlogSteps(BlogChecks):
         if not post.is_visible_to(user):
             expect = 404
         elif parent is not None:
-            if parent.is_removed or parent.post is not post or parent.content is None:
+            if parent.post is not post or not self.is_text_visible(parent, user):
                 expect = 404
             elif parent.depth == MAX_DEPTH:
                 expect = 400
@@ -180,19 +180,18 @@ class BlogSteps(BlogChecks):
             parent=parent,
             author=user,
             content=content,
+            is_waiting=self.must_wait(user, post),
         )
         self.comments.append(comment)
         self.check_version(comment, response)
-        assert_fields(shown, self.expected_comment(comment))
+        assert_fields(shown, self.expected_comment(comment, user))
         return comment
 
     def find_comment_error(
         self, comment: Comment, user: User, owners: Iterable[User | None], is_match: bool
     ) -> int | None:
         """Return the status of the error if the user may not change the comment."""
-        is_own = comment.author is user and not comment.is_removed
-        is_reachable = comment.is_visible_to(user) or is_own
-        if not is_reachable or comment.content is None:
+        if not self.is_text_visible(comment, user):
             return 404
         if user not in owners:
             return 403
@@ -213,6 +212,7 @@ class BlogSteps(BlogChecks):
     def make_placeholder(self, comment: Comment) -> None:
         """Remove author and content. Whether the version changes is not part of the contract."""
         comment.author = comment.content = None
+        comment.is_waiting = comment.is_trust = False
         reader = comment.post.author
         response = self.request(reader, "GET", f"/comments/{comment.id}", expect=200)
         updated_at = parse_times(response.json())["updated_at"]

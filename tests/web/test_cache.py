@@ -319,6 +319,30 @@ async def test_commits_of_other_processes_invalidate_the_cache_before_it_expires
             assert (await reader.get(f"/posts/{post['id']}")).json()["content"] == content
 
 
+async def test_a_withdrawn_comment_leaves_the_cache_of_other_processes(empty_url: URL):
+    async with (
+        blog(empty_url) as (app, ann),
+        running(app.state.settings) as other,
+        client_of(other) as reader,
+    ):
+        await wait_until_caching(other)
+        post = await publish(ann)
+        comment = await add_comment(ann, post)
+        paths = [f"/comments/{comment['id']}", f"/posts/{post['id']}/comments"]
+        for method, status, number in (("DELETE", 404, 0), ("PUT", 200, 1)):
+            before = other.state.invalidation.current_version()
+            for path in paths:
+                await reader.get(path)
+            await ann.request(method, f"/comments/{comment['id']}/approval")
+            with anyio.fail_after(60):
+                while other.state.invalidation.current_version() == before:
+                    await anyio.lowlevel.checkpoint()
+
+            assert (await reader.get(paths[0])).status_code == status
+            assert (await reader.get(paths[1])).json()["total_count"] == number
+            assert (await reader.get(f"/posts/{post['id']}")).json()["comment_count"] == number
+
+
 async def test_a_connection_lost_before_listening_is_retried(
     empty_url: URL, monkeypatch: pytest.MonkeyPatch
 ):

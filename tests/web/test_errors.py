@@ -68,7 +68,7 @@ VALUES = {
 
 POST_FIELDS = (
     "title", "content", "published_at", "tags", "slug", "summary", "cover_url", "cover_alt",
-    "canonical_url", "content_type",
+    "canonical_url", "comments_open", "content_type",
 )  # fmt: skip
 
 JSON_ROUTES = {
@@ -114,6 +114,7 @@ VALID = {
     "cover_url": None,
     "cover_alt": None,
     "canonical_url": None,
+    "comments_open": False,
     "content": "Content",
     "content_type": "text/html",
     "published_at": None,
@@ -134,7 +135,7 @@ WITHOUT_BODY = {("PUT", "/admin/posts/{id}/takedown"): {"nothing", "null"}}
 # The values above that are valid for a field.
 VALID_VALUES = {
     ("is_active", "true"), ("is_admin", "true"), ("is_author", "true"), ("tags", "a list"),
-    ("parent_id", "a number"),
+    ("parent_id", "a number"), ("comments_open", "true"),
 }  # fmt: skip
 
 
