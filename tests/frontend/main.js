@@ -61,10 +61,11 @@ Object.assign(pages, {
 
 function drawAccount() {
   document.querySelector("#account").replaceChildren(...(session
-    ? [mayWrite(session) && [link("write", "Write"), link("my-posts", "My posts"), link("moderation/comments?state=waiting", "Moderation")],
+    ? [...(mayWrite(session) ? [link("write", "Write"), link("my-posts", "My posts"),
+        link("moderation/comments?state=waiting", "Moderation")] : []),
       link("bookmarks", "Bookmarks"), link("account", "Account"), linkAuthor(session),
       button("Log out", "quiet", endSession)]
-    : [link("log-in", "Log in"), link("sign-up", "Sign up")]).flat().filter(Boolean));
+    : [link("log-in", "Log in"), link("sign-up", "Sign up")]));
 }
 addEventListener("session", drawAccount);
 

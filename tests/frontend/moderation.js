@@ -6,7 +6,7 @@ import { describeComment, moderationButtons } from "./comments.js";
 import { pages, show } from "./router.js";
 
 export const AUDIT_ACTIONS = [
-  "create-admin", "activate-user", "deactivate-user", "make-admin", "dismiss-admin", "make-author", "dismiss-author",
+  "activate-user", "deactivate-user", "make-admin", "dismiss-admin", "make-author", "dismiss-author",
   "open-account", "delete-user", "lift-ban", "set-password", "take-down-post", "restore-post", "delete-post",
   "delete-comment", "approve-comment", "withdraw-approval", "delete-media",
 ];
@@ -41,11 +41,12 @@ const listOnOwnPosts = filters => listFiltered(
   get, "/users/me/posts/comments", "comments", filters, [COMMENT_STATE], showComment());
 
 function showUser(user) {
-  const roles = [user.is_active ? "active" : "deactivated", user.is_admin && "administrator", user.is_author && "author"];
+  const roles = [user.is_admin && "administrator", user.is_author && "author", !user.is_active && "deactivated"];
   const path = `/admin/users/${user.id}`;
   return el("article", {}, el("h2", {}, avatar(user), link(`author/${user.username}`, user.name)),
     el("p", { className: "meta" }, `#${user.id}`, el("span", {}, user.email || "without address"),
-      el("span", {}, roles.filter(Boolean).join(", ")), link(`moderation/comments?user=${user.id}`, "Comments"),
+      el("span", {}, roles.filter(Boolean).join(", ") || "no author"),
+      link(`moderation/comments?user=${user.id}`, "Comments"),
       link(`moderation/pictures?user=${user.id}`, "Pictures"), link(`moderation/audit?user=${user.id}`, "Audit log")),
     user.id !== session.id && actions(
       user.is_active ? act("Deactivate, keep the posts", "PATCH", path, { is_active: false })
@@ -85,9 +86,10 @@ function showEntry(entry) {
     const target = entry[`${name}_id`];
     return link(`moderation/audit?${name}=${target}`, `${name} #${target}`);
   });
-  return el("article", {}, el("p", { className: "meta" }, showDate(entry.created_at, "short"), el("b", {}, entry.action),
-    targets, entry.admin_id ? link(`moderation/audit?admin=${entry.admin_id}`, `by user #${entry.admin_id}`)
-      : "at the command line"), entry.reason && paragraph(entry.reason));
+  const by = entry.admin_id ? link(`moderation/audit?admin=${entry.admin_id}`, `by user #${entry.admin_id}`)
+    : "at the command line";
+  return el("article", {}, el("p", { className: "meta" }, showDate(entry.created_at, "short"),
+    el("b", {}, entry.action), targets, by), entry.reason && paragraph(entry.reason));
 }
 
 const sections = { __proto__: null,
@@ -114,8 +116,10 @@ const sections = { __proto__: null,
     };
     return listFiltered(read, "/admin/audit", "audit", filters, [
       ["action", "Action", { tag: "select", options: ["", ...AUDIT_ACTIONS] }],
-      id("admin", "Number of an administrator"), id("user", "Number of a user"), id("post", "Number of a post"), 
-      id("comment", "Number of a comment"), id("media", "Number of a picture"), time("since", "Since"), time("until", "Until")], showEntry);
+      id("admin", "Number of an administrator"), id("user", "Number of a user"), id("post", "Number of a post"),
+      id("comment", "Number of a comment"), id("media", "Number of a picture"), time("since", "Since"),
+      time("until", "Until"),
+    ], showEntry);
   },
 };
 

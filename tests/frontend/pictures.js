@@ -29,6 +29,8 @@ function showUploaded(media, uses) {
   return row;
 }
 
+const PROBLEMS = { 413: "The picture is too large.", 415: "This is not a JPEG, PNG, GIF, WebP or AVIF picture." };
+
 // Upload a file, and replace its row when it is stored.
 async function upload(file, row, uses) {
   const progress = el("progress", { max: 1, value: 0, ariaLabel: `Uploading ${file.name}` });
@@ -39,7 +41,8 @@ async function upload(file, row, uses) {
     row.replaceWith(uploaded);
     uploaded.focusText();
   } catch (error) {
-    row.replaceChildren(el("p", { className: "error", role: "alert" }, `${file.name}: ${error.message}`),
+    const problem = PROBLEMS[error.status] ?? error.message;
+    row.replaceChildren(el("p", { className: "error", role: "alert" }, `${file.name}: ${problem}`),
       actions(button("Try again", "quiet", () => upload(file, row, uses)),
         button("Dismiss", "quiet", () => row.remove())));
   }
