@@ -97,8 +97,18 @@ async def test_an_author_drops_and_pastes_pictures_into_a_post(api: Server, fron
     assert await inside.first.evaluate(SIZE) == [64, 48]
     assert await inside.first.get_attribute("alt") == "A [river](x) & *mist*!"
     assert await inside.nth(1).get_attribute("alt") == "A green hill"
+    await front.page.set_viewport_size({"width": 360, "height": 740})
+    await front.assert_nothing_is_cut_off()
+    await take_screenshot(front.page, "front-end-post-small")
+    await front.follow("Edit")
+    await front.press("Choose from your pictures")
+    await alt.nth(1).wait_for()
+    await front.assert_nothing_is_cut_off()
+    await take_screenshot(front.page, "front-end-editor-small")
     await front.follow("Blog")
     assert await article.locator("img.cover").evaluate(SIZE) == [40, 40]
+    await front.assert_nothing_is_cut_off()
+    await take_screenshot(front.page, "front-end-list-small")
     front.assert_nothing_failed()
 
 

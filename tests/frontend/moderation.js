@@ -11,7 +11,7 @@ export const AUDIT_ACTIONS = [
   "delete-comment", "approve-comment", "withdraw-approval", "delete-media",
 ];
 const COMMENT_STATE = ["state", "State", { tag: "select", options: ["", "waiting", "approved"] }];
-const id = (name, label) => [name, label, { type: "number", min: 1 }];
+const id = (name, label) => [name, `${label} #`, { type: "number", min: 1 }];
 
 const callAsAdmin = (method, path, json) => call(method, path, { json, token: adminToken });
 const act = (text, method, path, json) => button(text, "quiet", () => callAsAdmin(method, path, json).then(show));
@@ -94,7 +94,7 @@ function showEntry(entry) {
 
 const sections = { __proto__: null,
   comments: filters => listFiltered(getAsAdmin, "/admin/comments", "comments", filters,
-    [COMMENT_STATE, ["q", "Text"], id("user", "Number of a user")], showComment({ token: adminToken })),
+    [COMMENT_STATE, ["q", "Text"], id("user", "User")], showComment({ token: adminToken })),
   users: async filters => [
     ...await listFiltered(getAsAdmin, "/admin/users", "users", filters, [["q", "Name or email address"]], showUser),
     el("h2", {}, "Bans"), paragraph("The address of a deactivated account stays banned when the account is deleted."),
@@ -104,7 +104,7 @@ const sections = { __proto__: null,
     [["state", "State", { tag: "select", options: ["", "draft", "scheduled", "published", "taken-down"] }]], showPost),
   pictures: filters => listFiltered(getAsAdmin, "/admin/media", "pictures",
     { ...filters, digest: filters.digest?.match(/[0-9a-f]{64}/)?.[0] ?? filters.digest },
-    [["digest", "Address of a picture"], id("user", "Number of a user")], showPicture),
+    [["digest", "Address of a picture"], id("user", "User")], showPicture),
   audit: filters => {
     const toTime = time => time && new Date(time).toISOString();
     const time = (name, label) => [name, label, { type: "datetime-local" }];
@@ -116,9 +116,8 @@ const sections = { __proto__: null,
     };
     return listFiltered(read, "/admin/audit", "audit", filters, [
       ["action", "Action", { tag: "select", options: ["", ...AUDIT_ACTIONS] }],
-      id("admin", "Number of an administrator"), id("user", "Number of a user"), id("post", "Number of a post"),
-      id("comment", "Number of a comment"), id("media", "Number of a picture"), time("since", "Since"),
-      time("until", "Until"),
+      id("admin", "Administrator"), id("user", "User"), id("post", "Post"), id("comment", "Comment"),
+      id("media", "Picture"), time("since", "Since"), time("until", "Until"),
     ], showEntry);
   },
 };

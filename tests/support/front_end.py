@@ -141,6 +141,11 @@ class FrontEnd:
         titles: list[str] = await self.page.locator("article h2").all_inner_texts()
         return titles
 
+    async def assert_nothing_is_cut_off(self) -> None:
+        """Check that the page is no wider than the screen."""
+        width = await self.page.evaluate("document.documentElement.scrollWidth")
+        assert width == self.page.viewport_size["width"]
+
     def assert_nothing_failed(self, *, except_for: Sequence[str] = ()) -> None:
         """Check that no other response was an error, and that no script or policy failed."""
         assert self.failures == [*except_for]
