@@ -34,7 +34,8 @@ const trigger = (view) => {
         "pointerup", "scroll", "submit", "toggle", "touchstart", "transitionend", "wheel",
     ];
     for (const element of view.document.querySelectorAll("*")) {
-        for (const type of types) {
+        // Without a script, only an attribute handles events.
+        for (const type of element.attributes.length ? types : []) {
             const Kind = type.startsWith("mouse") ? view.MouseEvent : view.Event;
             element.dispatchEvent(new Kind(type, {bubbles: true, cancelable: true}));
         }
@@ -54,15 +55,6 @@ const listElements = (view) => [...view.document.body.querySelectorAll("*")].map
 const wait = () => new Promise((done) => setTimeout(done, 20));
 """
 RECORD_CALLS = f"() => {{ {FRAME_FUNCTIONS} record(window); }}"
-TRIGGER_EVENTS = f"""
-async () => {{
-    {FRAME_FUNCTIONS}
-    const elements = listElements(window);
-    trigger(window);
-    await wait();
-    return [elements, collect(window)];
-}}
-"""
 # Shows each of many texts as the whole page of a frame of its own, and triggers events in all.
 SHOW = f"""
 async (pages) => {{
@@ -92,28 +84,37 @@ async (pages) => {{
     return [elements, events.flat()];
 }}
 """
-# Parses HTML in several ways, and its serialization again, as a mutation attack requires.
-INSERT_HTML = """
-(text) => {
-    const detached = document.implementation.createHTMLDocument("");
-    for (const _ of [1, 2]) {
-        const box = detached.createElement("div");
-        box.innerHTML = text;
-        text = box.innerHTML;
-        document.body.append(document.adoptNode(box));
-    }
-    const parsed = new DOMParser().parseFromString(text, "text/html").body;
-    document.body.append(...document.adoptNode(parsed).childNodes);
-    const template = document.createElement("template");
-    template.innerHTML = text;
-    document.body.append(template.content.cloneNode(true));
-    for (const parent of ["li", "td", "summary"]) {
-        const box = document.createElement(parent);
-        box.innerHTML = text;
-        document.body.append(box);
-        text = box.innerHTML;
-    }
-}
+# Inserts HTML into the page, as scripts of a page do. Parses it in several ways, and its
+# serialization again, as a mutation attack requires.
+INSERT = f"""
+async (fragments) => {{
+    {FRAME_FUNCTIONS}
+    const insert = (text) => {{
+        const detached = document.implementation.createHTMLDocument("");
+        for (const _ of [1, 2]) {{
+            const box = detached.createElement("div");
+            box.innerHTML = text;
+            text = box.innerHTML;
+            document.body.append(document.adoptNode(box));
+        }}
+        const parsed = new DOMParser().parseFromString(text, "text/html").body;
+        document.body.append(...document.adoptNode(parsed).childNodes);
+        const template = document.createElement("template");
+        template.innerHTML = text;
+        document.body.append(template.content.cloneNode(true));
+        for (const parent of ["li", "td", "summary"]) {{
+            const box = document.createElement(parent);
+            box.innerHTML = text;
+            document.body.append(box);
+            text = box.innerHTML;
+        }}
+    }};
+    fragments.forEach(insert);
+    const elements = listElements(window);
+    trigger(window);
+    await wait();
+    return [elements, collect(window)];
+}}
 """
 
 
@@ -155,24 +156,18 @@ class RecordingPage:
 
         An event does not tell its page: show the pages one by one to find it.
         """
-        elements = await self.evaluate(SHOW, [*pages])
-        self.record_frames(self.page.main_frame.child_frames)
-        await self.page.evaluate("document.body.replaceChildren()")
-        return elements
+        return await self.evaluate(SHOW, pages)
 
-    async def insert(self, fragments: list[str]) -> list[Element]:
+    async def insert(self, fragments: Sequence[str]) -> list[Element]:
         """Insert HTML into the page, as scripts of a page do; return all elements."""
-        for fragment in fragments:
-            await self.page.evaluate(INSERT_HTML, fragment)
-        elements = await self.evaluate(TRIGGER_EVENTS)
-        self.record_frames([self.page.main_frame])
-        return elements
+        return await self.evaluate(INSERT, fragments)
 
-    async def evaluate(self, script: str, *values: Any) -> list[Element]:
-        elements, events = await self.page.evaluate(script, *values)
+    async def evaluate(self, script: str, texts: Sequence[str]) -> list[Element]:
+        elements, events = await self.page.evaluate(script, [*texts])
+        shown = [self.page.main_frame]
+        if script is SHOW:
+            shown = shown[0].child_frames
         self.events += events
+        self.events += [f"frame: {one.url}" for parent in shown for one in parent.child_frames]
+        await self.page.evaluate("document.body.replaceChildren()")
         return [(tag, attributes) for tag, attributes in elements]
-
-    def record_frames(self, parents: Sequence[Any]) -> None:
-        """Record the frames inside of others."""
-        self.events += [f"frame: {one.url}" for parent in parents for one in parent.child_frames]
