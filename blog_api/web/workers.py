@@ -1,6 +1,7 @@
 """Server processes: they respond to what has reached them before they stop, and are replaced."""
 
 import asyncio
+import signal
 import socket
 
 from uvicorn import Server
@@ -37,7 +38,11 @@ class WorkerProcess(multiprocess.Process):
     """
 
     def start(self) -> None:
+        # The worker inherits this until uvicorn handles the signal: Ctrl-C reaches it too, and the
+        # parent stops it anyway.
+        interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
         super().start()
+        signal.signal(signal.SIGINT, interrupt)
         self.child_conn.close()
 
     @property
