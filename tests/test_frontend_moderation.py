@@ -221,6 +221,14 @@ async def test_an_administrator_moderates_everything(
         await front.press("Filter")
         await front.see("0 results.")
 
+        # Pages of a list, by cursor.
+        await front.page.evaluate("location.hash = '#/moderation/audit?size=5'")
+        await articles.nth(4).wait_for()
+        assert await articles.count() == 5
+        await front.follow("Next page »")
+        await articles.filter(has_text="approve-comment").wait_for()
+        assert await front.page.get_by_role("link", name="Next page »").count() == 0
+
         await front.page.set_viewport_size({"width": 360, "height": 740})
         await open_section(front, "users")
         await front.see("2 results.")
@@ -232,4 +240,10 @@ async def test_an_administrator_moderates_everything(
         await front.press("Stop administrating")
         await front.page.get_by_label("Password").wait_for()
         assert (await admin.get("/users/me/sessions")).json()["total_count"] == sessions - 1
+        await front.fill(password=PASSWORD)
+        await front.press("Administrate")
+        await front.page.locator(".tabs").wait_for()
+        await front.press("Log out")
+        await front.see_page("Log in")
+        assert (await admin.get("/users/me/sessions")).json()["total_count"] == sessions - 2
     front.assert_nothing_failed(except_for=["400 POST /auth"])

@@ -27,10 +27,10 @@ export async function refreshAccount() {
   return me;
 }
 export const mayWrite = account => Boolean(account?.is_author || account?.is_admin);
-export const endSession = async () => {
-  if (adminToken) await call("DELETE", "/auth", { token: adminToken });
-  await call("DELETE", "/auth").finally(() => setSession(null));
-};
+// Revoke both tokens; one that has expired needs no revocation.
+const revoke = token => call("DELETE", "/auth", { token }).catch(error => { if (error.status !== 401) throw error; });
+export const endSession = () =>
+  Promise.all([session.token, adminToken].filter(Boolean).map(revoke)).finally(() => setSession(null));
 
 const readJSON = text => JSON.parse(text || null);
 const sendByFetch = async (method, url, { headers, body }) => {

@@ -2,7 +2,7 @@
 import { call, encode, get, makeKey } from "./api.js";
 import { actions, button, dangerButton, el, note, picture } from "./elements.js";
 
-export const NOT_AN_AUTHOR = "Your account may comment, bookmark and follow, but not write posts or upload pictures. " +
+const NOT_AN_AUTHOR = "Your account may comment, bookmark and follow, but not write posts or upload pictures. " +
   "An administrator can make it the account of an author.";
 export const notAnAuthor = () => note(NOT_AN_AUTHOR);
 
