@@ -2,6 +2,7 @@
 
 import logging.config
 from contextlib import suppress
+from importlib.util import find_spec
 from typing import Annotated
 
 import typer
@@ -14,6 +15,7 @@ from blog_api.cli.console import print_database, run_async, run_with_database
 from blog_api.core.errors import ServiceUnavailable
 from blog_api.core.logs import make_log_config
 from blog_api.core.settings import Settings, exit_with_errors, load_settings
+from blog_api.core.telemetry import is_telemetry_enabled
 from blog_api.core.urls import get_sqlite_path
 from blog_api.db.migrate import migrate, prepare_sqlite_file
 from blog_api.db.revisions import Fit, get_head_revision
@@ -39,6 +41,8 @@ def serve(
 ) -> None:
     """Serve the API. A SQLite file is created and migrated first."""
     settings = load_settings()
+    if is_telemetry_enabled() and find_spec("opentelemetry.sdk") is None:
+        exit_with_errors("FASTAPI_OTEL_AUTO_CONFIGURE: needs pip install '.[telemetry]'")
     log_config = make_log_config(settings)
     logging.config.dictConfig(log_config)
     if workers > 1 and settings.is_in_memory:
