@@ -1,6 +1,7 @@
 """Translate database errors to problems: ServiceUnavailable and Conflict."""
 
 import logging
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,9 @@ log = logging.getLogger(__name__)
 UNAVAILABLE_SQLSTATES = {
     "0A000", "25006", "40001", "40P01", "42703", "42P01", "55000", "55P03", "57014",
 }  # fmt: skip
-UNAVAILABLE_SQLSTATE_CLASSES = ("08", "28", "3D", "53", "57P", "58")
+# The connection is closed, being closed, or in no transaction or a failed one.
+LOST_SQLSTATES = ("08", "25P", "57P")
+UNAVAILABLE_SQLSTATE_CLASSES = (*LOST_SQLSTATES, "28", "3D", "53", "58")
 UNAVAILABLE_SQLITE_CODES = {
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
@@ -29,7 +32,16 @@ UNAVAILABLE_SQLITE_CODES = {
     sqlite3.SQLITE_CANTOPEN,
     sqlite3.SQLITE_CORRUPT,
     sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_PROTOCOL,
+    sqlite3.SQLITE_SCHEMA,
 }
+# Of the general code SQLITE_ERROR: the file was replaced or is not migrated, or SQLite has rolled
+# the transaction back because of an earlier error.
+UNAVAILABLE_SQLITE_MESSAGES = re.compile(
+    r"no such (table|column|savepoint)|has no column named|no transaction is active"
+)
 LOCK_TIMEOUT = "55P03"
 UNIQUE_VIOLATIONS = {"23505", sqlite3.SQLITE_CONSTRAINT_UNIQUE}
 FOREIGN_KEY_VIOLATIONS = {"23503", sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY}
@@ -84,11 +96,19 @@ def is_unavailable(error: DBAPIError) -> bool:
     code = get_error_code(error)
     if isinstance(code, str):
         return code in UNAVAILABLE_SQLSTATES or code.startswith(UNAVAILABLE_SQLSTATE_CLASSES)
-    if "no such table" in str(error.orig):
-        # The file was removed, and SQLite created an empty one.
+    if UNAVAILABLE_SQLITE_MESSAGES.search(str(error.orig)):
         return True
-    # The low byte of an extended result code is the primary one.
-    return code is not None and code & 0xFF in UNAVAILABLE_SQLITE_CODES
+    return get_primary_code(code) in UNAVAILABLE_SQLITE_CODES
+
+
+def is_busy(error: DBAPIError) -> bool:
+    """Return whether another connection holds a lock on the SQLite file."""
+    return get_primary_code(get_error_code(error)) in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+
+
+def get_primary_code(code: str | int | None) -> int | None:
+    """Return the low byte of an extended result code of SQLite."""
+    return code & 0xFF if isinstance(code, int) else None
 
 
 def describe_error(error: Exception) -> str:

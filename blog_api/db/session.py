@@ -197,11 +197,13 @@ class Database:
             await self._reading_connections.pop().close()
         await self.engine.dispose()
 
-    def _add_backend(self, dbapi_connection: Any, _record: object) -> None:
-        self.backend_pids.add(dbapi_connection.driver_connection.get_server_pid())
+    def _add_backend(self, dbapi_connection: Any, record: Any) -> None:
+        # A lost connection has no process.
+        record.info["pid"] = dbapi_connection.driver_connection.get_server_pid()
+        self.backend_pids.add(record.info["pid"])
 
-    def _remove_backend(self, dbapi_connection: Any, _record: object) -> None:
-        self.backend_pids.discard(dbapi_connection.driver_connection.get_server_pid())
+    def _remove_backend(self, _dbapi_connection: object, record: Any) -> None:
+        self.backend_pids.discard(record.info["pid"])
 
 
 def is_client_error(error: BaseException) -> bool:
