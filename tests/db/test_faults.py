@@ -164,6 +164,8 @@ async def test_a_failed_call_of_the_database_changes_nothing_and_is_503(
                 raise
 
 
+# A file that is being opened in a thread when the request is cancelled is closed when it is freed.
+@pytest.mark.filterwarnings("ignore:.*blog-api-upload:pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.usefixtures("uncollected")
 @pytest.mark.parametrize("repeatedly", [False, True], ids=["once", "repeatedly"])
 @pytest.mark.parametrize("name", SAMPLES.keys())
