@@ -72,6 +72,16 @@ def parse_database_url(value: object) -> URL:
     return url
 
 
+def parse_listen_database_url(value: object) -> URL | None:
+    """Return the URL of a database on Postgres."""
+    if value is None:
+        return None
+    url = parse_database_url(value)
+    if url.get_backend_name() != "postgresql":
+        raise ValueError("must start with postgresql://")
+    return url
+
+
 def get_sqlite_path(url: URL) -> Path | None:
     """Return the file of a SQLite database, or None in memory and on Postgres."""
     if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):

@@ -50,6 +50,11 @@ def create_engine(url: URL, *, pool_size: int = 1, for_migrations: bool = False)
             "command_timeout": STATEMENT_TIMEOUT_SECONDS,
             "timeout": CONNECT_TIMEOUT_SECONDS,
         }
+    if not supports_prepared_statements(url):
+        # Unnamed statements, also those of asyncpg itself: names of several clients would collide.
+        options.setdefault("connect_args", {}).update(
+            statement_cache_size=0, prepared_statement_name_func=str
+        )
     engine = create_async_engine(
         url, pool_size=pool_size, max_overflow=0, pool_timeout=1, **options
     )
@@ -58,6 +63,15 @@ def create_engine(url: URL, *, pool_size: int = 1, for_migrations: bool = False)
         event.listen(engine.sync_engine, "handle_error", discard_connection_on_postgres)
         event.listen(engine.sync_engine, "handle_error", translate_os_error)
     return engine
+
+
+def supports_prepared_statements(url: URL) -> bool:
+    """Return whether statements may be prepared for later transactions.
+
+    A pooler without them can give each transaction to another server. Within one, preparing and
+    executing an unnamed statement go to the same server.
+    """
+    return url.query.get("prepared_statement_cache_size") != "0"
 
 
 def is_connection_open(connection: AsyncConnection) -> bool:

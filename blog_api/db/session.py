@@ -24,7 +24,12 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from blog_api.core.errors import Problem, ServiceUnavailable
 from blog_api.core.settings import Settings
 from blog_api.db.base import Invalidates, get_invalidates
-from blog_api.db.engine import STATEMENT_TIMEOUT_SECONDS, create_engine, is_connection_open
+from blog_api.db.engine import (
+    STATEMENT_TIMEOUT_SECONDS,
+    create_engine,
+    is_connection_open,
+    supports_prepared_statements,
+)
 from blog_api.db.errors import to_service_unavailable, translate_errors
 
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
@@ -60,14 +65,14 @@ class Database:
         self._is_in_memory = settings.is_in_memory
         # SQLAlchemy executes every statement if a pooler does not support prepared statements, or
         # if statements are traced.
-        parameters = settings.database_url.query
-        self.uses_driver_queries = parameters.get("prepared_statement_cache_size") != "0"
+        self.uses_driver_queries = supports_prepared_statements(settings.database_url)
         pool_size = 1 if settings.is_in_memory else settings.pool_size
         self.engine = create_engine(settings.database_url, pool_size=pool_size)
-        # On SQLite a transaction begins only with the option `sqlite_begin`.
+        # On SQLite a transaction begins only with the option `sqlite_begin`. Without prepared
+        # statements, readers need one too.
         self._read_engine = (
             self.engine
-            if settings.is_sqlite
+            if settings.is_sqlite or not self.uses_driver_queries
             else self.engine.execution_options(isolation_level="AUTOCOMMIT")
         )
         self._write_engine = self.engine.execution_options(sqlite_begin="IMMEDIATE")
@@ -185,6 +190,8 @@ class Database:
                 if is_broken:
                     await connection.close()
                 else:
+                    if connection.in_transaction():
+                        await connection.rollback()
                     self._reading_connections.append(connection)
         finally:
             acquired: list[Semaphore] = session.info.get("acquired", [])

@@ -1,11 +1,14 @@
-"""nginx and Apache as compressing proxies before a server."""
+"""nginx and Apache as compressing proxies before a server, and PgBouncer before Postgres."""
 
+import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+from sqlalchemy import URL
 
 START_SECONDS = 10
 
@@ -50,6 +53,21 @@ AddOutputFilterByType DEFLATE application/json
 ProxyPass / {address}/
 """
 
+# It drops the rights of root only if it is told a user.
+PGBOUNCER = """
+[databases]
+* = host={host} port={server_port} user={user}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+auth_type = any
+pool_mode = transaction
+default_pool_size = {pool_size}
+max_client_conn = 500
+unix_socket_dir =
+{account}
+"""
+
 TEMPLATES = {"nginx": NGINX, "apache2": APACHE}
 COMMANDS = {
     "nginx": ("nginx", "-e", "{file}.log", "-c", "{file}"),
@@ -77,16 +95,42 @@ def wait_until_listening(port: int, process: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
+def running(command: Sequence[str], port: int) -> Iterator[None]:
+    """Run a proxy that listens on a port."""
+    process = subprocess.Popen(command)
+    try:
+        wait_until_listening(port, process)
+        yield
+    finally:
+        process.terminate()
+        process.wait(timeout=START_SECONDS)
+
+
+@contextmanager
+def running_pgbouncer(folder: Path, url: URL, pool_size: int) -> Iterator[URL]:
+    """Yield the URL of a database behind PgBouncer, which pools transactions."""
+    port = find_free_port()
+    file = folder / "pgbouncer.ini"
+    is_root = os.geteuid() == 0
+    text = PGBOUNCER.format(
+        host=url.host,
+        server_port=url.port or 5432,
+        user=url.username,
+        port=port,
+        pool_size=pool_size,
+        account="user = nobody" if is_root else "",
+    )
+    file.write_text(text)
+    with running(["pgbouncer", "--quiet", str(file)], port):
+        yield url.set(host="127.0.0.1", port=port)
+
+
+@contextmanager
 def running_proxy(kind: str, folder: Path, address: str) -> Iterator[str]:
     """Yield the address of a proxy, with compression, before a server."""
     port = find_free_port()
     file = folder / f"{kind}.conf"
     values = {"folder": folder, "port": port, "address": address, "modules": APACHE_MODULES}
     file.write_text(TEMPLATES[kind].format(**values))
-    process = subprocess.Popen([part.format(file=file) for part in COMMANDS[kind]])
-    try:
-        wait_until_listening(port, process)
+    with running([part.format(file=file) for part in COMMANDS[kind]], port):
         yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(timeout=START_SECONDS)
