@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from anyio import CancelScope
 from limits import RateLimitItem
-from limits.aio.storage import RedisStorage, Storage
+from limits.aio.storage import MemoryStorage, RedisStorage, Storage
 from limits.aio.strategies import MovingWindowRateLimiter
 from limits.errors import StorageError
 from sqlalchemy import URL
@@ -118,8 +118,10 @@ class RateLimitCounters:
     async def make_problem(self, limit: Limit) -> TooManyRequests:
         """Return a 429 with the headers of draft-ietf-httpapi-ratelimit-headers-10."""
         stats = await self.window.get_window_stats(limit.rate, limit.name, limit.key)
-        seconds = max(1, math.ceil(stats.reset_time - time.time()))
-        policy = f'"{limit.name}";q={limit.rate.amount};w={limit.rate.get_expiry()}'
+        period = limit.rate.get_expiry()
+        # The clock of another process may be ahead.
+        seconds = min(max(1, math.ceil(stats.reset_time - time.time())), period)
+        policy = f'"{limit.name}";q={limit.rate.amount};w={period}'
         return TooManyRequests(
             {
                 "Retry-After": str(seconds),
@@ -127,6 +129,17 @@ class RateLimitCounters:
                 "RateLimit": f'"{limit.name}";r=0;t={seconds}',
             }
         )
+
+
+def move_times(memory: MemoryStorage, seconds: float) -> None:
+    """Move the times of all counters, as the clock was moved."""
+    # Hits that were counted together are one object.
+    hits = {id(hit): hit for hits in memory.events.values() for hit in hits}
+    for hit in hits.values():
+        hit.atime += seconds
+        hit.expiry += seconds
+    for key in memory.expirations:
+        memory.expirations[key] += seconds
 
 
 def create_redis_storage(url: URL) -> "tuple[ConnectionPool, RedisStorage]":

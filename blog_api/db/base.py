@@ -5,8 +5,8 @@ from enum import IntEnum
 from functools import lru_cache
 from typing import Any, ClassVar, TypeVar
 
-from sqlalchemy import Connection, MetaData, bindparam, event
-from sqlalchemy.orm import registry
+from sqlalchemy import Connection, MetaData, bindparam, event, inspect
+from sqlalchemy.orm import object_session, registry
 from sqlalchemy.orm.attributes import flag_modified
 from sqlmodel import Field, SQLModel, UTCDateTime
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -76,6 +76,18 @@ NOW = bindparam("now", callable_=utc_now, type_=UTCDateTime())
 def set_updated_at(_mapper: object, _connection: Connection, row: TableModel) -> None:
     """Give a new row one time for both columns: the default factories differ by microseconds."""
     row.updated_at = row.created_at
+
+
+@event.listens_for(TableModel, "before_update", propagate=True)
+def keep_times_in_order(_mapper: object, _connection: Connection, row: TableModel) -> None:
+    """Change a row at its creation at the earliest, after the clock was set back."""
+    created_at: datetime | None = row.__dict__.get("created_at")
+    if created_at is None or created_at <= utc_now():
+        return
+    session, state = object_session(row), inspect(row)
+    is_preserved = state.attrs.updated_at.history.has_changes()
+    if session is not None and session.is_modified(row) and not is_preserved:
+        row.updated_at = created_at
 
 
 def preserve_updated_at(row: TableModel) -> None:

@@ -41,6 +41,7 @@ def create_engine(url: URL, *, pool_size: int = 1, for_migrations: bool = False)
             options |= {"pool_size": pool_size, "max_overflow": 0}
         options["connect_args"] = {"factory": SqliteConnection}
         engine = create_async_engine(url, **options)
+        event.listen(engine.sync_engine, "handle_error", translate_os_error)
         if get_sqlite_path(url) is not None:
             event.listen(engine.sync_engine, "handle_error", discard_connection_on_sqlite)
         configure_sqlite(engine, foreign_keys=not for_migrations)

@@ -47,6 +47,19 @@ UNIQUE_VIOLATIONS = {"23505", sqlite3.SQLITE_CONSTRAINT_UNIQUE}
 FOREIGN_KEY_VIOLATIONS = {"23503", sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY}
 
 
+# A numeric value, or a sequence at its end.
+OUT_OF_RANGE_SQLSTATES = {"22003", "2200H"}
+OUT_OF_RANGE = (
+    "An id, a version or a counter has reached the end of its column. On Postgres, the next line "
+    "names the value or the sequence: ALTER TABLE … ALTER COLUMN … TYPE bigint, and ALTER SEQUENCE "
+    "… AS bigint"
+)
+DISK_FULL = (
+    "Free space on the disk of the SQLite file. If there is some, an id has reached its maximum: "
+    "delete the row with the largest id, and its table's row in sqlite_sequence"
+)
+
+
 @contextmanager
 def translate_errors() -> Iterator[None]:
     """Raise ServiceUnavailable for an unavailable database, and Conflict for a change that another
@@ -59,9 +72,20 @@ def translate_errors() -> Iterator[None]:
         if get_error_code(error) in UNIQUE_VIOLATIONS | FOREIGN_KEY_VIOLATIONS:
             log.warning("Conflict with another transaction: %s", describe_error(error))
             raise Conflict from error
-        if not is_unavailable(error):
+        if is_out_of_range(error):
+            log.error(OUT_OF_RANGE)
+        elif get_error_code(error) == sqlite3.SQLITE_FULL:
+            log.error(DISK_FULL)
+        elif not is_unavailable(error):
             raise
         raise to_service_unavailable(error) from error
+
+
+def is_out_of_range(error: DBAPIError) -> bool:
+    """Return whether an id, a version or a counter does not fit its column."""
+    code = get_error_code(error)
+    # asyncpg checks values before it sends them.
+    return code in OUT_OF_RANGE_SQLSTATES or "value out of int" in str(error.orig)
 
 
 def translate_os_error(context: ExceptionContext) -> None:
@@ -69,6 +93,10 @@ def translate_os_error(context: ExceptionContext) -> None:
 
     A hook of the engine, since an OSError of a route has another cause.
     """
+    if isinstance(context.original_exception, OverflowError):
+        # Of SQLite's driver.
+        log.error(OUT_OF_RANGE)
+        raise to_service_unavailable(context.original_exception) from context.original_exception
     if isinstance(context.original_exception, OSError):
         raise to_service_unavailable(context.original_exception) from context.original_exception
 

@@ -178,9 +178,7 @@ class PostgresInvalidation:
 
     async def _listen(self) -> None:
         """Listen on a connection outside the pool until it is lost."""
-        engine = create_engine(
-            self._settings.listen_database_url or self._settings.database_url
-        )
+        engine = create_engine(self._settings.listen_database_url or self._settings.database_url)
         is_lost, is_probed = anyio.Event(), anyio.Event()
         probe = str(uuid4())
 

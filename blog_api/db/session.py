@@ -23,6 +23,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.core.errors import Problem, ServiceUnavailable
 from blog_api.core.settings import Settings
+from blog_api.core.urls import get_sqlite_path
 from blog_api.db.base import Invalidates, get_invalidates
 from blog_api.db.engine import (
     STATEMENT_TIMEOUT_SECONDS,
@@ -83,6 +84,11 @@ class Database:
         if not settings.is_sqlite:
             event.listen(self.engine.sync_engine, "connect", self._add_backend)
             event.listen(self.engine.sync_engine, "close", self._remove_backend)
+        self.file = get_sqlite_path(settings.database_url)
+        # Device and inode of the file when it was first opened.
+        self.file_id: tuple[int, int] | None = None
+        if self.file is not None:
+            event.listen(self.engine.sync_engine, "first_connect", self._identify_file)
         self._slots = Semaphore(pool_size)
         # A page of a list may have 2 MB, a search read many posts, and indexing a long post take a
         # second. Many of them delay each other, and nothing else.
@@ -203,6 +209,11 @@ class Database:
         while self._reading_connections:
             await self._reading_connections.pop().close()
         await self.engine.dispose()
+
+    def _identify_file(self, *_: object) -> None:
+        assert self.file is not None
+        found = self.file.stat()
+        self.file_id = (found.st_dev, found.st_ino)
 
     def _add_backend(self, dbapi_connection: Any, record: Any) -> None:
         # A lost connection has no process.

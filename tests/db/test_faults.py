@@ -70,9 +70,7 @@ class Battery:
         with fail_after(TIMEOUT_SECONDS):
             while await self.saved.count_open_transactions():
                 await asyncio.sleep(0.001)
-            while self.database.engine.pool.checkedout() > len(
-                self.database._reading_connections
-            ):
+            while self.database.engine.pool.checkedout() > len(self.database._reading_connections):
                 await asyncio.sleep(0.001)
 
     async def check(self, response: Response | None, sent: Response, changes: Any) -> None:
@@ -97,9 +95,7 @@ class Battery:
 
 
 @pytest.fixture(scope="module")
-async def battery(
-    app: FastAPI, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Battery]:
+async def battery(app: FastAPI, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Battery]:
     folder = tmp_path_factory.mktemp("faults")
     monkeypatch = pytest.MonkeyPatch()
     monkeypatch.setattr("blog_api.accounts.recovery.MAX_DELAY_MILLISECONDS", 1)
