@@ -43,7 +43,7 @@ class Attempt:
     """An attempt in progress. It counts as failed unless `succeeded` is set."""
 
     counters: "RateLimitCounters"
-    keys: Sequence[str]
+    keys: list[str]
     succeeded: bool = False
 
 
@@ -83,12 +83,18 @@ class RateLimitCounters:
         at all.
         """
         minute = int(time.time() // 60)
-        attempt = Attempt(self, [limit.in_progress_key(minute) for limit in limits])
-        started = await asyncio.gather(
-            *(self.storage.incr(key, ATTEMPT_SECONDS) for key in attempt.keys)
-        )
+        attempt = Attempt(self, [])
+
+        async def start(key: str) -> int:
+            count = await self.storage.incr(key, ATTEMPT_SECONDS)
+            attempt.keys.append(key)
+            return count
+
         async with AsyncExitStack() as on_rejection:
             on_rejection.push_async_callback(self.end_attempt, attempt)
+            started = await asyncio.gather(
+                *(start(limit.in_progress_key(minute)) for limit in limits)
+            )
             earlier = await asyncio.gather(
                 *(self.storage.get(limit.in_progress_key(minute - 1)) for limit in limits)
             )
@@ -98,13 +104,15 @@ class RateLimitCounters:
         return attempt
 
     async def end_attempt(self, attempt: Attempt) -> None:
-        """Count an attempt as ended, even if the request is cancelled."""
+        """Count an attempt as ended, even if the request is cancelled meanwhile."""
+        with CancelScope(shield=True):
+            await asyncio.shield(self._decrement(attempt.keys))
+
+    async def _decrement(self, keys: Sequence[str]) -> None:
         # If Redis fails, the count expires.
-        with suppress(StorageError, TimeoutError), CancelScope(shield=True):
+        with suppress(StorageError, TimeoutError):
             async with asyncio.timeout(REDIS_TIMEOUT_SECONDS):
-                await asyncio.gather(
-                    *(self.storage.incr(key, ATTEMPT_SECONDS, -1) for key in attempt.keys)
-                )
+                await asyncio.gather(*(self.storage.incr(key, ATTEMPT_SECONDS, -1) for key in keys))
 
     async def remember(self, key: str, seconds: int) -> None:
         """Remember a key for so many seconds from now on."""

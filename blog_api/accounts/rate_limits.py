@@ -188,11 +188,13 @@ class RateLimiter:
         try:
             yield attempt
         finally:
-            if not attempt.succeeded:
-                # Another process may have counted at the same time without Redis.
-                with suppress(TooManyRequests):
-                    await self.record_hits(limits)
-            await attempt.counters.end_attempt(attempt)
+            try:
+                if not attempt.succeeded:
+                    # Another process may have counted at the same time without Redis.
+                    with suppress(TooManyRequests):
+                        await self.record_hits(limits)
+            finally:
+                await attempt.counters.end_attempt(attempt)
 
     async def remember(self, key: str, seconds: int) -> None:
         if self.settings.rate_limit_enabled:

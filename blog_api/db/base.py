@@ -5,7 +5,7 @@ from enum import IntEnum
 from functools import lru_cache
 from typing import Any, ClassVar, TypeVar
 
-from sqlalchemy import Connection, MetaData, bindparam, event, inspect
+from sqlalchemy import Connection, MetaData, bindparam, event
 from sqlalchemy.orm import object_session, registry
 from sqlalchemy.orm.attributes import flag_modified
 from sqlmodel import Field, SQLModel, UTCDateTime
@@ -84,10 +84,10 @@ def keep_times_in_order(_mapper: object, _connection: Connection, row: TableMode
     created_at: datetime | None = row.__dict__.get("created_at")
     if created_at is None or created_at <= utc_now():
         return
-    session, state = object_session(row), inspect(row)
-    is_preserved = state.attrs.updated_at.history.has_changes()
-    if session is not None and session.is_modified(row) and not is_preserved:
-        row.updated_at = created_at
+    session = object_session(row)
+    if session is not None and session.is_modified(row):
+        row.updated_at = max(created_at, row.updated_at)
+        preserve_updated_at(row)
 
 
 def preserve_updated_at(row: TableModel) -> None:

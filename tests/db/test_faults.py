@@ -51,6 +51,7 @@ class Battery:
 
     async def send(self, name: str) -> tuple[Response, list[dict[str, int]]]:
         """Send a request; return the response, and what had changed after each commit."""
+        await self.saved.restore()
         changes: list[dict[str, int]] = []
         commit = Database.commit
 
@@ -99,6 +100,8 @@ async def battery(app: FastAPI, tmp_path_factory: pytest.TempPathFactory) -> Asy
     folder = tmp_path_factory.mktemp("faults")
     monkeypatch = pytest.MonkeyPatch()
     monkeypatch.setattr("blog_api.accounts.recovery.MAX_DELAY_MILLISECONDS", 1)
+    # Nothing else writes.
+    monkeypatch.setattr("blog_api.accounts.token_uses.WRITE_INTERVAL_SECONDS", 3_600)
     async with temporary_database(folder, "faults") as url:
         settings = make_settings(
             database_url=url,

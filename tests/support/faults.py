@@ -108,7 +108,8 @@ def wrap_sqlite(calls: Calls) -> Any:
 
     async def execute_or_fail(driver: Any, function: Any, *values: Any, **options: Any) -> Any:
         name = getattr(function, "__name__", "")
-        if name == "close" and getattr(function, "__self__", None) is driver._connection:
+        if name not in ("commit", "execute", "executemany", "fetchall", "rollback"):
+            # The others use no file.
             return await execute(driver, function, *values, **options)
         fault = calls.next_fault(f"{name} {values[:1]}")
         if fault == ERROR and name in ("execute", "executemany", "commit"):
