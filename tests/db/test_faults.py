@@ -22,7 +22,14 @@ from blog_api.db.migrate import migrate
 from blog_api.db.session import Database
 from tests.support.clients import CHEAP_HASHING, MINIMUM_HASHING, make_settings, running
 from tests.support.databases import temporary_database
-from tests.support.faults import FAULTS, Calls, CancelAt, recorded_calls
+from tests.support.faults import (
+    FAULTS,
+    Calls,
+    CancelAt,
+    cancel_at,
+    recorded_calls,
+    wait_until,
+)
 from tests.support.saved_database import SavedDatabase, State, find_changes, save_database
 from tests.support.write_requests import SAMPLES, Blog, find_write_routes, small_blog
 
@@ -66,17 +73,20 @@ class Battery:
         assert response.is_success, response.text
         return response, changes
 
-    async def settle(self) -> None:
-        """Wait until what a cancelled request has left is done: connections are being closed."""
-        with fail_after(TIMEOUT_SECONDS):
-            while await self.saved.count_open_transactions():
-                await asyncio.sleep(0.001)
-            while self.database.engine.pool.checkedout() > len(self.database._reading_connections):
-                await asyncio.sleep(0.001)
+    def checked_out(self) -> int:
+        """Return the number of connections that are not in the pool."""
+        pool: Any = self.database.engine.pool
+        count: int = pool.checkedout()
+        return count
+
+    async def is_settled(self) -> bool:
+        """Return whether what a request has left is done: no transaction and connection is open."""
+        is_idle = self.checked_out() == len(self.database._reading_connections)
+        return is_idle and not await self.saved.count_open_transactions()
 
     async def check(self, response: Response | None, sent: Response, changes: Any) -> None:
         """Check that a request that failed changed nothing or all, and that the next is served."""
-        await self.settle()
+        await wait_until(self.is_settled)
         found = find_changes(self.before, await self.saved.read())
         if response is not None and response.status_code == sent.status_code:
             assert found == changes[-1]
@@ -176,17 +186,11 @@ async def test_a_request_that_is_cancelled_leaves_no_lock_and_no_part(
     await battery.saved.restore()
 
     for number in choose(f"{name} {repeatedly}", counted.count):
-        cancelled = CancelAt(battery.blog.send(name), number, repeatedly=repeatedly)
-        task = asyncio.ensure_future(wait_for(cancelled))
         with fail_after(TIMEOUT_SECONDS):
-            (response,) = await asyncio.gather(task, return_exceptions=True)
+            response = await cancel_at(battery.blog.send(name), number, repeatedly=repeatedly)
         assert isinstance(response, Response | asyncio.CancelledError), response
         try:
             await battery.check(response if isinstance(response, Response) else None, sent, changes)
         except AssertionError as error:
             error.add_note(f"Cancelled at await {number} of {counted.count}")
             raise
-
-
-async def wait_for(request: CancelAt[Response]) -> Response:
-    return await request

@@ -10,9 +10,12 @@ from typing import Any, TypeVar
 import aiosqlite
 import asyncpg
 import pytest
+from anyio import fail_after
 from asyncpg.prepared_stmt import PreparedStatement
 
 T = TypeVar("T")
+
+WAIT_SECONDS = 30
 
 # What `Calls` can do instead of a call, or after it.
 ERROR, DROP, LOST_RESPONSE, TIMEOUT = "error", "drop", "lost response", "timeout"
@@ -49,6 +52,27 @@ class CancelAt(Awaitable[T]):
                 step = partial(steps.send, (yield waiting))
             except BaseException as error:  # It is raised where the work awaits.
                 step = partial(steps.throw, error)
+
+
+async def cancel_at(
+    work: Awaitable[T], number: int, *, repeatedly: bool = False
+) -> T | BaseException:
+    """Await something in a task that is cancelled; return the result or the exception."""
+
+    async def run() -> T:
+        return await CancelAt(work, number, repeatedly=repeatedly)
+
+    (result,) = await asyncio.gather(run(), return_exceptions=True)
+    return result
+
+
+async def wait_until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Wait for what happens after a response. Fails after half a minute."""
+    with fail_after(WAIT_SECONDS):
+        while True:
+            if await condition():
+                return
+            await asyncio.sleep(0.001)
 
 
 class Calls:
@@ -104,7 +128,7 @@ def sqlite_error(message: str, code: int) -> sqlite3.OperationalError:
 
 
 def wrap_sqlite(calls: Calls) -> Any:
-    execute = aiosqlite.Connection._execute
+    execute: Any = aiosqlite.Connection._execute
 
     async def execute_or_fail(driver: Any, function: Any, *values: Any, **options: Any) -> Any:
         name = getattr(function, "__name__", "")

@@ -1,8 +1,6 @@
 """Save the contents of a database, compare them, and restore them."""
 
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
 from hashlib import sha256
 from typing import Any, NamedTuple, Protocol
 
@@ -88,6 +86,7 @@ class SavedPostgres:
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
+        self._columns: dict[str, str] = {}
 
     @classmethod
     async def save(cls, url: URL) -> "SavedPostgres":
