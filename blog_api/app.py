@@ -185,7 +185,7 @@ def create_app(settings: Settings) -> FastAPI:
     is_traced = is_telemetry_enabled()
     database = Database(settings)
     invalidation = create_invalidation(settings, database)
-    access_log = AccessLogWriter()
+    access_log = AccessLogWriter(settings)
     memory = BodyMemory(settings.body_memory_bytes)
 
     async def authenticate_token(token: str) -> None:

@@ -59,7 +59,7 @@ class EmailNotVerified(Forbidden):
 
 
 class NotAnAuthor(Forbidden):
-    """The account may comment, bookmark and follow, but not write posts."""
+    """The account may comment, bookmark and follow, but not write posts or upload pictures."""
 
     detail = "Your account may not write posts"
 

@@ -27,6 +27,7 @@ class ServeByDefault(TyperGroup):
 cli = typer.Typer(
     cls=ServeByDefault,
     add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
 

@@ -2,6 +2,7 @@
 
 import logging.config
 from contextlib import suppress
+from importlib.util import find_spec
 from typing import Annotated
 
 import typer
@@ -12,12 +13,13 @@ from uvicorn.supervisors import ChangeReload
 from blog_api.accounts.names import index_missing_names
 from blog_api.cli.console import print_database, run_async, run_with_database
 from blog_api.core.errors import ServiceUnavailable
+from blog_api.core.logs import make_log_config
 from blog_api.core.settings import Settings, exit_with_errors, load_settings
+from blog_api.core.telemetry import is_telemetry_enabled
 from blog_api.core.urls import get_sqlite_path
 from blog_api.db.migrate import migrate, prepare_sqlite_file
 from blog_api.db.revisions import Fit, get_head_revision
 from blog_api.db.session import Database
-from blog_api.web.access_log import LOGGING
 from blog_api.web.health import NotReady, require_migrated
 from blog_api.web.protocol import LimitedHttpProtocol
 from blog_api.web.workers import ACCEPT_SECONDS, DRAIN_SECONDS, DrainingServer, Supervisor
@@ -39,7 +41,10 @@ def serve(
 ) -> None:
     """Serve the API. A SQLite file is created and migrated first."""
     settings = load_settings()
-    logging.config.dictConfig(LOGGING)
+    if is_telemetry_enabled() and find_spec("opentelemetry.sdk") is None:
+        exit_with_errors("FASTAPI_OTEL_AUTO_CONFIGURE: needs pip install '.[telemetry]'")
+    log_config = make_log_config(settings)
+    logging.config.dictConfig(log_config)
     if workers > 1 and settings.is_in_memory:
         exit_with_errors("--workers: processes cannot share a database in memory")
     if workers > 1 and settings.rate_limit_enabled and settings.uses_memory_rate_limits:
@@ -62,7 +67,7 @@ def serve(
         port=port,
         workers=workers,
         reload=reload,
-        log_config=LOGGING,
+        log_config=log_config,
         access_log=False,
         http=LimitedHttpProtocol,
         # There are no WebSockets, and an upgrade request would wait forever.
@@ -118,7 +123,7 @@ def migrate_database() -> None:
     """Migrate the database to the newest revision, completely or not at all."""
     settings = load_settings()
     print_database(settings)
-    logging.config.dictConfig(LOGGING)
+    logging.config.dictConfig(make_log_config(settings))
     before = run_async(migrate(settings))
     if before.fit is Fit.NEWER:
         print(f"{before}. Nothing was changed.")

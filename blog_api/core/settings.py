@@ -6,6 +6,7 @@ import re
 import secrets
 import sys
 from collections.abc import Iterator
+from difflib import get_close_matches
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, Self
@@ -49,7 +50,7 @@ MIN_SECRET_KEY_BYTES = 32
 RATE_PATTERN = re.compile(r"[1-9]\d{0,5}/([1-9]\d{0,3} ?)?(second|minute|hour|day)s?", re.ASCII)
 
 # Set by Kubernetes in every pod that has a Service named `blog` in its namespace.
-KUBERNETES_PREFIXES = ("BLOG_PORT", "BLOG_SERVICE_")
+KUBERNETES_VARIABLE = re.compile(r"BLOG_(SERVICE|PORT)_.*|BLOG_PORT=(tcp|udp|sctp)://.*")
 
 # Minimum memory in KiB for a number of passes: OWASP Password Storage Cheat Sheet, Argon2id.
 ARGON2_FLOORS = ((47_104, 1), (19_456, 2), (12_288, 3), (9_216, 4), (7_168, 5))
@@ -164,6 +165,9 @@ class Settings(BaseSettings):
     ] = None
     pool_size: int = Field(default=5, ge=1, le=100)
     shutdown_seconds: int = Field(default=8, ge=2, le=600)
+    log_format: Literal["text", "json"] = "text"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    access_log: bool = True
     secret_key: Annotated[SecretStr, AfterValidator(check_secret_key)] | None = None
     secret_key_previous: Annotated[SecretStr, AfterValidator(check_secret_key)] | None = None
     refresh_grace_seconds: int = Field(default=10, ge=0, le=300)
@@ -257,7 +261,7 @@ class Settings(BaseSettings):
     def set_default_mail_url(cls, values: dict[str, Any]) -> dict[str, Any]:
         """Print mails on SQLite, unless the variable is set and empty: no source has that value."""
         is_sqlite = str(values.get("database_url", SQLITE)).startswith(SQLITE)
-        if is_sqlite and f"{ENV_PREFIX}MAIL_URL" not in read_given_names():
+        if is_sqlite and f"{ENV_PREFIX}MAIL_URL" not in read_variables():
             return {"mail_url": "console://", **values}
         return values
 
@@ -308,9 +312,14 @@ class Settings(BaseSettings):
             yield f"{ENV_PREFIX}{field.upper()}", shown
 
 
-def read_given_names(env_file: str = ENV_FILE) -> set[str]:
-    """Return the names of all variables in the environment and in `.env`, in upper case."""
-    return {name.upper() for name in (*os.environ, *dotenv_values(env_file))}
+# Options of the command line that are no settings.
+SERVE_OPTIONS = ("host", "port", "workers", "reload")
+
+
+def read_variables(env_file: str = ENV_FILE) -> dict[str, str | None]:
+    """Return the variables of the environment and of `.env`, with their names in upper case."""
+    variables = {**dotenv_values(env_file), **os.environ}
+    return {name.upper(): value for name, value in variables.items()}
 
 
 def find_unknown_settings(env_file: str = ENV_FILE) -> list[str]:
@@ -318,16 +327,29 @@ def find_unknown_settings(env_file: str = ENV_FILE) -> list[str]:
     known = {f"{ENV_PREFIX}{field}".upper() for field in Settings.model_fields}
     return sorted(
         name
-        for name in read_given_names(env_file) - known
-        if name.startswith(ENV_PREFIX) and not name.startswith(KUBERNETES_PREFIXES)
+        for name, value in read_variables(env_file).items()
+        if name.startswith(ENV_PREFIX)
+        and name not in known
+        and not KUBERNETES_VARIABLE.fullmatch(name)
+        and not KUBERNETES_VARIABLE.fullmatch(f"{name}={value}")
     )
+
+
+def describe_unknown(name: str) -> str:
+    """Return the error for an unknown setting, with what it may have meant."""
+    option = name.removeprefix(ENV_PREFIX).lower()
+    if option in SERVE_OPTIONS:
+        return f"{name}: unknown setting; did you mean the option --{option} of blog-api serve?"
+    known = [f"{ENV_PREFIX}{field}".upper() for field in Settings.model_fields]
+    similar = get_close_matches(name, known, n=1, cutoff=0.8)
+    return f"{name}: unknown setting" + "".join(f"; did you mean {one}?" for one in similar)
 
 
 def load_settings() -> Settings:
     """Return the settings, or exit with status 2 and a line for each invalid one."""
     try:
         if unknown := find_unknown_settings():
-            exit_with_errors(*(f"{name}: unknown setting" for name in unknown))
+            exit_with_errors(*map(describe_unknown, unknown))
         return Settings()
     except ValidationError as error:
         # The first error of each setting: a list can have several per item.

@@ -31,6 +31,7 @@ URL_PARAMETERS = {
 
 SSL_MODES = {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
 
+POSTGRES_PORT = 5432
 REDIS_PORT = 6379
 REDIS_URL = re.compile(
     r"rediss?://([^:@/?#\s]*:[^@/?#\s]*@)?([A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?(/[0-9]{0,9})?"
@@ -49,10 +50,28 @@ MEDIA_PATH_PATTERN = f"^/media/{MEDIA_NAME_PATTERN}$"
 PICTURE_ADDRESS_PATTERN = f"{MEDIA_PATH_PATTERN}|{WEB_ADDRESS_PATTERN}"
 
 
+# Scheme and user, hosts separated by commas, and the rest.
+SEVERAL_HOSTS = re.compile(r"([^/?#]*://(?:[^@/?#]*@)?)([^@/?#]*,[^@/?#]*)(/.*)?")
+HOST_AND_PORT = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?")
+
+
+def parse_hosts(text: str) -> URL:
+    """Parse a URL; SQLAlchemy takes several hosts, as libpq writes them, as parameters only."""
+    several = SEVERAL_HOSTS.fullmatch(text)
+    if several is None:
+        return make_url(text)
+    start, hosts, rest = several.groups()
+    if not all(HOST_AND_PORT.fullmatch(host) for host in hosts.split(",")):
+        raise ValueError("has an invalid host or port")
+    url = make_url(f"{start}{rest or ''}")
+    pairs = (host if ":" in host else f"{host}:{POSTGRES_PORT}" for host in hosts.split(","))
+    return url.update_query_dict({"host": list(pairs)})
+
+
 def parse_database_url(value: object) -> URL:
     """Return the URL with its async driver, and with asyncpg's `ssl` for libpq's `sslmode`."""
     try:
-        url = value if isinstance(value, URL) else make_url(str(value))
+        url = value if isinstance(value, URL) else parse_hosts(str(value))
     except ArgumentError:
         raise ValueError("is not a database URL") from None
     if url.drivername not in ASYNC_DRIVERS:

@@ -4,7 +4,7 @@ import logging
 import sqlite3
 import sys
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,14 @@ from blog_api.core.security import SecretKeys, generate_token, read_or_create_ke
 from blog_api.core.settings import Settings
 from blog_api.core.urls import get_sqlite_path
 from blog_api.db.engine import create_engine
-from blog_api.db.revisions import Fit, Schema, find_migrations, get_schema
+from blog_api.db.revisions import (
+    OWN_TABLES,
+    VERSION_TABLE,
+    Fit,
+    Schema,
+    find_migrations,
+    get_schema,
+)
 from blog_api.db.session import Database
 
 if TYPE_CHECKING:
@@ -26,6 +33,10 @@ log = logging.getLogger("blog_api")
 
 # An arbitrary number, which no other lock in the database uses.
 ADVISORY_LOCK = 6_274_103
+
+
+class IncompatibleSchema(Exception):
+    """A newer version, or another application, made the tables: this version cannot use them."""
 
 
 @asynccontextmanager
@@ -47,18 +58,24 @@ async def migration_connection(settings: Settings) -> AsyncGenerator[AsyncConnec
 
 
 def check_sqlite_file(file: Path) -> None:
-    """Raise OSError if SQLite cannot open the file. A new one is for its owner alone.
+    """Check that SQLite can open the file, and that it is not that of another application.
 
-    Called first: otherwise aiosqlite leaves a thread behind, and the file lock creates a missing
-    folder.
+    A new one is for its owner alone. Called first: otherwise aiosqlite leaves a thread behind, the
+    file lock creates a missing folder, and another application's file gets a write-ahead log.
+    Raises OSError and IncompatibleSchema.
     """
     try:
         # SQLite gives the files beside it the same mode.
         if not file.exists():
             file.touch(mode=0o600)
-        sqlite3.connect(file).close()
+        with closing(sqlite3.connect(file)) as connection:
+            names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            tables = {name for (name,) in names if not name.startswith("sqlite_")}
     except sqlite3.Error as error:
         raise OSError(f"{error}: {file}") from None
+    # After a downgrade of all migrations only their version is left.
+    if tables - {VERSION_TABLE} and not OWN_TABLES | {VERSION_TABLE} <= tables:
+        raise IncompatibleSchema(Fit.FOREIGN.value)
 
 
 def make_alembic_config(connection: Connection) -> "Config":
@@ -71,10 +88,6 @@ def make_alembic_config(connection: Connection) -> "Config":
     return config
 
 
-class IncompatibleSchema(Exception):
-    """A newer version migrated the database, and left this one unable to use it."""
-
-
 def upgrade_to_head(connection: Connection) -> Schema:
     """Upgrade a database, unless a newer version did; return what it was before.
 
@@ -83,7 +96,7 @@ def upgrade_to_head(connection: Connection) -> Schema:
     from alembic import command
 
     before = get_schema(connection)
-    if before.fit is Fit.TOO_NEW:
+    if before.fit in (Fit.TOO_NEW, Fit.FOREIGN):
         raise IncompatibleSchema(str(before))
     if before.fit is not Fit.NEWER:
         command.upgrade(make_alembic_config(connection), "head")

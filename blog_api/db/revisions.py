@@ -13,6 +13,10 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, inspect, text
 
+VERSION_TABLE = "alembic_version"
+# Of every revision.
+OWN_TABLES = {"users", "tokens", "posts", "slugs"}
+
 REVISION = re.compile(r"^(down_)?revision\b[^=]*=(.*)$", re.MULTILINE)
 
 
@@ -25,6 +29,7 @@ class Fit(Enum):
         "at revision {head}, too"
     )
     OLDER = "The database is not migrated: run blog-api migrate of the newest version"
+    FOREIGN = "The database belongs to another application: its tables are not of this one"
     TOO_NEW = (
         "The database is at revision {current} of a newer version, which does not serve this one, "
         "at revision {head}: run the newer version"
@@ -77,23 +82,20 @@ def get_head_revision() -> str:
     return read_revisions().head
 
 
-def get_current_revision(connection: Connection) -> str | None:
-    """Return the revision of the database, or None before the first migration."""
-    if not inspect(connection).has_table("alembic_version"):
-        return None
-    revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
-    return revision
-
-
 def get_schema(connection: Connection) -> Schema:
     """Compare the revision of the database with those that the code knows."""
-    current = get_current_revision(connection)
+    tables = set(inspect(connection).get_table_names())
+    if VERSION_TABLE not in tables:
+        return Schema(None, Fit.OLDER)
+    current: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
     known, head = read_revisions()
     if current == head:
         return Schema(current, Fit.SAME)
     if current is None or current in known:
         return Schema(current, Fit.OLDER)
-    if not inspect(connection).has_table("schema_compatibility"):
+    if not tables >= OWN_TABLES:
+        return Schema(current, Fit.FOREIGN)
+    if "schema_compatibility" not in tables:
         return Schema(current, Fit.TOO_NEW)
     oldest = connection.scalar(text("SELECT oldest_revision FROM schema_compatibility"))
     return Schema(current, Fit.NEWER if oldest in known else Fit.TOO_NEW)

@@ -7,6 +7,8 @@ from starlette.types import Scope
 
 from blog_api.core.settings import Settings
 
+HEALTH_PATHS = ("/health/live", "/health/ready")
+
 
 def get_route_path(scope: Scope) -> str:
     """Return the path without `root_path`, which `PathPrefixes` has put before it."""

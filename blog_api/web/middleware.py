@@ -24,8 +24,9 @@ from blog_api.core.errors import (
     UriTooLong,
     problem_response,
 )
+from blog_api.core.logs import REQUEST_ID
 from blog_api.web.access_log import MAX_PATH_LENGTH, AccessLogWriter
-from blog_api.web.links import get_route_path
+from blog_api.web.links import HEALTH_PATHS, get_route_path
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,6 @@ REQUEST_NUMBERS = count(randbits(40))
 MAX_DRAINED_BYTES = 32 * 1024 * 1024
 
 API_PREFIX = "/api/v1"
-HEALTH_PATHS = ("/health/live", "/health/ready")
 
 # Problems in place of the plain-text responses of Starlette's middleware.
 PLAIN_TEXT_PROBLEMS: dict[int, type[Problem]] = {
@@ -84,6 +84,7 @@ class AccessLog:
         status = 0
         request_id = get_request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
+        REQUEST_ID.set(request_id)
 
         def send_with_id_and_time(message: Message) -> Awaitable[None]:
             nonlocal status
@@ -177,7 +178,7 @@ class ProblemDocuments:
             # Broad: FastAPI's own handler outside of this would respond in
             # plain text. The traceback is logged, and after the start of a response the
             # exception is raised again.
-            log.exception("Unexpected error in request %s", scope["state"]["request_id"])
+            log.exception("Unexpected error")
             if channel.is_started:
                 raise
             await problem_response(InternalServerError(), scope)(scope, receive, send)

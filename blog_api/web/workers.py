@@ -1,15 +1,28 @@
 """Server processes: they respond to what has reached them before they stop, and are replaced."""
 
 import asyncio
+import logging
+import os
+import signal
 import socket
+from threading import Timer
 
 from uvicorn import Server
 from uvicorn.supervisors import Multiprocess, multiprocess
+
+from blog_api.core.settings import load_settings
+
+log = logging.getLogger(__name__)
 
 # For how long a process still accepts connections after it was told to stop, and then waits for
 # the requests of those that it has accepted.
 ACCEPT_SECONDS = 0.5
 DRAIN_SECONDS = 0.5
+
+
+def end_process() -> None:
+    log.error("The process did not stop within BLOG_SHUTDOWN_SECONDS, and is ended")
+    os._exit(1)
 
 
 class DrainingServer(Server):
@@ -19,6 +32,10 @@ class DrainingServer(Server):
     """
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # Threads cannot be cancelled, such as one that sends traces to a collector.
+        deadline = Timer(load_settings().shutdown_seconds, end_process)
+        deadline.daemon = True
+        deadline.start()
         # Responses that have not begun have this header too, and close the connection.
         self.server_state.default_headers.append((b"connection", b"close"))
         await asyncio.sleep(ACCEPT_SECONDS)
@@ -37,7 +54,11 @@ class WorkerProcess(multiprocess.Process):
     """
 
     def start(self) -> None:
+        # The worker inherits this until uvicorn handles the signal: Ctrl-C reaches it too, and the
+        # parent stops it anyway.
+        interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
         super().start()
+        signal.signal(signal.SIGINT, interrupt)
         self.child_conn.close()
 
     @property

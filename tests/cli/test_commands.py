@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import re
+import signal
 import sqlite3
 import stat
 import time
@@ -19,9 +20,9 @@ from typer.testing import CliRunner
 from blog_api.app import create_app
 from blog_api.cli.commands import cli
 from blog_api.cli.serve import warn_unless_ready
+from blog_api.core.logs import LOGGERS
 from blog_api.core.urls import parse_database_url
 from blog_api.db.migrate import migration_connection
-from blog_api.web.access_log import LOGGING
 from tests.support.clients import (
     CHEAP_HASHING,
     MINIMUM_HASHING,
@@ -43,7 +44,7 @@ POSTGRES = "postgresql://ann:hunter2@db.example/blog"
 def quiet_loggers() -> Iterator[None]:
     """Remove the log handlers of a command: their stream is closed after it."""
     yield
-    for name in LOGGING["loggers"]:
+    for name in LOGGERS:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
@@ -183,7 +184,8 @@ def test_postgres_requires_a_secret_key(monkeypatch: pytest.MonkeyPatch):
 def test_variables_that_kubernetes_sets_for_a_service_named_blog_are_ignored(
     monkeypatch: pytest.MonkeyPatch,
 ):
-    for name in ("BLOG_PORT", "BLOG_PORT_8000_TCP_ADDR", "BLOG_SERVICE_HOST"):
+    monkeypatch.setenv("BLOG_PORT", "tcp://10.0.0.1:8000")
+    for name in ("BLOG_PORT_8000_TCP_ADDR", "BLOG_SERVICE_HOST"):
         monkeypatch.setenv(name, "10.0.0.1")
 
     assert runner.invoke(cli, ["settings"]).exit_code == 0
@@ -355,6 +357,61 @@ def test_migrate_leaves_a_database_of_a_newer_version_as_it_is(folder: Path):
     assert additive.stdout.endswith("Nothing was changed.\n")
     assert other.exit_code == 1
     assert other.stderr.endswith("run the newer version\n")
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ["CREATE TABLE notes (id INTEGER)"],
+        ["CREATE TABLE alembic_version (version_num)", "CREATE TABLE posts (id INTEGER)"],
+    ],
+)
+@pytest.mark.parametrize("command", [["migrate"], ["serve"], ["demo"], ["export", "posts.jsonl"]])
+def test_the_database_of_another_application_is_left_alone(
+    folder: Path, statements: list[str], command: list[str]
+):
+    with closing(sqlite3.connect(folder / "blog.db")) as connection, connection:
+        for statement in statements:
+            connection.execute(statement)
+    content = (folder / "blog.db").read_bytes()
+
+    result = runner.invoke(cli, command)
+
+    assert result.exit_code == 1
+    assert "The database belongs to another application" in result.stderr
+    assert (folder / "blog.db").read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("BLOG_PORT", "; did you mean the option --port of blog-api serve?"),
+        ("BLOG_DATABSE_URL", "; did you mean BLOG_DATABASE_URL?"),
+        ("BLOG_SECRETKEY", "; did you mean BLOG_SECRET_KEY?"),
+        ("BLOG_WEATHER", ""),
+    ],
+)
+def test_an_unknown_setting_is_compared_with_the_known_ones(
+    monkeypatch: pytest.MonkeyPatch, name: str, hint: str
+):
+    monkeypatch.setenv(name, "9")
+
+    result = runner.invoke(cli, ["settings"])
+
+    assert result.exit_code == 2
+    assert result.stderr == f"blog-api: {name}: unknown setting{hint}\n"
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_ctrl_c_prints_no_traceback(folder: Path, shared_url: URL, workers: int):
+    with Server(folder, shared_url, workers=workers) as server:
+        # A terminal sends it to all processes.
+        os.killpg(server.process.pid, signal.SIGINT)
+        server.stop()
+
+    assert "Application shutdown complete" in server.log
+    assert "Traceback" not in server.log
 
 
 def test_several_workers_cannot_share_an_in_memory_database(monkeypatch: pytest.MonkeyPatch):
@@ -548,7 +605,7 @@ def test_create_admin_rejects_invalid_arguments_and_passwords(
     assert not password or password not in result.output
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["serve", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["serve", "--help"], ["serve", "-h"]])
 def test_help_is_printed(arguments: list[str]):
     result = runner.invoke(cli, arguments)
 

@@ -2,8 +2,10 @@
 
 import pytest
 from pydantic import ValidationError
+from sqlalchemy import URL
 
-from tests.support.clients import client_of, make_settings, running
+from blog_api.db.migrate import migrate
+from tests.support.clients import MINIMUM_HASHING, client_of, make_settings, running
 
 
 @pytest.mark.parametrize("character", ["x", "0", "я"])
@@ -20,3 +22,41 @@ async def test_the_title_is_escaped_in_the_documentation(path: str):
 
     assert "<script>alert" not in page
     assert "&lt;script&gt;alert" in page
+
+
+@pytest.mark.parametrize(
+    ("hosts", "parsed"),
+    [
+        ("db1,db2", ("db1:5432", "db2:5432")),
+        ("ann:p%2C1@db1:5433,10.0.0.2:5432,db3", ("db1:5433", "10.0.0.2:5432", "db3:5432")),
+    ],
+)
+def test_several_hosts_are_written_as_for_libpq(hosts: str, parsed: tuple[str, ...]):
+    url = f"postgresql://{hosts}/blog?target_session_attrs=read-write"
+
+    settings = make_settings(database_url=url)
+
+    assert settings.database_url.query["host"] == parsed
+    assert settings.database_url.query["target_session_attrs"] == "read-write"
+    assert settings.database_url.database == "blog"
+    assert settings.database_url.password in (None, "p,1")
+
+
+@pytest.mark.parametrize("hosts", ["db1,", "db1:x,db2", "db1,db2:123456", "[::1],db2"])
+def test_several_hosts_that_are_invalid_are_rejected(hosts: str):
+    with pytest.raises(ValidationError, match="has an invalid host or port"):
+        make_settings(database_url=f"postgresql://{hosts}/blog")
+
+
+async def test_another_host_is_tried_if_one_does_not_respond(empty_url: URL, closed_port: int):
+    if empty_url.get_backend_name() == "sqlite":
+        pytest.skip("SQLite has no host")
+    port = empty_url.port or 5432
+    hosts = f"{empty_url.username}@127.0.0.1:{closed_port},{empty_url.host}:{port}"
+    settings = make_settings(
+        database_url=f"postgresql://{hosts}/{empty_url.database}", **MINIMUM_HASHING
+    )
+    await migrate(settings)
+
+    async with running(settings) as app, client_of(app) as client:
+        assert (await client.get("/health/ready")).status_code == 200

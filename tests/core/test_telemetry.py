@@ -1,5 +1,7 @@
 """Traces by FastAPI's OpenTelemetry integration, configured by environment variables."""
 
+import asyncio
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -8,7 +10,9 @@ from pathlib import Path
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from sqlalchemy import URL
+from typer.testing import CliRunner
 
+from blog_api.cli.commands import cli
 from tests.support.clients import PASSWORD, sign_up
 from tests.support.processes import Server
 
@@ -90,3 +94,34 @@ async def test_without_otel_variables_nothing_is_traced(
         server.stop()
 
     assert collector.bodies == []
+
+
+@pytest.mark.processes
+async def test_a_collector_that_does_not_respond_does_not_delay_the_stop(
+    tmp_path: Path, shared_url: URL
+):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        variables = {
+            "FASTAPI_OTEL_AUTO_CONFIGURE": "true",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{silent.getsockname()[1]}",
+            "OTEL_EXPORTER_OTLP_TIMEOUT": "1000",
+        }
+        settings = {"SHUTDOWN_SECONDS": "2"}
+        with Server(tmp_path, shared_url, settings=settings, variables=variables) as server:
+            async with server.client() as client:
+                await client.get("/posts")
+            await asyncio.to_thread(server.stop)
+
+    assert "did not stop within BLOG_SHUTDOWN_SECONDS" in server.log
+
+
+def test_telemetry_without_its_packages_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("FASTAPI_OTEL_AUTO_CONFIGURE", "true")
+    monkeypatch.setattr("blog_api.cli.serve.find_spec", lambda _: None)
+
+    result = CliRunner().invoke(cli, ["serve"])
+
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "blog-api: FASTAPI_OTEL_AUTO_CONFIGURE: needs pip install '.[telemetry]'\n"
+    )

@@ -14,7 +14,6 @@ from alembic.script import ScriptDirectory
 from httpx import AsyncClient
 from sqlalchemy import URL, Connection, make_url, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import create_async_engine
 from sqlmodel import select
 
 from blog_api.accounts.names import index_missing_names
@@ -30,8 +29,8 @@ from blog_api.db.migrate import (
 )
 from blog_api.db.revisions import (
     find_migrations,
-    get_current_revision,
     get_head_revision,
+    get_schema,
     read_revisions,
 )
 from blog_api.posts.models import Post
@@ -113,9 +112,9 @@ async def test_migrations_build_what_the_code_declares_and_can_be_reversed(empty
     for _ in range(2):
         await migrate(settings)
         async with migration_connection(settings) as connection:
-            assert await connection.run_sync(get_current_revision) == get_head_revision()
+            assert (await connection.run_sync(get_schema)).current == get_head_revision()
             await connection.run_sync(check_and_downgrade)
-            assert await connection.run_sync(get_current_revision) is None
+            assert (await connection.run_sync(get_schema)).current is None
 
 
 async def test_migrate_is_idempotent(empty_url: URL):
@@ -164,7 +163,7 @@ async def test_a_newer_database_is_used_if_it_serves_this_version(empty_url: URL
         with pytest.raises(IncompatibleSchema, match="run the newer version"):
             await migrate(settings)
         async with migration_connection(settings) as connection:
-            assert await connection.run_sync(get_current_revision) == "newer"
+            assert (await connection.run_sync(get_schema)).current == "newer"
 
     head = get_head_revision()
     assert newer.status_code == 200
@@ -210,19 +209,18 @@ async def test_a_downgrade_and_upgrade_gives_no_token_more_scopes(empty_url: URL
 
 async def test_a_failed_migration_is_rolled_back(empty_url: URL):
     settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
-    engine = create_async_engine(empty_url)
-    async with engine.begin() as connection:
-        await connection.execute(text("CREATE TABLE posts (id INTEGER)"))
+    await upgrade(settings, FIRST)
+    await execute(settings, "CREATE TABLE media_files (id INTEGER)")
 
     with pytest.raises(DBAPIError, match="already exists"):
         await migrate(settings)
-    async with engine.begin() as connection:
-        await connection.execute(text("DROP TABLE posts"))
-    await engine.dispose()
+    async with migration_connection(settings) as connection:
+        assert (await connection.run_sync(get_schema)).current == FIRST
+    await execute(settings, "DROP TABLE media_files")
 
     await migrate(settings)
     async with migration_connection(settings) as connection:
-        assert await connection.run_sync(get_current_revision) == get_head_revision()
+        assert (await connection.run_sync(get_schema)).current == get_head_revision()
 
 
 async def test_a_worker_restarts_while_the_file_is_locked(tmp_path: Path):

@@ -1,16 +1,21 @@
 """nginx and Apache as compressing proxies before a server, and PgBouncer before Postgres."""
 
 import os
+import re
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from sqlalchemy import URL
 
+import blog_api.web
+
 START_SECONDS = 10
+GUIDE = Path(blog_api.web.__file__).parent / "guide"
 
 NGINX = """
 daemon off;
@@ -94,10 +99,41 @@ def wait_until_listening(port: int, process: subprocess.Popen[bytes]) -> None:
             assert time.monotonic() < deadline, "The proxy does not listen"
 
 
+def read_guide_block(language: str) -> str:
+    """Return the block in this language of the guide's page about proxies."""
+    page = (GUIDE / "run-as-a-service.md").read_text()
+    (block,) = re.findall(rf"^```{language}\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    return str(block)
+
+
 @contextmanager
-def running(command: Sequence[str], port: int) -> Iterator[None]:
+def running_guide_proxy(kind: str, folder: Path, address: str) -> Iterator[int]:
+    """Yield the port of a proxy with the guide's configuration, but without TLS."""
+    port = find_free_port()
+    file = folder / kind
+    if kind == "nginx":
+        block = read_guide_block("nginx").replace("443 ssl", f"127.0.0.1:{port}")
+        block = re.sub(r" *ssl_.*\n", "", block).replace("http://127.0.0.1:8000", address)
+        start = NGINX[: NGINX.index("    gzip on")].format(folder=folder)
+        file.write_text(f"{start}{block}}}")
+        command = ["nginx", "-e", f"{file}.log", "-c", str(file)]
+    else:
+        block = read_guide_block("caddyfile").replace(
+            "blog.example.com", f"http://127.0.0.1:{port}"
+        )
+        block = block.replace("127.0.0.1:8000", address.removeprefix("http://"))
+        file.write_text(block.replace("{\n", "{\n    admin off\n", 1))
+        command = ["caddy", "run", "--adapter", "caddyfile", "--config", str(file)]
+    with running(command, port, {"HOME": str(folder)}):
+        yield port
+
+
+@contextmanager
+def running(
+    command: Sequence[str], port: int, variables: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[None]:
     """Run a proxy that listens on a port."""
-    process = subprocess.Popen(command)
+    process = subprocess.Popen(command, env={**os.environ, **variables})
     try:
         wait_until_listening(port, process)
         yield

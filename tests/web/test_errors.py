@@ -8,6 +8,7 @@ import pytest
 from fastapi import FastAPI, HTTPException
 from httpx import AsyncClient
 
+from blog_api.core.logs import TextFormatter
 from blog_api.posts import lists as listings
 from tests.support.clients import (
     CHEAP_HASHING,
@@ -425,12 +426,13 @@ async def test_an_unexpected_error_returns_500_and_is_logged(
         await sign_up(client, "Ann")
         await client.post("/posts", json={"title": "Hello", "content": "World"})
         monkeypatch.delattr(listings, "paginate_posts")
+        caplog.handler.setFormatter(TextFormatter())
         with caplog.at_level(logging.ERROR):
             response = await client.get("/posts", headers={"Origin": "https://example.com"})
 
     assert_problem(response, 500)
     assert response.headers["Access-Control-Allow-Origin"] == "https://example.com"
-    assert response.headers["X-Request-ID"] in caplog.text
+    assert caplog.text.endswith(f" {response.headers['X-Request-ID']}\n")
     assert "paginate_posts" in caplog.text
 
 

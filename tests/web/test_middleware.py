@@ -106,7 +106,7 @@ async def test_each_request_is_one_line_in_the_access_log(
             # Lines are logged in batches, with those of other tests.
             written = [one.message for one in caplog.records if one.name == "blog_api.access"]
             lines = [line for line in "\n".join(written).splitlines() if line.endswith(tuple(ids))]
-    time = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}"
+    time = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00"
     for line, request, request_id in zip(
         lines,
         ("GET /posts/1%0A2 404", "POST /posts 201", f"GET /{'a' * 999} 414"),
