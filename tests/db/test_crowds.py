@@ -1,7 +1,6 @@
 """Many clients at the same moment, and clients that leave."""
 
 import asyncio
-import time
 
 import pytest
 from anyio import fail_after
@@ -42,15 +41,12 @@ async def test_a_crowd_that_comments_on_one_post_is_served_or_told_to_come_back(
         async def comment() -> Response:
             return await ann.post(f"{path}/comments", json={"content": "Hi"})
 
-        began = time.monotonic()
         with fail_after(DEADLINE):
             responses = await asyncio.gather(*(comment() for _ in range(CROWD)))
-        seconds = time.monotonic() - began
         count = (await ann.get(path)).json()["comment_count"]
         later = await comment()
 
     statuses = [response.status_code for response in responses]
-    print(f"{statuses.count(201)} of {CROWD} in {seconds:.1f} s")
     assert set(statuses) <= {201, 503}
     assert all("Retry-After" in one.headers for one in responses if one.status_code == 503)
     assert count == statuses.count(201) > 0
@@ -82,5 +78,5 @@ async def test_no_check_of_a_password_stays_in_progress(empty_url: URL, password
             await cancel_at(ann.post("/auth", data=form), number)
             await wait_until(is_idle)
 
-    assert log_in.count > 20
+    assert log_in.count > 10
     assert any(key.startswith("flight/") for key in counters)
