@@ -23,12 +23,13 @@ from blog_api.accounts.auth import (
     verify_password,
 )
 from blog_api.accounts.errors import PASSWORD_PROBLEMS, SCOPE_PROBLEMS, LastAdmin
+from blog_api.accounts.idempotency import forget_opened_account
 from blog_api.accounts.models import PasswordConfirmation, PersonalTokenRead, Token, User, UserRead
 from blog_api.accounts.personal_tokens import personal_tokens_of
 from blog_api.accounts.rate_limits import LoginThrottleDep
 from blog_api.accounts.service import lock_admins, require_other_admin
 from blog_api.comments.models import Comment, CommentRead
-from blog_api.comments.service import anonymize_some_comments
+from blog_api.comments.service import anonymize_some_comments, delete_some_posts
 from blog_api.core.errors import BODY_PROBLEMS, Conflict, ServiceUnavailable, problem_responses
 from blog_api.core.fields import MAX_SMALL_BODY_BYTES
 from blog_api.db.base import ReadModel
@@ -41,7 +42,6 @@ from blog_api.posts.bookmarks import remove_some_bookmarks
 from blog_api.posts.excerpts import load_missing_html
 from blog_api.posts.models import Bookmark, OwnPostRead, Post
 from blog_api.posts.queries import posts_without_html
-from blog_api.posts.service import delete_some_posts
 from blog_api.profiles.models import Follow
 from blog_api.web.body_limits import MAX_BODY_BYTES
 from blog_api.web.body_memory import BodyMemory, get_network
@@ -237,5 +237,6 @@ async def erase_account(session: AsyncSession, storage: Storage | None, user_id:
         while await erase_some(session, user_id):
             pass
     pictures = [media.name for media in (await session.exec(media_of(user_id))).all()]
+    await forget_opened_account(session, user_id)
     await session.exec(delete(User).where(col(User.id) == user_id))
     await commit_and_remove_files(session, storage, pictures)

@@ -42,7 +42,7 @@ from tests.support.mailbox import Mailbox
 from tests.support.processes import Server
 from tests.support.renderers import PausingRenderer
 
-pytest_plugins = ["tests.support.browser"]
+pytest_plugins = ["tests.support.browser", "tests.support.front_end"]
 
 
 @pytest.fixture(scope="session")

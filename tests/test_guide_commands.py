@@ -54,6 +54,7 @@ EXPECTED = {
     "front-end": [
         '"content":null', '"reading_minutes":1', '"content_html":"<p>', '"answers":[',
         '"slug":"on-front-ends"', '"total_count":0', "\n202\n", '"is_current":true', "\n204\n",
+        '"avatar_url":"/media/',
     ],
     "retry-safely": [
         "idempotency-replayed: true", "urn:blog-api:idempotency-key-reused", '"slug":"on-curl"',

@@ -57,6 +57,8 @@ SWEEP_SIZE = 10
 MAX_WAIT_SECONDS = 0.9 * STATEMENT_TIMEOUT_SECONDS
 # The row may expire or be deleted between two statements.
 MAX_ATTEMPTS = 3
+# Its stored responses show the accounts of other users.
+ACCOUNTS_ROUTE = "/admin/users"
 STORED_HEADERS = ("Cache-Control", "Content-Type", "ETag", "Location")
 
 # A string of structured fields (RFC 8941, 3.3.3), and a character escaped in it.
@@ -272,6 +274,18 @@ class Creation:
         digest.update(await self.request.body() if received is None else received.encode())
         text = digest.hexdigest()
         return [text] if self.keys is None else self.keys.make_digests("fingerprint", text)
+
+
+async def forget_opened_account(session: AsyncSession, user_id: int) -> None:
+    """Delete the stored response that shows the address of an account that is erased.
+
+    It belongs to the administrator who opened the account.
+    """
+    start = f'{{"id":{user_id},'.encode()
+    is_shown = func.substr(col(IdempotencyKey.body), 1, len(start)) == start
+    await session.exec(
+        delete(IdempotencyKey).where(col(IdempotencyKey.route) == ACCOUNTS_ROUTE, is_shown)
+    )
 
 
 KeyHeader = Annotated[

@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from itertools import accumulate
 
 from sqlalchemy import ColumnElement, ScalarSelect, delete, update
 from sqlalchemy.orm import aliased
@@ -19,15 +20,19 @@ from blog_api.comments.models import ID_DIGITS, MAX_THREAD_DEPTH, Comment
 from blog_api.comments.visibility import is_shown_to, is_text_visible_to
 from blog_api.core.fields import utc_now
 from blog_api.db.base import preserve_updated_at
+from blog_api.db.functions import utf8_length
 from blog_api.db.queries import BATCH_SIZE
 from blog_api.posts.errors import PostNotFound
-from blog_api.posts.models import Post
+from blog_api.posts.models import MAX_LISTED_BYTES, Post
 from blog_api.posts.queries import (
     is_visible_to,
     lock_post_for_counters,
     lock_posts_for_counters,
     update_counters,
 )
+
+# Of posts that are deleted together.
+MAX_DELETED_COMMENTS = 2_000
 
 
 async def insert_comment(session: AsyncSession, post: Post, comment: Comment) -> None:
@@ -144,6 +149,29 @@ async def remove_comment(session: AsyncSession, post: Post, comment: Comment) ->
         await session.flush()
         await session.delete(parent)
         comment = parent
+
+
+async def delete_some_posts(session: AsyncSession, user_id: int) -> bool:
+    """Delete a batch of a user's posts with their comments; return whether more may be left.
+
+    A batch has a bounded number of comments and bytes, which take most of the time. Comments that
+    wait or were deleted count too: `Post.comment_count` has only the public ones.
+    """
+    query = select(Post.id, utf8_length(Post.content)).where(col(Post.user_id) == user_id)
+    locked = query.order_by(col(Post.id)).limit(BATCH_SIZE).with_for_update(of=Post)
+    found = (await session.exec(locked)).all()
+    post_id = col(Comment.post_id)
+    counted = select(post_id).where(post_id.in_([one for one, _ in found])).order_by(post_id)
+    # The post of the first comment that is too many.
+    end = (await session.exec(counted.offset(MAX_DELETED_COMMENTS).limit(1))).first()
+    sizes = accumulate(size for _, size in found)
+    fitting = sum(
+        size <= MAX_LISTED_BYTES and (end is None or one < end)
+        for size, (one, _) in zip(sizes, found, strict=True)
+    )
+    ids = [one for one, _ in found][: max(1, fitting)]
+    await session.exec(delete(Post).where(col(Post.id).in_(ids)))
+    return len(ids) == BATCH_SIZE or len(ids) < len(found)
 
 
 async def anonymize_some_comments(session: AsyncSession, user_id: int) -> bool:

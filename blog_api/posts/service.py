@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from types import MappingProxyType
 from typing import Annotated, Any
 
@@ -16,9 +15,7 @@ from blog_api.accounts.auth import Auth, CanWritePosts, connection_released_for
 from blog_api.core.errors import Conflict
 from blog_api.core.fields import PathId, RequestBody
 from blog_api.db.base import save_changes
-from blog_api.db.functions import utf8_length
 from blog_api.db.queries import (
-    BATCH_SIZE,
     insert_if_missing,
     insert_returning_id,
     iterate_batches,
@@ -27,16 +24,13 @@ from blog_api.db.queries import (
 from blog_api.db.session import Database, SessionDep, mark_expensive
 from blog_api.posts.errors import NotYourPost, SlugTaken
 from blog_api.posts.excerpts import make_columns
-from blog_api.posts.models import MAX_LISTED_BYTES, Post, Slug
+from blog_api.posts.models import Post, Slug
 from blog_api.posts.queries import find_post, is_visible_to
 from blog_api.posts.slugs import change_slug, claim_given_slug
 from blog_api.posts.tags import add_tags, remove_tags
 from blog_api.text.markdown import Source
 from blog_api.text.renderer import MAX_SHORT_LENGTH, Renderer, RendererDep
 from blog_api.web.conditional import Precondition, PreconditionDep, set_etag_row
-
-# Of posts that are deleted together.
-MAX_DELETED_COMMENTS = 2_000
 
 
 async def lock_own_post(
@@ -193,26 +187,6 @@ async def insert_post_row(session: AsyncSession, post: Post, slug: str) -> int |
     if post_id is not None:
         post.id = post_id
     return post_id
-
-
-async def delete_some_posts(session: AsyncSession, user_id: int) -> bool:
-    """Delete a batch of a user's posts; return whether more may be left.
-
-    A batch has a bounded number of comments and bytes, which take most of the time.
-    """
-    size = utf8_length(Post.content)
-    query = select(Post.id, Post.comment_count, size).where(col(Post.user_id) == user_id)
-    locked = query.order_by(col(Post.id)).limit(BATCH_SIZE).with_for_update(of=Post)
-    found = (await session.exec(locked)).all()
-    comments = accumulate(count for _, count, _ in found)
-    sizes = accumulate(size for *_, size in found)
-    fitting = sum(
-        count <= MAX_DELETED_COMMENTS and size <= MAX_LISTED_BYTES
-        for count, size in zip(comments, sizes, strict=True)
-    )
-    ids = [post_id for post_id, *_ in found][: max(1, fitting)]
-    await session.exec(delete(Post).where(col(Post.id).in_(ids)))
-    return len(ids) == BATCH_SIZE or len(ids) < len(found)
 
 
 async def rerender_posts(

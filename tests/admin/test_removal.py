@@ -1,6 +1,7 @@
 """Deletion of accounts by administrators: `DELETE /admin/users/{user_id}`."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -8,14 +9,15 @@ import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient, Response
 from sqlalchemy import text
+from sqlmodel import select
 
 from blog_api import personal_data
+from blog_api.accounts.models import IdempotencyKey
 from blog_api.comments import service as comments
 from blog_api.core.errors import ServiceUnavailable
 from blog_api.db.session import Database
 from blog_api.models import metadata
 from blog_api.posts import bookmarks
-from blog_api.posts import service as posts
 from tests.support.clients import (
     ChangeUser,
     add_comment,
@@ -48,7 +50,7 @@ OWN_TABLES = {
 @pytest.fixture
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make accounts with two posts, comments, bookmarks or pictures large ones."""
-    for module in (posts, comments, bookmarks, personal_data):
+    for module in (comments, bookmarks, personal_data):
         monkeypatch.setattr(module, "BATCH_SIZE", 2)
 
 
@@ -220,7 +222,7 @@ async def test_an_interrupted_deletion_is_completed_by_another_request(
         raise ServiceUnavailable
 
     with monkeypatch.context() as patch:
-        patch.setattr(personal_data, "ERASE_SOME", (posts.delete_some_posts, fail))
+        patch.setattr(personal_data, "ERASE_SOME", (comments.delete_some_posts, fail))
         interrupted = await delete_account(admin, ann_id)
     between = await count_rows(empty_app, ann_id)
     may_write = await ann.get("/users/me")
@@ -353,6 +355,22 @@ async def test_other_writers_take_turns_with_a_large_deletion(
     assert "bookmark" in events[:-1]
 
 
+async def test_the_stored_response_that_shows_the_address_is_deleted_too(
+    empty_app: FastAPI, admin: AsyncClient
+):
+    ids = []
+    for name in ("carl", "dora"):
+        body = {"email": f"{name}@example.com", "name": name, "password": "battery staple"}
+        opened = await admin.post("/admin/users", json=body, headers={"Idempotency-Key": name})
+        ids.append(opened.json()["id"])
+
+    assert (await delete_account(admin, ids[0])).status_code == 204
+
+    async with empty_app.state.database.session(writes=False) as session:
+        stored = (await session.exec(select(IdempotencyKey.body))).all()
+    assert [json.loads(body)["id"] for body in stored if body] == ids[1:]
+
+
 @pytest.mark.parametrize("limit", ["MAX_DELETED_COMMENTS", "MAX_LISTED_BYTES"])
 async def test_a_batch_of_posts_is_bounded_by_what_it_contains(
     empty_app: FastAPI,
@@ -362,15 +380,17 @@ async def test_a_batch_of_posts_is_bounded_by_what_it_contains(
     monkeypatch: pytest.MonkeyPatch,
     limit: str,
 ):
-    monkeypatch.setattr(posts, limit, 1)
+    monkeypatch.setattr(comments, limit, 1)
     for n in range(3):
         post = await publish(ann, title=f"{n}")
-        await add_comment(bob, post)
-        await add_comment(bob, post)
+        for _ in range(2):
+            comment = await add_comment(bob, post)
+            # Not in `comment_count` any more.
+            await ann.delete(f"/comments/{comment['id']}/approval")
     ann_id = await id_of(ann)
 
     async with empty_app.state.database.session(writes=True) as session:
-        more = [await posts.delete_some_posts(session, ann_id) for _ in range(3)]
+        more = [await comments.delete_some_posts(session, ann_id) for _ in range(3)]
 
     assert more == [True, True, False]
     assert await count_rows(empty_app, ann_id) == {

@@ -15,9 +15,9 @@ SCREENSHOTS = os.environ.get("SCREENSHOTS")
 TIMEOUT_MS = 120_000
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 async def chromium() -> AsyncIterator[Any]:
-    """The system's Chromium; only names of this machine resolve."""
+    """The system's Chromium, which the tests share; only names of this machine resolve."""
     from playwright.async_api import async_playwright
 
     executable = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -56,4 +56,4 @@ async def page(chromium: Any) -> AsyncIterator[Any]:
 
 async def take_screenshot(page: Any, name: str) -> None:
     if SCREENSHOTS:
-        await page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png")
+        await page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png", full_page=True)

@@ -1,30 +1,31 @@
 """A browser page that shows untrusted HTML and records what the HTML executes or requests."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from tests.support.html import Attributes
 
-# Records calls of functions that an attack would call.
-RECORD_CALLS = """
-() => {
-    window.ran = [];
+Element = tuple[str, Attributes]
+
+FRAME_FUNCTIONS = """
+// Record calls of functions that an attack would call.
+const record = (view) => {
+    view.ran = view.ran || [];
     for (const name of ["pwn", "alert", "confirm", "prompt", "print", "open", "fetch"]) {
-        window[name] = () => { window.ran.push(name); };
+        view[name] = () => { view.ran.push(name); };
     }
     // Do not follow links: only their execution is an error.
-    window.addEventListener("click", (event) => {
+    view.addEventListener("click", (event) => {
         const link = event.target.closest && event.target.closest("a[href], area[href]");
         if (link && ["http:", "https:", "mailto:"].includes(link.protocol)) event.preventDefault();
     }, true);
-    window.addEventListener("submit", (event) => {
-        if (event.isTrusted) window.ran.push("submit");
+    view.addEventListener("submit", (event) => {
+        if (event.isTrusted) view.ran.push("submit");
         event.preventDefault();
     }, true);
-}
-"""
-# Triggers the event handlers of all elements.
-TRIGGER_EVENTS = """
-async () => {
+};
+// Trigger the event handlers of all elements.
+const trigger = (view) => {
     const types = [
         "animationend", "animationstart", "auxclick", "beforeinput", "blur", "change",
         "contextmenu", "copy", "cut", "dblclick", "drag", "error", "focus", "focusin", "input",
@@ -32,53 +33,88 @@ async () => {
         "mouseup", "paste", "pointerdown", "pointerenter", "pointermove", "pointerover",
         "pointerup", "scroll", "submit", "toggle", "touchstart", "transitionend", "wheel",
     ];
-    for (const element of document.querySelectorAll("*")) {
-        for (const type of types) {
-            const Kind = type.startsWith("mouse") ? MouseEvent : Event;
+    for (const element of view.document.querySelectorAll("*")) {
+        // Without a script, only an attribute handles events.
+        for (const type of element.attributes.length ? types : []) {
+            const Kind = type.startsWith("mouse") ? view.MouseEvent : view.Event;
             element.dispatchEvent(new Kind(type, {bubbles: true, cancelable: true}));
         }
         if (element.focus) element.focus();
         if (element.click) element.click();
     }
-    await new Promise((done) => setTimeout(done, 20));
-    // Elements that take the place of variables and methods (DOM clobbering).
-    for (const name of ["x", "y", "z", "attributes", "cookie", "createElement"]) {
-        const found = [document.getElementById(name), document[name], window[name]];
-        if (found.some((one) => one instanceof Element || one instanceof HTMLCollection)) {
-            window.ran.push(`named: ${name}`);
-        }
-    }
-    return window.ran;
-}
-"""
-LIST_ELEMENTS = """
-() => [...document.body.querySelectorAll("*")].map((element) => [
+};
+// Return what ran, and elements that take the place of variables and methods (DOM clobbering).
+const collect = (view) => ["x", "y", "z", "attributes", "cookie", "createElement"].filter((name) =>
+    [view.document.getElementById(name), view.document[name], view[name]].some((one) =>
+        one instanceof view.Element || one instanceof view.HTMLCollection)
+).map((name) => `named: ${name}`).concat(view.ran.splice(0));
+const listElements = (view) => [...view.document.body.querySelectorAll("*")].map((element) => [
     element.namespaceURI === "http://www.w3.org/1999/xhtml" ? element.localName : element.tagName,
     Object.fromEntries([...element.attributes].map((one) => [one.name, one.value])),
-])
+]);
+const wait = () => new Promise((done) => setTimeout(done, 20));
 """
-# Parses HTML in several ways, and its serialization again, as a mutation attack requires.
-INSERT_HTML = """
-(text) => {
-    const detached = document.implementation.createHTMLDocument("");
-    for (const _ of [1, 2]) {
-        const box = detached.createElement("div");
-        box.innerHTML = text;
-        text = box.innerHTML;
-        document.body.append(document.adoptNode(box));
-    }
-    const parsed = new DOMParser().parseFromString(text, "text/html").body;
-    document.body.append(...document.adoptNode(parsed).childNodes);
-    const template = document.createElement("template");
-    template.innerHTML = text;
-    document.body.append(template.content.cloneNode(true));
-    for (const parent of ["li", "td", "summary"]) {
-        const box = document.createElement(parent);
-        box.innerHTML = text;
-        document.body.append(box);
-        text = box.innerHTML;
-    }
-}
+RECORD_CALLS = f"() => {{ {FRAME_FUNCTIONS} record(window); }}"
+# Shows each of many texts as the whole page of a frame of its own, and triggers events in all.
+SHOW = f"""
+async (pages) => {{
+    {FRAME_FUNCTIONS}
+    const frames = pages.map((html) => {{
+        const frame = document.createElement("iframe");
+        frame.style = "position: fixed; inset: 0; width: 100%; height: 100%";
+        document.body.append(frame);
+        const view = frame.contentWindow;
+        const loaded = new Promise((done) => {{ frame.onload = done; }});
+        record(view);
+        view.document.open();
+        // It removed the listeners.
+        record(view);
+        view.document.write(html);
+        view.document.close();
+        return {{frame, view, loaded}};
+    }});
+    await Promise.all(frames.map(({{loaded}}) => loaded));
+    // A page that replaced itself has no document that others may read.
+    const shown = frames.filter(({{frame}}) => frame.contentDocument && frame.contentDocument.body);
+    const elements = shown.flatMap(({{view}}) => listElements(view));
+    shown.forEach(({{view}}) => trigger(view));
+    await wait();
+    const events = frames.map(({{frame, view}}) =>
+        frame.contentDocument ? collect(view) : ["left the page"]).concat(collect(window));
+    return [elements, events.flat()];
+}}
+"""
+# Inserts HTML into the page, as scripts of a page do. Parses it in several ways, and its
+# serialization again, as a mutation attack requires.
+INSERT = f"""
+async (fragments) => {{
+    {FRAME_FUNCTIONS}
+    const insert = (text) => {{
+        const detached = document.implementation.createHTMLDocument("");
+        for (const _ of [1, 2]) {{
+            const box = detached.createElement("div");
+            box.innerHTML = text;
+            text = box.innerHTML;
+            document.body.append(document.adoptNode(box));
+        }}
+        const parsed = new DOMParser().parseFromString(text, "text/html").body;
+        document.body.append(...document.adoptNode(parsed).childNodes);
+        const template = document.createElement("template");
+        template.innerHTML = text;
+        document.body.append(template.content.cloneNode(true));
+        for (const parent of ["li", "td", "summary"]) {{
+            const box = document.createElement(parent);
+            box.innerHTML = text;
+            document.body.append(box);
+            text = box.innerHTML;
+        }}
+    }};
+    fragments.forEach(insert);
+    const elements = listElements(window);
+    trigger(window);
+    await wait();
+    return [elements, collect(window)];
+}}
 """
 
 
@@ -115,25 +151,23 @@ class RecordingPage:
         self.events.append("dialog")
         await dialog.dismiss()
 
-    async def show(self, html: str) -> list[tuple[str, Attributes]]:
-        """Show HTML as the whole page; return its elements."""
-        await self.page.evaluate("() => { window.ran = []; }")
-        await self.page.set_content(html)
-        # `set_content` removes the listeners.
-        await self.page.evaluate(RECORD_CALLS.replace("window.ran = [];", ""))
-        return await self.trigger_events()
+    async def show(self, pages: Sequence[str]) -> list[Element]:
+        """Show each text as the whole page of a frame of its own; return the elements of all.
 
-    async def insert(self, fragments: list[str]) -> list[tuple[str, Attributes]]:
+        An event does not tell its page: show the pages one by one to find it.
+        """
+        return await self.evaluate(SHOW, pages)
+
+    async def insert(self, fragments: Sequence[str]) -> list[Element]:
         """Insert HTML into the page, as scripts of a page do; return all elements."""
-        for fragment in fragments:
-            await self.page.evaluate(INSERT_HTML, fragment)
-        return await self.trigger_events()
+        return await self.evaluate(INSERT, fragments)
 
-    async def trigger_events(self) -> list[tuple[str, Attributes]]:
-        """Trigger the event handlers of all elements; return the elements."""
-        elements = [
-            (tag, attributes) for tag, attributes in await self.page.evaluate(LIST_ELEMENTS)
-        ]
-        self.events += await self.page.evaluate(TRIGGER_EVENTS)
-        self.events += [f"frame: {frame.url}" for frame in self.page.frames[1:]]
-        return elements
+    async def evaluate(self, script: str, texts: Sequence[str]) -> list[Element]:
+        elements, events = await self.page.evaluate(script, [*texts])
+        shown = [self.page.main_frame]
+        if script is SHOW:
+            shown = shown[0].child_frames
+        self.events += events
+        self.events += [f"frame: {one.url}" for parent in shown for one in parent.child_frames]
+        await self.page.evaluate("document.body.replaceChildren()")
+        return [(tag, attributes) for tag, attributes in elements]
