@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from anyio import CancelScope
 from limits import RateLimitItem
-from limits.aio.storage import RedisStorage, Storage
+from limits.aio.storage import MemoryStorage, RedisStorage, Storage
 from limits.aio.strategies import MovingWindowRateLimiter
 from limits.errors import StorageError
 from sqlalchemy import URL
@@ -43,7 +43,7 @@ class Attempt:
     """An attempt in progress. It counts as failed unless `succeeded` is set."""
 
     counters: "RateLimitCounters"
-    keys: Sequence[str]
+    keys: list[str]
     succeeded: bool = False
 
 
@@ -83,12 +83,18 @@ class RateLimitCounters:
         at all.
         """
         minute = int(time.time() // 60)
-        attempt = Attempt(self, [limit.in_progress_key(minute) for limit in limits])
-        started = await asyncio.gather(
-            *(self.storage.incr(key, ATTEMPT_SECONDS) for key in attempt.keys)
-        )
+        attempt = Attempt(self, [])
+
+        async def start(key: str) -> int:
+            count = await self.storage.incr(key, ATTEMPT_SECONDS)
+            attempt.keys.append(key)
+            return count
+
         async with AsyncExitStack() as on_rejection:
             on_rejection.push_async_callback(self.end_attempt, attempt)
+            started = await asyncio.gather(
+                *(start(limit.in_progress_key(minute)) for limit in limits)
+            )
             earlier = await asyncio.gather(
                 *(self.storage.get(limit.in_progress_key(minute - 1)) for limit in limits)
             )
@@ -98,13 +104,15 @@ class RateLimitCounters:
         return attempt
 
     async def end_attempt(self, attempt: Attempt) -> None:
-        """Count an attempt as ended, even if the request is cancelled."""
+        """Count an attempt as ended, even if the request is cancelled meanwhile."""
+        with CancelScope(shield=True):
+            await asyncio.shield(self._decrement(attempt.keys))
+
+    async def _decrement(self, keys: Sequence[str]) -> None:
         # If Redis fails, the count expires.
-        with suppress(StorageError, TimeoutError), CancelScope(shield=True):
+        with suppress(StorageError, TimeoutError):
             async with asyncio.timeout(REDIS_TIMEOUT_SECONDS):
-                await asyncio.gather(
-                    *(self.storage.incr(key, ATTEMPT_SECONDS, -1) for key in attempt.keys)
-                )
+                await asyncio.gather(*(self.storage.incr(key, ATTEMPT_SECONDS, -1) for key in keys))
 
     async def remember(self, key: str, seconds: int) -> None:
         """Remember a key for so many seconds from now on."""
@@ -118,8 +126,10 @@ class RateLimitCounters:
     async def make_problem(self, limit: Limit) -> TooManyRequests:
         """Return a 429 with the headers of draft-ietf-httpapi-ratelimit-headers-10."""
         stats = await self.window.get_window_stats(limit.rate, limit.name, limit.key)
-        seconds = max(1, math.ceil(stats.reset_time - time.time()))
-        policy = f'"{limit.name}";q={limit.rate.amount};w={limit.rate.get_expiry()}'
+        period = limit.rate.get_expiry()
+        # The clock of another process may be ahead.
+        seconds = min(max(1, math.ceil(stats.reset_time - time.time())), period)
+        policy = f'"{limit.name}";q={limit.rate.amount};w={period}'
         return TooManyRequests(
             {
                 "Retry-After": str(seconds),
@@ -127,6 +137,17 @@ class RateLimitCounters:
                 "RateLimit": f'"{limit.name}";r=0;t={seconds}',
             }
         )
+
+
+def move_times(memory: MemoryStorage, seconds: float) -> None:
+    """Move the times of all counters, as the clock was moved."""
+    # Hits that were counted together are one object.
+    hits = {id(hit): hit for hits in memory.events.values() for hit in hits}
+    for hit in hits.values():
+        hit.atime += seconds
+        hit.expiry += seconds
+    for key in memory.expirations:
+        memory.expirations[key] += seconds
 
 
 def create_redis_storage(url: URL) -> "tuple[ConnectionPool, RedisStorage]":

@@ -31,6 +31,7 @@ from blog_api.accounts.counters import (
     Limit,
     RateLimitCounters,
     create_redis_storage,
+    move_times,
 )
 from blog_api.accounts.passwords import PasswordHasher
 from blog_api.core.errors import TooManyRequests
@@ -47,6 +48,7 @@ log = logging.getLogger(__name__)
 # After a failure, until Redis is tried again.
 REDIS_PAUSE_SECONDS = 5.0
 SWEEP_SECONDS = 60
+MAX_CLOCK_DRIFT_SECONDS = 1.0
 # Of each kind in memory, about 50 MB at most in practice. The oldest are deleted.
 MAX_COUNTERS_IN_MEMORY = 50_000
 # After a log-in, a network counts as known to the account.
@@ -148,6 +150,7 @@ class RateLimiter:
         self.settings = settings
         self._memory = MemoryStorage()
         self._memory_counters = RateLimitCounters(self._memory)
+        self._clock_offset = time.time() - time.monotonic()
         self._sweep_pause: asyncio.Task[None] | None = None
         self._redis_pool: ConnectionPool | None = None
         if not settings.uses_memory_rate_limits:
@@ -185,11 +188,13 @@ class RateLimiter:
         try:
             yield attempt
         finally:
-            if not attempt.succeeded:
-                # Another process may have counted at the same time without Redis.
-                with suppress(TooManyRequests):
-                    await self.record_hits(limits)
-            await attempt.counters.end_attempt(attempt)
+            try:
+                if not attempt.succeeded:
+                    # Another process may have counted at the same time without Redis.
+                    with suppress(TooManyRequests):
+                        await self.record_hits(limits)
+            finally:
+                await attempt.counters.end_attempt(attempt)
 
     async def remember(self, key: str, seconds: int) -> None:
         if self.settings.rate_limit_enabled:
@@ -210,8 +215,17 @@ class RateLimiter:
             except (StorageError, TimeoutError) as error:
                 self._redis_paused_until = time.monotonic() + REDIS_PAUSE_SECONDS
                 log.warning("Rate limits are counted in memory because Redis failed: %r", error)
+        self._follow_clock()
         self._bound_memory()
         return await operation(self._memory_counters)
+
+    def _follow_clock(self) -> None:
+        """Move the counters with a clock that was set back: they would stay for as long."""
+        offset = time.time() - time.monotonic()
+        if offset < self._clock_offset - MAX_CLOCK_DRIFT_SECONDS:
+            move_times(self._memory, offset - self._clock_offset)
+            self._clock_offset = offset
+        self._clock_offset = max(self._clock_offset, offset)
 
     def _bound_memory(self) -> None:
         """Let `MemoryStorage` delete expired keys once a minute, and delete the oldest of too many.

@@ -37,6 +37,7 @@ from blog_api.core.urls import (
     get_media_folder,
     get_sqlite_path,
     parse_database_url,
+    parse_listen_database_url,
     parse_mail_url,
     parse_optional_database_url,
     parse_storage_url,
@@ -160,6 +161,10 @@ class Settings(BaseSettings):
         default="sqlite+aiosqlite:///blog.db", validate_default=True
     )
     copy_to: Annotated[URL | None, NoDecode, PlainValidator(parse_optional_database_url)] = None
+    # Without PgBouncer, which does not pass notifications on.
+    listen_database_url: Annotated[
+        URL | None, NoDecode, PlainValidator(parse_listen_database_url)
+    ] = None
     pool_size: int = Field(default=5, ge=1, le=100)
     shutdown_seconds: int = Field(default=8, ge=2, le=600)
     log_format: Literal["text", "json"] = "text"
@@ -277,6 +282,8 @@ class Settings(BaseSettings):
                 "BLOG_ARGON2_MEMORY_KIB: is weaker with BLOG_ARGON2_PASSES than OWASP's minimum, "
                 "such as 19456 KiB with 2 passes"
             )
+        if self.is_sqlite and self.listen_database_url is not None:
+            raise ValueError("BLOG_LISTEN_DATABASE_URL: is for Postgres only")
         if self.mail_url is None and self.require_verified_email:
             raise ValueError("BLOG_REQUIRE_VERIFIED_EMAIL: needs BLOG_MAIL_URL")
         if self.mail_from is None and self.mail_url and self.mail_url.host:

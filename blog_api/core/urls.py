@@ -95,6 +95,14 @@ def parse_optional_database_url(value: object) -> URL | None:
     return None if value is None else parse_database_url(value)
 
 
+def parse_listen_database_url(value: object) -> URL | None:
+    """Return the URL of a database on Postgres."""
+    url = parse_optional_database_url(value)
+    if url is not None and url.get_backend_name() != "postgresql":
+        raise ValueError("must start with postgresql://")
+    return url
+
+
 def get_sqlite_path(url: URL) -> Path | None:
     """Return the file of a SQLite database, or None in memory and on Postgres."""
     if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):

@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any, ClassVar, TypeVar
 
 from sqlalchemy import Connection, MetaData, bindparam, event
-from sqlalchemy.orm import registry
+from sqlalchemy.orm import object_session, registry
 from sqlalchemy.orm.attributes import flag_modified
 from sqlmodel import Field, SQLModel, UTCDateTime
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -76,6 +76,18 @@ NOW = bindparam("now", callable_=utc_now, type_=UTCDateTime())
 def set_updated_at(_mapper: object, _connection: Connection, row: TableModel) -> None:
     """Give a new row one time for both columns: the default factories differ by microseconds."""
     row.updated_at = row.created_at
+
+
+@event.listens_for(TableModel, "before_update", propagate=True)
+def keep_times_in_order(_mapper: object, _connection: Connection, row: TableModel) -> None:
+    """Change a row at its creation at the earliest, after the clock was set back."""
+    created_at: datetime | None = row.__dict__.get("created_at")
+    if created_at is None or created_at <= utc_now():
+        return
+    session = object_session(row)
+    if session is not None and session.is_modified(row):
+        row.updated_at = max(created_at, row.updated_at)
+        preserve_updated_at(row)
 
 
 def preserve_updated_at(row: TableModel) -> None:

@@ -2,17 +2,24 @@
 
 import sqlite3
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
 from pydantic_core import from_json
-from sqlalchemy import URL, Connection, event
+from sqlalchemy import URL, Connection, ExceptionContext, event
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import StaticPool
 
 from blog_api.core.urls import get_sqlite_path
-from blog_api.db.errors import to_service_unavailable, translate_os_error
+from blog_api.db.errors import (
+    LOST_SQLSTATES,
+    is_busy,
+    is_unavailable,
+    to_service_unavailable,
+    translate_os_error,
+)
 
 # A statement on Postgres, with its wait for locks; on SQLite, a writer's wait for other writers.
 STATEMENT_TIMEOUT_SECONDS = 5.0
@@ -32,7 +39,11 @@ def create_engine(url: URL, *, pool_size: int = 1, for_migrations: bool = False)
             options["poolclass"] = StaticPool
         else:
             options |= {"pool_size": pool_size, "max_overflow": 0}
+        options["connect_args"] = {"factory": SqliteConnection}
         engine = create_async_engine(url, **options)
+        event.listen(engine.sync_engine, "handle_error", translate_os_error)
+        if get_sqlite_path(url) is not None:
+            event.listen(engine.sync_engine, "handle_error", discard_connection_on_sqlite)
         configure_sqlite(engine, foreign_keys=not for_migrations)
         return engine
     if not for_migrations:
@@ -40,13 +51,28 @@ def create_engine(url: URL, *, pool_size: int = 1, for_migrations: bool = False)
             "command_timeout": STATEMENT_TIMEOUT_SECONDS,
             "timeout": CONNECT_TIMEOUT_SECONDS,
         }
+    if not supports_prepared_statements(url):
+        # Unnamed statements, also those of asyncpg itself: names of several clients would collide.
+        options.setdefault("connect_args", {}).update(
+            statement_cache_size=0, prepared_statement_name_func=str
+        )
     engine = create_async_engine(
         url, pool_size=pool_size, max_overflow=0, pool_timeout=1, **options
     )
     event.listen(engine.sync_engine, "checkout", reject_closed_connection)
     if not for_migrations:
+        event.listen(engine.sync_engine, "handle_error", discard_connection_on_postgres)
         event.listen(engine.sync_engine, "handle_error", translate_os_error)
     return engine
+
+
+def supports_prepared_statements(url: URL) -> bool:
+    """Return whether statements may be prepared for later transactions.
+
+    A pooler without them can give each transaction to another server. Within one, preparing and
+    executing an unnamed statement go to the same server.
+    """
+    return url.query.get("prepared_statement_cache_size") != "0"
 
 
 def is_connection_open(connection: AsyncConnection) -> bool:
@@ -74,12 +100,53 @@ def get_driver_errors(dialect: str) -> tuple[type[Exception], ...]:
     return (PostgresError, InterfaceError, InternalClientError)
 
 
-def is_connection_lost(driver: Any, error: Exception) -> bool:
-    """Return whether asyncpg's connection is unusable: closed, or being closed by the server, in
-    which case asyncpg raises InternalClientError for every statement."""
-    from asyncpg import InternalClientError
+def is_connection_lost(driver: Any, error: BaseException) -> bool:
+    """Return whether asyncpg's connection is unusable: closed, being closed by the server, or in
+    another state than asyncpg believes."""
+    from asyncpg import DataError, InterfaceError, InternalClientError
 
-    return driver.is_closed() or isinstance(error, InternalClientError)
+    if driver.is_closed() or isinstance(error, InternalClientError):
+        return True
+    # A wrong parameter is a DataError, which is an InterfaceError.
+    if isinstance(error, InterfaceError) and not isinstance(error, DataError):
+        return True
+    return (getattr(error, "sqlstate", None) or "").startswith(LOST_SQLSTATES)
+
+
+def discard_connection_on_postgres(context: ExceptionContext) -> None:
+    """Close a connection that is lost, or that has no transaction after an error in one.
+
+    After a failed BEGIN, asyncpg believes in a transaction: later ones would begin with SAVEPOINT,
+    and fail. After a failed COMMIT or ROLLBACK the state is unknown.
+    """
+    connection = context.connection
+    if connection is None or connection.closed or connection.invalidated:
+        return
+    driver: Any = connection.connection.driver_connection
+    begins = connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT"
+    error = context.original_exception
+    if is_connection_lost(driver, error.__cause__ or error) or (
+        begins and not driver.is_in_transaction()
+    ):
+        discard_connection(context)
+
+
+def discard_connection_on_sqlite(context: ExceptionContext) -> None:
+    """Close a connection whose COMMIT or ROLLBACK failed, or that cannot use its file.
+
+    After some of these errors SQLite has rolled the transaction back: what follows would be
+    committed statement by statement.
+    """
+    error = context.sqlalchemy_exception
+    is_file_broken = isinstance(error, DBAPIError) and is_unavailable(error) and not is_busy(error)
+    if context.connection is not None and (context.statement is None or is_file_broken):
+        discard_connection(context)
+
+
+def discard_connection(context: ExceptionContext) -> None:
+    context.is_disconnect = True
+    # The others are checked when they leave the pool.
+    context.invalidate_pool_on_disconnect = False
 
 
 async def fetch_records(
@@ -110,6 +177,19 @@ def reject_closed_connection(dbapi_connection: Any, *_: object) -> None:
     """Make the pool replace a connection that the server has closed."""
     if dbapi_connection.driver_connection.is_closed():
         raise DisconnectionError
+
+
+class SqliteConnection(sqlite3.Connection):
+    """A connection that releases its locks when it is closed.
+
+    Without the rollback, a statement that was cancelled before its rows were fetched would keep the
+    transaction open until it is collected as garbage.
+    """
+
+    def close(self) -> None:
+        with suppress(sqlite3.Error):
+            self.rollback()
+        super().close()
 
 
 def configure_sqlite(engine: AsyncEngine, *, foreign_keys: bool) -> None:

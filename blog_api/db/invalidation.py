@@ -19,6 +19,7 @@ from uuid import uuid4
 
 import anyio
 from sqlalchemy.exc import DBAPIError
+from sqlmodel import func, select
 
 from blog_api.core.errors import ServiceUnavailable
 from blog_api.core.settings import Settings
@@ -38,6 +39,16 @@ POLL_SECONDS = 0.005
 PROBE_TIMEOUT_SECONDS = 5.0
 # Between two attempts to connect.
 RETRY_SECONDS = 0.2
+
+
+class NotificationsLost(Exception):
+    """A notification did not arrive: the listening connection leads to a pooler, or elsewhere."""
+
+    def __str__(self) -> str:
+        return (
+            "notifications do not arrive. Behind a pooler such as PgBouncer, set "
+            "BLOG_LISTEN_DATABASE_URL to the address of the Postgres itself"
+        )
 
 
 class Invalidation(Protocol):
@@ -131,7 +142,7 @@ class PostgresInvalidation:
 
     async def _keep_listening(self) -> None:
         errors: tuple[type[Exception], ...] = get_driver_errors("postgresql")
-        errors += (ServiceUnavailable, DBAPIError, OSError)
+        errors += (NotificationsLost, ServiceUnavailable, DBAPIError, OSError)
         logged = ""
         while True:
             try:
@@ -145,9 +156,29 @@ class PostgresInvalidation:
                 logged = reason
             await anyio.sleep(RETRY_SECONDS)
 
+    def _is_own(self, pid: int) -> bool:
+        """Return whether a notification is that of a commit of this process.
+
+        Behind a pooler the process ids are made up.
+        """
+        is_direct = self._settings.listen_database_url is None
+        return is_direct and pid in self._database.backend_pids
+
+    async def _probe(self, probe: str, is_probed: anyio.Event) -> None:
+        """Wait for a notification from a connection of the pool. Raises NotificationsLost.
+
+        A pooler delivers what the listening connection sends to itself, and nothing else.
+        """
+        async with self._database.session(writes=True) as session:
+            await session.exec(select(func.pg_notify(CHANNEL, probe)))
+        with anyio.move_on_after(PROBE_TIMEOUT_SECONDS):
+            await is_probed.wait()
+        if not is_probed.is_set():
+            raise NotificationsLost
+
     async def _listen(self) -> None:
         """Listen on a connection outside the pool until it is lost."""
-        engine = create_engine(self._settings.database_url)
+        engine = create_engine(self._settings.listen_database_url or self._settings.database_url)
         is_lost, is_probed = anyio.Event(), anyio.Event()
         probe = str(uuid4())
 
@@ -158,7 +189,7 @@ class PostgresInvalidation:
         def receive(_connection: object, pid: int, _channel: str, payload: str) -> None:
             if payload == probe:
                 is_probed.set()
-            elif pid not in self._database.backend_pids:
+            elif not self._is_own(pid):
                 operation, _, table = payload.partition(" ")
                 self._database.invalidate(get_invalidates(operation, table))
 
@@ -166,11 +197,10 @@ class PostgresInvalidation:
             async with engine.connect() as connection:
                 driver: Any = (await connection.get_raw_connection()).driver_connection
                 driver.add_termination_listener(stop)
-                await driver.add_listener(CHANNEL, receive)
-                # Behind a pooler another client may receive the notifications.
-                await driver.execute("SELECT pg_notify($1, $2)", CHANNEL, probe)
-                with anyio.fail_after(PROBE_TIMEOUT_SECONDS):
-                    await is_probed.wait()
+                # A transaction stays on one server if a pooler is asked.
+                async with driver.transaction():
+                    await driver.add_listener(CHANNEL, receive)
+                await self._probe(probe, is_probed)
                 # Commits before the connection listened were missed.
                 self._database.invalidate(Invalidates.EVERYTHING)
                 self._is_listening = True

@@ -23,8 +23,14 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.core.errors import Problem, ServiceUnavailable
 from blog_api.core.settings import Settings
+from blog_api.core.urls import get_sqlite_path
 from blog_api.db.base import Invalidates, get_invalidates
-from blog_api.db.engine import STATEMENT_TIMEOUT_SECONDS, create_engine, is_connection_open
+from blog_api.db.engine import (
+    STATEMENT_TIMEOUT_SECONDS,
+    create_engine,
+    is_connection_open,
+    supports_prepared_statements,
+)
 from blog_api.db.errors import to_service_unavailable, translate_errors
 
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
@@ -60,14 +66,14 @@ class Database:
         self._is_in_memory = settings.is_in_memory
         # SQLAlchemy executes every statement if a pooler does not support prepared statements, or
         # if statements are traced.
-        parameters = settings.database_url.query
-        self.uses_driver_queries = parameters.get("prepared_statement_cache_size") != "0"
+        self.uses_driver_queries = supports_prepared_statements(settings.database_url)
         pool_size = 1 if settings.is_in_memory else settings.pool_size
         self.engine = create_engine(settings.database_url, pool_size=pool_size)
-        # On SQLite a transaction begins only with the option `sqlite_begin`.
+        # On SQLite a transaction begins only with the option `sqlite_begin`. Without prepared
+        # statements, readers need one too.
         self._read_engine = (
             self.engine
-            if settings.is_sqlite
+            if settings.is_sqlite or not self.uses_driver_queries
             else self.engine.execution_options(isolation_level="AUTOCOMMIT")
         )
         self._write_engine = self.engine.execution_options(sqlite_begin="IMMEDIATE")
@@ -78,6 +84,11 @@ class Database:
         if not settings.is_sqlite:
             event.listen(self.engine.sync_engine, "connect", self._add_backend)
             event.listen(self.engine.sync_engine, "close", self._remove_backend)
+        self.file = get_sqlite_path(settings.database_url)
+        # Device and inode of the file when it was first opened.
+        self.file_id: tuple[int, int] | None = None
+        if self.file is not None:
+            event.listen(self.engine.sync_engine, "first_connect", self._identify_file)
         self._slots = Semaphore(pool_size)
         # A page of a list may have 2 MB, a search read many posts, and indexing a long post take a
         # second. Many of them delay each other, and nothing else.
@@ -185,6 +196,8 @@ class Database:
                 if is_broken:
                     await connection.close()
                 else:
+                    if connection.in_transaction():
+                        await connection.rollback()
                     self._reading_connections.append(connection)
         finally:
             acquired: list[Semaphore] = session.info.get("acquired", [])
@@ -197,11 +210,18 @@ class Database:
             await self._reading_connections.pop().close()
         await self.engine.dispose()
 
-    def _add_backend(self, dbapi_connection: Any, _record: object) -> None:
-        self.backend_pids.add(dbapi_connection.driver_connection.get_server_pid())
+    def _identify_file(self, *_: object) -> None:
+        assert self.file is not None
+        found = self.file.stat()
+        self.file_id = (found.st_dev, found.st_ino)
 
-    def _remove_backend(self, dbapi_connection: Any, _record: object) -> None:
-        self.backend_pids.discard(dbapi_connection.driver_connection.get_server_pid())
+    def _add_backend(self, dbapi_connection: Any, record: Any) -> None:
+        # A lost connection has no process.
+        record.info["pid"] = dbapi_connection.driver_connection.get_server_pid()
+        self.backend_pids.add(record.info["pid"])
+
+    def _remove_backend(self, _dbapi_connection: object, record: Any) -> None:
+        self.backend_pids.discard(record.info["pid"])
 
 
 def is_client_error(error: BaseException) -> bool:

@@ -10,6 +10,7 @@ from starlette import status as codes
 
 from blog_api.core.errors import Problem, ServiceUnavailable, problem_responses
 from blog_api.core.fields import schema_example
+from blog_api.db.readiness import require_writable
 from blog_api.db.revisions import Fit, Schema, get_schema
 from blog_api.db.session import SessionDep
 
@@ -60,6 +61,7 @@ async def check_live() -> Health:
     responses=problem_responses(ServiceUnavailable, NotReady),
 )
 async def check_ready(session: SessionDep) -> Health:
-    """Check that the database is reachable, and that this version can use its schema."""
+    """Check that the database can be written, and that this version can use its schema."""
     schema = await require_migrated(session)
+    await require_writable(session)
     return Health(status="ok", detail=str(schema) if schema.fit is Fit.NEWER else None)

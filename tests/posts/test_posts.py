@@ -8,7 +8,7 @@ from httpx import AsyncClient
 
 HELLO = {"title": "Hello", "content": "World"}
 # An additional field in the author's own list.
-OWN = {"taken_down_at": None}
+OWN = {"taken_down_at": None, "takedown_reason": None}
 # An additional field of a post that is read by id or slug.
 WORLD = {"content_html": "<p>World</p>\n"}
 LONG_AGO = "2015-05-15T12:00:00Z"

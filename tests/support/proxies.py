@@ -1,13 +1,16 @@
-"""nginx and Apache as compressing proxies before a server."""
+"""nginx and Apache as compressing proxies before a server, and PgBouncer before Postgres."""
 
 import os
 import re
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
+
+from sqlalchemy import URL
 
 import blog_api.web
 
@@ -53,6 +56,21 @@ User www-data
 Group www-data
 AddOutputFilterByType DEFLATE application/json
 ProxyPass / {address}/
+"""
+
+# It drops the rights of root only if it is told a user.
+PGBOUNCER = """
+[databases]
+* = host={host} port={server_port} user={user}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+auth_type = any
+pool_mode = transaction
+default_pool_size = {pool_size}
+max_client_conn = 500
+unix_socket_dir =
+{account}
 """
 
 TEMPLATES = {"nginx": NGINX, "apache2": APACHE}
@@ -106,13 +124,41 @@ def running_guide_proxy(kind: str, folder: Path, address: str) -> Iterator[int]:
         block = block.replace("127.0.0.1:8000", address.removeprefix("http://"))
         file.write_text(block.replace("{\n", "{\n    admin off\n", 1))
         command = ["caddy", "run", "--adapter", "caddyfile", "--config", str(file)]
-    process = subprocess.Popen(command, env={**os.environ, "HOME": str(folder)})
+    with running(command, port, {"HOME": str(folder)}):
+        yield port
+
+
+@contextmanager
+def running(
+    command: Sequence[str], port: int, variables: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[None]:
+    """Run a proxy that listens on a port."""
+    process = subprocess.Popen(command, env={**os.environ, **variables})
     try:
         wait_until_listening(port, process)
-        yield port
+        yield
     finally:
         process.terminate()
         process.wait(timeout=START_SECONDS)
+
+
+@contextmanager
+def running_pgbouncer(folder: Path, url: URL, pool_size: int) -> Iterator[URL]:
+    """Yield the URL of a database behind PgBouncer, which pools transactions."""
+    port = find_free_port()
+    file = folder / "pgbouncer.ini"
+    is_root = os.geteuid() == 0
+    text = PGBOUNCER.format(
+        host=url.host,
+        server_port=url.port or 5432,
+        user=url.username,
+        port=port,
+        pool_size=pool_size,
+        account="user = nobody" if is_root else "",
+    )
+    file.write_text(text)
+    with running(["pgbouncer", "--quiet", str(file)], port):
+        yield url.set(host="127.0.0.1", port=port)
 
 
 @contextmanager
@@ -122,10 +168,5 @@ def running_proxy(kind: str, folder: Path, address: str) -> Iterator[str]:
     file = folder / f"{kind}.conf"
     values = {"folder": folder, "port": port, "address": address, "modules": APACHE_MODULES}
     file.write_text(TEMPLATES[kind].format(**values))
-    process = subprocess.Popen([part.format(file=file) for part in COMMANDS[kind]])
-    try:
-        wait_until_listening(port, process)
+    with running([part.format(file=file) for part in COMMANDS[kind]], port):
         yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(timeout=START_SECONDS)

@@ -1,22 +1,26 @@
 """Health endpoints, and responses while the database is unavailable."""
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from httpx import AsyncClient
-from sqlalchemy import make_url
+from sqlalchemy import URL, make_url
 
 from blog_api.db import engine
+from blog_api.db.migrate import migrate
 from blog_api.db.session import Database
 from tests.support.clients import (
     CHEAP_HASHING,
     MINIMUM_HASHING,
+    assert_problem,
     client_of,
     make_settings,
     running,
     sign_up,
 )
+from tests.support.databases import execute_on_server
 
 HELLO = {"title": "Hello", "content": "World"}
 
@@ -85,3 +89,50 @@ async def test_reads_succeed_while_another_process_locks_the_sqlite_file(
     assert write.headers["Retry-After"] == "1"
     assert read.json()["total_count"] == 0
     assert later_write.status_code == 201
+
+
+@pytest.mark.parametrize("kind", ["moved", "replaced", "without tables"])
+async def test_a_file_that_was_moved_away_or_replaced_is_not_ready(
+    tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+):
+    file = tmp_path / "blog.db"
+    settings = make_settings(database_url=f"sqlite:///{file}", **MINIMUM_HASHING)
+    await migrate(settings)
+    async with running(settings) as app, client_of(app) as client:
+        before = await client.get("/health/ready")
+        copy = tmp_path / "copy.db"
+        with closing(sqlite3.connect(file)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        copy.write_bytes(file.read_bytes() if kind == "replaced" else b"")
+        file.rename(tmp_path / "moved.db")
+        if kind != "moved":
+            copy.rename(file)
+        after = await client.get("/health/ready")
+
+    assert before.status_code == 200
+    assert_problem(after, 503)
+    assert "The database cannot be written" in caplog.text
+
+
+async def test_a_database_that_is_read_only_is_not_ready(empty_url: URL):
+    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
+    await migrate(settings)
+    name = empty_url.database
+    async with running(settings) as app, client_of(app) as client:
+        before = await client.get("/health/ready")
+        if settings.is_sqlite:
+            # Root may write a file without permissions.
+            with closing(sqlite3.connect(str(name), isolation_level=None)) as connection:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                connection.execute("BEGIN IMMEDIATE")
+                while_written = await client.get("/health/ready")
+            assert while_written.status_code == 200
+            return
+        await execute_on_server(
+            empty_url, f'ALTER DATABASE "{name}" SET default_transaction_read_only = on'
+        )
+        await app.state.database.close()
+        after = await client.get("/health/ready")
+
+    assert before.status_code == 200
+    assert_problem(after, 503)

@@ -1,0 +1,112 @@
+"""PgBouncer between the service and Postgres, pooling transactions without prepared statements."""
+
+import asyncio
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import URL
+
+from blog_api.db import invalidation
+from blog_api.db.migrate import migrate
+from tests.support.clients import (
+    MINIMUM_HASHING,
+    client_of,
+    make_settings,
+    publish,
+    running,
+    sign_up,
+)
+from tests.support.databases import TEST_DATABASE_URL, execute_on_server
+from tests.support.faults import wait_until
+from tests.support.processes import Server
+from tests.support.proxies import running_pgbouncer
+
+pytestmark = [
+    pytest.mark.pgbouncer,
+    pytest.mark.skipif(TEST_DATABASE_URL is None, reason="PgBouncer needs a Postgres"),
+]
+
+POOL_SIZE = 3
+WORKERS = 4
+REQUESTS = int(os.environ.get("TEST_REQUESTS", "1000"))
+CLIENTS = 20
+
+
+@pytest.fixture
+def pooled_url(tmp_path: Path, empty_url: URL) -> Iterator[URL]:
+    with running_pgbouncer(tmp_path, empty_url, POOL_SIZE) as url:
+        yield url
+
+
+async def test_no_request_fails_without_prepared_statements(
+    tmp_path: Path, empty_url: URL, pooled_url: URL
+):
+    await migrate(make_settings(database_url=empty_url, **MINIMUM_HASHING))
+    url = pooled_url.update_query_dict({"prepared_statement_cache_size": "0"})
+    sent = 0
+
+    with Server(tmp_path, url, workers=WORKERS) as server:
+        async with server.client() as client:
+            await sign_up(client, "Ann")
+            posts = [await publish(client, title=f"Post {number}") for number in range(CLIENTS)]
+
+            async def read_and_write(number: int) -> None:
+                """Every response shows what was requested, and not what another client did."""
+                nonlocal sent
+                post = posts[number]
+                path = f"/posts/{post['id']}"
+                while sent < REQUESTS:
+                    sent += 4
+                    read = await client.get(path)
+                    assert read.json()["title"] == post["title"], read.text
+                    own = await client.get("/users/me")
+                    assert own.json()["name"] == "Ann", own.text
+                    listed = await client.get("/posts?size=1&body=none")
+                    assert listed.json()["total_count"] == CLIENTS, listed.text
+                    written = await client.patch(path, json={"content": f"World {sent}"})
+                    assert written.json()["id"] == post["id"], written.text
+
+            await asyncio.gather(*map(read_and_write, range(CLIENTS)))
+        server.stop()
+
+    assert sent >= REQUESTS
+    assert "Traceback" not in server.log
+
+
+@pytest.mark.parametrize("is_direct", [True, False])
+async def test_responses_are_cached_only_if_notifications_arrive(
+    empty_url: URL,
+    pooled_url: URL,
+    is_direct: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    monkeypatch.setattr(invalidation, "PROBE_TIMEOUT_SECONDS", 0.5)
+    caplog.set_level("INFO", "blog_api.db.invalidation")
+    await migrate(make_settings(database_url=empty_url, **MINIMUM_HASHING))
+    url = pooled_url.update_query_dict({"prepared_statement_cache_size": "0"})
+    listening = empty_url if is_direct else None
+    settings = make_settings(database_url=url, listen_database_url=listening, **MINIMUM_HASHING)
+    async with running(settings) as app, client_of(app) as ann, client_of(app) as anonymous:
+        await sign_up(ann, "Ann")
+        path = f"/posts/{(await publish(ann))['id']}"
+
+        async def has_logged() -> bool:
+            return "The response cache is" in caplog.text
+
+        await wait_until(has_logged)
+        titles = []
+        for number in range(20):
+            await anonymous.get(path)
+            title = f"Title {number}"
+            await execute_on_server(empty_url, f"UPDATE posts SET title = '{title}'")
+            # Far less than the maximum age of a cached response.
+            await asyncio.sleep(0.1 if is_direct else 0)
+            titles.append((await anonymous.get(path)).json()["title"])
+        version = app.state.invalidation.current_version()
+
+    assert titles == [f"Title {number}" for number in range(20)]
+    assert (version is not None) == is_direct
+    assert ("BLOG_LISTEN_DATABASE_URL" in caplog.text) != is_direct
