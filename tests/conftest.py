@@ -1,5 +1,6 @@
 """Clients named after people, and the databases and servers that they share."""
 
+import logging
 import socket
 import subprocess
 from collections.abc import AsyncGenerator, Iterator
@@ -15,6 +16,7 @@ from sqlmodel import col, update
 import blog_api.db.migrate
 from blog_api.accounts.models import User
 from blog_api.accounts.passwords import PasswordHasher
+from blog_api.core.logs import LOGGERS
 from blog_api.core.settings import Settings
 from blog_api.db.base import Invalidates
 from blog_api.db.engine import get_driver_connection
@@ -127,6 +129,16 @@ def mailbox(
     change_settings(mail_url=make_url("console://"))
     monkeypatch.setattr("blog_api.accounts.recovery.MAX_DELAY_MILLISECONDS", 1)
     return Mailbox(empty_app)
+
+
+@pytest.fixture(autouse=True)
+def quiet_loggers() -> Iterator[None]:
+    """Remove the log handlers of a command: their stream is closed after it."""
+    yield
+    for name in LOGGERS:
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
 
 
 @pytest.fixture

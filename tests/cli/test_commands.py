@@ -1,14 +1,12 @@
 """The command `blog-api`: settings, serving, migrations and accounts."""
 
 import asyncio
-import logging
 import os
 import re
 import signal
 import sqlite3
 import stat
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
@@ -20,7 +18,6 @@ from typer.testing import CliRunner
 from blog_api.app import create_app
 from blog_api.cli.commands import cli
 from blog_api.cli.serve import warn_unless_ready
-from blog_api.core.logs import LOGGERS
 from blog_api.core.urls import parse_database_url
 from blog_api.db.migrate import migration_connection
 from tests.support.clients import (
@@ -38,16 +35,6 @@ from tests.support.processes import Server
 runner = CliRunner()
 
 POSTGRES = "postgresql://ann:hunter2@db.example/blog"
-
-
-@pytest.fixture(autouse=True)
-def quiet_loggers() -> Iterator[None]:
-    """Remove the log handlers of a command: their stream is closed after it."""
-    yield
-    for name in LOGGERS:
-        logger = logging.getLogger(name)
-        logger.handlers.clear()
-        logger.propagate = True
 
 
 @pytest.fixture(autouse=True)

@@ -135,7 +135,7 @@ async def test_transparency_is_kept(ann: AsyncClient):
         _, stored = await upload_and_read(ann, content)
 
         # A tuple for a picture with bands; the annotation allows a number or None as well.
-        assert open_picture(stored).convert("RGBA").getpixel((0, 0))[3] == 0  # type: ignore[index]
+        assert open_picture(stored).convert("RGBA").getpixel((0, 0))[3] == 0  # type: ignore[index]  # one per band
 
 
 async def test_cmyk_becomes_rgb(ann: AsyncClient):
