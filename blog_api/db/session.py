@@ -9,6 +9,7 @@ a reset by the pool. A commit changes `Database.cache_version` as the classes of
 declare (`TableBase.invalidates`).
 """
 
+import logging
 from asyncio import Semaphore, timeout
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
@@ -32,6 +33,8 @@ from blog_api.db.engine import (
     supports_prepared_statements,
 )
 from blog_api.db.errors import to_service_unavailable, translate_errors
+
+log = logging.getLogger(__name__)
 
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 SLOT_TIMEOUT_SECONDS = 1.0
@@ -160,6 +163,10 @@ class Database:
                 for semaphore in semaphores:
                     await semaphore.acquire()
                     acquired.append(semaphore)
+        except TimeoutError as error:
+            log.warning("Too many requests wait for the connections of BLOG_POOL_SIZE")
+            raise ServiceUnavailable from error
+        try:
             # A cancelled statement would close the connection, and with it a database in memory.
             with CancelScope(shield=True) if self._is_in_memory else nullcontext():
                 # The driver has a timeout of its own.

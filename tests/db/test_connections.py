@@ -75,7 +75,7 @@ async def test_concurrent_readers_and_writers_share_the_connections(empty_url: U
 
 @pytest.mark.usefixtures("short_waits")
 async def test_lists_leave_connections_to_other_requests(
-    empty_url: URL, monkeypatch: pytest.MonkeyPatch
+    empty_url: URL, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     settings = make_settings(database_url=empty_url, pool_size=3, **MINIMUM_HASHING)
     await migrate(settings)
@@ -102,6 +102,7 @@ async def test_lists_leave_connections_to_other_requests(
 
         assert {response.status_code for response in await asyncio.gather(*lists)} == {200}
         assert rejected.status_code == 503
+        assert "wait for the connections of BLOG_POOL_SIZE" in caplog.text
         assert read.status_code == written.status_code == 200
         assert (await ann.get("/users/me/posts")).json()["total_count"] == 1
 
