@@ -1,7 +1,7 @@
 """Numbers of public comments on posts, and of answers that are hidden.
 
 `Post.comment_count` counts the comments that are neither deleted nor waiting.
-`Comment.hidden_answer_count` counts the direct answers that are shown to nobody but those involved:
+`Comment.hidden_answer_count` counts the direct answers that only those involved see:
 they wait or are placeholders, and have no public answers below. All are changed under the lock of
 the post.
 """

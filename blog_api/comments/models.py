@@ -95,7 +95,7 @@ class Comment(CommentBase, VersionedModel, table=True):
     is_waiting: bool = False
     # The user is trusted for it: on posts of the same author, or everywhere.
     approved_by: Approver | None = Field(default=None, sa_type=AutoString(10))
-    # All direct answers, and those of them that are shown to nobody else.
+    # All direct answers, and those of them that only those involved see.
     stored_answer_count: int = Field(default=0, sa_column_kwargs={"name": "answer_count"})
     hidden_answer_count: int = 0
     user: User | None = Relationship(sa_relationship_kwargs={"lazy": "joined"})

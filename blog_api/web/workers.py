@@ -68,7 +68,8 @@ class WorkerProcess(multiprocess.Process):
         return self._server
 
 
-# The supervisor has no setting for the class of its workers.
+# The supervisor has no setting for the class of its workers: it finds it by this name, which a type
+# checker takes for a class that cannot be replaced.
 multiprocess.Process = WorkerProcess  # type: ignore[misc]
 
 
