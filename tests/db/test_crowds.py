@@ -19,7 +19,7 @@ from tests.support.clients import (
     running,
     sign_up,
 )
-from tests.support.faults import CancelAt, cancel_at, wait_until, without_tls
+from tests.support.faults import CancelAt, cancel_at, wait_until
 
 CROWD = 200
 # In seconds, on a busy machine.
@@ -58,7 +58,7 @@ async def test_a_crowd_that_comments_on_one_post_is_served_or_told_to_come_back(
 async def test_no_check_of_a_password_stays_in_progress(empty_url: URL, password: str):
     limits = {"rate_limit_guesses": "1000/minute", "rate_limit_guesses_of_address": "1000/minute"}
     settings = make_settings(
-        database_url=without_tls(empty_url), rate_limit_enabled=True, **limits, **MINIMUM_HASHING
+        database_url=empty_url, rate_limit_enabled=True, **limits, **MINIMUM_HASHING
     )
     await migrate(settings)
     form = {"username": "ann@example.com", "password": password}

@@ -29,7 +29,6 @@ from tests.support.faults import (
     cancel_at,
     recorded_calls,
     wait_until,
-    without_tls,
 )
 from tests.support.saved_database import SavedDatabase, State, find_changes, save_database
 from tests.support.write_requests import SAMPLES, Blog, find_write_routes, small_blog
@@ -115,7 +114,7 @@ async def battery(app: FastAPI, tmp_path_factory: pytest.TempPathFactory) -> Asy
     monkeypatch.setattr("blog_api.accounts.token_uses.WRITE_INTERVAL_SECONDS", 3_600)
     async with temporary_database(folder, "faults") as url:
         settings = make_settings(
-            database_url=without_tls(url),
+            database_url=url,
             pool_size=POOL_SIZE,
             cache_bytes=0,
             media_url=(folder / "media").as_uri(),

@@ -12,7 +12,6 @@ import asyncpg
 import pytest
 from anyio import fail_after
 from asyncpg.prepared_stmt import PreparedStatement
-from sqlalchemy import URL
 
 T = TypeVar("T")
 
@@ -65,15 +64,6 @@ async def cancel_at(
 
     (result,) = await asyncio.gather(run(), return_exceptions=True)
     return result
-
-
-def without_tls(url: URL) -> URL:
-    """Return the URL of a database in which connecting may be cancelled.
-
-    asyncpg 0.32 leaves an exception that nothing retrieves if it is cancelled while asking for TLS.
-    """
-    is_postgres = url.get_backend_name() == "postgresql"
-    return url.update_query_dict({"ssl": "disable"}) if is_postgres else url
 
 
 async def wait_until(condition: Callable[[], Awaitable[bool]]) -> None:
