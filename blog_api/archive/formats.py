@@ -11,7 +11,8 @@ from tempfile import NamedTemporaryFile
 from blog_api.archive.jsonl import read_jsonl, read_lines, write_jsonl
 from blog_api.archive.markdown_files import SUFFIXES, find_posts, read_post, write_post
 from blog_api.archive.record import ArchiveEntry, PostRecord
-from blog_api.archive.wordpress import WXRWriter, read_wxr
+from blog_api.archive.wordpress import read_wxr, scan_wxr
+from blog_api.archive.wordpress_writer import WXRWriter
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,8 @@ def open_archive(path: Path) -> Archive:
         folder = path if path.is_dir() else None
         return Archive(len(files), (read_post(file, folder) for file in files))
     if path.suffix.lower() == ".xml":
-        authors: dict[str, str] = {}
-        total = sum(1 for _ in read_wxr(path, authors))
-        return Archive(total, read_wxr(path, authors))
+        site = scan_wxr(path)
+        return Archive(site.total, read_wxr(site))
     return Archive(sum(1 for _ in read_lines(path)), read_jsonl(path))
 
 
