@@ -31,6 +31,7 @@ class Outcome(StrEnum):
     imported = "imported"
     present = "already present"
     rejected = "rejected"
+    left_out = "left out"
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Result:
     location: str
     outcome: Outcome
     error: str | None = None
-    # Of pictures that were not imported, each with its location.
+    # Of what was changed or not imported, each with its location.
     warnings: tuple[str, ...] = ()
 
 
@@ -133,17 +134,18 @@ class Importer:
         return replace(
             candidate,
             record=record.model_copy(update=imported._asdict()),
-            warnings=tuple(
-                f"{format_location(file.path, one.line)}: {one.message}" for one in warnings
-            ),
+            warnings=candidate.warnings
+            + tuple(f"{format_location(file.path, one.line)}: {one.message}" for one in warnings),
         )
 
     def check_entry(self, entry: ArchiveEntry) -> Candidate | Result:
         """Reject what can be rejected without the database."""
+        if entry.left_out is not None:
+            return Result(entry.location, Outcome.left_out)
         if entry.record is None:
             return Result(entry.location, Outcome.rejected, entry.error)
         slug = entry.record.slug or slugify_title(entry.record.title)
-        candidate = Candidate(entry.location, entry.record, slug, entry.file)
+        candidate = Candidate(entry.location, entry.record, slug, entry.file, entry.warnings)
         if self.author_id is None and candidate.author_key is None:
             return candidate.reject("author: missing; --author sets one for all posts")
         first = self._locations.setdefault(slug, entry.location)

@@ -100,6 +100,6 @@ def write_jsonl(file: IO[str], record: PostRecord) -> None:
     """Append a line."""
     values = record.model_dump(mode="json")
     for key in OPTIONAL_FIELDS:
-        if values[key] == PostRecord.model_fields[key].default:
+        if values[key] == PostRecord.model_fields[key].get_default(call_default_factory=True):
             del values[key]
     file.write(json.dumps(values, ensure_ascii=False) + "\n")

@@ -1,7 +1,9 @@
 """A post in an archive, and the error messages for invalid ones."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from html import unescape
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,19 +12,30 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from sqlmodel import Field
 
 from blog_api.accounts.models import User
-from blog_api.core.characters import CONTROL_CHARACTERS, escape_unprintable
+from blog_api.comments.models import CommentText
+from blog_api.core.characters import (
+    CONTROL_CHARACTERS,
+    NON_XML_CHARACTERS,
+    VISIBLE_CHARACTER,
+    escape_unprintable,
+)
 from blog_api.core.fields import (
+    MAX_CONTENT_LENGTH,
     MAX_SLUG_LENGTH,
     MAX_SUMMARY_LENGTH,
+    MAX_TAG_LENGTH,
+    MAX_TAGS,
     Name,
     PictureAddress,
-    PostContent,
     RequestModel,
     ShortText,
     TagNames,
     Timestamp,
     Title,
     WebAddress,
+    check_text,
+    tag_key,
+    unique_tags,
     utc_now,
 )
 from blog_api.media.folders import PostFile
@@ -32,8 +45,8 @@ from blog_api.text.markdown import MARKDOWN, ContentType, Source
 
 # Left out of an export if they have their default.
 OPTIONAL_FIELDS = (
-    "author_key", "taken_down_at", "slug_given", "summary", "cover_url", "cover_alt",
-    "canonical_url", "comments_open", "content_type",
+    "author_key", "updated_at", "taken_down_at", "slug_given", "old_slugs", "summary", "cover_url",
+    "cover_alt", "canonical_url", "comments_open", "comments", "content_type",
 )  # fmt: skip
 
 # A post of maximum size fits even if JSON escapes each of its characters (`\ud83d\ude00`).
@@ -62,27 +75,50 @@ def check_slug(value: str) -> str:
     return value
 
 
+SlugName = Annotated[str, AfterValidator(check_slug)]
+
+
+class CommentRecord(RequestModel):
+    """A comment on a post; those that it answers come before it."""
+
+    # The number of the answered comment in the list of the post, from 1.
+    parent: Annotated[int, Field(ge=1)] | None = None
+    author: Name | None = None
+    author_key: Title | None = None
+    created_at: Timestamp
+    updated_at: Timestamp | None = None
+    is_waiting: bool = False
+    # Null: the comment was deleted, and has answers.
+    content: CommentText | None = None
+    # By it an import recognizes the author. Neither stored nor exported.
+    address: str | None = Field(default=None, exclude=True)
+
+
 class PostRecord(RequestModel):
     """A post outside of the database. Unknown fields are ignored."""
 
-    slug: Annotated[str, AfterValidator(check_slug)] | None = None
+    slug: SlugName | None = None
     title: Title
     author: Name | None = None
     # Identifies the author if the name does not: see `make_author_key()`.
     author_key: Title | None = None
     # Missing: now. Null: a draft.
     published_at: Timestamp | None = Field(default_factory=utc_now)
+    updated_at: Timestamp | None = None
     taken_down_at: Timestamp | None = None
     tags: TagNames = Field(default_factory=list)
     # Without these two, they are made of the title and the text, and change with them.
     slug_given: bool = False
+    # Of addresses that redirect to the post.
+    old_slugs: list[SlugName] = Field(default_factory=list)
     summary: ShortText | None = None
     cover_url: PictureAddress | None = None
     cover_alt: ShortText | None = None
     canonical_url: WebAddress | None = None
     comments_open: bool = True
     content_type: ContentType = MARKDOWN
-    content: PostContent
+    content: Annotated[str, Field(max_length=MAX_CONTENT_LENGTH), AfterValidator(check_text)]
+    comments: list[CommentRecord] = Field(default_factory=list)
 
     @property
     def source(self) -> Source:
@@ -142,11 +178,19 @@ def make_record(post: Post) -> PostRecord:
 
 @dataclass(frozen=True)
 class ArchiveEntry:
-    """One post of an archive with its location, or the error that makes it invalid."""
+    """One post of an archive with its location, or the error that makes it invalid.
+
+    With neither, it is no post: `left_out` says what it is.
+    """
 
     location: str
     record: PostRecord | None = None
     error: str | None = None
+    # The kind, and what is told of this one.
+    left_out: str | None = None
+    details: str = ""
+    # Of what was changed to make the post valid, each with its location.
+    warnings: tuple[str, ...] = ()
     # Where the pictures of a Markdown or HTML file are looked for.
     file: PostFile | None = None
 
@@ -165,15 +209,83 @@ def format_location(path: Path, line: int) -> str:
 
 
 def make_entry(
-    path: Path, line: int, values: dict[str, Any], file: PostFile | None = None
+    path: Path,
+    line: int,
+    values: dict[str, Any],
+    file: PostFile | None = None,
+    warnings: Iterable[str] = (),
 ) -> ArchiveEntry:
-    """Validate the values of a post."""
+    """Validate the values of a post, after changing what can be changed to make it valid."""
     location = format_location(path, line)
+    told = tuple(f"{location}: {one}" for one in (*warnings, *repair_values(values)))
     try:
-        return ArchiveEntry(location, PostRecord.model_validate(values), file=file)
+        record = PostRecord.model_validate(values)
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)[:MAX_ERRORS]
         return ArchiveEntry(location, error="; ".join(map(describe_field_error, details)))
+    return ArchiveEntry(location, record, file=file, warnings=told)
+
+
+# Maximum lengths of texts of one line.
+MAX_LENGTHS = {"title": 255, "author": 100, "cover_alt": MAX_SUMMARY_LENGTH}
+MAX_TITLE_WORDS = 8
+
+
+def repair_values(values: dict[str, Any]) -> list[str]:
+    """Change in place what would cost a whole post; return a warning for each loss."""
+    warnings = []
+    for name, value in values.items():
+        if isinstance(value, str):
+            text = NON_XML_CHARACTERS.sub("", value)
+            if text != value:
+                warnings.append(f"{name}: control characters were left out")
+            if name in MAX_LENGTHS:
+                text = CONTROL_CHARACTERS.sub(" ", text)
+                if len(text) > MAX_LENGTHS[name]:
+                    text = text[: MAX_LENGTHS[name] - 1].rstrip() + "…"
+                    warnings.append(f"{name}: shortened to {MAX_LENGTHS[name]} characters")
+            values[name] = text
+    if isinstance(values.get("tags"), list):
+        values["tags"], lost = repair_tags(values["tags"])
+        warnings += lost
+    slug = values.get("slug")
+    if isinstance(slug, str) and not SLUG_PATTERN.fullmatch(slug):
+        values["slug"] = repair_slug(slug)
+        if slug:
+            warnings.append(f"slug: {escape_unprintable(slug)} became {values['slug']}")
+    title = values.get("title")
+    if isinstance(title, str) and not VISIBLE_CHARACTER.search(title):
+        values["title"] = make_title(values.get("slug"), values.get("content"))
+    return warnings
+
+
+def repair_tags(tags: list[Any]) -> tuple[list[Any], list[str]]:
+    """Return the tags that fit, and a warning for each other one."""
+    texts = [one for one in tags if isinstance(one, str)]
+    if len(texts) < len(tags):
+        return tags, []
+    lines = [CONTROL_CHARACTERS.sub(" ", one).replace("\ufffd", "").strip() for one in texts]
+    unique = unique_tags([one for one in lines if VISIBLE_CHARACTER.search(one)])
+    fitting = [one for one in unique if len(tag_key(one)) <= MAX_TAG_LENGTH]
+    kept = fitting[:MAX_TAGS]
+    lost = [one for one in unique if one not in kept]
+    return kept, [f"tags: {escape_unprintable(one)} was left out" for one in lost]
+
+
+def repair_slug(slug: str) -> str | None:
+    """Return a slug of the valid characters of one, or None."""
+    shortened = re.sub(r"[^\w.-]+", "-", slug).strip("-.")[:MAX_SLUG_LENGTH].rstrip("-.")
+    return shortened if SLUG_PATTERN.fullmatch(shortened) else None
+
+
+def make_title(slug: object, content: object) -> str:
+    """Return a title made of the slug, unless that is a number, or of the first words."""
+    words = re.split(r"[-_]+", str(slug or ""))
+    if not any(map(str.isalpha, "".join(words))):
+        words = unescape(re.sub(r"<[^>]*>", " ", str(content)[:5_000])).split()
+    words = [one for one in words if any(map(str.isalnum, one))][:MAX_TITLE_WORDS]
+    title = CONTROL_CHARACTERS.sub(" ", " ".join(words))[: MAX_LENGTHS["title"]].strip()
+    return title[:1].upper() + title[1:] or str(slug or "Untitled")
 
 
 def describe_field_error(detail: ErrorDetails) -> str:

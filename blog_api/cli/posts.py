@@ -73,7 +73,8 @@ def import_archive(
 
     with open_storage(settings) as storage:
         run_with_database(settings, run_import)
-    summary = ", ".join(f"{counts[outcome]} {outcome}" for outcome in Outcome)
+    told = (one for one in Outcome if counts[one] or one != Outcome.left_out)
+    summary = ", ".join(f"{counts[one]} {one}" for one in told)
     print(f"{'Dry run, nothing written: ' if dry_run else ''}{summary}.")
     if counts[Outcome.rejected] or warnings:
         raise typer.Exit(1)

@@ -95,7 +95,7 @@ async def test_a_dry_run_writes_nothing(url: URL, tmp_path: Path):
 async def test_invalid_lines_are_reported_and_the_others_imported(url: URL, tmp_path: Path):
     file = write_lines(
         tmp_path / "in.jsonl",
-        RECORD | {"slug": "a b"},
+        RECORD | {"author_key": 5},
         "{",
         RECORD,
         RECORD | {"title": "Another"},
@@ -108,7 +108,7 @@ async def test_invalid_lines_are_reported_and_the_others_imported(url: URL, tmp_
     assert result.stdout == "1 imported, 0 already present, 4 rejected.\n"
     errors = re.findall(r"in\.jsonl:(\d+): (.*)", result.stderr)
     assert [line for line, _ in errors] == ["1", "2", "4", "5"]
-    assert "slug" in errors[0][1]
+    assert "author_key" in errors[0][1]
     assert "JSON" in errors[1][1]
     assert errors[2][1].endswith("in.jsonl:3")
     assert "--author" in errors[3][1]
