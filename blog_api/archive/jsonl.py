@@ -17,7 +17,8 @@ from blog_api.archive.record import (
     format_location,
     make_entry,
 )
-from blog_api.archive.visibility import fold_key, fold_keys, parse_published_at
+from blog_api.archive.visibility import parse_published_at
+from blog_api.text.front_matter import fold_key, fold_keys
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:

@@ -8,7 +8,7 @@ the head could say that it is a draft. Nothing is executed.
 import json
 import re
 import tomllib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise, takewhile
@@ -47,7 +47,9 @@ REPEATED = "the key is repeated"
 # JavaScript: `const draft = true;`, or an object.
 JS_COMMENT = re.compile(r"^[ \t]*//.*$", re.MULTILINE)
 JS_PREFIX = re.compile(r"\s*(?:module\.exports\s*=|export\s+default|return)?\s*(?=\{)")
-JS_STATEMENT = re.compile(r"\s*(?:export\s+)?(?:const|let|var)\s+(\w+)\s*=\s*([^;\n]+?)\s*(?:;|\n|\Z)")
+JS_STATEMENT = re.compile(
+    r"\s*(?:export\s+)?(?:const|let|var)\s+(\w+)\s*=\s*([^;\n]+?)\s*(?:;|\n|\Z)"
+)
 JS_WORDS = {"true", "false", "null"}
 JS_NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
@@ -72,7 +74,7 @@ class FrontMatter:
     head: str = ""
     line: int = 1
 
-    def find_line(self, keys: Collection[str]) -> int:
+    def find_line(self, keys: Set[str]) -> int:
         """Return the first line that has one of these folded keys, or else line 1."""
         for number, line in enumerate(self.head.split("\n"), self.line):
             found = KEY_LINE.match(line)
@@ -118,7 +120,7 @@ class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mis
         return mapping
 
 
-def split_front_matter(text: str, known_keys: Collection[str]) -> FrontMatter:
+def split_front_matter(text: str, known_keys: Set[str]) -> FrontMatter:
     """Return the front matter and the content; without a head, the whole text.
 
     `known_keys` are folded: lines with them look like front matter. Raises InvalidFrontMatter.
@@ -134,9 +136,7 @@ def split_front_matter(text: str, known_keys: Collection[str]) -> FrontMatter:
     return FrontMatter({}, text)
 
 
-def skip_comments(
-    text: str, known_keys: Collection[str]
-) -> tuple[int, FrontMatter | None]:
+def skip_comments(text: str, known_keys: Set[str]) -> tuple[int, FrontMatter | None]:
     """Return the position after blank lines, byte order marks and HTML comments.
 
     A comment may be the head itself, as Nikola writes it.
@@ -162,7 +162,7 @@ def skip_comments(
     return start, None
 
 
-def read_fenced(text: str, start: int, _: Collection[str]) -> FrontMatter | None:
+def read_fenced(text: str, start: int, _: Set[str]) -> FrontMatter | None:
     """Read a head between two fences."""
     opening = OPENING.match(text, start)
     if not opening:
@@ -181,7 +181,7 @@ def read_fenced(text: str, start: int, _: Collection[str]) -> FrontMatter | None
     return FrontMatter(load_head(load, head, first_line), text[closing.end() :], head, first_line)
 
 
-def read_object(text: str, start: int, _: Collection[str]) -> FrontMatter | None:
+def read_object(text: str, start: int, _: Set[str]) -> FrontMatter | None:
     """Read a JSON object at the start, as in Hugo."""
     if not re.compile(r"\{\s*[\"}]").match(text, start):
         return None
@@ -199,7 +199,7 @@ def read_object(text: str, start: int, _: Collection[str]) -> FrontMatter | None
     return FrontMatter(values, content, head, line)
 
 
-def read_unopened(text: str, start: int, known_keys: Collection[str]) -> FrontMatter | None:
+def read_unopened(text: str, start: int, known_keys: Set[str]) -> FrontMatter | None:
     """Read YAML that ends with a fence and has none before it, as in Hexo."""
     ending = ENDING_FENCE.search(text, start, start + MAX_LENGTH)
     if not ending:
@@ -216,7 +216,7 @@ def read_unopened(text: str, start: int, known_keys: Collection[str]) -> FrontMa
     return FrontMatter(load_head(load, head, line), text[ending.end() :], head, line)
 
 
-def read_lines(text: str, start: int, known_keys: Collection[str]) -> FrontMatter | None:
+def read_lines(text: str, start: int, known_keys: Set[str]) -> FrontMatter | None:
     """Read lines of `Key: value` that end with another line, as in Pelican."""
     first_line = text.count("\n", 0, start) + 1
     values: dict[Any, Any] = {}
@@ -244,7 +244,7 @@ def read_lines(text: str, start: int, known_keys: Collection[str]) -> FrontMatte
     return FrontMatter(values, text[position:], text[start:position], first_line)
 
 
-def check_no_head(text: str, start: int, known_keys: Collection[str]) -> None:
+def check_no_head(text: str, start: int, known_keys: Set[str]) -> None:
     """Reject front matter in another form, which would be published as text."""
     line = text.count("\n", 0, start) + 1
     if OTHER_FENCE.match(text, start):
@@ -262,7 +262,7 @@ def check_no_head(text: str, start: int, known_keys: Collection[str]) -> None:
             break
 
 
-def check_line(text: str, line: int, known_keys: Collection[str]) -> None:
+def check_line(text: str, line: int, known_keys: Set[str]) -> None:
     """Reject a line of front matter where none is read."""
     found = KEY_LINE.match(text)
     if found and fold_key(found[1]) in known_keys:
@@ -323,7 +323,7 @@ def check_yaml_events(head: str) -> None:
             raise InvalidFrontMatter("types such as !!int are not allowed", line)
         if isinstance(event, yaml.AliasEvent):
             # An unfinished anchor would contain itself.
-            count += sizes.get(event.anchor, MAX_NODES)
+            count += sizes.get(str(event.anchor), MAX_NODES)
         elif isinstance(event, yaml.NodeEvent):
             count += 1
             if isinstance(event, yaml.CollectionStartEvent):
