@@ -101,6 +101,10 @@ class User(UserBase, TableModel, table=True):
     password_hash: str | None = Field(default=None, max_length=255)
     # Identifies an imported author in later imports: names are not unique.
     import_key: str | None = Field(default=None, max_length=255, unique=True)
+    # Identifies the author of imported comments in later imports: an HMAC of the address.
+    commenter_digest: str | None = Field(default=None, max_length=43)
+    # False for the author of imported comments who has no posts.
+    is_listed: bool = Field(default=True, sa_column_kwargs={"server_default": true()})
     is_active: bool = True
     is_admin: bool = False
     # The default is for users whom the version before inserts.
@@ -116,6 +120,20 @@ class User(UserBase, TableModel, table=True):
             self.verified_email, self.verified_at = self.email, utc_now()
 
 
+HAS_COMMENTER_DIGEST = col(User.commenter_digest).is_not(None)
+Index(
+    "ix_users_commenter_digest",
+    col(User.commenter_digest),
+    unique=True,
+    postgresql_where=HAS_COMMENTER_DIGEST,
+    sqlite_where=HAS_COMMENTER_DIGEST,
+)
+Index(
+    "ix_users_id_listed",
+    col(User.id),
+    postgresql_where=col(User.is_listed),
+    sqlite_where=col(User.is_listed),
+)
 LACKS_MAILBOX_KEY = and_(col(User.mailbox_key).is_(None), col(User.email).is_not(None))
 HAS_MAILBOX_KEY = col(User.mailbox_key).is_not(None)
 # Partial: otherwise SQLite finds missing keys by the unique index, and reads all imported authors.

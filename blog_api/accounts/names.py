@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from itertools import pairwise, takewhile
 from typing import Any
 
-from sqlalchemy import delete
+from sqlalchemy import ColumnElement, case, delete
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
@@ -23,6 +23,8 @@ from blog_api.db.queries import insert_if_missing
 from blog_api.db.rebuild import Derived, Span
 from blog_api.db.session import Database
 
+# Empty, and so without keys, for a user who is not listed.
+NAME_IN_LIST: ColumnElement[str] = case((col(User.is_listed), col(User.name)), else_="")
 LAST_CHARACTER = "\U0010ffff"
 
 
@@ -60,7 +62,7 @@ async def index_names(session: AsyncSession, names: Mapping[int, str]) -> None:
 async def find_wrong_names(database: Database, span: Span) -> Collection[int]:
     """Return the users who have other keys than those of their names."""
     query = (
-        select(User.id, User.name, NameKey.key, NameKey.shared_length)
+        select(User.id, NAME_IN_LIST, NameKey.key, NameKey.shared_length)
         .outerjoin(NameKey, col(NameKey.user_id) == col(User.id))
         .where(span.contains(User.id))
     )
@@ -80,7 +82,7 @@ async def find_wrong_names(database: Database, span: Span) -> Collection[int]:
 
 
 async def index_names_again(session: AsyncSession, user_ids: Collection[int]) -> None:
-    query = select(User.id, User.name).where(col(User.id).in_(user_ids)).order_by(col(User.id))
+    query = select(User.id, NAME_IN_LIST).where(col(User.id).in_(user_ids)).order_by(col(User.id))
     names = dict((await session.exec(query.with_for_update(key_share=True))).all())
     await session.exec(delete(NameKey).where(col(NameKey.user_id).in_(names)))
     await index_names(session, names)

@@ -17,7 +17,8 @@ from blog_api.archive.markdown_files import (
     write_post,
 )
 from blog_api.archive.record import ArchiveEntry, PostRecord, format_location
-from blog_api.archive.wordpress import WXRWriter, read_wxr
+from blog_api.archive.wordpress import read_wxr, scan_wxr
+from blog_api.archive.wordpress_writer import WXRWriter
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,8 @@ def open_archive(path: Path, *, with_pages: bool = False) -> Archive:
     if suffix in OTHER_SUFFIXES - {".jsonl", ".xml"}:
         return Archive(1, iter([ArchiveEntry(format_location(path, 1), left_out=f"{suffix} file")]))
     if suffix == ".xml":
-        authors: dict[str, str] = {}
-        total = sum(1 for _ in read_wxr(path, authors))
-        return Archive(total, read_wxr(path, authors))
+        site = scan_wxr(path)
+        return Archive(site.total, read_wxr(site))
     return Archive(sum(1 for _ in read_lines(path)), read_jsonl(path))
 
 

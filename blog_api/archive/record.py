@@ -280,7 +280,7 @@ def repair_values(values: dict[str, Any]) -> list[str]:
 
 
 def repair_tags(tags: list[Any]) -> tuple[list[Any], list[str]]:
-    """Return the tags that fit, and a warning for each other one."""
+    """Return the tags that fit, and a warning that names the others."""
     texts = [one for one in tags if isinstance(one, str)]
     if len(texts) < len(tags):
         return tags, []
@@ -289,7 +289,8 @@ def repair_tags(tags: list[Any]) -> tuple[list[Any], list[str]]:
     fitting = [one for one in unique if len(tag_key(one)) <= MAX_TAG_LENGTH]
     kept = fitting[:MAX_TAGS]
     lost = [one for one in unique if one not in kept]
-    return kept, [f"tags: {escape_unprintable(one)} was left out" for one in lost]
+    told = escape_unprintable(", ".join(lost))
+    return kept, [f"tags: {told} {'was' if len(lost) == 1 else 'were'} left out"] * bool(lost)
 
 
 def repair_slug(slug: str) -> str | None:

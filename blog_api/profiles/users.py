@@ -105,6 +105,7 @@ async def list_users(
 ) -> Sequence[ProfileRead]:
     """List public profiles in the order of their ids, or search them by name.
 
+    Authors of imported comments who have no posts are left out.
     `q` finds names that contain it from the beginning of a word on, and orders them by that part.
     """
     return await make_profiles(session, count_posts, await find_users(session, params))
@@ -119,7 +120,8 @@ async def find_users(session: AsyncSession, params: UserQuery) -> Sequence[User]
     if CONTROL_CHARACTERS.search(q):
         return []
     prefix = fold_name(q)
-    query = select(User).order_by(col(User.id)).offset(params.skip).limit(params.limit)
+    query = select(User).where(col(User.is_listed)).order_by(col(User.id))
+    query = query.offset(params.skip).limit(params.limit)
     if prefix:
         query = users_by_name(prefix, skip=params.skip, limit=params.limit)
     return (await session.exec(query)).all()

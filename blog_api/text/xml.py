@@ -1,0 +1,122 @@
+"""XML of any size, parsed in chunks. Control characters, which XML excludes, are left out."""
+
+import codecs
+import re
+from collections.abc import Iterator
+from typing import BinaryIO
+from xml.sax import SAXParseException
+from xml.sax.handler import ContentHandler, feature_namespaces
+from xml.sax.xmlreader import AttributesNSImpl
+
+from defusedxml import DefusedXmlException
+from defusedxml.expatreader import DefusedExpatParser
+from defusedxml.sax import make_parser
+
+from blog_api.core.characters import NON_XML_CHARACTERS
+
+CHUNK_BYTES = 64 * 1024
+# The parser buffers a tag or a comment, and scans it again with every chunk.
+MAX_MARKUP_BYTES = 1024 * 1024
+# Expat takes quadratic time for deep elements.
+MAX_DEPTH = 100
+DECLARED_ENCODING = re.compile(rb"<\?xml[^>]*?encoding\s*=\s*[\"']([\w.-]+)", re.ASCII)
+BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+
+
+class XMLError(Exception):
+    """What follows a line was not read: a message of one line."""
+
+    def __init__(self, message: str, line: int) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+class NestedTooDeeply(Exception):
+    """An element has more than MAX_DEPTH ancestors."""
+
+
+class PathHandler(ContentHandler):
+    """Base of handlers by the path of the element."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.path: list[str] = []
+
+    def startElementNS(
+        self, name: tuple[str | None, str], qname: str | None, attrs: AttributesNSImpl
+    ) -> None:
+        if len(self.path) >= MAX_DEPTH:
+            raise NestedTooDeeply
+        self.path.append(name[1])
+
+
+class XMLReader:
+    """Parses a file for a handler."""
+
+    def __init__(self, handler: PathHandler) -> None:
+        self._parser: DefusedExpatParser = make_parser()
+        self._parser.forbid_dtd = True
+        self._parser.setFeature(feature_namespaces, True)
+        self._parser.setContentHandler(handler)
+        self._line_breaks = 0
+        self._lines_left_out: list[int] = []
+
+    def take_lines_left_out(self) -> str:
+        """Return the lines in which control characters were left out since the last call."""
+        lines = ", ".join(map(str, dict.fromkeys(self._lines_left_out)))
+        self._lines_left_out.clear()
+        return lines
+
+    @property
+    def line(self) -> int:
+        return self._parser.getLineNumber() or 1
+
+    def parse(self, file: BinaryIO) -> Iterator[None]:
+        """Yield after each chunk. Raises XMLError, after which the file is not read further."""
+        start = file.read(CHUNK_BYTES)
+        decoder = self._find_decoder(start)
+        position, buffered, chunk = (0, 0), 0, start
+        while True:
+            text = decoder.decode(chunk, final=not chunk)
+            self._feed(self._clean(text), is_last=not chunk)
+            yield
+            if not chunk:
+                return
+            last, position = position, (self.line, self._parser.getColumnNumber() or 0)
+            buffered = buffered + len(chunk) if position == last else 0
+            if buffered > MAX_MARKUP_BYTES:
+                size = MAX_MARKUP_BYTES // 1024**2
+                raise XMLError(f"a tag or a comment is larger than {size} MiB", self.line)
+            chunk = file.read(CHUNK_BYTES)
+
+    def _find_decoder(self, start: bytes) -> codecs.IncrementalDecoder:
+        marked = (name for mark, name in BYTE_ORDER_MARKS.items() if start.startswith(mark))
+        declared = DECLARED_ENCODING.match(start)
+        name = next(marked, declared[1].decode() if declared else "utf-8")
+        try:
+            return codecs.getincrementaldecoder(name)(errors="replace")
+        except LookupError:
+            raise XMLError("unknown encoding", 1) from None
+
+    def _clean(self, text: str) -> str:
+        for found in NON_XML_CHARACTERS.finditer(text):
+            line = self._line_breaks + text.count("\n", 0, found.start()) + 1
+            self._lines_left_out.append(line)
+        self._line_breaks += text.count("\n")
+        return NON_XML_CHARACTERS.sub("", text)
+
+    def _feed(self, text: str, *, is_last: bool) -> None:
+        try:
+            if is_last:
+                self._parser.close()
+            else:
+                self._parser.feed(text)
+        except NestedTooDeeply:
+            message = f"elements are nested more than {MAX_DEPTH} deep"
+        except DefusedXmlException:
+            message = "document types and entities are not allowed"
+        except SAXParseException as error:
+            message = f"invalid XML: {error.getMessage()}"
+        else:
+            return
+        raise XMLError(message, self.line)
