@@ -9,8 +9,14 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 from blog_api.archive.jsonl import read_jsonl, read_lines, write_jsonl
-from blog_api.archive.markdown_files import SUFFIXES, find_posts, read_post, write_post
-from blog_api.archive.record import ArchiveEntry, PostRecord
+from blog_api.archive.markdown_files import (
+    OTHER_SUFFIXES,
+    SUFFIXES,
+    find_files,
+    read_file,
+    write_post,
+)
+from blog_api.archive.record import ArchiveEntry, PostRecord, format_location
 from blog_api.archive.wordpress import read_wxr, scan_wxr
 from blog_api.archive.wordpress_writer import WXRWriter
 
@@ -23,20 +29,32 @@ class Archive:
     entries: Iterator[ArchiveEntry]
 
 
-def open_archive(path: Path) -> Archive:
+def open_archive(path: Path, *, with_pages: bool = False) -> Archive:
     """Open a folder of Markdown and HTML, one such file, WXR (`.xml`), or else JSON Lines.
 
-    Raises OSError, also later while the entries are read.
+    Pages are left out, or drafts. Raises OSError, also later while the entries are read.
     """
     if not path.is_dir() and not path.is_file():
         path.stat()  # raises FileNotFoundError
         # The first pass counts, the second reads: impossible with a pipe.
         raise OSError(errno.EINVAL, "Neither a file nor a folder", str(path))
-    if path.is_dir() or path.suffix.lower() in SUFFIXES:
-        files = find_posts(path) if path.is_dir() else [path]
-        folder = path if path.is_dir() else None
-        return Archive(len(files), (read_post(file, folder) for file in files))
-    if path.suffix.lower() == ".xml":
+    suffix = path.suffix.lower()
+    if path.is_dir():
+        files = find_files(path, with_pages=with_pages)
+        return Archive(
+            len(files),
+            (
+                read_file(file, path, with_pages=with_pages)
+                if kind is None
+                else ArchiveEntry(format_location(file, 1), left_out=kind)
+                for file, kind in files
+            ),
+        )
+    if suffix in SUFFIXES:
+        return Archive(1, iter([read_file(path)]))
+    if suffix in OTHER_SUFFIXES - {".jsonl", ".xml"}:
+        return Archive(1, iter([ArchiveEntry(format_location(path, 1), left_out=f"{suffix} file")]))
+    if suffix == ".xml":
         site = scan_wxr(path)
         return Archive(site.total, read_wxr(site))
     return Archive(sum(1 for _ in read_lines(path)), read_jsonl(path))

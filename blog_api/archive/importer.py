@@ -1,9 +1,10 @@
 """Import of posts from an archive. A repeated import changes nothing."""
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from enum import StrEnum
-from itertools import islice
+from itertools import count, islice
 from typing import Any
 
 from sqlmodel import col, select
@@ -14,9 +15,10 @@ from blog_api.accounts.names import index_names
 from blog_api.accounts.service import claim_generated_username, find_user, set_username_owners
 from blog_api.archive.record import ArchiveEntry, PostRecord, format_location, make_author_key
 from blog_api.core.errors import Conflict
+from blog_api.core.fields import MAX_SLUG_LENGTH, utc_now
 from blog_api.db.queries import insert_if_missing
 from blog_api.db.session import Database
-from blog_api.media.folders import FolderImport, PostFile
+from blog_api.media.folders import FolderImport
 from blog_api.posts.models import Post, Slug
 from blog_api.posts.service import insert_post, render_posts
 from blog_api.posts.slugs import slugify_title
@@ -25,6 +27,14 @@ from blog_api.text.renderer import Renderer
 
 # Posts per transaction.
 BATCH_SIZE = 100
+# Old addresses per query.
+ALIAS_BATCH_SIZE = 500
+# Texts with fewer words in common are different posts. Imported pictures change a few.
+MIN_SIMILARITY = 0.5
+
+
+# A post and its author, which are None if the post was deleted.
+Owner = tuple[Post | None, User | None]
 
 
 class Outcome(StrEnum):
@@ -41,36 +51,81 @@ class Result:
     location: str
     outcome: Outcome
     error: str | None = None
-    # Of what was changed or not imported, each with its location.
+    # Of what was changed, each with its location.
     warnings: tuple[str, ...] = ()
+    # Of pictures that were not imported.
+    missing_pictures: tuple[str, ...] = ()
+    is_draft: bool = False
+    # A draft because the archive has no time for it.
+    is_undated: bool = False
+    # What is no post.
+    kind: str | None = None
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A valid entry, with the slug by which later imports recognize its post."""
+    """A valid entry with its slug."""
 
-    location: str
+    entry: ArchiveEntry
     record: PostRecord
     slug: str
-    file: PostFile | None = None
-    warnings: tuple[str, ...] = ()
+    missing_pictures: tuple[str, ...] = ()
 
     @property
     def author_key(self) -> str | None:
         return self.record.author_key or self.record.author
 
-    def accept(self) -> Result:
-        return Result(self.location, Outcome.imported, warnings=self.warnings)
+    def accept(self, outcome: Outcome = Outcome.imported) -> Result:
+        warnings = self.entry.warnings
+        if outcome is Outcome.imported and self.slug != make_slug(self.record):
+            taken = f"slug: {make_slug(self.record)} is taken, the post gets {self.slug}"
+            warnings += (f"{self.entry.location}: {taken}",)
+        is_draft = self.record.published_at is None
+        return Result(
+            self.entry.location,
+            outcome,
+            warnings=warnings,
+            missing_pictures=self.missing_pictures,
+            is_draft=is_draft,
+            is_undated=is_draft and self.entry.is_undated,
+        )
 
     def reject(self, error: str) -> Result:
-        return Result(self.location, Outcome.rejected, error)
+        return Result(self.entry.location, Outcome.rejected, error, self.entry.warnings)
+
+    def is_in(self, post: Post) -> bool:
+        """Tell whether a post with the slug is this one, perhaps changed since its import."""
+        record = self.record
+        is_similar = have_common_words(record.content, post.content)
+        if self.entry.is_undated or record.published_at is None or post.published_at is None:
+            return is_similar and (record.title == post.title or bool(record.content.strip()))
+        if abs(record.published_at - post.published_at) < timedelta(seconds=1):
+            return is_similar or record.title == post.title
+        return (record.title, record.content) == (post.title, post.content)
+
+
+def make_slug(record: PostRecord) -> str:
+    return record.slug or slugify_title(record.title)
+
+
+def number_slugs(slug: str) -> Iterator[str]:
+    """Yield `hello`, `hello-2` and so on: the same ones in each import of an archive."""
+    yield slug
+    for number in count(2):
+        end = f"-{number}"
+        yield f"{slug[: MAX_SLUG_LENGTH - len(end)]}{end}"
+
+
+def have_common_words(one: str, other: str) -> bool:
+    words, others = set(one.split()), set(other.split())
+    return words == others or len(words & others) >= MIN_SIMILARITY * len(words | others)
 
 
 class Importer:
     """Import entries in batches; rejected ones do not stop the others.
 
     The posts get the author `author_id`, or else the authors that they name, who become users.
-    A dry run writes nothing.
+    A post without a time is a draft, or published at `undated_at`. A dry run writes nothing.
     """
 
     def __init__(
@@ -79,16 +134,21 @@ class Importer:
         renderer: Renderer,
         pictures: FolderImport,
         *,
-        author_id: int | None,
+        author_id: int | None = None,
+        undated_at: datetime | None = None,
         dry_run: bool,
     ) -> None:
         self.database = database
         self.renderer = renderer
         self.pictures = pictures
         self.author_id = author_id
+        self.undated_at = undated_at
         self.dry_run = dry_run
-        # Location of the first entry with a slug.
-        self._locations: dict[str, str] = {}
+        # The digest of the entry by its slug, and the number of the last slug by the wanted one.
+        self._claimed: dict[str, int] = {}
+        self._last_number: dict[str, int] = {}
+        # Location and slug of the post by its old slug.
+        self._old_slugs: dict[str, tuple[str, str]] = {}
 
     async def import_entries(self, entries: Iterator[ArchiveEntry]) -> AsyncIterator[Result]:
         """Yield the result of each entry. Raises UserNotFound if `author_id` does not exist."""
@@ -105,10 +165,12 @@ class Importer:
         results = [one for one in checked if isinstance(one, Result)]
         candidates = [one for one in checked if isinstance(one, Candidate)]
         async with self.database.session(writes=False) as session:
-            existing = await self.find_existing(session, candidates)
-        results += existing.values()
-        new = [candidate for candidate in candidates if candidate.slug not in existing]
+            owners = await self.find_owners(session, {one.slug for one in candidates})
+            placed = [await self.place(session, one, owners) for one in candidates]
+        results += (one for one in placed if isinstance(one, Result))
+        new = [one for one in placed if isinstance(one, Candidate)]
         if self.dry_run:
+            new = [await self.import_pictures(one, 0) for one in new]
             return results + [candidate.accept() for candidate in new]
         # Committed first: pictures belong to authors.
         async with self.database.session(writes=True) as session:
@@ -125,66 +187,109 @@ class Importer:
 
     async def import_pictures(self, candidate: Candidate, author_id: int) -> Candidate:
         """Return the post with the addresses of its pictures in the storage."""
-        file, record = candidate.file, candidate.record
+        file, record = candidate.entry.file, candidate.record
         if file is None:
             return candidate
-        imported, warnings = await self.pictures.import_pictures(
+        imported, missing = await self.pictures.import_pictures(
             file, record.source, record.cover_url, author_id
         )
         return replace(
             candidate,
             record=record.model_copy(update=imported._asdict()),
-            warnings=candidate.warnings
-            + tuple(f"{format_location(file.path, one.line)}: {one.message}" for one in warnings),
+            missing_pictures=tuple(
+                f"{format_location(file.path, one.line)}: {one.message}" for one in missing
+            ),
         )
 
     def check_entry(self, entry: ArchiveEntry) -> Candidate | Result:
         """Reject what can be rejected without the database."""
         if entry.left_out is not None:
-            return Result(entry.location, Outcome.left_out)
+            return Result(entry.location, Outcome.left_out, kind=entry.left_out)
         if entry.record is None:
-            return Result(entry.location, Outcome.rejected, entry.error)
-        slug = entry.record.slug or slugify_title(entry.record.title)
-        candidate = Candidate(entry.location, entry.record, slug, entry.file, entry.warnings)
+            return Result(entry.location, Outcome.rejected, entry.error, entry.warnings)
+        record = entry.record
+        if entry.is_undated and self.undated_at is not None:
+            record = record.model_copy(update={"published_at": self.undated_at})
+        candidate = Candidate(entry, record, make_slug(record))
         if self.author_id is None and candidate.author_key is None:
             return candidate.reject("author: missing; --author sets one for all posts")
-        first = self._locations.setdefault(slug, entry.location)
-        if first != entry.location:
-            return candidate.reject(f"slug: {slug} is also the slug of {first}")
         return candidate
 
-    async def find_existing(
-        self, session: AsyncSession, candidates: Sequence[Candidate]
-    ) -> dict[str, Result]:
-        """Return results by slug for the slugs in use: by the same post or by another."""
-        slugs = [candidate.slug for candidate in candidates]
+    async def place(
+        self, session: AsyncSession, candidate: Candidate, owners: dict[str, Owner | None]
+    ) -> Candidate | Result:
+        """Return the candidate with a free slug, or the result if the post exists."""
+        record = candidate.record
+        digest = hash((record.title, record.content, record.published_at))
+        wanted = make_slug(record)
+        for number, slug in enumerate(number_slugs(wanted)):
+            if 0 < number < self._last_number.get(wanted, 0):
+                continue
+            if slug in self._claimed:
+                if self._claimed[slug] == digest:
+                    return candidate.accept(Outcome.present)
+                continue
+            placed = replace(candidate, slug=slug)
+            if slug not in owners:
+                owners |= await self.find_owners(session, {slug})
+            owner = owners[slug]
+            if owner is None:
+                result: Candidate | Result = placed
+            elif owner[0] is None or owner[1] is None:
+                result = candidate.reject(f"slug: {slug} belonged to a deleted post")
+            elif not candidate.is_in(owner[0]):
+                continue
+            elif self.is_author(owner[1], candidate):
+                result = candidate.accept(Outcome.present)
+            else:
+                result = candidate.reject(f"slug: {slug} belongs to another author's post")
+            break
+        self._last_number[wanted] = number
+        self._claimed[slug] = digest
+        for old in record.old_slugs:
+            self._old_slugs.setdefault(old, (candidate.entry.location, slug))
+        return result
+
+    async def find_owners(
+        self, session: AsyncSession, slugs: Collection[str]
+    ) -> dict[str, Owner | None]:
+        """Return the owners of slugs, None for a slug that no post ever had."""
         query = (
-            select(Slug.slug, User)
+            select(Slug.slug, Post, User)
             .join(Post, col(Slug.post_id) == col(Post.id), isouter=True)
             .join(User, col(Post.user_id) == col(User.id), isouter=True)
             .where(col(Slug.slug).in_(slugs))
         )
-        owners = dict((await session.exec(query)).all())
-        existing = {}
-        for candidate in candidates:
-            if candidate.slug not in owners:
-                continue
-            owner: User | None = owners[candidate.slug]
-            if owner is None:
-                result = candidate.reject(f"slug: {candidate.slug} belonged to a deleted post")
-            elif self.is_author(owner, candidate):
-                result = Result(candidate.location, Outcome.present)
-            else:
-                result = candidate.reject(
-                    f"slug: {candidate.slug} belongs to another author's post"
-                )
-            existing[candidate.slug] = result
-        return existing
+        owners: dict[str, Owner | None] = dict.fromkeys(slugs)
+        return owners | {slug: (post, user) for slug, post, user in await session.exec(query)}
 
     def is_author(self, user: User, candidate: Candidate) -> bool:
         if self.author_id is not None:
             return user.id == self.author_id
         return make_author_key(user) == candidate.author_key
+
+    async def add_old_slugs(self) -> list[str]:
+        """Let old addresses redirect, once all posts have slugs; return warnings."""
+        warnings: list[str] = []
+        # Sorted, so that concurrent imports cannot deadlock.
+        pairs = iter(sorted(self._old_slugs.items()))
+        while batch := dict(islice(pairs, ALIAS_BATCH_SIZE)):
+            async with self.database.session(writes=not self.dry_run) as session:
+                slugs = {*batch, *(slug for _, slug in batch.values())}
+                query = select(Slug.slug, Slug.post_id).where(col(Slug.slug).in_(slugs))
+                post_ids = dict((await session.exec(query)).all())
+                rows = []
+                for old, (location, slug) in batch.items():
+                    if old not in post_ids and old not in self._claimed:
+                        rows.append(
+                            {"slug": old, "post_id": post_ids.get(slug), "was_public": True}
+                        )
+                    elif old != slug and post_ids.get(old) != post_ids.get(slug, -1):
+                        warnings.append(f"{location}: {old} is the address of another post")
+                rows = [one for one in rows if one["post_id"] is not None]
+                if rows and not self.dry_run:
+                    await insert_if_missing(session, Slug, *rows)
+        return warnings
 
     async def get_or_create_authors(
         self, session: AsyncSession, candidates: Sequence[Candidate]
@@ -221,6 +326,7 @@ class Importer:
         made: dict[str, Any],
     ) -> Result:
         record = candidate.record
+        now = utc_now()
         post = Post(
             slug=candidate.slug,
             title=record.title,
@@ -236,11 +342,17 @@ class Importer:
             taken_down_at=record.taken_down_at,
             tags=record.tags,
             user_id=authors[candidate.author_key],
+            # Lists by the last change do not show posts with a later time.
+            created_at=min(record.updated_at or now, now),
             **made,
         )
         try:
             await insert_post(session, post, [candidate.slug])
         except Conflict:
             # Another transaction has taken the slug, perhaps an import of the same post.
-            return (await self.find_existing(session, [candidate]))[candidate.slug]
+            del self._claimed[candidate.slug]
+            placed = await self.place(session, candidate, {})
+            if isinstance(placed, Result):
+                return placed
+            return await self.insert_candidate(session, placed, authors, made)
         return candidate.accept()

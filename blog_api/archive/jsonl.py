@@ -18,8 +18,9 @@ from blog_api.archive.record import (
     format_location,
     make_entry,
 )
-from blog_api.archive.visibility import fold_key, fold_keys, parse_published_at
+from blog_api.archive.visibility import parse_published_at
 from blog_api.core.security import open_private
+from blog_api.text.front_matter import fold_key, fold_keys
 
 # A post with its comments.
 MAX_LINE_BYTES = 4 * MAX_RECORD_BYTES

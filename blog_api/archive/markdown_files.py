@@ -1,4 +1,4 @@
-"""Markdown and HTML files with front matter, as Jekyll and Hugo have them: a post per file.
+"""Markdown and HTML files with front matter, as static site generators have them: a post per file.
 
 The files of a post are named by its type. In a folder, an HTML file is a post only if its front
 matter has `content_type: text/html`: with other HTML files, Jekyll and Hugo lay out their pages.
@@ -7,15 +7,29 @@ matter has `content_type: text/html`: with other HTML files, Jekyll and Hugo lay
 import os
 import re
 import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from datetime import date, time
+from datetime import date, datetime, time
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from pydantic_core import PydanticCustomError
 
-from blog_api.archive.front_matter import NUMBER_TOO_LONG, dump_front_matter, split_front_matter
+from blog_api.archive.keys import (
+    ADDRESS_KEYS,
+    FIELD_KEYS,
+    JEKYLL_FOLDERS,
+    KNOWN_KEYS,
+    NESTED_KEYS,
+    PAGE_FOLDERS,
+    PAGE_NAMES,
+    POST_FOLDERS,
+    REPOSITORY_FILES,
+    TAG_KEYS,
+    THEME_FOLDERS,
+)
 from blog_api.archive.record import (
     MAX_RECORD_BYTES,
     SLUG_PATTERN,
@@ -27,34 +41,59 @@ from blog_api.archive.record import (
     format_location,
     make_entry,
 )
-from blog_api.archive.times import parse_time
-from blog_api.archive.visibility import fold_key, fold_keys, is_in_draft_folder, parse_published_at
+from blog_api.archive.visibility import (
+    NO,
+    YES,
+    is_in_draft_folder,
+    parse_key_time,
+    parse_published_at,
+    to_word,
+)
 from blog_api.core.characters import NON_XML_CHARACTERS
 from blog_api.core.security import open_private
 from blog_api.core.urls import check_picture_address
 from blog_api.media.folders import PostFile, is_relative
+from blog_api.text.front_matter import (
+    FrontMatter,
+    InvalidFrontMatter,
+    dump_front_matter,
+    fold_key,
+    fold_keys,
+    split_front_matter,
+)
 from blog_api.text.markdown import HTML
+from blog_api.text.times import parse_time
 
-MARKDOWN_SUFFIXES = {".md", ".markdown"}
+MARKDOWN_SUFFIXES = {".md", ".markdown", ".mkd", ".mdown"}
 HTML_SUFFIXES = {".html", ".htm"}
 SUFFIXES = MARKDOWN_SUFFIXES | HTML_SUFFIXES
+# Texts that a folder can hold and that are not read there.
+OTHER_SUFFIXES = {".adoc", ".ipynb", ".jsonl", ".mdx", ".org", ".rst", ".textile", ".xml", ".zip"}
 # The first match is a heading, or a code block, where `#` begins a comment.
 HEADING = re.compile(r"^ {0,3}(?:#[ \t]+(.*)|```|~~~)", re.MULTILINE)
-DATED_NAME = re.compile(r"(\d{4}-\d{2}-\d{2})-(.+)", re.ASCII | re.DOTALL)
+DATED_NAME = re.compile(r"(\d{4}[-_]\d{1,2}[-_]\d{1,2})(?:[-_ ](.+))?", re.ASCII | re.DOTALL)
+# `index.en.md`; not `node.js.md`.
+LANGUAGE = re.compile(
+    r"\.(ar|be|bg|ca|da|de|el|en|es|et|fa|fi|fr|he|hi|hu|id|it|ja|ko|lt|lv|nb|nl|pt|ro|ru|sv|th|tr"
+    r"|uk|vi|zh)([-_][A-Za-z]{2,4})?\Z"
+)
 # Hidden files, and devices on Windows, whatever their suffix.
 RESERVED_NAME = re.compile(r"\.|(con|prn|aux|nul|(com|lpt)[0-9])(\.|\Z)", re.IGNORECASE)
-CONTENT_TYPE = fold_key("content_type")
 TEXT_FIELDS = ("summary", "cover_url", "cover_alt", "canonical_url")
+PICTURE_NAME = re.compile(r"https?:|.*\.(?:avif|gif|jpe?g|png|webp)(?:[?#].*)?\Z", re.IGNORECASE)
+# Jekyll's and Eleventy's templates of addresses, and Jekyll's names of such.
+ADDRESS_TEMPLATE = re.compile(r":\w|[{}<>%$*\[\]]|\A(pretty|date|ordinal|none|weekdate)\Z")
+PAGE_SUFFIX = re.compile(r"\.(html?|php|aspx?|md)\Z", re.IGNORECASE)
+DAY = "2000-01-01"
+DRAFT = {"published_at": None}
 # File systems allow 255; a number and the suffix follow.
 MAX_NAME_BYTES = 240
 
 
-def find_posts(folder: Path) -> list[Path]:
-    """Return the Markdown files in a folder and its subfolders, and the HTML files that are posts.
+def find_files(folder: Path, *, with_pages: bool) -> list[tuple[Path, str | None]]:
+    """Return the files of texts in a folder and its subfolders, and the kinds of those left out.
 
-    Hidden ones are left out.
-
-    Raises OSError if a folder cannot be listed.
+    Hidden ones are ignored. Raises OSError if a folder cannot be listed.
     """
     root = folder.resolve()
     found = []
@@ -62,72 +101,158 @@ def find_posts(folder: Path) -> list[Path]:
         folders[:] = [one for one in folders if not one.startswith(".")]
         for path in (Path(name, one) for one in files if not one.startswith(".")):
             # Neither links to files outside of the folder nor pipes.
-            is_regular = path.suffix.lower() in SUFFIXES and path.is_file()
-            is_inside = is_regular and path.resolve().is_relative_to(root)
-            if is_inside and (path.suffix.lower() in MARKDOWN_SUFFIXES or is_html_post(path)):
-                found.append(path)
-    return sorted(found)
+            is_text = path.suffix.lower() in SUFFIXES | OTHER_SUFFIXES and path.is_file()
+            if is_text and path.resolve().is_relative_to(root):
+                found.append((path, find_kind(path, folder, with_pages=with_pages)))
+    return sorted(found, key=lambda one: one[0])
+
+
+def find_kind(path: Path, folder: Path, *, with_pages: bool) -> str | None:
+    """Return what a file is by its name, or None for a post."""
+    folders = [one.casefold() for one in path.relative_to(folder).parts[:-1]]
+    if not THEME_FOLDERS.isdisjoint(folders):
+        return "theme file"
+    suffix = path.suffix.lower()
+    if suffix not in MARKDOWN_SUFFIXES and not (suffix in HTML_SUFFIXES and is_html_post(path)):
+        return f"{suffix} file"
+    if with_pages:
+        return None
+    stem = LANGUAGE.sub("", path.stem).casefold()
+    if stem == "_index" or (stem == "index" and folders and folders[-1] in POST_FOLDERS):
+        return "section page"
+    if stem in REPOSITORY_FILES:
+        return "README file"
+    is_page = split_name(path)[1].casefold() in PAGE_NAMES or (stem == "index" and not folders)
+    return "page" if is_page and not is_among_posts(path, folder) else None
+
+
+def is_among_posts(path: Path, folder: Path) -> bool:
+    """Tell whether the name of a file or of a folder says that it is a post."""
+    folders = [one.casefold() for one in path.relative_to(folder.parent).parts[:-1]]
+    is_in_folder = not POST_FOLDERS.isdisjoint(folders[1:]) or folders[0] in PAGE_FOLDERS
+    return is_in_folder or split_name(path)[0] is not None
 
 
 def is_html_post(path: Path) -> bool:
     try:
-        values, _ = split_front_matter(read_text(path))
-    except InvalidRecord:
+        values = split_front_matter(read_text(path)[0], KNOWN_KEYS).values
+    except (InvalidRecord, InvalidFrontMatter):
         return False
-    return fold_keys(values).get(CONTENT_TYPE) == HTML
+    return fold_keys(values).get("contenttype") == HTML
 
 
 def raise_error(error: OSError) -> None:
     raise error
 
 
-def read_post(path: Path, folder: Path | None = None) -> ArchiveEntry:
+def read_file(path: Path, folder: Path | None = None, *, with_pages: bool = False) -> ArchiveEntry:
     """Read a post, and find the file of its cover in the folder that is imported."""
+    front = FrontMatter({}, "")
     try:
-        text = read_text(path)
-        post = parse_file(path, text)
-    except InvalidRecord as error:
+        text, warnings = read_text(path)
+        front = split_front_matter(text, KNOWN_KEYS)
+        post = parse_file(path, front, warnings)
+    except InvalidFrontMatter as error:
         return ArchiveEntry(format_location(path, error.line), error=str(error))
+    except InvalidRecord as error:
+        line = front.find_line({fold_key(error.key)}) if error.key else error.line
+        return ArchiveEntry(format_location(path, line), error=str(error))
+    if folder is not None and is_page(path, folder, front):
+        if not with_pages:
+            return ArchiveEntry(format_location(path, 1), left_out="page")
+        post["published_at"] = None
     cover = post["cover_url"]
     if is_file := isinstance(cover, str) and is_relative(cover.strip()):
         post["cover_url"] = None
-    line = text.count("\n") - post["content"].count("\n") + 1
-    return make_entry(path, 1, post, PostFile(path, folder, cover if is_file else None, line))
+    line = text.count("\n") - front.content.count("\n") + 1
+    file = PostFile(path, folder, cover if is_file else None, line)
+    return make_entry(path, 1, post, file, warnings, lambda name: front.find_line(get_keys(name)))
 
 
-def parse_file(path: Path, text: str) -> dict[str, Any]:
+def is_page(path: Path, folder: Path, front: FrontMatter) -> bool:
+    """Tell whether a file is no post, by its name or by its layout."""
+    if find_kind(path, folder, with_pages=False):
+        return True
+    head = fold_keys(front.values)
+    layouts = {to_word(head.get(key)) for key in ("layout", "type")}
+    is_layout = not layouts.isdisjoint(PAGE_NAMES | {"page", "home", "default"})
+    return is_layout and not is_among_posts(path, folder)
+
+
+def get_keys(field: str) -> set[str]:
+    """Return the folded keys of a field of the record."""
+    others = {"tags": TAG_KEYS, "old_slugs": ADDRESS_KEYS}
+    return {fold_key(field.partition(",")[0]), *others.get(field, FIELD_KEYS.get(field, ()))}
+
+
+def parse_file(path: Path, front: FrontMatter, warnings: list[str]) -> dict[str, Any]:
     """Return the values of a post; raises InvalidRecord."""
-    values, content = split_front_matter(text)
-    head = fold_keys(values)
-    name_date, name = split_name(path)
-    content_type = HTML if path.suffix.lower() in HTML_SUFFIXES else head.get(CONTENT_TYPE)
-    heading = None if content_type == HTML else find_heading(content)
-    slug = stringify_scalar(head.get("slug"))
-    post = {
-        # A name that is not a valid slug is ignored; a `slug` has to be valid.
-        "slug": (name if SLUG_PATTERN.fullmatch(name) else None) if slug is None else slug,
-        "title": (stringify_scalar(head["title"]) if "title" in head else heading or name),
-        "author": parse_author(head.get("author") or head.get("authors")),
-        "author_key": stringify_scalar(head.get("authorkey")),
-        "tags": parse_tags(head.get("tags")),
-        "slug_given": head.get("sluggiven") is True,
-        # `comments: false` is Jekyll's.
-        "comments_open": not any(head.get(key) is False for key in ("commentsopen", "comments")),
-        **{name: stringify_scalar(head.get(fold_key(name))) for name in TEXT_FIELDS},
-        "cover_url": head.get("coverurl") or find_cover(head),
-        "content_type": content_type,
-        "content": content,
-        **parse_published_at(values, name_date),
+    head = fold_keys(front.values)
+    nested = [one for key in NESTED_KEYS if isinstance(one := head.get(key), Mapping)]
+    # The post's own keys win.
+    for values in nested:
+        head = fold_keys(values) | head
+    fields: dict[str, Any] = {
+        field: next((head[key] for key in keys if head.get(key) not in (None, "")), None)
+        for field, keys in FIELD_KEYS.items()
     }
-    if is_in_draft_folder(path):
+    fields = {field: stringify_scalar(value) for field, value in fields.items()}
+    name_date, name = split_name(path)
+    content_type = HTML if path.suffix.lower() in HTML_SUFFIXES else fields["content_type"]
+    heading = None if content_type == HTML else find_heading(front.content)
+    updated_at = find_updated_at(head, warnings)
+    name_slug = name if SLUG_PATTERN.fullmatch(name) else None
+    covers = [find_cover(head[key]) for key in FIELD_KEYS["cover_url"][1:] if key in head]
+    post = {
+        # A name that is not a valid slug is ignored.
+        "slug": name_slug if fields["slug"] is None else fields["slug"],
+        "title": heading or name if fields["title"] is None else fields["title"],
+        "author": parse_author(fields["author"]),
+        "author_key": fields["author_key"],
+        "tags": list(parse_tags(path, head)),
+        "slug_given": to_word(fields["slug_given"]) in YES,
+        # `comments: false` is Jekyll's.
+        "comments_open": not any(
+            to_word(head[key]) in NO - {""} for key in FIELD_KEYS["comments_open"] if key in head
+        ),
+        "summary": fields["summary"] if isinstance(fields["summary"], str) else None,
+        "cover_url": head.get("coverurl") or next(filter(None, covers), None),
+        "cover_alt": fields["cover_alt"] if isinstance(fields["cover_alt"], str) else None,
+        "canonical_url": fields["canonical_url"],
+        "content_type": content_type,
+        "content": front.content,
+        "updated_at": updated_at,
+        **parse_published_at(head, name_date or updated_at),
+    }
+    old = {make_old_slug(one) for key in ADDRESS_KEYS for one in walk_texts(head.get(key))}
+    post["old_slugs"] = sorted(one for one in old if one and one != post["slug"])
+    is_hidden = any(parse_published_at(one, DAY) == DRAFT for one in nested)
+    if is_hidden or is_in_draft_folder(path) or is_hidden_name(path):
         post["published_at"] = None
-    if head.get("takendownat") is not None:
-        post["taken_down_at"] = parse_time("taken_down_at", head["takendownat"]).isoformat()
+    if fields["taken_down_at"] is not None:
+        post["taken_down_at"] = parse_key_time("taken_down_at", fields["taken_down_at"]).isoformat()
     return post
 
 
-def read_text(path: Path) -> str:
-    """Read a file; raises InvalidRecord."""
+def is_hidden_name(path: Path) -> bool:
+    """Tell whether generators ignore the file for its underscore, which exports write too."""
+    name = path.stem
+    return name[:1] == "_" and name[:6] != "_index" and not RESERVED_NAME.match(name[1:])
+
+
+def find_updated_at(head: Mapping[str, Any], warnings: list[str]) -> str | None:
+    """Return the time of the last change; one that cannot be read costs no post."""
+    for key in FIELD_KEYS["updated_at"]:
+        if head.get(key) not in (None, ""):
+            try:
+                return parse_key_time(key, head[key]).isoformat()
+            except InvalidRecord as error:
+                warnings.append(f"{error!s}; it was left out")
+    return None
+
+
+def read_text(path: Path) -> tuple[str, list[str]]:
+    """Read a file, and return warnings about characters that it lost; raises InvalidRecord."""
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_RECORD_BYTES + 1)
@@ -136,30 +261,54 @@ def read_text(path: Path) -> str:
     if len(raw) > MAX_RECORD_BYTES:
         raise InvalidRecord(TOO_LARGE)
     text = decode_utf8(raw).removeprefix("\ufeff")
-    if control := NON_XML_CHARACTERS.search(text):
-        line = text.count("\n", 0, control.start()) + 1
-        raise InvalidRecord("control characters are not allowed", line)
-    return text
+    control = NON_XML_CHARACTERS.search(text)
+    if control is None:
+        return text, []
+    line = text.count("\n", 0, control.start()) + 1
+    return NON_XML_CHARACTERS.sub("", text), [f"line {line}: control characters were left out"]
 
 
 def split_name(path: Path) -> tuple[str | None, str]:
     """Split `2030-01-31-hello.md` into date and name; the date is None if there is none."""
     # Hugo's page bundle: `hello/index.md`.
-    name = path.parent.name or path.stem if path.stem == "index" else path.stem
+    stem = LANGUAGE.sub("", path.stem)
+    name = path.parent.name or stem if stem in {"index", "_index"} else stem
     # macOS decomposes letters such as й; a slug must not contain combining marks.
     name = unicodedata.normalize("NFC", name)
     if dated := DATED_NAME.fullmatch(name):
         with suppress(ValueError):
-            return date.fromisoformat(dated[1]).isoformat(), dated[2]
+            day = parse_time(dated[1].replace("_", "-")).date()
+            return day.isoformat(), dated[2] or name
     return None, name
 
 
-def find_cover(head: dict[str, Any]) -> str | None:
-    """Return the cover by the keys of others; what is no address there is ignored."""
-    for value in (head.get("cover"), head.get("image")):
+def find_cover(value: object) -> str | None:
+    """Return the address of a picture; themes also write a list, or a mapping with an address."""
+    for one in walk_texts(value):
         with suppress(PydanticCustomError):
-            if isinstance(value, str):
-                return value if is_relative(value) else check_picture_address(value)
+            if PICTURE_NAME.match(one):
+                return one if is_relative(one) else check_picture_address(one)
+    return None
+
+
+def walk_texts(value: object) -> Iterator[str]:
+    """Yield the texts of a value, of a list, or of the values of a mapping."""
+    if isinstance(value, Mapping | list):
+        for one in value.values() if isinstance(value, Mapping) else value:
+            yield from walk_texts(one)
+    elif isinstance(value := stringify_scalar(value), str) and value.strip():
+        yield value.strip()
+
+
+def make_old_slug(address: str) -> str | None:
+    """Return the last segment of an address, by which a reader of the old blog looks for it."""
+    if ADDRESS_TEMPLATE.search(address):
+        return None
+    with suppress(ValueError):
+        segments = [one for one in unquote(urlsplit(address).path).split("/") if one]
+        names = [PAGE_SUFFIX.sub("", one) for one in segments]
+        name = next((one for one in reversed(names) if one != "index"), "")
+        return name if SLUG_PATTERN.fullmatch(name) else None
     return None
 
 
@@ -174,30 +323,38 @@ def find_heading(content: str) -> str | None:
 
 def stringify_scalar(value: object) -> object:
     """Return numbers and dates as text, other values unchanged."""
-    if isinstance(value, int | float | date | time) and not isinstance(value, bool):
+    if isinstance(value, int | float | date | datetime | time) and not isinstance(value, bool):
         try:
             return str(value)
         except ValueError:
-            raise InvalidRecord(NUMBER_TOO_LONG) from None
+            raise InvalidRecord("front matter: a number is too long") from None
     return value
 
 
 def parse_author(value: object) -> object:
-    """Join several authors into one name."""
+    """Join several authors into one name; an author may be a mapping with a name."""
+    if isinstance(value, Mapping):
+        head = fold_keys(value)
+        keys = ("name", "displayname", "title", "nickname")
+        return next((stringify_scalar(head[key]) for key in keys if head.get(key)), None)
     if isinstance(value, list):
-        names = [one for one in value if isinstance(one, str)]
-        return ", ".join(names) if len(names) == len(value) else value
+        names = [parse_author(one) for one in value]
+        return ", ".join(one for one in names if isinstance(one, str) and one.strip()) or None
     return stringify_scalar(value)
 
 
-def parse_tags(value: object) -> object:
-    """Parse a list, or text with commas between the tags."""
-    if value is None:
-        return []
-    if isinstance(value, list):
-        return [stringify_scalar(one) for one in value]
-    tags = stringify_scalar(value)
-    return [one for one in tags.split(",") if one.strip()] if isinstance(tags, str) else tags
+def parse_tags(path: Path, head: Mapping[str, Any]) -> Iterable[str]:
+    """Yield tags, then categories: lists, or text with commas or, in Jekyll, spaces between."""
+    for key in TAG_KEYS:
+        value = stringify_scalar(head.get(key))
+        if not isinstance(value, str):
+            yield from walk_texts(value)
+        elif "," in value or "\n" in value:
+            yield from re.split(r"[,\n]", value)
+        elif key.endswith("s") and not JEKYLL_FOLDERS.isdisjoint(path.absolute().parts):
+            yield from value.split()
+        else:
+            yield value
 
 
 def write_post(folder: Path, record: PostRecord) -> Path:
@@ -210,8 +367,9 @@ def write_post(folder: Path, record: PostRecord) -> Path:
         raise ValueError("A file needs a slug")
     head = record.model_dump(include={"title", "slug", "author", "author_key"}, exclude_none=True)
     head |= {"draft": True} if record.published_at is None else {"date": record.published_at}
-    head |= record.model_dump(include={"taken_down_at", "tags"}, exclude_none=True)
+    head |= record.model_dump(include={"updated_at", "taken_down_at", "tags"}, exclude_none=True)
     head |= {"slug_given": True} if record.slug_given else {}
+    head |= {"old_slugs": record.old_slugs} if record.old_slugs else {}
     head |= record.model_dump(include={*TEXT_FIELDS}, exclude_none=True)
     head |= {} if record.comments_open else {"comments_open": False}
     head |= {"content_type": HTML} if record.content_type == HTML else {}

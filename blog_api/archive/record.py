@@ -1,7 +1,7 @@
 """A post in an archive, and the error messages for invalid ones."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import unescape
 from pathlib import Path
@@ -36,7 +36,6 @@ from blog_api.core.fields import (
     check_text,
     tag_key,
     unique_tags,
-    utc_now,
 )
 from blog_api.media.folders import PostFile
 from blog_api.posts.models import Post
@@ -102,8 +101,8 @@ class PostRecord(RequestModel):
     author: Name | None = None
     # Identifies the author if the name does not: see `make_author_key()`.
     author_key: Title | None = None
-    # Missing: now. Null: a draft.
-    published_at: Timestamp | None = Field(default_factory=utc_now)
+    # Null: a draft.
+    published_at: Timestamp | None = None
     updated_at: Timestamp | None = None
     taken_down_at: Timestamp | None = None
     tags: TagNames = Field(default_factory=list)
@@ -206,16 +205,19 @@ class ArchiveEntry:
     details: str = ""
     # Of what was changed to make the post valid, each with its location.
     warnings: tuple[str, ...] = ()
+    # The archive has no time of publication, nor anything else that hides the post.
+    is_undated: bool = False
     # Where the pictures of a Markdown or HTML file are looked for.
     file: PostFile | None = None
 
 
 class InvalidRecord(Exception):
-    """A post that cannot be read: a message of one line, and the line of the file."""
+    """A post that cannot be read: a message of one line, and the line of the file or the key."""
 
-    def __init__(self, message: str, line: int = 1) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, line: int = 1, *, key: str | None = None) -> None:
+        super().__init__(message if key is None else f"{key}: {message}")
         self.line = line
+        self.key = key
 
 
 def format_location(path: Path, line: int) -> str:
@@ -229,18 +231,36 @@ def make_entry(
     values: dict[str, Any],
     file: PostFile | None = None,
     warnings: Iterable[str] = (),
+    find_line: Callable[[str], int] | None = None,
 ) -> ArchiveEntry:
-    """Validate the values of a post, after changing what can be changed to make it valid."""
+    """Validate the values of a post, after changing what can be changed to make it valid.
+
+    `find_line` returns the line of a field, by default that of the post.
+    """
+
+    def locate(message: str) -> str:
+        return format_location(path, find_line(message.partition(": ")[0]) if find_line else line)
+
+    messages = [*warnings, *repair_values(values)]
     location = format_location(path, line)
-    told = tuple(f"{location}: {one}" for one in (*warnings, *repair_values(values)))
     try:
         record = PostRecord.model_validate(values)
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)[:MAX_ERRORS]
-        return ArchiveEntry(location, error="; ".join(map(describe_field_error, details)))
-    return ArchiveEntry(location, record, file=file, warnings=told)
+        fields = [str(one["loc"][0]) for one in details]
+        errors = [*map(describe_field_error, details)]
+        if EXPENDABLE_FIELDS.issuperset(fields):
+            kept = {key: one for key, one in values.items() if key not in fields}
+            lost = (f"{one}; it was left out" for one in errors)
+            return make_entry(path, line, kept, file, [*messages, *lost], find_line)
+        return ArchiveEntry(locate(fields[0]), error="; ".join(errors))
+    told = tuple(f"{locate(one)}: {one}" for one in messages)
+    is_undated = "published_at" not in values
+    return ArchiveEntry(location, record, file=file, warnings=told, is_undated=is_undated)
 
 
+# A post is imported without them if they are invalid.
+EXPENDABLE_FIELDS = {"cover_url", "cover_alt", "canonical_url", "updated_at", "old_slugs"}
 # Maximum lengths of texts of one line.
 MAX_LENGTHS = {"title": 255, "author": 100, "cover_alt": MAX_SUMMARY_LENGTH}
 MAX_TITLE_WORDS = 8

@@ -132,16 +132,24 @@ class FolderImport:
     """Store the pictures of a folder for the authors of its posts.
 
     They are verified and encoded again like an upload. They count in the quota of the author but
-    are not limited by it: the operator imports them. Without a storage there is one warning.
+    are not limited by it: the operator imports them. Without a storage there is one warning. A dry
+    run verifies the pictures and stores none.
     """
 
     def __init__(
-        self, database: Database, renderer: Renderer, storage: Storage | None, *, max_bytes: int
+        self,
+        database: Database,
+        renderer: Renderer,
+        storage: Storage | None,
+        *,
+        max_bytes: int,
+        dry_run: bool = False,
     ) -> None:
         self.database = database
         self.renderer = renderer
         self.storage = storage
         self.max_bytes = max_bytes
+        self.dry_run = dry_run
         # By author and file.
         self._stored: dict[tuple[int, Path], str | PictureRejected] = {}
         self._is_warned = False
@@ -203,6 +211,8 @@ class FolderImport:
                 picture = await verify_picture(
                     self.renderer, source, target, owner=user_id, name=path.name
                 )
+                if self.dry_run:
+                    return f"/media/{picture.name}"
                 async with self.database.session(writes=True) as session:
                     await check_not_blocked(session, digest, picture.digest)
                     async with stored_file(session, storage, picture.name, target):
