@@ -1,5 +1,6 @@
 """Ghost's export: one JSON file with the tables of the database."""
 
+import errno
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -24,9 +25,9 @@ POST = "post"
 
 
 def load_ghost(path: Path) -> dict[str, Any] | None:
-    """Return the tables of an export, None if the file is none. Raises OSError and ValueError."""
+    """Return the tables of an export, or None if the file is none. Raises OSError."""
     if path.stat().st_size > MAX_BYTES:
-        raise ValueError(f"larger than {MAX_BYTES // 1024**2} MiB")
+        raise OSError(errno.EFBIG, f"Larger than {MAX_BYTES // 1024**2} MiB", str(path))
     try:
         values = json.loads(path.read_bytes())
     except (RecursionError, ValueError):
@@ -38,14 +39,14 @@ def load_ghost(path: Path) -> dict[str, Any] | None:
 
 
 def read_ghost(
-    path: Path, folder: Path | None, data: Mapping[str, Any], *, pages: bool = False
+    path: Path, folder: Path | None, data: Mapping[str, Any], *, with_pages: bool = False
 ) -> Iterator[ArchiveEntry]:
     """Yield the posts of an export. Pages are left out, or drafts."""
     tables = Tables(data)
     for post in tables.rows("posts"):
         location = format_location(path, 1)
         is_post = post.get("type", POST) == POST and not post.get("page")
-        if not is_post and not pages:
+        if not is_post and not with_pages:
             yield ArchiveEntry(location, left_out="page", details=str(post.get("title", "")))
             continue
         warnings: list[str] = []

@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic_core import PydanticCustomError
 
+from blog_api.archive.jsonl import COMMENTS_SUFFIX, read_comments, write_comments
 from blog_api.archive.keys import (
     ADDRESS_KEYS,
     FIELD_KEYS,
@@ -102,6 +103,7 @@ def find_files(folder: Path, *, with_pages: bool) -> list[tuple[Path, str | None
         for path in (Path(name, one) for one in files if not one.startswith(".")):
             # Neither links to files outside of the folder nor pipes.
             is_text = path.suffix.lower() in SUFFIXES | OTHER_SUFFIXES and path.is_file()
+            is_text = is_text and not path.name.endswith(COMMENTS_SUFFIX)
             if is_text and path.resolve().is_relative_to(root):
                 found.append((path, find_kind(path, folder, with_pages=with_pages)))
     return sorted(found, key=lambda one: one[0])
@@ -151,7 +153,7 @@ def read_file(path: Path, folder: Path | None = None, *, with_pages: bool = Fals
     try:
         text, warnings = read_text(path)
         front = split_front_matter(text, KNOWN_KEYS)
-        post = parse_file(path, front, warnings)
+        post = parse_file(path, front, warnings) | {"comments": read_comments(path)}
     except InvalidFrontMatter as error:
         return ArchiveEntry(format_location(path, error.line), error=str(error))
     except InvalidRecord as error:
@@ -375,6 +377,9 @@ def write_post(folder: Path, record: PostRecord) -> Path:
     head |= {"content_type": HTML} if record.content_type == HTML else {}
     suffix = ".html" if record.content_type == HTML else ".md"
     name = "_" + record.slug if RESERVED_NAME.match(record.slug) else record.slug
+    if find_kind(folder / f"{name}.md", folder, with_pages=False):
+        # Otherwise an import would take it for a page.
+        name = f"post-{name}"
     name = name.encode()[:MAX_NAME_BYTES].decode(errors="ignore")
     for end in chain([""], map("~{}".format, count(2))):
         path = folder / f"{name}{end}{suffix}"
@@ -385,4 +390,5 @@ def write_post(folder: Path, record: PostRecord) -> Path:
         ):
             file.write(dump_front_matter(head) + record.content)
             break
+    write_comments(path, record.comments)
     return path
