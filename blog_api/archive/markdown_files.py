@@ -33,7 +33,6 @@ from blog_api.archive.keys import (
 )
 from blog_api.archive.record import (
     MAX_RECORD_BYTES,
-    SLUG_PATTERN,
     TOO_LARGE,
     ArchiveEntry,
     InvalidRecord,
@@ -51,6 +50,7 @@ from blog_api.archive.visibility import (
     to_word,
 )
 from blog_api.core.characters import NON_XML_CHARACTERS
+from blog_api.core.repair import SLUG_PATTERN
 from blog_api.core.security import open_private
 from blog_api.core.urls import check_picture_address
 from blog_api.media.folders import PostFile, is_relative
@@ -376,9 +376,10 @@ def write_post(folder: Path, record: PostRecord) -> Path:
     head |= {} if record.comments_open else {"comments_open": False}
     head |= {"content_type": HTML} if record.content_type == HTML else {}
     suffix = ".html" if record.content_type == HTML else ".md"
-    name = "_" + record.slug if RESERVED_NAME.match(record.slug) else record.slug
-    if find_kind(folder / f"{name}.md", folder, with_pages=False):
-        # Otherwise an import would take it for a page.
+    name = record.slug
+    # Otherwise an import would take it for a page or a draft.
+    is_special = name.startswith("_") or find_kind(folder / f"{name}.md", folder, with_pages=False)
+    if is_special or RESERVED_NAME.match(name):
         name = f"post-{name}"
     name = name.encode()[:MAX_NAME_BYTES].decode(errors="ignore")
     for end in chain([""], map("~{}".format, count(2))):
