@@ -9,16 +9,11 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 from blog_api.archive.jsonl import read_jsonl, read_lines, write_jsonl
-from blog_api.archive.markdown_files import (
-    OTHER_SUFFIXES,
-    SUFFIXES,
-    find_files,
-    read_file,
-    write_post,
-)
+from blog_api.archive.markdown_files import is_html_post, read_file, write_post
 from blog_api.archive.record import ArchiveEntry, PostRecord, format_location
 from blog_api.archive.wordpress import read_wxr, scan_wxr
 from blog_api.archive.wordpress_writer import WXRWriter
+from blog_api.text.site_files import OTHER_SUFFIXES, SUFFIXES, find_files
 
 
 @dataclass(frozen=True)
@@ -40,7 +35,7 @@ def open_archive(path: Path, *, with_pages: bool = False) -> Archive:
         raise OSError(errno.EINVAL, "Neither a file nor a folder", str(path))
     suffix = path.suffix.lower()
     if path.is_dir():
-        files = find_files(path, with_pages=with_pages)
+        files = find_files(path, is_html_post, with_pages=with_pages)
         return Archive(
             len(files),
             (

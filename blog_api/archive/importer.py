@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Seque
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from itertools import count, islice
+from itertools import islice
 from typing import Any
 
 from sqlmodel import col, select
@@ -15,20 +15,20 @@ from blog_api.accounts.names import index_names
 from blog_api.accounts.service import claim_generated_username, find_user, set_username_owners
 from blog_api.archive.record import ArchiveEntry, PostRecord, format_location, make_author_key
 from blog_api.core.errors import Conflict
-from blog_api.core.fields import MAX_SLUG_LENGTH, utc_now
+from blog_api.core.fields import utc_now
 from blog_api.db.queries import insert_if_missing
 from blog_api.db.session import Database
 from blog_api.media.folders import FolderImport
 from blog_api.posts.models import Post, Slug
 from blog_api.posts.service import insert_post, render_posts
-from blog_api.posts.slugs import slugify_title
+from blog_api.posts.slugs import add_old_slugs, number_slugs, slugify_title
 from blog_api.posts.tags import insert_missing_tags
 from blog_api.text.renderer import Renderer
 
 # Posts per transaction.
 BATCH_SIZE = 100
-# Old addresses per query.
-ALIAS_BATCH_SIZE = 500
+# Old slugs per transaction.
+OLD_SLUGS_BATCH_SIZE = 500
 # Texts with fewer words in common are different posts. Imported pictures change a few.
 MIN_SIMILARITY = 0.5
 
@@ -106,14 +106,6 @@ class Candidate:
 
 def make_slug(record: PostRecord) -> str:
     return record.slug or slugify_title(record.title)
-
-
-def number_slugs(slug: str) -> Iterator[str]:
-    """Yield `hello`, `hello-2` and so on: the same ones in each import of an archive."""
-    yield slug
-    for number in count(2):
-        end = f"-{number}"
-        yield f"{slug[: MAX_SLUG_LENGTH - len(end)]}{end}"
 
 
 def have_common_words(one: str, other: str) -> bool:
@@ -270,26 +262,15 @@ class Importer:
 
     async def add_old_slugs(self) -> list[str]:
         """Let old addresses redirect, once all posts have slugs; return warnings."""
-        warnings: list[str] = []
+        wanted = {old: slug for old, (_, slug) in self._old_slugs.items() if old != slug}
+        taken = [old for old in wanted if old in self._claimed]
+        slugs = {old: slug for old, slug in wanted.items() if old not in self._claimed}
         # Sorted, so that concurrent imports cannot deadlock.
-        pairs = iter(sorted(self._old_slugs.items()))
-        while batch := dict(islice(pairs, ALIAS_BATCH_SIZE)):
+        pairs = iter(sorted(slugs.items()))
+        while batch := dict(islice(pairs, OLD_SLUGS_BATCH_SIZE)):
             async with self.database.session(writes=not self.dry_run) as session:
-                slugs = {*batch, *(slug for _, slug in batch.values())}
-                query = select(Slug.slug, Slug.post_id).where(col(Slug.slug).in_(slugs))
-                post_ids = dict((await session.exec(query)).all())
-                rows = []
-                for old, (location, slug) in batch.items():
-                    if old not in post_ids and old not in self._claimed:
-                        rows.append(
-                            {"slug": old, "post_id": post_ids.get(slug), "was_public": True}
-                        )
-                    elif old != slug and post_ids.get(old) != post_ids.get(slug, -1):
-                        warnings.append(f"{location}: {old} is the address of another post")
-                rows = [one for one in rows if one["post_id"] is not None]
-                if rows and not self.dry_run:
-                    await insert_if_missing(session, Slug, *rows)
-        return warnings
+                taken += await add_old_slugs(session, batch, dry_run=self.dry_run)
+        return [f"{self._old_slugs[old][0]}: {old} is the address of another post" for old in taken]
 
     async def get_or_create_authors(
         self, session: AsyncSession, candidates: Sequence[Candidate]

@@ -4,32 +4,17 @@ The files of a post are named by its type. In a folder, an HTML file is a post o
 matter has `content_type: text/html`: with other HTML files, Jekyll and Hugo lay out their pages.
 """
 
-import os
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import date, datetime, time
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from pydantic_core import PydanticCustomError
 
-from blog_api.archive.keys import (
-    ADDRESS_KEYS,
-    FIELD_KEYS,
-    JEKYLL_FOLDERS,
-    KNOWN_KEYS,
-    NESTED_KEYS,
-    PAGE_FOLDERS,
-    PAGE_NAMES,
-    POST_FOLDERS,
-    REPOSITORY_FILES,
-    TAG_KEYS,
-    THEME_FOLDERS,
-)
+from blog_api.archive.keys import ADDRESS_KEYS, FIELD_KEYS, KNOWN_KEYS, NESTED_KEYS, TAG_KEYS
 from blog_api.archive.record import (
     MAX_RECORD_BYTES,
     SLUG_PATTERN,
@@ -53,84 +38,29 @@ from blog_api.core.characters import NON_XML_CHARACTERS
 from blog_api.core.security import open_private
 from blog_api.core.urls import check_picture_address
 from blog_api.media.folders import PostFile, is_relative
-from blog_api.text.front_matter import (
-    FrontMatter,
-    InvalidFrontMatter,
-    dump_front_matter,
-    fold_key,
-    fold_keys,
-    split_front_matter,
-)
+from blog_api.text.front_matter import FrontMatter, fold_key, fold_keys, split_front_matter
+from blog_api.text.front_matter_values import InvalidFrontMatter, dump_front_matter
 from blog_api.text.markdown import HTML
-from blog_api.text.times import parse_time
-
-MARKDOWN_SUFFIXES = {".md", ".markdown", ".mkd", ".mdown"}
-HTML_SUFFIXES = {".html", ".htm"}
-SUFFIXES = MARKDOWN_SUFFIXES | HTML_SUFFIXES
-# Texts that a folder can hold and that are not read there.
-OTHER_SUFFIXES = {".adoc", ".ipynb", ".jsonl", ".mdx", ".org", ".rst", ".textile", ".xml", ".zip"}
-# The first match is a heading, or a code block, where `#` begins a comment.
-HEADING = re.compile(r"^ {0,3}(?:#[ \t]+(.*)|```|~~~)", re.MULTILINE)
-DATED_NAME = re.compile(r"(\d{4}[-_]\d{1,2}[-_]\d{1,2})(?:[-_ ](.+))?", re.ASCII | re.DOTALL)
-# `index.en.md`; not `node.js.md`.
-LANGUAGE = re.compile(
-    r"\.(ar|be|bg|ca|da|de|el|en|es|et|fa|fi|fr|he|hi|hu|id|it|ja|ko|lt|lv|nb|nl|pt|ro|ru|sv|th|tr"
-    r"|uk|vi|zh)([-_][A-Za-z]{2,4})?\Z"
+from blog_api.text.site_files import (
+    HTML_SUFFIXES,
+    JEKYLL_FOLDERS,
+    PAGE_KINDS,
+    PAGE_NAMES,
+    find_heading,
+    find_kind,
+    get_last_segment,
+    is_among_posts,
+    split_name,
 )
-# Hidden files, and devices on Windows, whatever their suffix.
-RESERVED_NAME = re.compile(r"\.|(con|prn|aux|nul|(com|lpt)[0-9])(\.|\Z)", re.IGNORECASE)
+
 TEXT_FIELDS = ("summary", "cover_url", "cover_alt", "canonical_url")
 PICTURE_NAME = re.compile(r"https?:|.*\.(?:avif|gif|jpe?g|png|webp)(?:[?#].*)?\Z", re.IGNORECASE)
-# Jekyll's and Eleventy's templates of addresses, and Jekyll's names of such.
-ADDRESS_TEMPLATE = re.compile(r":\w|[{}<>%$*\[\]]|\A(pretty|date|ordinal|none|weekdate)\Z")
-PAGE_SUFFIX = re.compile(r"\.(html?|php|aspx?|md)\Z", re.IGNORECASE)
 DAY = "2000-01-01"
 DRAFT = {"published_at": None}
+# Hidden files, and devices on Windows, whatever their suffix.
+RESERVED_NAME = re.compile(r"\.|(con|prn|aux|nul|(com|lpt)[0-9])(\.|\Z)", re.IGNORECASE)
 # File systems allow 255; a number and the suffix follow.
 MAX_NAME_BYTES = 240
-
-
-def find_files(folder: Path, *, with_pages: bool) -> list[tuple[Path, str | None]]:
-    """Return the files of texts in a folder and its subfolders, and the kinds of those left out.
-
-    Hidden ones are ignored. Raises OSError if a folder cannot be listed.
-    """
-    root = folder.resolve()
-    found = []
-    for name, folders, files in os.walk(folder, onerror=raise_error):
-        folders[:] = [one for one in folders if not one.startswith(".")]
-        for path in (Path(name, one) for one in files if not one.startswith(".")):
-            # Neither links to files outside of the folder nor pipes.
-            is_text = path.suffix.lower() in SUFFIXES | OTHER_SUFFIXES and path.is_file()
-            if is_text and path.resolve().is_relative_to(root):
-                found.append((path, find_kind(path, folder, with_pages=with_pages)))
-    return sorted(found, key=lambda one: one[0])
-
-
-def find_kind(path: Path, folder: Path, *, with_pages: bool) -> str | None:
-    """Return what a file is by its name, or None for a post."""
-    folders = [one.casefold() for one in path.relative_to(folder).parts[:-1]]
-    if not THEME_FOLDERS.isdisjoint(folders):
-        return "theme file"
-    suffix = path.suffix.lower()
-    if suffix not in MARKDOWN_SUFFIXES and not (suffix in HTML_SUFFIXES and is_html_post(path)):
-        return f"{suffix} file"
-    if with_pages:
-        return None
-    stem = LANGUAGE.sub("", path.stem).casefold()
-    if stem == "_index" or (stem == "index" and folders and folders[-1] in POST_FOLDERS):
-        return "section page"
-    if stem in REPOSITORY_FILES:
-        return "README file"
-    is_page = split_name(path)[1].casefold() in PAGE_NAMES or (stem == "index" and not folders)
-    return "page" if is_page and not is_among_posts(path, folder) else None
-
-
-def is_among_posts(path: Path, folder: Path) -> bool:
-    """Tell whether the name of a file or of a folder says that it is a post."""
-    folders = [one.casefold() for one in path.relative_to(folder.parent).parts[:-1]]
-    is_in_folder = not POST_FOLDERS.isdisjoint(folders[1:]) or folders[0] in PAGE_FOLDERS
-    return is_in_folder or split_name(path)[0] is not None
 
 
 def is_html_post(path: Path) -> bool:
@@ -139,10 +69,6 @@ def is_html_post(path: Path) -> bool:
     except (InvalidRecord, InvalidFrontMatter):
         return False
     return fold_keys(values).get("contenttype") == HTML
-
-
-def raise_error(error: OSError) -> None:
-    raise error
 
 
 def read_file(path: Path, folder: Path | None = None, *, with_pages: bool = False) -> ArchiveEntry:
@@ -171,7 +97,7 @@ def read_file(path: Path, folder: Path | None = None, *, with_pages: bool = Fals
 
 def is_page(path: Path, folder: Path, front: FrontMatter) -> bool:
     """Tell whether a file is no post, by its name or by its layout."""
-    if find_kind(path, folder, with_pages=False):
+    if find_kind(path, folder) in PAGE_KINDS:
         return True
     head = fold_keys(front.values)
     layouts = {to_word(head.get(key)) for key in ("layout", "type")}
@@ -224,8 +150,9 @@ def parse_file(path: Path, front: FrontMatter, warnings: list[str]) -> dict[str,
         "updated_at": updated_at,
         **parse_published_at(head, name_date or updated_at),
     }
-    old = {make_old_slug(one) for key in ADDRESS_KEYS for one in walk_texts(head.get(key))}
-    post["old_slugs"] = sorted(one for one in old if one and one != post["slug"])
+    old = {get_last_segment(one) for key in ADDRESS_KEYS for one in walk_texts(head.get(key))}
+    old_slugs = (one for one in old if one and SLUG_PATTERN.fullmatch(one))
+    post["old_slugs"] = sorted(one for one in old_slugs if one != post["slug"])
     is_hidden = any(parse_published_at(one, DAY) == DRAFT for one in nested)
     if is_hidden or is_in_draft_folder(path) or is_hidden_name(path):
         post["published_at"] = None
@@ -268,20 +195,6 @@ def read_text(path: Path) -> tuple[str, list[str]]:
     return NON_XML_CHARACTERS.sub("", text), [f"line {line}: control characters were left out"]
 
 
-def split_name(path: Path) -> tuple[str | None, str]:
-    """Split `2030-01-31-hello.md` into date and name; the date is None if there is none."""
-    # Hugo's page bundle: `hello/index.md`.
-    stem = LANGUAGE.sub("", path.stem)
-    name = path.parent.name or stem if stem in {"index", "_index"} else stem
-    # macOS decomposes letters such as й; a slug must not contain combining marks.
-    name = unicodedata.normalize("NFC", name)
-    if dated := DATED_NAME.fullmatch(name):
-        with suppress(ValueError):
-            day = parse_time(dated[1].replace("_", "-")).date()
-            return day.isoformat(), dated[2] or name
-    return None, name
-
-
 def find_cover(value: object) -> str | None:
     """Return the address of a picture; themes also write a list, or a mapping with an address."""
     for one in walk_texts(value):
@@ -298,27 +211,6 @@ def walk_texts(value: object) -> Iterator[str]:
             yield from walk_texts(one)
     elif isinstance(value := stringify_scalar(value), str) and value.strip():
         yield value.strip()
-
-
-def make_old_slug(address: str) -> str | None:
-    """Return the last segment of an address, by which a reader of the old blog looks for it."""
-    if ADDRESS_TEMPLATE.search(address):
-        return None
-    with suppress(ValueError):
-        segments = [one for one in unquote(urlsplit(address).path).split("/") if one]
-        names = [PAGE_SUFFIX.sub("", one) for one in segments]
-        name = next((one for one in reversed(names) if one != "index"), "")
-        return name if SLUG_PATTERN.fullmatch(name) else None
-    return None
-
-
-def find_heading(content: str) -> str | None:
-    found = HEADING.search(content)
-    if not found or not found[1]:
-        return None
-    heading = found[1].strip()
-    opened = heading.rstrip("#")
-    return opened.strip() if opened[-1:].isspace() else heading
 
 
 def stringify_scalar(value: object) -> object:
