@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 from blog_api.archive.jsonl import read_jsonl, read_lines, write_jsonl
-from blog_api.archive.markdown_files import is_html_post, read_file, write_post
+from blog_api.archive.markdown_files import read_file, write_post
 from blog_api.archive.record import ArchiveEntry, PostRecord, format_location
 from blog_api.archive.wordpress import read_wxr, scan_wxr
 from blog_api.archive.wordpress_writer import WXRWriter
@@ -35,16 +35,8 @@ def open_archive(path: Path, *, with_pages: bool = False) -> Archive:
         raise OSError(errno.EINVAL, "Neither a file nor a folder", str(path))
     suffix = path.suffix.lower()
     if path.is_dir():
-        files = find_files(path, is_html_post, with_pages=with_pages)
-        return Archive(
-            len(files),
-            (
-                read_file(file, path, with_pages=with_pages)
-                if kind is None
-                else ArchiveEntry(format_location(file, 1), left_out=kind)
-                for file, kind in files
-            ),
-        )
+        files = find_files(path)
+        return Archive(len(files), (read_file(file, path, with_pages=with_pages) for file in files))
     if suffix in SUFFIXES:
         return Archive(1, iter([read_file(path)]))
     if suffix in OTHER_SUFFIXES - {".jsonl", ".xml"}:

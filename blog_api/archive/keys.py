@@ -30,7 +30,16 @@ FIELD_KEYS = {
 # All of these count, in this order: what is too much is dropped from the end.
 TAG_KEYS = ("tags", "tag", "categories", "category")
 # Old addresses of the post.
-ADDRESS_KEYS = ("oldslugs", "permalink", "url", "aliases", "alias", "redirectfrom", "oldurl")
+ADDRESS_KEYS = (
+    "oldslugs",
+    "permalink",
+    "url",
+    "path",
+    "aliases",
+    "alias",
+    "redirectfrom",
+    "oldurl",
+)
 # Mappings that have fields of the post: of Zola, of Hugo and of themes.
 NESTED_KEYS = ("taxonomies", "extra", "params")
 KNOWN_KEYS = {

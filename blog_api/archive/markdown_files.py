@@ -44,8 +44,11 @@ from blog_api.text.markdown import HTML
 from blog_api.text.site_files import (
     HTML_SUFFIXES,
     JEKYLL_FOLDERS,
+    PAGE,
     PAGE_KINDS,
     PAGE_NAMES,
+    THEME_FILE,
+    find_day,
     find_heading,
     find_kind,
     get_last_segment,
@@ -59,11 +62,15 @@ DAY = "2000-01-01"
 DRAFT = {"published_at": None}
 # Hidden files, and devices on Windows, whatever their suffix.
 RESERVED_NAME = re.compile(r"\.|(con|prn|aux|nul|(com|lpt)[0-9])(\.|\Z)", re.IGNORECASE)
+PAGE_LAYOUTS = PAGE_NAMES | {"page", "home", "default"}
+POST_LAYOUTS = {"post", "posts"}
 # File systems allow 255; a number and the suffix follow.
 MAX_NAME_BYTES = 240
 
 
-def is_html_post(path: Path) -> bool:
+def is_html_post(path: Path, kind: str) -> bool:
+    if path.suffix.lower() not in HTML_SUFFIXES or kind == THEME_FILE:
+        return False
     try:
         values = split_front_matter(read_text(path)[0], KNOWN_KEYS).values
     except (InvalidRecord, InvalidFrontMatter):
@@ -73,36 +80,48 @@ def is_html_post(path: Path) -> bool:
 
 def read_file(path: Path, folder: Path | None = None, *, with_pages: bool = False) -> ArchiveEntry:
     """Read a post, and find the file of its cover in the folder that is imported."""
-    front = FrontMatter({}, "")
+    location = format_location(path, 1)
+    kind = None if folder is None else find_kind(path, folder)
+    if kind is not None and kind not in PAGE_KINDS and not is_html_post(path, kind):
+        return ArchiveEntry(location, left_out=kind)
+    front, lines = FrontMatter({}, ""), {}
     try:
-        text, warnings = read_text(path)
+        text, lines["text"] = read_text(path)
         front = split_front_matter(text, KNOWN_KEYS)
+        warnings = ["text: control characters were left out"] * bool(lines["text"])
         post = parse_file(path, front, warnings)
-    except InvalidFrontMatter as error:
-        return ArchiveEntry(format_location(path, error.line), error=str(error))
-    except InvalidRecord as error:
-        line = front.find_line({fold_key(error.key)}) if error.key else error.line
+    except (InvalidFrontMatter, InvalidRecord) as error:
+        if kind in PAGE_KINDS and not with_pages:
+            return ArchiveEntry(location, left_out=kind)
+        key = getattr(error, "key", None)
+        line = front.find_line({fold_key(key)}) if key else error.line
         return ArchiveEntry(format_location(path, line), error=str(error))
-    if folder is not None and is_page(path, folder, front):
-        if not with_pages:
-            return ArchiveEntry(format_location(path, 1), left_out="page")
-        post["published_at"] = None
+    layouts = get_layouts(front)
+    if folder is not None and layouts.isdisjoint(POST_LAYOUTS):
+        if kind not in PAGE_KINDS and layouts & PAGE_LAYOUTS and not is_among_posts(path, folder):
+            kind = PAGE
+        if kind in PAGE_KINDS:
+            if not with_pages:
+                return ArchiveEntry(location, left_out=kind)
+            post["published_at"] = None
     cover = post["cover_url"]
     if is_file := isinstance(cover, str) and is_relative(cover.strip()):
         post["cover_url"] = None
     line = text.count("\n") - front.content.count("\n") + 1
     file = PostFile(path, folder, cover if is_file else None, line)
-    return make_entry(path, 1, post, file, warnings, lambda name: front.find_line(get_keys(name)))
+    return make_entry(
+        path,
+        1,
+        post,
+        file,
+        warnings,
+        lambda name: lines.get(name) or front.find_line(get_keys(name)),
+    )
 
 
-def is_page(path: Path, folder: Path, front: FrontMatter) -> bool:
-    """Tell whether a file is no post, by its name or by its layout."""
-    if find_kind(path, folder) in PAGE_KINDS:
-        return True
+def get_layouts(front: FrontMatter) -> set[str]:
     head = fold_keys(front.values)
-    layouts = {to_word(head.get(key)) for key in ("layout", "type")}
-    is_layout = not layouts.isdisjoint(PAGE_NAMES | {"page", "home", "default"})
-    return is_layout and not is_among_posts(path, folder)
+    return {to_word(head.get(key)) for key in ("layout", "type")}
 
 
 def get_keys(field: str) -> set[str]:
@@ -116,8 +135,8 @@ def parse_file(path: Path, front: FrontMatter, warnings: list[str]) -> dict[str,
     head = fold_keys(front.values)
     nested = [one for key in NESTED_KEYS if isinstance(one := head.get(key), Mapping)]
     # The post's own keys win.
-    for values in nested:
-        head = fold_keys(values) | head
+    values = {key: one for mapping in (*nested[::-1], front.values) for key, one in mapping.items()}
+    head = fold_keys(values)
     fields: dict[str, Any] = {
         field: next((head[key] for key in keys if head.get(key) not in (None, "")), None)
         for field, keys in FIELD_KEYS.items()
@@ -127,12 +146,15 @@ def parse_file(path: Path, front: FrontMatter, warnings: list[str]) -> dict[str,
     content_type = HTML if path.suffix.lower() in HTML_SUFFIXES else fields["content_type"]
     heading = None if content_type == HTML else find_heading(front.content)
     updated_at = find_updated_at(head, warnings)
-    name_slug = name if SLUG_PATTERN.fullmatch(name) else None
-    covers = [find_cover(head[key]) for key in FIELD_KEYS["cover_url"][1:] if key in head]
+    addresses = [one for key in ADDRESS_KEYS for one in walk_texts(head.get(key))]
+    days = (name_date, *map(find_day, addresses))
+    covers = (find_cover(path, head[key]) for key in FIELD_KEYS["cover_url"][1:] if key in head)
     post = {
         # A name that is not a valid slug is ignored.
-        "slug": name_slug if fields["slug"] is None else fields["slug"],
-        "title": heading or name if fields["title"] is None else fields["title"],
+        "slug": (name if SLUG_PATTERN.fullmatch(name) else None)
+        if fields["slug"] is None
+        else fields["slug"],
+        "title": heading or "" if fields["title"] is None else fields["title"],
         "author": parse_author(fields["author"]),
         "author_key": fields["author_key"],
         "tags": list(parse_tags(path, head)),
@@ -142,29 +164,29 @@ def parse_file(path: Path, front: FrontMatter, warnings: list[str]) -> dict[str,
             to_word(head[key]) in NO - {""} for key in FIELD_KEYS["comments_open"] if key in head
         ),
         "summary": fields["summary"] if isinstance(fields["summary"], str) else None,
-        "cover_url": head.get("coverurl") or next(filter(None, covers), None),
+        "cover_url": fields["cover_url"]
+        if "coverurl" in head
+        else next(filter(None, covers), None),
         "cover_alt": fields["cover_alt"] if isinstance(fields["cover_alt"], str) else None,
         "canonical_url": fields["canonical_url"],
         "content_type": content_type,
         "content": front.content,
         "updated_at": updated_at,
-        **parse_published_at(head, name_date or updated_at),
+        **parse_published_at(values, next(filter(None, days), updated_at)),
     }
-    old = {get_last_segment(one) for key in ADDRESS_KEYS for one in walk_texts(head.get(key))}
-    old_slugs = (one for one in old if one and SLUG_PATTERN.fullmatch(one))
-    post["old_slugs"] = sorted(one for one in old_slugs if one != post["slug"])
+    old_slugs = (
+        one for one in map(get_last_segment, addresses) if one and SLUG_PATTERN.fullmatch(one)
+    )
+    post["old_slugs"] = sorted({*old_slugs} - {post["slug"]})
     is_hidden = any(parse_published_at(one, DAY) == DRAFT for one in nested)
-    if is_hidden or is_in_draft_folder(path) or is_hidden_name(path):
+    # Generators ignore such files; an export writes them, too.
+    is_exported = head.get("type") == "post" and post["slug"] in (path.stem, path.stem[1:])
+    is_ignored = path.name[0] == "_" and not is_exported
+    if is_hidden or is_ignored or is_in_draft_folder(path):
         post["published_at"] = None
     if fields["taken_down_at"] is not None:
         post["taken_down_at"] = parse_key_time("taken_down_at", fields["taken_down_at"]).isoformat()
     return post
-
-
-def is_hidden_name(path: Path) -> bool:
-    """Tell whether generators ignore the file for its underscore, which exports write too."""
-    name = path.stem
-    return name[:1] == "_" and name[:6] != "_index" and not RESERVED_NAME.match(name[1:])
 
 
 def find_updated_at(head: Mapping[str, Any], warnings: list[str]) -> str | None:
@@ -178,8 +200,11 @@ def find_updated_at(head: Mapping[str, Any], warnings: list[str]) -> str | None:
     return None
 
 
-def read_text(path: Path) -> tuple[str, list[str]]:
-    """Read a file, and return warnings about characters that it lost; raises InvalidRecord."""
+def read_text(path: Path) -> tuple[str, int]:
+    """Read a file, without control characters; also return the line of the first, or 0.
+
+    Raises InvalidRecord.
+    """
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_RECORD_BYTES + 1)
@@ -189,17 +214,18 @@ def read_text(path: Path) -> tuple[str, list[str]]:
         raise InvalidRecord(TOO_LARGE)
     text = decode_utf8(raw).removeprefix("\ufeff")
     control = NON_XML_CHARACTERS.search(text)
-    if control is None:
-        return text, []
-    line = text.count("\n", 0, control.start()) + 1
-    return NON_XML_CHARACTERS.sub("", text), [f"line {line}: control characters were left out"]
+    line = text.count("\n", 0, control.start()) + 1 if control else 0
+    return NON_XML_CHARACTERS.sub("", text), line
 
 
-def find_cover(value: object) -> str | None:
-    """Return the address of a picture; themes also write a list, or a mapping with an address."""
+def find_cover(path: Path, value: object) -> str | None:
+    """Return the address of a picture; themes also write a list, or a mapping with an address.
+
+    A file that is missing is looked for elsewhere by the theme.
+    """
     for one in walk_texts(value):
         with suppress(PydanticCustomError):
-            if PICTURE_NAME.match(one):
+            if PICTURE_NAME.match(one) and (not is_relative(one) or (path.parent / one).exists()):
                 return one if is_relative(one) else check_picture_address(one)
     return None
 
@@ -268,6 +294,8 @@ def write_post(folder: Path, record: PostRecord) -> Path:
     suffix = ".html" if record.content_type == HTML else ".md"
     name = "_" + record.slug if RESERVED_NAME.match(record.slug) else record.slug
     name = name.encode()[:MAX_NAME_BYTES].decode(errors="ignore")
+    if find_kind(folder / f"{name}.md", folder) or name[0] == "_":
+        head["type"] = "post"
     for end in chain([""], map("~{}".format, count(2))):
         path = folder / f"{name}{end}{suffix}"
         with (

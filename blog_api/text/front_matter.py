@@ -17,6 +17,7 @@ from blog_api.text.front_matter_values import (
     MAX_LENGTH,
     REPEATED,
     InvalidFrontMatter,
+    check_depth,
     check_length,
     load_json_lines,
     load_yaml,
@@ -27,7 +28,10 @@ OPENING = re.compile(r"(-{3,}|\+{3,}|;{3,})[ \t]*([A-Za-z]*)[ \t]*\r?\n")
 OTHER_FENCE = re.compile(r"---|\+\+\+|;;;|===|\{\s*[\"'}]")
 FENCE_LINE = re.compile(r"\s*(?:---|\+\+\+|;;;)")
 COMMENT_LINE = re.compile(r"\s*(?:#|//|%|<!--)")
-KEY_LINE = re.compile(r"[ \t]*(?:#\+|\.\. |:|%|@)?[ \t]*[\"']?(\w[\w -]{0,40}?)[\"']?[ \t]*[:=]")
+KEY_LINE = re.compile(
+    r"[ \t]*(?:#\+|\.\. |:|%|@|\{|(?:export )?(?:const|let|var) )?[ \t]*"
+    r"[\"']?(\w[\w -]{0,40}?)[\"']?[ \t]*[:=]"
+)
 # Python-Markdown's metadata, as in Pelican; Nikola has two dots before the key.
 META_LINE = re.compile(r"(?:\.\.[ \t]+)? {0,3}([A-Za-z0-9_-]+):(?:[ \t]+(.*)|[ \t]*\Z)")
 CONTINUED_LINE = re.compile(r"(?:[ ]{4,}|\t)(.*\S)")
@@ -231,6 +235,7 @@ def load_head(load: Callable[[str], object], head: str, first_line: int) -> dict
         values = load(head)
         if not isinstance(values, dict | None):
             raise InvalidFrontMatter("must be lines such as `title: Hello`", 1)
+        check_depth(values)
     except InvalidFrontMatter as error:
         lines = head.split("\n")[: error.line]
         found = [one for line in lines if line[:1].strip() and (one := KEY_LINE.match(line))]

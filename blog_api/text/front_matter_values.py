@@ -70,6 +70,15 @@ def check_length(head: str, maximum: int) -> None:
         raise InvalidFrontMatter(f"larger than {maximum // 1024} KiB")
 
 
+def check_depth(value: object, depth: int = 0) -> None:
+    """Reject what would exceed the limit of recursion later."""
+    if depth > MAX_DEPTH:
+        raise InvalidFrontMatter(TOO_DEEP)
+    if isinstance(value, dict | list):
+        for one in value.values() if isinstance(value, dict) else value:
+            check_depth(one, depth + 1)
+
+
 def load_yaml(head: str) -> object:
     try:
         check_yaml_events(head)
@@ -90,7 +99,7 @@ def check_yaml_events(head: str) -> None:
     """Reject explicit types, deep nesting, and aliases that repeat too much."""
     sizes: dict[str, int] = {}
     open_nodes: list[tuple[str | None, int]] = []
-    count = 0
+    count, has_aliases = 0, False
     for event in yaml.parse(head, Loader):
         line = get_line(event.start_mark)
         if isinstance(event, yaml.CollectionEndEvent):
@@ -102,7 +111,7 @@ def check_yaml_events(head: str) -> None:
             raise InvalidFrontMatter("types such as !!int are not allowed", line)
         if isinstance(event, yaml.AliasEvent):
             # An unfinished anchor would contain itself.
-            count += sizes.get(str(event.anchor), MAX_NODES)
+            count += sizes.get(str(event.anchor), MAX_NODES + 1)
         elif isinstance(event, yaml.NodeEvent):
             count += 1
             if isinstance(event, yaml.CollectionStartEvent):
@@ -111,7 +120,8 @@ def check_yaml_events(head: str) -> None:
                 sizes[event.anchor] = 1
         if len(open_nodes) > MAX_DEPTH:
             raise InvalidFrontMatter(TOO_DEEP, line)
-        if count > MAX_NODES and sizes:
+        has_aliases = has_aliases or isinstance(event, yaml.AliasEvent)
+        if count > MAX_NODES and has_aliases:
             raise InvalidFrontMatter("aliases such as *name repeat too much", line)
 
 
@@ -179,8 +189,8 @@ def load_javascript(head: str) -> object:
 
 def find_constants(text: str) -> Iterator[tuple[str, str, int]]:
     position = 0
-    while text[position:].strip():
-        line = text.count("\n", 0, position) + 1
+    while rest := text[position:].lstrip():
+        line = text.count("\n", 0, len(text) - len(rest)) + 1
         found = JS_STATEMENT.match(text, position)
         if not found:
             raise InvalidFrontMatter("only plain literals of JavaScript are read", line)

@@ -3,7 +3,6 @@
 import os
 import re
 import unicodedata
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -16,6 +15,7 @@ SUFFIXES = MARKDOWN_SUFFIXES | HTML_SUFFIXES
 # Texts that a folder can hold and that are not read there.
 OTHER_SUFFIXES = {".adoc", ".ipynb", ".jsonl", ".mdx", ".org", ".rst", ".textile", ".xml", ".zip"}
 DATED_NAME = re.compile(r"(\d{4}[-_]\d{1,2}[-_]\d{1,2})(?:[-_ ](.+))?", re.ASCII | re.DOTALL)
+DAY_IN_ADDRESS = re.compile(r"(?<![^/])(\d{4}/\d{1,2}/\d{1,2})/", re.ASCII)
 # `index.en.md`; not `node.js.md`.
 LANGUAGE = re.compile(
     r"\.(ar|be|bg|ca|da|de|el|en|es|et|fa|fi|fr|he|hi|hu|id|it|ja|ko|lt|lv|nb|nl|pt|ro|ru|sv|th|tr"
@@ -49,10 +49,8 @@ THEME_FILE, SECTION_PAGE, README, PAGE = "theme file", "section page", "README f
 PAGE_KINDS = {SECTION_PAGE, README, PAGE}
 
 
-def find_files(
-    folder: Path, is_html_post: Callable[[Path], bool], *, with_pages: bool
-) -> list[tuple[Path, str | None]]:
-    """Return the files of texts in a folder and its subfolders, and the kinds of those left out.
+def find_files(folder: Path) -> list[Path]:
+    """Return the files of texts in a folder and its subfolders.
 
     Hidden ones are ignored. Raises OSError if a folder cannot be listed.
     """
@@ -64,12 +62,8 @@ def find_files(
             # Neither links to files outside of the folder nor pipes.
             is_text = path.suffix.lower() in SUFFIXES | OTHER_SUFFIXES and path.is_file()
             if is_text and path.resolve().is_relative_to(root):
-                kind = find_kind(path, folder)
-                is_html = path.suffix.lower() in HTML_SUFFIXES and kind != THEME_FILE
-                if (kind in PAGE_KINDS and with_pages) or (is_html and is_html_post(path)):
-                    kind = None
-                found.append((path, kind))
-    return sorted(found, key=lambda one: one[0])
+                found.append(path)
+    return sorted(found)
 
 
 def find_kind(path: Path, folder: Path) -> str | None:
@@ -112,6 +106,14 @@ def split_name(path: Path) -> tuple[str | None, str]:
             day = parse_time(dated[1].replace("_", "-")).date()
             return day.isoformat(), dated[2] or name
     return None, name
+
+
+def find_day(address: str) -> str | None:
+    """Return the day in an address such as `/2020/01/31/hello`."""
+    if found := DAY_IN_ADDRESS.search(address):
+        with suppress(ValueError):
+            return parse_time(found[1].replace("/", "-")).date().isoformat()
+    return None
 
 
 def get_last_segment(address: str) -> str | None:
