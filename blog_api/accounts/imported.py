@@ -20,6 +20,8 @@ from blog_api.core.security import SecretKeys
 from blog_api.db.queries import insert_if_missing
 
 PURPOSE = "commenter"
+# Postgres takes 32,767 values.
+AUTHORS_PER_QUERY = 1_000
 KEY_OF_ACCOUNT = re.compile(r"user:(\d{1,9}):\d+", re.ASCII)
 
 
@@ -43,16 +45,26 @@ async def get_or_create_authors(
     of_posts: Collection[Identity],
 ) -> dict[Identity, int]:
     """Return the ids of authors; those who are missing get accounts with these names."""
+    identities = sorted(names, key=lambda one: (one.key or "", one.address or ""))
+    found: dict[Identity, User] = {}
+    for start in range(0, len(identities), AUTHORS_PER_QUERY):
+        batch = identities[start : start + AUTHORS_PER_QUERY]
+        found |= await get_or_create(session, keys, {one: names[one] for one in batch})
+    await list_users(session, [found[one] for one in of_posts])
+    return {identity: user.id for identity, user in found.items()}
+
+
+async def get_or_create(
+    session: AsyncSession, keys: SecretKeys, names: Mapping[Identity, str]
+) -> dict[Identity, User]:
     digests = {
         identity: keys.make_digests(PURPOSE, identity.address or "")
         for identity in names
         if identity.key is None
     }
     found = await find_authors(session, names, digests)
-    # Sorted, so that concurrent imports cannot deadlock.
-    missing = sorted(
-        names.keys() - found.keys(), key=lambda one: (one.key or "", one.address or "")
-    )
+    # Sorted by the caller, so that concurrent imports cannot deadlock.
+    missing = [one for one in names if one not in found]
     rows: list[dict[str, Any]] = [
         {
             "name": names[one],
@@ -71,8 +83,7 @@ async def get_or_create_authors(
         users = (found[one] for one in missing)
         owners = {user.username or "": user.id for user in users if user.username in claimed}
         await set_username_owners(session, owners)
-    await list_users(session, [found[one] for one in of_posts])
-    return {identity: user.id for identity, user in found.items()}
+    return found
 
 
 async def list_users(session: AsyncSession, users: Collection[User]) -> None:

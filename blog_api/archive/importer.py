@@ -5,18 +5,25 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
+from sqlalchemy.orm import QueryableAttribute, contains_eager
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from blog_api.accounts.imported import Identity, get_or_create_authors, make_author_key
 from blog_api.accounts.models import User
-from blog_api.accounts.names import index_names
-from blog_api.accounts.service import claim_generated_username, find_user, set_username_owners
-from blog_api.archive.record import ArchiveEntry, PostRecord, format_location, make_author_key
+from blog_api.accounts.service import find_user
+from blog_api.archive.record import ArchiveEntry, CommentRecord, PostRecord, format_location
+from blog_api.comments.imported import (
+    ImportedComment,
+    count_public,
+    insert_imported_comments,
+)
 from blog_api.core.errors import Conflict
 from blog_api.core.fields import utc_now
-from blog_api.db.queries import insert_if_missing
+from blog_api.core.security import SecretKeys
+from blog_api.db.queries import lock_work
 from blog_api.db.session import Database
 from blog_api.media.folders import FolderImport
 from blog_api.posts.models import Post, Slug
@@ -58,8 +65,9 @@ class Result:
     is_draft: bool = False
     # A draft because the archive has no time for it.
     is_undated: bool = False
-    # What is no post.
+    # What is no post, and which one it is.
     kind: str | None = None
+    details: str = ""
 
 
 @dataclass(frozen=True)
@@ -113,11 +121,19 @@ def have_common_words(one: str, other: str) -> bool:
     return words == others or len(words & others) >= MIN_SIMILARITY * len(words | others)
 
 
+def identify(comment: CommentRecord) -> Identity:
+    """Return by what the author of a comment is known: a name alone is a kind of address."""
+    if comment.author_key is not None:
+        return Identity(comment.author_key)
+    return Identity(None, comment.address or f"\n{comment.author}")
+
+
 class Importer:
     """Import entries in batches; rejected ones do not stop the others.
 
     The posts get the author `author_id`, or else the authors that they name, who become users.
-    A post without a time is a draft, or published at `undated_at`. A dry run writes nothing.
+    A post without a time is a draft, or published at `undated_at`. Without keys it is a dry run,
+    which writes nothing.
     """
 
     def __init__(
@@ -125,17 +141,17 @@ class Importer:
         database: Database,
         renderer: Renderer,
         pictures: FolderImport,
+        keys: SecretKeys | None,
         *,
         author_id: int | None = None,
         undated_at: datetime | None = None,
-        dry_run: bool,
     ) -> None:
         self.database = database
         self.renderer = renderer
         self.pictures = pictures
         self.author_id = author_id
         self.undated_at = undated_at
-        self.dry_run = dry_run
+        self.keys = keys
         # The digest of the entry by its slug, and the number of the last slug by the wanted one.
         self._claimed: dict[str, int] = {}
         self._last_number: dict[str, int] = {}
@@ -161,19 +177,20 @@ class Importer:
             placed = [await self.place(session, one, owners) for one in candidates]
         results += (one for one in placed if isinstance(one, Result))
         new = [one for one in placed if isinstance(one, Candidate)]
-        if self.dry_run:
+        if self.keys is None:
             new = [await self.import_pictures(one, 0) for one in new]
             return results + [candidate.accept() for candidate in new]
         # Committed first: pictures belong to authors.
         async with self.database.session(writes=True) as session:
-            authors = await self.get_or_create_authors(session, new)
-        new = [await self.import_pictures(one, authors[one.author_key]) for one in new]
+            authors = await self.get_or_create_authors(session, self.keys, new)
+        new = [await self.import_pictures(one, self.get_author_id(one, authors)) for one in new]
         made = await render_posts(self.renderer, [candidate.record.source for candidate in new])
         async with self.database.session(writes=True) as session:
-            # Sorted like authors and posts, so that concurrent imports cannot deadlock.
+            # In their order, which sorts them no more than their slugs: two imports must not
+            # wait for each other.
+            await lock_work(session, "import")
             await insert_missing_tags(session, (tag for one in new for tag in one.record.tags))
-            by_slug = sorted(zip(new, made, strict=True), key=lambda pair: pair[0].slug)
-            for candidate, values in by_slug:
+            for candidate, values in zip(new, made, strict=True):
                 results.append(await self.insert_candidate(session, candidate, authors, values))
         return results
 
@@ -196,7 +213,8 @@ class Importer:
     def check_entry(self, entry: ArchiveEntry) -> Candidate | Result:
         """Reject what can be rejected without the database."""
         if entry.left_out is not None:
-            return Result(entry.location, Outcome.left_out, kind=entry.left_out)
+            kind, details = entry.left_out, entry.details
+            return Result(entry.location, Outcome.left_out, kind=kind, details=details)
         if entry.record is None:
             return Result(entry.location, Outcome.rejected, entry.error, entry.warnings)
         record = entry.record
@@ -238,8 +256,9 @@ class Importer:
             break
         self._last_number[wanted] = number
         self._claimed[slug] = digest
-        for old in record.old_slugs:
-            self._old_slugs.setdefault(old, (candidate.entry.location, slug))
+        if isinstance(result, Candidate) or result.outcome is not Outcome.rejected:
+            for old in record.old_slugs:
+                self._old_slugs.setdefault(old, (candidate.entry.location, slug))
         return result
 
     async def find_owners(
@@ -251,6 +270,8 @@ class Importer:
             .join(Post, col(Slug.post_id) == col(Post.id), isouter=True)
             .join(User, col(Post.user_id) == col(User.id), isouter=True)
             .where(col(Slug.slug).in_(slugs))
+            # Not by a join of its own, which would leave out the slugs of deleted posts.
+            .options(contains_eager(cast("QueryableAttribute[User]", Post.user)))
         )
         owners: dict[str, Owner | None] = dict.fromkeys(slugs)
         return owners | {slug: (post, user) for slug, post, user in await session.exec(query)}
@@ -268,46 +289,48 @@ class Importer:
         # Sorted, so that concurrent imports cannot deadlock.
         pairs = iter(sorted(slugs.items()))
         while batch := dict(islice(pairs, OLD_SLUGS_BATCH_SIZE)):
-            async with self.database.session(writes=not self.dry_run) as session:
-                taken += await add_old_slugs(session, batch, dry_run=self.dry_run)
+            async with self.database.session(writes=self.keys is not None) as session:
+                taken += await add_old_slugs(session, batch, dry_run=self.keys is None)
         return [f"{self._old_slugs[old][0]}: {old} is the address of another post" for old in taken]
 
     async def get_or_create_authors(
-        self, session: AsyncSession, candidates: Sequence[Candidate]
-    ) -> dict[str | None, int]:
-        """Return the ids of the authors by their keys."""
-        if self.author_id is not None:
-            return {candidate.author_key: self.author_id for candidate in candidates}
-        names = {candidate.author_key: candidate.record.author for candidate in candidates}
-        query = select(User).where(col(User.import_key).in_(list(names)))
-        existing = {user.import_key for user in await session.exec(query)}
-        rows = [
-            {
-                "import_key": key,
-                "name": name or key,
-                "username": await claim_generated_username(session, name or key or ""),
-            }
-            for key, name in sorted(names.items(), key=lambda item: item[0] or "")
-            if key not in existing
-        ]
-        if rows:
-            await insert_if_missing(session, User, *rows)
-        users = (await session.exec(query)).all()
-        claimed = {row["username"] for row in rows}
-        owners = {user.username or "": user.id for user in users if user.username in claimed}
-        await set_username_owners(session, owners)
-        await index_names(session, {user.id: user.name for user in users})
-        return {user.import_key: user.id for user in users}
+        self, session: AsyncSession, keys: SecretKeys, candidates: Sequence[Candidate]
+    ) -> dict[Identity, int]:
+        """Return the ids of the authors of the posts and of their comments."""
+        of_posts = {
+            Identity(one.author_key): one.record.author or one.author_key or ""
+            for one in candidates
+            if self.author_id is None
+        }
+        comments = (comment for one in candidates for comment in one.record.comments)
+        names = {identify(one): one.author or "" for one in comments if one.content is not None}
+        return await get_or_create_authors(
+            session, keys, names | of_posts, of_posts=of_posts.keys()
+        )
 
     async def insert_candidate(
         self,
         session: AsyncSession,
         candidate: Candidate,
-        authors: dict[str | None, int],
+        authors: dict[Identity, int],
         made: dict[str, Any],
     ) -> Result:
         record = candidate.record
         now = utc_now()
+        author_id = self.get_author_id(candidate, authors)
+        comments = [
+            ImportedComment(
+                parent=None if one.parent is None else one.parent - 1,
+                user_id=author_id
+                if one.author_key is not None and one.author_key == candidate.author_key
+                else authors.get(identify(one)),
+                content=one.content,
+                created_at=one.created_at,
+                updated_at=one.updated_at or one.created_at,
+                is_waiting=one.is_waiting,
+            )
+            for one in record.comments
+        ]
         post = Post(
             slug=candidate.slug,
             title=record.title,
@@ -322,7 +345,8 @@ class Importer:
             published_at=record.published_at,
             taken_down_at=record.taken_down_at,
             tags=record.tags,
-            user_id=authors[candidate.author_key],
+            user_id=author_id,
+            comment_count=count_public(comments),
             # Lists by the last change do not show posts with a later time.
             created_at=min(record.updated_at or now, now),
             **made,
@@ -336,4 +360,8 @@ class Importer:
             if isinstance(placed, Result):
                 return placed
             return await self.insert_candidate(session, placed, authors, made)
+        await insert_imported_comments(session, post.id, comments)
         return candidate.accept()
+
+    def get_author_id(self, candidate: Candidate, authors: dict[Identity, int]) -> int:
+        return self.author_id or authors[Identity(candidate.author_key)]

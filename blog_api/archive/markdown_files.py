@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic_core import PydanticCustomError
 
+from blog_api.archive.jsonl import read_comments, write_comments
 from blog_api.archive.keys import ADDRESS_KEYS, FIELD_KEYS, KNOWN_KEYS, NESTED_KEYS, TAG_KEYS
 from blog_api.archive.record import (
     MAX_RECORD_BYTES,
@@ -89,7 +90,7 @@ def read_file(path: Path, folder: Path | None = None, *, with_pages: bool = Fals
         text, lines["text"] = read_text(path)
         front = split_front_matter(text, KNOWN_KEYS)
         warnings = ["text: control characters were left out"] * bool(lines["text"])
-        post = parse_file(path, front, warnings)
+        post = parse_file(path, front, warnings) | {"comments": read_comments(path)}
     except (InvalidFrontMatter, InvalidRecord) as error:
         if kind in PAGE_KINDS and not with_pages:
             return ArchiveEntry(location, left_out=kind)
@@ -305,4 +306,5 @@ def write_post(folder: Path, record: PostRecord) -> Path:
         ):
             file.write(dump_front_matter(head) + record.content)
             break
+    write_comments(path, record.comments)
     return path

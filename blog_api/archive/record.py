@@ -1,7 +1,7 @@
 """A post in an archive, and the error messages for invalid ones."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import unescape
 from pathlib import Path
@@ -11,8 +11,8 @@ from pydantic import AfterValidator, ValidationError, ValidationInfo, field_vali
 from pydantic_core import ErrorDetails, PydanticCustomError
 from sqlmodel import Field
 
-from blog_api.accounts.models import User
-from blog_api.comments.models import CommentText
+from blog_api.accounts.imported import make_author_key
+from blog_api.comments.models import Comment, CommentText
 from blog_api.core.characters import (
     CONTROL_CHARACTERS,
     NON_XML_CHARACTERS,
@@ -149,12 +149,9 @@ class PostRecord(RequestModel):
         return cls.model_fields[str(info.field_name)].default if is_empty else value
 
 
-def make_author_key(user: User) -> str:
-    """Return the key by which an import recognizes an author, here or on another instance."""
-    return user.import_key or f"user:{user.id}:{user.created_at:%Y%m%d%H%M%S%f}"
-
-
-def make_record(post: Post) -> PostRecord:
+def make_record(
+    post: Post, old_slugs: Sequence[str] = (), comments: Sequence[Comment] = ()
+) -> PostRecord:
     key = make_author_key(post.user)
     return PostRecord.model_construct(
         slug=post.slug,
@@ -162,17 +159,35 @@ def make_record(post: Post) -> PostRecord:
         author=post.user_name,
         author_key=None if key == post.user_name else key,
         published_at=post.published_at,
+        updated_at=post.updated_at,
         taken_down_at=post.taken_down_at,
         tags=post.tags,
         slug_given=post.given_slug == post.slug,
+        old_slugs=list(old_slugs),
         summary=post.given_summary,
         cover_url=post.cover_url,
         cover_alt=post.cover_alt,
         canonical_url=post.canonical_url,
         comments_open=post.comments_open,
+        comments=list(make_comment_records(comments)),
         content_type=post.content_type,
         content=post.content,
     )
+
+
+def make_comment_records(comments: Sequence[Comment]) -> Iterator[CommentRecord]:
+    numbers = {comment.id: number for number, comment in enumerate(comments, 1)}
+    for comment in comments:
+        is_edited = comment.updated_at != comment.created_at
+        yield CommentRecord.model_construct(
+            parent=None if comment.parent_id is None else numbers[comment.parent_id],
+            author=comment.user_name,
+            author_key=None if comment.user is None else make_author_key(comment.user),
+            created_at=comment.created_at,
+            updated_at=comment.updated_at if is_edited else None,
+            is_waiting=comment.is_waiting,
+            content=comment.content,
+        )
 
 
 @dataclass(frozen=True)

@@ -93,12 +93,14 @@ def scan_wxr(path: Path) -> Site:
     return site
 
 
-def read_wxr(site: Site, *, pages: bool = False, is_scan: bool = False) -> Iterator[ArchiveEntry]:
+def read_wxr(
+    site: Site, *, with_pages: bool = False, is_scan: bool = False
+) -> Iterator[ArchiveEntry]:
     """Yield the posts of an export; the last entry may be an error that ends the reading.
 
     Pages are left out, or drafts. Raises OSError.
     """
-    handler = WXRHandler(site, pages=pages, is_scan=is_scan)
+    handler = WXRHandler(site, with_pages=with_pages, is_scan=is_scan)
     reader = handler.reader
     with site.path.open("rb") as file:
         try:
@@ -131,11 +133,11 @@ def shorten_name(namespace: str | None, name: str) -> str:
 class WXRHandler(PathHandler):
     """Collect the entries in `rss/channel/item`, or in a scan what they refer to."""
 
-    def __init__(self, site: Site, *, pages: bool, is_scan: bool) -> None:
+    def __init__(self, site: Site, *, with_pages: bool, is_scan: bool) -> None:
         super().__init__()
         self.reader = XMLReader(self)
         self.site = site
-        self.pages = pages
+        self.with_pages = with_pages
         self.is_scan = is_scan
         self.entries: list[ArchiveEntry] = []
         self.is_wxr = False
@@ -232,7 +234,7 @@ class WXRHandler(PathHandler):
         left_out = (
             SKIPPED_STATUSES.get(self.get_value("wp:status")) if kind != "attachment" else None
         )
-        is_kept = kind == "post" or (kind == "page" and self.pages)
+        is_kept = kind == "post" or (kind == "page" and self.with_pages)
         if left_out or not is_kept:
             details = self.get_value("wp:attachment_url")
             return ArchiveEntry(location, left_out=left_out or kind or "item", details=details)

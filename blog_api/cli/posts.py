@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,8 +18,10 @@ from blog_api.cli.console import (
     progress,
     run_with_database,
 )
+from blog_api.core.characters import escape_unprintable
 from blog_api.core.fields import MAX_INT32, utc_now
 from blog_api.core.settings import load_settings
+from blog_api.db.migrate import prepare_database
 from blog_api.db.queries import count_rows
 from blog_api.db.session import Database
 from blog_api.media.storage import open_storage
@@ -29,8 +32,9 @@ if TYPE_CHECKING:
     from blog_api.archive.importer import Result
 
 NOTHING_FOUND = (
-    "Nothing here can be imported. Formats: Markdown with front matter (.md), JSON Lines (.jsonl), "
-    "and a WordPress export (.xml), which has to be named itself."
+    "Nothing here can be imported. Formats: Markdown with front matter (.md) and folders of it; "
+    "exports of WordPress (.xml) and Ghost (.json) and JSON Lines (.jsonl), which have to be named "
+    "themselves; and a .zip of these."
 )
 
 
@@ -42,7 +46,8 @@ class Undated(StrEnum):
 class ImportSummary:
     """Count the results of an import, and print warnings and errors as they come."""
 
-    def __init__(self) -> None:
+    def __init__(self, replaced: tuple[str, str]) -> None:
+        self.replaced = replaced
         self.outcomes: Counter[str] = Counter()
         self.left_out: Counter[str] = Counter()
         self.drafts = self.undated = self.warnings = self.missing_pictures = 0
@@ -51,18 +56,24 @@ class ImportSummary:
         self.outcomes[result.outcome] += 1
         if result.kind is not None:
             self.left_out[result.kind] += 1
+            if result.details:
+                told = escape_unprintable(f"left out: {result.kind} {result.details}")
+                self.print(f"{result.location}: {told}")
         if result.outcome == "imported":
             self.drafts += result.is_draft
             self.undated += result.is_undated
         self.missing_pictures += len(result.missing_pictures)
         if result.error is not None:
-            print(f"{result.location}: {result.error}", file=sys.stderr)
+            self.print(f"{result.location}: {result.error}")
         self.add_warnings([*result.warnings, *result.missing_pictures])
 
     def add_warnings(self, warnings: Iterable[str]) -> None:
         for warning in warnings:
-            print(warning, file=sys.stderr)
+            self.print(warning)
             self.warnings += 1
+
+    def print(self, message: str) -> None:
+        print(message.replace(*self.replaced), file=sys.stderr)
 
     @property
     def is_complete(self) -> bool:
@@ -96,7 +107,8 @@ def import_archive(
     file: Annotated[
         Path,
         typer.Argument(
-            help="JSON Lines, a folder of Markdown and HTML, or a WordPress export (.xml)."
+            help="A folder of Markdown and HTML, an export of WordPress (.xml) or Ghost (.json), "
+            "JSON Lines, or a .zip of these."
         ),
     ],
     author: Annotated[
@@ -117,17 +129,23 @@ def import_archive(
     a picture is missing, or nothing was found.
     """
     # Imported here, and below: serving does without the libraries of the formats.
-    from blog_api.archive.formats import open_archive
+    from blog_api.archive.formats import open_archive, open_zip
     from blog_api.archive.importer import Importer
     from blog_api.media.folders import FolderImport
 
     settings = load_settings()
     print_database(settings)
+    # Where a ZIP file is unpacked.
+    folder = TemporaryDirectory(prefix="blog-api-import-", ignore_cleanup_errors=True)
     try:
-        archive = open_archive(file, with_pages=pages)
+        if file.suffix.lower() == ".zip" and file.is_file():
+            archive = open_zip(file, Path(folder.name), with_pages=pages)
+        else:
+            archive = open_archive(file, with_pages=pages)
     except OSError as error:
+        folder.cleanup()
         exit_with_error(str(error))
-    summary = ImportSummary()
+    summary = ImportSummary((folder.name, file.name))
 
     async def run_import(database: Database) -> None:
         renderer = Renderer()
@@ -138,9 +156,9 @@ def import_archive(
             database,
             renderer,
             pictures,
+            None if dry_run else await prepare_database(settings, database),
             author_id=author,
             undated_at=utc_now() if undated is Undated.now else None,
-            dry_run=dry_run,
         )
         with progress(file.name, archive.total) as advance:
             async for result in importer.import_entries(archive.entries):
@@ -148,7 +166,7 @@ def import_archive(
                 advance()
         summary.add_warnings(await importer.add_old_slugs())
 
-    with open_storage(settings) as storage:
+    with folder, open_storage(settings) as storage:
         run_with_database(settings, run_import, in_memory_if_missing=dry_run)
     print(f"{'Dry run, nothing written: ' if dry_run else ''}{summary}")
     if not summary.is_complete:

@@ -123,6 +123,12 @@ async def claim_given_slug(session: AsyncSession, slug: str, post_id: int | None
         raise SlugTaken
 
 
+async def find_public_old_slugs(session: AsyncSession, post: Post) -> list[str]:
+    """Return the former slugs under which a post was public, sorted."""
+    query = select(Slug.slug).where(col(Slug.post_id) == post.id, col(Slug.was_public))
+    return sorted(slug for slug in await session.exec(query) if slug != post.slug)
+
+
 async def change_slug(session: AsyncSession, post: Post, changes: dict[str, Any]) -> dict[str, Any]:
     """Claim the slug that a change of the post requires; return the columns to set.
 

@@ -27,6 +27,7 @@ RECORD = {
     "title": "Hello",
     "author": "Ann",
     "published_at": "2020-01-31T09:00:00Z",
+    "updated_at": "2020-02-01T09:00:00Z",
     "tags": ["News", "Python"],
     "content": "My *first* post.",
 }

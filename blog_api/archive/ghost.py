@@ -1,0 +1,200 @@
+"""Ghost's export: one JSON file with the tables of the database."""
+
+import errno
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from datetime import UTC
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from blog_api.archive.record import ArchiveEntry, format_location, make_entry
+from blog_api.core.fields import utc_now
+from blog_api.media.folders import PostFile, is_relative
+from blog_api.text.markdown import HTML, MARKDOWN
+from blog_api.text.times import parse_time
+
+# The file is parsed as a whole.
+MAX_BYTES = 256 * 1024**2
+# Stands for the address of the site.
+PLACEHOLDER = "__GHOST_URL__"
+AUTHOR_KEY_PREFIX = "ghost:"
+# Posts, pages and mails by `type`; older versions have `page: true` instead.
+POST = "post"
+
+
+def load_ghost(path: Path) -> dict[str, Any] | None:
+    """Return the tables of an export, or None if the file is none. Raises OSError."""
+    if path.stat().st_size > MAX_BYTES:
+        raise OSError(errno.EFBIG, f"Larger than {MAX_BYTES // 1024**2} MiB", str(path))
+    try:
+        values = json.loads(path.read_bytes())
+    except (RecursionError, ValueError):
+        return None
+    found = values.get("db", [values]) if isinstance(values, dict) else []
+    export = found[0] if isinstance(found, list) and found else None
+    data = export.get("data") if isinstance(export, dict) else None
+    return data if isinstance(data, dict) and isinstance(data.get("posts"), list) else None
+
+
+def read_ghost(
+    path: Path, folder: Path | None, data: Mapping[str, Any], *, with_pages: bool = False
+) -> Iterator[ArchiveEntry]:
+    """Yield the posts of an export. Pages are left out, or drafts."""
+    tables = Tables(data)
+    for post in tables.rows("posts"):
+        location = format_location(path, 1)
+        is_post = post.get("type", POST) == POST and not post.get("page")
+        if not is_post and not with_pages:
+            yield ArchiveEntry(location, left_out="page", details=str(post.get("title", "")))
+            continue
+        warnings: list[str] = []
+        values = tables.make_values(post, warnings)
+        if not is_post:
+            values["published_at"] = None
+        cover = values["cover_url"]
+        is_file = cover is not None and is_relative(cover)
+        if is_file:
+            values["cover_url"] = None
+        # Addresses are relative to the folder, wherever in it the file is.
+        file = PostFile((folder or path.parent) / path.name, folder, cover if is_file else None, 1)
+        yield make_entry(path, 1, values, file, [f"{values['title']}: {one}" for one in warnings])
+
+
+class Tables:
+    """The tables of an export, indexed by what the posts refer to."""
+
+    def __init__(self, data: Mapping[str, Any]) -> None:
+        self.data = data
+        self.users = {row.get("id"): row for row in self.rows("users")}
+        self.metas = {row.get("post_id"): row for row in self.rows("posts_meta")}
+        tags = {row.get("id"): row for row in self.rows("tags")}
+        self.tags = self.join("posts_tags", "tag_id", tags)
+        self.authors = self.join("posts_authors", "author_id", self.users)
+        settings = {row.get("key"): row.get("value") for row in self.rows("settings")}
+        # The site has a password.
+        self.is_private = str(settings.get("is_private")).lower() in {"true", "1"}
+
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        rows = self.data.get(table)
+        return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+
+    def join(
+        self, table: str, column: str, others: Mapping[Any, dict[str, Any]]
+    ) -> defaultdict[Any, list[dict[str, Any]]]:
+        """Return the rows that a table connects with posts, by the ids of the posts."""
+        found = defaultdict(list)
+        for row in sorted(self.rows(table), key=lambda row: row.get("sort_order") or 0):
+            if row.get(column) in others:
+                found[row.get("post_id")].append(others[row[column]])
+        return found
+
+    def make_values(self, post: Mapping[str, Any], warnings: list[str]) -> dict[str, Any]:
+        post_id = post.get("id")
+        meta = self.metas.get(post_id, {})
+        content, content_type = read_content(post, warnings)
+        authors = self.authors[post_id] or [self.users.get(post.get("author_id"), {})]
+        names = [str(one["name"]) for one in authors if one.get("name")]
+        tags = [str(one.get("name", "")) for one in self.tags[post_id]]
+        updated_at = read_time(post.get("updated_at"))
+        return {
+            "slug": post.get("slug"),
+            "title": post.get("title") or "",
+            "author": ", ".join(names) or None,
+            "author_key": self.make_author_key(authors) if names else None,
+            "published_at": self.read_published_at(post, meta, warnings),
+            "updated_at": updated_at,
+            # Tags that begin with `#` are internal.
+            "tags": [tag for tag in tags if not tag.startswith("#")],
+            "summary": post.get("custom_excerpt"),
+            "cover_url": to_relative(post.get("feature_image") or post.get("image") or "") or None,
+            "cover_alt": meta.get("feature_image_alt"),
+            "canonical_url": post.get("canonical_url"),
+            "content_type": content_type,
+            "content": to_relative(content),
+        }
+
+    @staticmethod
+    def make_author_key(authors: list[dict[str, Any]]) -> str:
+        """Return a key that another site does not have, even if its ids are numbers."""
+        parts = [f"{one.get('id')}:{one.get('slug')}:{one.get('created_at')}" for one in authors]
+        return f"{AUTHOR_KEY_PREFIX}{','.join(parts)}"[:255]
+
+    def read_published_at(
+        self, post: Mapping[str, Any], meta: Mapping[str, Any], warnings: list[str]
+    ) -> str | None:
+        """Return the time of a post that is plainly public or scheduled."""
+        status = post.get("status")
+        if status not in {"published", "scheduled"}:
+            return None
+        if post.get("visibility", "public") != "public" or meta.get("email_only"):
+            warnings.append("for members, so it is a draft")
+            return None
+        if self.is_private:
+            warnings.append("the site has a password, so it is a draft")
+            return None
+        time = read_time(post.get("published_at"))
+        if status == "scheduled" and time is not None and time < utc_now().isoformat():
+            warnings.append("scheduled for a time that has passed, so it is a draft")
+            return None
+        return time
+
+
+def read_time(value: object) -> str | None:
+    """Return a time in UTC: text, or milliseconds in old versions."""
+    if value in (None, ""):
+        return None
+    try:
+        return parse_time(value).astimezone(UTC).isoformat()
+    except ValueError:
+        return str(value)
+
+
+def read_content(post: Mapping[str, Any], warnings: list[str]) -> tuple[str, str]:
+    """Return the content and its type: the HTML that Ghost made, or else what it made it of."""
+    if isinstance(html := post.get("html"), str):
+        return html, HTML
+    if isinstance(markdown := post.get("markdown"), str):
+        return markdown, MARKDOWN
+    text = post.get("plaintext")
+    if not isinstance(text, str):
+        source = post.get("lexical") or post.get("mobiledoc")
+        text = "\n\n".join(find_texts(source)) if isinstance(source, str) else ""
+    if text:
+        warnings.append("without HTML in the export, so its text is plain")
+    return "".join(f"<p>{escape(one)}</p>\n" for one in text.split("\n\n") if one.strip()), HTML
+
+
+def find_texts(source: str) -> Iterator[str]:
+    """Yield the texts of the blocks in the format of the newer editor or of the one before."""
+    try:
+        document = json.loads(source)
+    except (RecursionError, ValueError):
+        return
+    if not isinstance(document, dict):
+        return
+    blocks = document["root"].get("children") if isinstance(document.get("root"), dict) else None
+    for block in [*(blocks or ()), *document.get("sections", ()), *document.get("cards", ())]:
+        if text := "".join(walk_texts(block)).strip():
+            yield text
+
+
+def walk_texts(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key in {"text", "markdown", "html", "code"} and isinstance(value, str):
+                yield value
+            elif isinstance(value, dict | list):
+                yield from walk_texts(value)
+    elif isinstance(node, list):
+        # A piece of text is the last of four: `[0, [], 0, "text"]`.
+        if len(node) == 4 and isinstance(node[3], str):
+            yield node[3]
+        for one in node:
+            yield from walk_texts(one)
+
+
+def to_relative(text: str) -> str:
+    """Return a text with the files of the site relative to the folder, and links to its pages."""
+    return text.replace(f"{PLACEHOLDER}/content/", "content/").replace(PLACEHOLDER, "")
