@@ -12,17 +12,12 @@ from tempfile import NamedTemporaryFile
 
 from blog_api.archive.ghost import load_ghost, read_ghost
 from blog_api.archive.jsonl import COMMENTS_SUFFIX, read_jsonl, read_lines, write_jsonl
-from blog_api.archive.markdown_files import (
-    OTHER_SUFFIXES,
-    SUFFIXES,
-    find_files,
-    read_file,
-    write_post,
-)
+from blog_api.archive.markdown_files import read_file, write_post
 from blog_api.archive.record import SUPPORTED, ArchiveEntry, PostRecord, format_location
 from blog_api.archive.wordpress import read_wxr, scan_wxr
 from blog_api.archive.wordpress_writer import WXRWriter
 from blog_api.core.zips import InvalidZip, unpack_zip
+from blog_api.text.site_files import OTHER_SUFFIXES, SUFFIXES, find_files
 
 # The root of XML, with its namespaces, is here.
 SNIFFED_BYTES = 16 * 1024
@@ -49,16 +44,8 @@ def open_archive(path: Path, *, with_pages: bool = False, folder: Path | None = 
         raise OSError(errno.EINVAL, "Neither a file nor a folder", str(path))
     suffix = path.suffix.lower()
     if path.is_dir():
-        files = find_files(path, with_pages=with_pages)
-        return Archive(
-            len(files),
-            (
-                read_file(file, path, with_pages=with_pages)
-                if kind is None
-                else ArchiveEntry(format_location(file, 1), left_out=kind)
-                for file, kind in files
-            ),
-        )
+        files = [one for one in find_files(path) if not one.name.endswith(COMMENTS_SUFFIX)]
+        return Archive(len(files), (read_file(file, path, with_pages=with_pages) for file in files))
     if suffix in SUFFIXES:
         return Archive(1, iter([read_file(path)]))
     if suffix == ".xml":

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Seque
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from itertools import count, islice
+from itertools import islice
 from typing import Any, cast
 
 from sqlalchemy.orm import QueryableAttribute, contains_eager
@@ -22,21 +22,21 @@ from blog_api.comments.imported import (
     resolve_comments,
 )
 from blog_api.core.errors import Conflict
-from blog_api.core.fields import MAX_SLUG_LENGTH, utc_now
+from blog_api.core.fields import utc_now
 from blog_api.core.security import SecretKeys
-from blog_api.db.queries import insert_if_missing, lock_work
+from blog_api.db.queries import lock_work
 from blog_api.db.session import Database
 from blog_api.media.folders import FolderImport
 from blog_api.posts.models import Post, Slug
 from blog_api.posts.service import insert_post, render_posts
-from blog_api.posts.slugs import slugify_title
+from blog_api.posts.slugs import add_old_slugs, number_slugs, slugify_title
 from blog_api.posts.tags import insert_missing_tags
 from blog_api.text.renderer import Renderer
 
 # Posts per transaction.
 BATCH_SIZE = 100
-# Old addresses per query.
-ALIAS_BATCH_SIZE = 500
+# Old slugs per transaction.
+OLD_SLUGS_BATCH_SIZE = 500
 # Texts with fewer words in common are different posts. Imported pictures change a few.
 MIN_SIMILARITY = 0.5
 
@@ -115,14 +115,6 @@ class Candidate:
 
 def make_slug(record: PostRecord) -> str:
     return record.slug or slugify_title(record.title)
-
-
-def number_slugs(slug: str) -> Iterator[str]:
-    """Yield `hello`, `hello-2` and so on: the same ones in each import of an archive."""
-    yield slug
-    for number in count(2):
-        end = f"-{number}"
-        yield f"{slug[: MAX_SLUG_LENGTH - len(end)]}{end}"
 
 
 def have_common_words(one: str, other: str) -> bool:
@@ -259,8 +251,9 @@ class Importer:
             break
         self._last_number[wanted] = number
         self._claimed[slug] = digest
-        for old in record.old_slugs:
-            self._old_slugs.setdefault(old, (candidate.entry.location, slug))
+        if isinstance(result, Candidate) or result.outcome is not Outcome.rejected:
+            for old in record.old_slugs:
+                self._old_slugs.setdefault(old, (candidate.entry.location, slug))
         return result
 
     async def find_owners(
@@ -285,26 +278,15 @@ class Importer:
 
     async def add_old_slugs(self) -> list[str]:
         """Let old addresses redirect, once all posts have slugs; return warnings."""
-        warnings: list[str] = []
+        wanted = {old: slug for old, (_, slug) in self._old_slugs.items() if old != slug}
+        taken = [old for old in wanted if old in self._claimed]
+        slugs = {old: slug for old, slug in wanted.items() if old not in self._claimed}
         # Sorted, so that concurrent imports cannot deadlock.
-        pairs = iter(sorted(self._old_slugs.items()))
-        while batch := dict(islice(pairs, ALIAS_BATCH_SIZE)):
+        pairs = iter(sorted(slugs.items()))
+        while batch := dict(islice(pairs, OLD_SLUGS_BATCH_SIZE)):
             async with self.database.session(writes=self.keys is not None) as session:
-                slugs = {*batch, *(slug for _, slug in batch.values())}
-                query = select(Slug.slug, Slug.post_id).where(col(Slug.slug).in_(slugs))
-                post_ids = dict((await session.exec(query)).all())
-                rows = []
-                for old, (location, slug) in batch.items():
-                    if old not in post_ids and old not in self._claimed:
-                        rows.append(
-                            {"slug": old, "post_id": post_ids.get(slug), "was_public": True}
-                        )
-                    elif old != slug and post_ids.get(old) != post_ids.get(slug, -1):
-                        warnings.append(f"{location}: {old} is the address of another post")
-                rows = [one for one in rows if one["post_id"] is not None]
-                if rows and self.keys is not None:
-                    await insert_if_missing(session, Slug, *rows)
-        return warnings
+                taken += await add_old_slugs(session, batch, dry_run=self.keys is None)
+        return [f"{self._old_slugs[old][0]}: {old} is the address of another post" for old in taken]
 
     async def get_or_create_authors(
         self, session: AsyncSession, keys: SecretKeys, candidates: Sequence[Candidate]

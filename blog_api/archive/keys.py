@@ -30,30 +30,19 @@ FIELD_KEYS = {
 # All of these count, in this order: what is too much is dropped from the end.
 TAG_KEYS = ("tags", "tag", "categories", "category")
 # Old addresses of the post.
-ADDRESS_KEYS = ("oldslugs", "permalink", "url", "aliases", "alias", "redirectfrom", "oldurl")
+ADDRESS_KEYS = (
+    "oldslugs",
+    "permalink",
+    "url",
+    "path",
+    "aliases",
+    "alias",
+    "redirectfrom",
+    "oldurl",
+)
 # Mappings that have fields of the post: of Zola, of Hugo and of themes.
 NESTED_KEYS = ("taxonomies", "extra", "params")
 KNOWN_KEYS = {
     *HIDING_KEYS, *TIME_KEYS, *EXPIRY_KEYS, *TAG_KEYS, *ADDRESS_KEYS, "lang", "created",
     *(key for keys in FIELD_KEYS.values() for key in keys),
-}  # fmt: skip
-
-# Names of files and folders, casefolded.
-POST_FOLDERS = {"_posts", "_drafts", "posts", "post", "blog", "articles", "entries", "news"}
-# A folder with one of these names that is imported itself; one named `blog` is often a whole site.
-PAGE_FOLDERS = {"_posts", "_drafts", "posts", "post"}
-JEKYLL_FOLDERS = {"_posts", "_drafts"}
-THEME_FOLDERS = {
-    "_data", "_includes", "_layouts", "_sass", "_site", "_templates", "archetypes",
-    "bower_components", "i18n", "layouts", "node_modules", "scaffolds", "templates", "themes",
-    "vendor",
-}  # fmt: skip
-REPOSITORY_FILES = {
-    "authors", "changelog", "changes", "code_of_conduct", "code-of-conduct", "contributing",
-    "copying", "history", "licence", "license", "pull_request_template", "readme", "security",
-}  # fmt: skip
-# Pages of a site by their names, or by their layouts.
-PAGE_NAMES = {
-    "404", "about", "about-me", "archive", "archives", "categories", "contact", "feed", "friends",
-    "imprint", "links", "offline", "privacy", "privacy-policy", "search", "sitemap", "tags",
 }  # fmt: skip

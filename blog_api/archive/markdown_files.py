@@ -4,33 +4,18 @@ The files of a post are named by its type. In a folder, an HTML file is a post o
 matter has `content_type: text/html`: with other HTML files, Jekyll and Hugo lay out their pages.
 """
 
-import os
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import date, datetime, time
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from pydantic_core import PydanticCustomError
 
-from blog_api.archive.jsonl import COMMENTS_SUFFIX, read_comments, write_comments
-from blog_api.archive.keys import (
-    ADDRESS_KEYS,
-    FIELD_KEYS,
-    JEKYLL_FOLDERS,
-    KNOWN_KEYS,
-    NESTED_KEYS,
-    PAGE_FOLDERS,
-    PAGE_NAMES,
-    POST_FOLDERS,
-    REPOSITORY_FILES,
-    TAG_KEYS,
-    THEME_FOLDERS,
-)
+from blog_api.archive.jsonl import read_comments, write_comments
+from blog_api.archive.keys import ADDRESS_KEYS, FIELD_KEYS, KNOWN_KEYS, NESTED_KEYS, TAG_KEYS
 from blog_api.archive.record import (
     MAX_RECORD_BYTES,
     TOO_LARGE,
@@ -54,88 +39,39 @@ from blog_api.core.repair import SLUG_PATTERN
 from blog_api.core.security import open_private
 from blog_api.core.urls import check_picture_address
 from blog_api.media.folders import PostFile, is_relative
-from blog_api.text.front_matter import (
-    FrontMatter,
-    InvalidFrontMatter,
-    dump_front_matter,
-    fold_key,
-    fold_keys,
-    split_front_matter,
-)
+from blog_api.text.front_matter import FrontMatter, fold_key, fold_keys, split_front_matter
+from blog_api.text.front_matter_values import InvalidFrontMatter, dump_front_matter
 from blog_api.text.markdown import HTML
-from blog_api.text.times import parse_time
-
-MARKDOWN_SUFFIXES = {".md", ".markdown", ".mkd", ".mdown"}
-HTML_SUFFIXES = {".html", ".htm"}
-SUFFIXES = MARKDOWN_SUFFIXES | HTML_SUFFIXES
-# Texts that a folder can hold and that are not read there.
-OTHER_SUFFIXES = {".adoc", ".ipynb", ".jsonl", ".mdx", ".org", ".rst", ".textile", ".xml", ".zip"}
-# The first match is a heading, or a code block, where `#` begins a comment.
-HEADING = re.compile(r"^ {0,3}(?:#[ \t]+(.*)|```|~~~)", re.MULTILINE)
-DATED_NAME = re.compile(r"(\d{4}[-_]\d{1,2}[-_]\d{1,2})(?:[-_ ](.+))?", re.ASCII | re.DOTALL)
-# `index.en.md`; not `node.js.md`.
-LANGUAGE = re.compile(
-    r"\.(ar|be|bg|ca|da|de|el|en|es|et|fa|fi|fr|he|hi|hu|id|it|ja|ko|lt|lv|nb|nl|pt|ro|ru|sv|th|tr"
-    r"|uk|vi|zh)([-_][A-Za-z]{2,4})?\Z"
+from blog_api.text.site_files import (
+    HTML_SUFFIXES,
+    JEKYLL_FOLDERS,
+    PAGE,
+    PAGE_KINDS,
+    PAGE_NAMES,
+    THEME_FILE,
+    find_day,
+    find_heading,
+    find_kind,
+    get_last_segment,
+    is_among_posts,
+    split_name,
 )
-# Hidden files, and devices on Windows, whatever their suffix.
-RESERVED_NAME = re.compile(r"\.|(con|prn|aux|nul|(com|lpt)[0-9])(\.|\Z)", re.IGNORECASE)
+
 TEXT_FIELDS = ("summary", "cover_url", "cover_alt", "canonical_url")
 PICTURE_NAME = re.compile(r"https?:|.*\.(?:avif|gif|jpe?g|png|webp)(?:[?#].*)?\Z", re.IGNORECASE)
-# Jekyll's and Eleventy's templates of addresses, and Jekyll's names of such.
-ADDRESS_TEMPLATE = re.compile(r":\w|[{}<>%$*\[\]]|\A(pretty|date|ordinal|none|weekdate)\Z")
-PAGE_SUFFIX = re.compile(r"\.(html?|php|aspx?|md)\Z", re.IGNORECASE)
 DAY = "2000-01-01"
 DRAFT = {"published_at": None}
+# Hidden files, and devices on Windows, whatever their suffix.
+RESERVED_NAME = re.compile(r"\.|(con|prn|aux|nul|(com|lpt)[0-9])(\.|\Z)", re.IGNORECASE)
+PAGE_LAYOUTS = PAGE_NAMES | {"page", "home", "default"}
+POST_LAYOUTS = {"post", "posts"}
 # File systems allow 255; a number and the suffix follow.
 MAX_NAME_BYTES = 240
 
 
-def find_files(folder: Path, *, with_pages: bool) -> list[tuple[Path, str | None]]:
-    """Return the files of texts in a folder and its subfolders, and the kinds of those left out.
-
-    Hidden ones are ignored. Raises OSError if a folder cannot be listed.
-    """
-    root = folder.resolve()
-    found = []
-    for name, folders, files in os.walk(folder, onerror=raise_error):
-        folders[:] = [one for one in folders if not one.startswith(".")]
-        for path in (Path(name, one) for one in files if not one.startswith(".")):
-            # Neither links to files outside of the folder nor pipes.
-            is_text = path.suffix.lower() in SUFFIXES | OTHER_SUFFIXES and path.is_file()
-            is_text = is_text and not path.name.endswith(COMMENTS_SUFFIX)
-            if is_text and path.resolve().is_relative_to(root):
-                found.append((path, find_kind(path, folder, with_pages=with_pages)))
-    return sorted(found, key=lambda one: one[0])
-
-
-def find_kind(path: Path, folder: Path, *, with_pages: bool) -> str | None:
-    """Return what a file is by its name, or None for a post."""
-    folders = [one.casefold() for one in path.relative_to(folder).parts[:-1]]
-    if not THEME_FOLDERS.isdisjoint(folders):
-        return "theme file"
-    suffix = path.suffix.lower()
-    if suffix not in MARKDOWN_SUFFIXES and not (suffix in HTML_SUFFIXES and is_html_post(path)):
-        return f"{suffix} file"
-    if with_pages:
-        return None
-    stem = LANGUAGE.sub("", path.stem).casefold()
-    if stem == "_index" or (stem == "index" and folders and folders[-1] in POST_FOLDERS):
-        return "section page"
-    if stem in REPOSITORY_FILES:
-        return "README file"
-    is_page = split_name(path)[1].casefold() in PAGE_NAMES or (stem == "index" and not folders)
-    return "page" if is_page and not is_among_posts(path, folder) else None
-
-
-def is_among_posts(path: Path, folder: Path) -> bool:
-    """Tell whether the name of a file or of a folder says that it is a post."""
-    folders = [one.casefold() for one in path.relative_to(folder.parent).parts[:-1]]
-    is_in_folder = not POST_FOLDERS.isdisjoint(folders[1:]) or folders[0] in PAGE_FOLDERS
-    return is_in_folder or split_name(path)[0] is not None
-
-
-def is_html_post(path: Path) -> bool:
+def is_html_post(path: Path, kind: str) -> bool:
+    if path.suffix.lower() not in HTML_SUFFIXES or kind == THEME_FILE:
+        return False
     try:
         values = split_front_matter(read_text(path)[0], KNOWN_KEYS).values
     except (InvalidRecord, InvalidFrontMatter):
@@ -143,42 +79,50 @@ def is_html_post(path: Path) -> bool:
     return fold_keys(values).get("contenttype") == HTML
 
 
-def raise_error(error: OSError) -> None:
-    raise error
-
-
 def read_file(path: Path, folder: Path | None = None, *, with_pages: bool = False) -> ArchiveEntry:
     """Read a post, and find the file of its cover in the folder that is imported."""
-    front = FrontMatter({}, "")
+    location = format_location(path, 1)
+    kind = None if folder is None else find_kind(path, folder)
+    if kind is not None and kind not in PAGE_KINDS and not is_html_post(path, kind):
+        return ArchiveEntry(location, left_out=kind)
+    front, lines = FrontMatter({}, ""), {}
     try:
-        text, warnings = read_text(path)
+        text, lines["text"] = read_text(path)
         front = split_front_matter(text, KNOWN_KEYS)
+        warnings = ["text: control characters were left out"] * bool(lines["text"])
         post = parse_file(path, front, warnings) | {"comments": read_comments(path)}
-    except InvalidFrontMatter as error:
-        return ArchiveEntry(format_location(path, error.line), error=str(error))
-    except InvalidRecord as error:
-        line = front.find_line({fold_key(error.key)}) if error.key else error.line
+    except (InvalidFrontMatter, InvalidRecord) as error:
+        if kind in PAGE_KINDS and not with_pages:
+            return ArchiveEntry(location, left_out=kind)
+        key = getattr(error, "key", None)
+        line = front.find_line({fold_key(key)}) if key else error.line
         return ArchiveEntry(format_location(path, line), error=str(error))
-    if folder is not None and is_page(path, folder, front):
-        if not with_pages:
-            return ArchiveEntry(format_location(path, 1), left_out="page")
-        post["published_at"] = None
+    layouts = get_layouts(front)
+    if folder is not None and layouts.isdisjoint(POST_LAYOUTS):
+        if kind not in PAGE_KINDS and layouts & PAGE_LAYOUTS and not is_among_posts(path, folder):
+            kind = PAGE
+        if kind in PAGE_KINDS:
+            if not with_pages:
+                return ArchiveEntry(location, left_out=kind)
+            post["published_at"] = None
     cover = post["cover_url"]
     if is_file := isinstance(cover, str) and is_relative(cover.strip()):
         post["cover_url"] = None
     line = text.count("\n") - front.content.count("\n") + 1
     file = PostFile(path, folder, cover if is_file else None, line)
-    return make_entry(path, 1, post, file, warnings, lambda name: front.find_line(get_keys(name)))
+    return make_entry(
+        path,
+        1,
+        post,
+        file,
+        warnings,
+        lambda name: lines.get(name) or front.find_line(get_keys(name)),
+    )
 
 
-def is_page(path: Path, folder: Path, front: FrontMatter) -> bool:
-    """Tell whether a file is no post, by its name or by its layout."""
-    if find_kind(path, folder, with_pages=False):
-        return True
+def get_layouts(front: FrontMatter) -> set[str]:
     head = fold_keys(front.values)
-    layouts = {to_word(head.get(key)) for key in ("layout", "type")}
-    is_layout = not layouts.isdisjoint(PAGE_NAMES | {"page", "home", "default"})
-    return is_layout and not is_among_posts(path, folder)
+    return {to_word(head.get(key)) for key in ("layout", "type")}
 
 
 def get_keys(field: str) -> set[str]:
@@ -192,8 +136,8 @@ def parse_file(path: Path, front: FrontMatter, warnings: list[str]) -> dict[str,
     head = fold_keys(front.values)
     nested = [one for key in NESTED_KEYS if isinstance(one := head.get(key), Mapping)]
     # The post's own keys win.
-    for values in nested:
-        head = fold_keys(values) | head
+    values = {key: one for mapping in (*nested[::-1], front.values) for key, one in mapping.items()}
+    head = fold_keys(values)
     fields: dict[str, Any] = {
         field: next((head[key] for key in keys if head.get(key) not in (None, "")), None)
         for field, keys in FIELD_KEYS.items()
@@ -203,12 +147,15 @@ def parse_file(path: Path, front: FrontMatter, warnings: list[str]) -> dict[str,
     content_type = HTML if path.suffix.lower() in HTML_SUFFIXES else fields["content_type"]
     heading = None if content_type == HTML else find_heading(front.content)
     updated_at = find_updated_at(head, warnings)
-    name_slug = name if SLUG_PATTERN.fullmatch(name) else None
-    covers = [find_cover(head[key]) for key in FIELD_KEYS["cover_url"][1:] if key in head]
+    addresses = [one for key in ADDRESS_KEYS for one in walk_texts(head.get(key))]
+    days = (name_date, *map(find_day, addresses))
+    covers = (find_cover(path, head[key]) for key in FIELD_KEYS["cover_url"][1:] if key in head)
     post = {
         # A name that is not a valid slug is ignored.
-        "slug": name_slug if fields["slug"] is None else fields["slug"],
-        "title": heading or name if fields["title"] is None else fields["title"],
+        "slug": (name if SLUG_PATTERN.fullmatch(name) else None)
+        if fields["slug"] is None
+        else fields["slug"],
+        "title": heading or "" if fields["title"] is None else fields["title"],
         "author": parse_author(fields["author"]),
         "author_key": fields["author_key"],
         "tags": list(parse_tags(path, head)),
@@ -218,28 +165,29 @@ def parse_file(path: Path, front: FrontMatter, warnings: list[str]) -> dict[str,
             to_word(head[key]) in NO - {""} for key in FIELD_KEYS["comments_open"] if key in head
         ),
         "summary": fields["summary"] if isinstance(fields["summary"], str) else None,
-        "cover_url": head.get("coverurl") or next(filter(None, covers), None),
+        "cover_url": fields["cover_url"]
+        if "coverurl" in head
+        else next(filter(None, covers), None),
         "cover_alt": fields["cover_alt"] if isinstance(fields["cover_alt"], str) else None,
         "canonical_url": fields["canonical_url"],
         "content_type": content_type,
         "content": front.content,
         "updated_at": updated_at,
-        **parse_published_at(head, name_date or updated_at),
+        **parse_published_at(values, next(filter(None, days), updated_at)),
     }
-    old = {make_old_slug(one) for key in ADDRESS_KEYS for one in walk_texts(head.get(key))}
-    post["old_slugs"] = sorted(one for one in old if one and one != post["slug"])
+    old_slugs = (
+        one for one in map(get_last_segment, addresses) if one and SLUG_PATTERN.fullmatch(one)
+    )
+    post["old_slugs"] = sorted({*old_slugs} - {post["slug"]})
     is_hidden = any(parse_published_at(one, DAY) == DRAFT for one in nested)
-    if is_hidden or is_in_draft_folder(path) or is_hidden_name(path):
+    # Generators ignore such files; an export writes them, too.
+    is_exported = head.get("type") == "post" and post["slug"] in (path.stem, path.stem[1:])
+    is_ignored = path.name[0] == "_" and not is_exported
+    if is_hidden or is_ignored or is_in_draft_folder(path):
         post["published_at"] = None
     if fields["taken_down_at"] is not None:
         post["taken_down_at"] = parse_key_time("taken_down_at", fields["taken_down_at"]).isoformat()
     return post
-
-
-def is_hidden_name(path: Path) -> bool:
-    """Tell whether generators ignore the file for its underscore, which exports write too."""
-    name = path.stem
-    return name[:1] == "_" and name[:6] != "_index" and not RESERVED_NAME.match(name[1:])
 
 
 def find_updated_at(head: Mapping[str, Any], warnings: list[str]) -> str | None:
@@ -253,8 +201,11 @@ def find_updated_at(head: Mapping[str, Any], warnings: list[str]) -> str | None:
     return None
 
 
-def read_text(path: Path) -> tuple[str, list[str]]:
-    """Read a file, and return warnings about characters that it lost; raises InvalidRecord."""
+def read_text(path: Path) -> tuple[str, int]:
+    """Read a file, without control characters; also return the line of the first, or 0.
+
+    Raises InvalidRecord.
+    """
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_RECORD_BYTES + 1)
@@ -264,31 +215,18 @@ def read_text(path: Path) -> tuple[str, list[str]]:
         raise InvalidRecord(TOO_LARGE)
     text = decode_utf8(raw).removeprefix("\ufeff")
     control = NON_XML_CHARACTERS.search(text)
-    if control is None:
-        return text, []
-    line = text.count("\n", 0, control.start()) + 1
-    return NON_XML_CHARACTERS.sub("", text), [f"line {line}: control characters were left out"]
+    line = text.count("\n", 0, control.start()) + 1 if control else 0
+    return NON_XML_CHARACTERS.sub("", text), line
 
 
-def split_name(path: Path) -> tuple[str | None, str]:
-    """Split `2030-01-31-hello.md` into date and name; the date is None if there is none."""
-    # Hugo's page bundle: `hello/index.md`.
-    stem = LANGUAGE.sub("", path.stem)
-    name = path.parent.name or stem if stem in {"index", "_index"} else stem
-    # macOS decomposes letters such as й; a slug must not contain combining marks.
-    name = unicodedata.normalize("NFC", name)
-    if dated := DATED_NAME.fullmatch(name):
-        with suppress(ValueError):
-            day = parse_time(dated[1].replace("_", "-")).date()
-            return day.isoformat(), dated[2] or name
-    return None, name
+def find_cover(path: Path, value: object) -> str | None:
+    """Return the address of a picture; themes also write a list, or a mapping with an address.
 
-
-def find_cover(value: object) -> str | None:
-    """Return the address of a picture; themes also write a list, or a mapping with an address."""
+    A file that is missing is looked for elsewhere by the theme.
+    """
     for one in walk_texts(value):
         with suppress(PydanticCustomError):
-            if PICTURE_NAME.match(one):
+            if PICTURE_NAME.match(one) and (not is_relative(one) or (path.parent / one).exists()):
                 return one if is_relative(one) else check_picture_address(one)
     return None
 
@@ -300,27 +238,6 @@ def walk_texts(value: object) -> Iterator[str]:
             yield from walk_texts(one)
     elif isinstance(value := stringify_scalar(value), str) and value.strip():
         yield value.strip()
-
-
-def make_old_slug(address: str) -> str | None:
-    """Return the last segment of an address, by which a reader of the old blog looks for it."""
-    if ADDRESS_TEMPLATE.search(address):
-        return None
-    with suppress(ValueError):
-        segments = [one for one in unquote(urlsplit(address).path).split("/") if one]
-        names = [PAGE_SUFFIX.sub("", one) for one in segments]
-        name = next((one for one in reversed(names) if one != "index"), "")
-        return name if SLUG_PATTERN.fullmatch(name) else None
-    return None
-
-
-def find_heading(content: str) -> str | None:
-    found = HEADING.search(content)
-    if not found or not found[1]:
-        return None
-    heading = found[1].strip()
-    opened = heading.rstrip("#")
-    return opened.strip() if opened[-1:].isspace() else heading
 
 
 def stringify_scalar(value: object) -> object:
@@ -376,12 +293,10 @@ def write_post(folder: Path, record: PostRecord) -> Path:
     head |= {} if record.comments_open else {"comments_open": False}
     head |= {"content_type": HTML} if record.content_type == HTML else {}
     suffix = ".html" if record.content_type == HTML else ".md"
-    name = record.slug
-    # Otherwise an import would take it for a page or a draft.
-    is_special = name.startswith("_") or find_kind(folder / f"{name}.md", folder, with_pages=False)
-    if is_special or RESERVED_NAME.match(name):
-        name = f"post-{name}"
+    name = "_" + record.slug if RESERVED_NAME.match(record.slug) else record.slug
     name = name.encode()[:MAX_NAME_BYTES].decode(errors="ignore")
+    if find_kind(folder / f"{name}.md", folder) or name[0] == "_":
+        head["type"] = "post"
     for end in chain([""], map("~{}".format, count(2))):
         path = folder / f"{name}{end}{suffix}"
         with (

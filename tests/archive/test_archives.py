@@ -21,7 +21,7 @@ from blog_api.archive.markdown_files import write_post
 from blog_api.archive.record import MAX_RECORD_BYTES, ArchiveEntry, PostRecord
 from blog_api.archive.wordpress_writer import WXRWriter
 from blog_api.core.characters import NON_XML_CHARACTERS
-from blog_api.core.fields import tag_key, utc_now
+from blog_api.core.fields import tag_key
 
 HELLO = {"title": "Hello", "content": "World"}
 NEW_YEAR = datetime(2030, 1, 1, tzinfo=UTC)
@@ -85,15 +85,13 @@ def get_line(entry: ArchiveEntry) -> int:
 # Records
 
 
-def test_missing_fields_are_null_and_a_missing_time_is_now(jsonl: Path):
-    before = utc_now()
+def test_missing_fields_are_null_and_without_a_time_it_is_a_draft(jsonl: Path):
+    entry = read_jsonl_line(jsonl, HELLO)
 
-    post = get_record(read_jsonl_line(jsonl, HELLO))
+    post = get_record(entry)
 
     assert (post.slug, post.author, post.author_key, post.taken_down_at) == (None,) * 4
-    assert post.tags == []
-    assert post.published_at
-    assert before <= post.published_at <= utc_now()
+    assert (post.tags, post.published_at, entry.is_undated) == ([], None, True)
 
 
 def test_a_null_time_makes_a_draft(jsonl: Path):
@@ -314,10 +312,12 @@ def test_a_front_matter_can_close_the_comments(tmp_path: Path, line: str, is_ope
     assert get_record(entry).comments_open is is_open
 
 
-def test_an_invalid_address_is_an_error(jsonl: Path):
-    entry = read_jsonl_line(jsonl, HELLO | {"cover_url": "javascript:alert(1)"})
+def test_an_invalid_address_costs_no_post(jsonl: Path):
+    entry = read_jsonl_line(jsonl, HELLO | {"cover_url": "javascript:alert(1)", "cover_alt": "a"})
 
-    assert get_error(entry).startswith("cover_url: use an absolute address")
+    (warning,) = entry.warnings
+    assert f"{jsonl}:1: cover_url: use an absolute address" in warning
+    assert (get_record(entry).cover_url, get_record(entry).cover_alt) == (None, "a")
 
 
 def test_an_exported_line_includes_author_key_and_takedown_if_set(jsonl: Path):
@@ -420,7 +420,7 @@ World"""
 def test_without_front_matter_date_slug_and_title_come_from_the_file_name(tmp_path: Path):
     post = get_record(read_markdown(tmp_path, "World", "2030-01-01-hello.md"))
 
-    assert post == make_record(title="hello", published_at="2030-01-01T00:00:00Z")
+    assert post == make_record(title="Hello", published_at="2030-01-01T00:00:00Z")
 
 
 @pytest.mark.parametrize(
@@ -442,9 +442,9 @@ def test_a_file_name_is_the_slug_if_it_is_a_valid_one(tmp_path: Path, name: str,
     [
         ("Text\n\n# It is C#\n\n# Two", "It is C#"),
         ("# Hello ##  \r\nText", "Hello"),
-        ("```\n# no heading\n```", "hello"),
-        ("#hashtag", "hello"),
-        ("#  ", "hello"),
+        ("```\n# no heading\n```", "Hello"),
+        ("#hashtag", "Hello"),
+        ("#  ", "Hello"),
     ],
 )
 def test_without_a_title_the_first_heading_is_the_title(tmp_path: Path, content: str, title: str):
@@ -453,18 +453,27 @@ def test_without_a_title_the_first_heading_is_the_title(tmp_path: Path, content:
     assert (post.title, post.content) == (title, content)
 
 
-@pytest.mark.parametrize("title", ["2020", "010", "1.10", "12:30", "1_000", "2020-01-31", "'yes'"])
+@pytest.mark.parametrize(
+    "title", ["2020", "010", "1.10", "12:30", "1_000", "2020-01-31", "'yes'", "yes", "true"]
+)
 def test_a_title_that_looks_like_another_type_stays_text(tmp_path: Path, title: str):
     post = get_record(read_markdown(tmp_path, f"---\ntitle: {title}\n---\nx"))
 
     assert post.title == title.strip("'")
 
 
-@pytest.mark.parametrize("title", ["true", "null", "", "yes", "[a]"])
-def test_a_title_that_is_not_text_is_rejected(tmp_path: Path, title: str):
-    entry = read_markdown(tmp_path, f"---\ntitle: {title}\n---\nx")
+def test_a_title_that_is_not_text_is_rejected_with_its_line(tmp_path: Path):
+    entry = read_markdown(tmp_path, "---\ntags: []\nTitle: [a]\n---\nx")
 
     assert get_error(entry) == "title: must be text in quotes"
+    assert get_line(entry) == 3
+
+
+@pytest.mark.parametrize("title", ["null", "", "''"])
+def test_an_empty_title_is_a_missing_one(tmp_path: Path, title: str):
+    post = get_record(read_markdown(tmp_path, f"---\ntitle: {title}\n---\nx"))
+
+    assert post.title == "Hello"
 
 
 @pytest.mark.parametrize(
@@ -499,28 +508,28 @@ def test_tags_may_be_separated_by_commas(tmp_path: Path):
     ("text", "line", "error"),
     [
         ("---\ntitle: x\n", 1, "front matter: no closing line of ---"),
-        ("---\ntitle: x\na: b: c\n---\n", 3, "front matter: invalid YAML: mapping values"),
+        ("---\ntitle: x\na: b: c\n---\n", 3, "front matter: a: invalid YAML: mapping values"),
         ("---\n- a\n---\n", 2, "front matter: must be lines such as `title: Hello`"),
-        ("---\nx: {[1]: 2}\n---\n", 2, "front matter: invalid YAML: found unhashable key"),
+        ("---\nx: {[1]: 2}\n---\n", 2, "front matter: x: invalid YAML: found unhashable key"),
         ("---\nx: \x7f\n---\n", 1, "front matter: invalid YAML"),
-        ("---\nx: &a b\ny: *a\n---\n", 3, "front matter: aliases such as *name are not allowed"),
+        ("---\nx: 1\ny: &a [*a]\n---\n", 3, "front matter: y: aliases such as *name repeat too"),
         (
             "---\nx: !!python/name:os.system\n---\n",
             2,
-            "front matter: types such as !!int are not allowed",
+            "front matter: x: types such as !!int are not allowed",
         ),
-        ("---\nx: !!int x\n---\n", 2, "front matter: types such as !!int are not allowed"),
-        (f"---\nx: {'[' * 900}\n---\n", 2, "front matter: nested too deeply"),
+        ("---\nx: !!int x\n---\n", 2, "front matter: x: types such as !!int are not allowed"),
+        (f"---\nx: {'[' * 900}\n---\n", 2, "front matter: x: nested too deeply"),
         (f"---\nx: {'x' * 70_000}\n---\n", 1, "front matter: larger than 64 KiB"),
-        ("---\ndate: 2030-13-01\n---\nx", 1, "date: must be a time such as"),
-        ("---\ndate: [1]\n---\nx", 1, "date: must be a time such as"),
-        ("---\nauthors: [{name: Ann}]\n---\nx", 1, "author: must be text"),
-        ("+++\na=1\na=2\n+++\n", 3, "front matter: invalid TOML: Cannot overwrite"),
+        ("---\ndate: 2030-13-01\n---\nx", 2, "date: must be a time such as"),
+        ("---\ndate: [1]\n---\nx", 2, "date: must be a time such as"),
+        ("---\na: 1\nauthor_key: [1]\n---\nx", 3, "author_key: must be text"),
+        ("+++\na=1\na=2\n+++\n", 3, "front matter: a: invalid TOML: Cannot overwrite"),
         ("+++\na='''\n+++\n", 1, "front matter: invalid TOML: Expected"),
         (f"+++\na={'[' * 8_000}\n+++\n", 1, "front matter: nested too deeply"),
         (f"+++\n{'a.' * 5_000}a=1\n+++\n", 1, "front matter: larger than 8 KiB"),
         (f"+++\na={'1' * 5000}\n+++\n", 1, "front matter: a number is too long"),
-        ("a\n\0", 2, "control characters are not allowed"),
+        ("---js\n{title: get()}\n---\n", 2, "front matter: title: only plain literals"),
         (b"a\n\n\xff", 3, "not valid UTF-8"),
         (b"x" * (MAX_RECORD_BYTES + 1), 1, "larger than 8 MiB"),
     ],
@@ -621,24 +630,69 @@ def test_a_file_in_a_folder_of_drafts_is_a_draft(tmp_path: Path):
 @pytest.mark.parametrize(
     "text",
     [
-        "title: Hello\ndate: 2019-01-01\n---\nText",
-        ';;;\n"title": "Hello"\n;;;\nText',
-        '---json\n{"draft": true}\n---\nText',
+        "title: Hello\nstatus: draft\n---\nText",
+        "title: Hello\ntags:\n- a\n\ndraft: true\n---\nText",
+        "---\ntitle: Hello\ndraft: true\n...\nText",
+        "----\ntitle: Hello\ndraft: true\n----\nText",
+        ';;;\n"title": "Hello", "draft": true\n;;;\nText',
+        '---json\n{"title": "Hello", "draft": true}\n---\nText',
+        '---toml\ntitle = "Hello"\ndraft = true\n---\nText',
         '{"title": "Hello", "draft": true}\n\nText',
-        "Title: Hello\nStatus: draft\n\nText",
+        '{\n  "title": "Hello",\n  "draft": true\n}\nText',
+        "Title: Hello\nStatus: draft\nSummary: one\n    two\n\nText",
         "<!--\n.. title: Hello\n.. status: draft\n-->\nText",
-        "# comment\n---\ndraft: true\n---\nText",
-        "one: 1\ntwo: 2\n---\nText",
-        "---\ndraft: true\ndraft: false\n---\nText",
-        "+++\ndraft = true\ndraft = false\n+++\nText",
+        '---js\nconst title = "Hello";\n// a note\nexport const draft = true;\n---\nText',
+        '---js\n{title:"Hello", draft: true, tags: ["a", \'b\'],}\n---\nText',
+        "---javascript\nmodule.exports = {title: 'Hello', draft: true};\n---\nText",
     ],
 )
-def test_front_matter_in_another_form_is_rejected(tmp_path: Path, text: str):
-    (tmp_path / "2019-01-01-hello.md").write_text(text)
+def test_other_forms_of_front_matter_are_read(tmp_path: Path, text: str):
+    post = get_record(read_markdown(tmp_path, text, "2019-01-01-x.md"))
 
-    (entry,) = read_archive(tmp_path)
+    assert (post.title, post.published_at, post.content) == ("Hello", None, "Text")
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("---coffee\ntitle: Hello\n---\nText", 1),
+        ("---js\nconst title = 'Hello';\nconst draft = isDraft();\n---\nText", 3),
+        ("---js\n{title: 'Hello', draft: process.env.X}\n---\nText", 2),
+        ("#+TITLE: Hello\n#+DRAFT: true\nText", 1),
+        ("# comment\n---\ndraft: true\n---\nText", 1),
+        ("---\ndraft: true\ndraft: false\n---\nText", 3),
+        ("+++\ndraft = true\ndraft = false\n+++\nText", 3),
+        ("\n\nTitle: a\nStatus: draft\nStatus: published\n\nText", 5),
+        ('{"draft": true, "draft": false}\nText', 1),
+        ('{"title": "Hello", "draft": true\nText', 2),
+    ],
+)
+def test_front_matter_that_cannot_be_read_is_rejected(tmp_path: Path, text: str, line: int):
+    entry = read_markdown(tmp_path, text, "2019-01-01-hello.md")
 
     assert get_error(entry).startswith("front matter: ")
+    assert get_line(entry) == line
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Note: this\n---\nText", "Q: one\nA: two\n\nText", "Hello\n---\nText", "{{< a >}}\nText"],
+)
+def test_a_text_that_begins_with_a_colon_or_a_rule_has_no_front_matter(tmp_path: Path, text: str):
+    assert get_record(read_markdown(tmp_path, text)).content == text
+
+
+def test_aliases_in_yaml_are_read_unless_they_repeat_too_much(tmp_path: Path):
+    lines = ["a: &a [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [
+        f"{n}: &{n} [{', '.join([f'*{o}'] * 10)}]" for o, n in zip("abcd", "bcde", strict=True)
+    ]
+
+    post = get_record(read_markdown(tmp_path, "---\nx: &x [c, d]\ntags: *x\n---\nText"))
+    bomb = read_markdown(tmp_path, "---\n" + "\n".join(lines) + "\n---\nText")
+
+    assert post.tags == ["c", "d"]
+    assert get_error(bomb) == "front matter: d: aliases such as *name repeat too much"
 
 
 def test_front_matter_may_follow_blank_lines_and_comments(tmp_path: Path):
@@ -678,10 +732,10 @@ def test_file_names_are_not_hidden_reserved_or_too_long(tmp_path: Path):
         write_post(tmp_path, make_record(slug=slug))
 
     assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "_.hidden.md",
+        "_CON.md",
+        "_nul.txt.md",
         "com.md",
-        "post-.hidden.md",
-        "post-CON.md",
-        "post-nul.txt.md",
         "中" * 80 + ".md",
     ]
     assert len(read_archive(tmp_path)) == 5
@@ -1026,7 +1080,7 @@ def test_the_files_of_an_export_are_named_by_their_types(tmp_path: Path):
         ("---\ncontent_type: text/markdown\n---\n*a*", False),
         ("<!doctype html><title>Hello</title>", False),
         ("---\ncontent_type: text/html\n", False),
-        ("title: Hello\ncontent_type: text/html\n\n<p>a", False),
+        ("title: Hello\ncontent_type: text/html\n\n<p>a", True),
     ],
 )
 def test_only_html_files_that_say_so_are_posts_of_a_folder(
@@ -1036,10 +1090,13 @@ def test_only_html_files_that_say_so_are_posts_of_a_folder(
         (tmp_path / name).write_text(text)
     (tmp_path / "c.html").write_bytes(b"\xff")
 
-    entries = read_archive(tmp_path)
+    *entries, last = read_archive(tmp_path)
 
-    assert len(entries) == (2 if is_post else 0)
-    for entry in entries:
+    assert last.left_out == ".html file"
+    assert [entry.left_out for entry in entries] == (
+        [None, None] if is_post else [".html file", ".htm file"]
+    )
+    for entry in entries if is_post else ():
         post = get_record(entry)
         assert (post.title, post.content, post.content_type) == ("Hello", "<p>a", "text/html")
 
@@ -1050,14 +1107,14 @@ def test_an_html_file_that_is_named_itself_is_a_post(tmp_path: Path):
 
     post = get_record(read_archive(path)[0])
 
-    assert (post.title, post.content) == ("hello", "# no heading\n<p>a")
+    assert (post.title, post.content) == ("Hello", "# no heading\n<p>a")
     assert post.content_type == "text/html"
 
 
 def test_the_front_matter_of_a_markdown_file_may_say_html(tmp_path: Path):
     entry = read_markdown(tmp_path, "---\nContent-Type: text/html\n---\n# x\n<p>a")
 
-    assert (get_record(entry).title, get_record(entry).content_type) == ("hello", "text/html")
+    assert (get_record(entry).title, get_record(entry).content_type) == ("Hello", "text/html")
 
 
 @pytest.mark.parametrize("kind", ["blog", "", None, 1, ["text/html"]])

@@ -299,7 +299,7 @@ async def test_an_export_of_an_import_equals_the_export(
     first, second = Path(out), Path(again)
     if first.is_dir():
         texts = [{p.name: p.read_text() for p in path.iterdir()} for path in (first, second)]
-        assert "post-about.html" in texts[0]
+        assert "about.html" in texts[0]
         assert texts[0] == texts[1]
         assert "renamed.md.comments.jsonl" in texts[0]
     else:
