@@ -34,7 +34,7 @@ JS_WORDS = {"true", "false", "null"}
 JS_NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 
-class InvalidFrontMatter(ValueError):
+class InvalidFrontMatter(Exception):
     """A message of one line, and the line: of the text, or of the head while that is parsed.
 
     With a key instead, the line is the one of the key.
@@ -164,8 +164,6 @@ def parse_json(text: str) -> tuple[object, int]:
         raise InvalidFrontMatter(f"invalid JSON: {error.msg}", error.lineno) from None
     except RecursionError:
         raise InvalidFrontMatter(TOO_DEEP, 0) from None
-    except InvalidFrontMatter:
-        raise
     except ValueError:
         raise InvalidFrontMatter(NUMBER_TOO_LONG, 0) from None
 
