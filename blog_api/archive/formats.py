@@ -13,7 +13,7 @@ from tempfile import NamedTemporaryFile
 from blog_api.archive.ghost import load_ghost, read_ghost
 from blog_api.archive.jsonl import COMMENTS_SUFFIX, read_jsonl, read_lines, write_jsonl
 from blog_api.archive.markdown_files import read_file, write_post
-from blog_api.archive.record import ArchiveEntry, PostRecord, format_location
+from blog_api.archive.record import SUPPORTED, ArchiveEntry, PostRecord, format_location
 from blog_api.archive.wordpress import read_wxr, scan_wxr
 from blog_api.archive.wordpress_writer import WXRWriter
 from blog_api.core.zips import InvalidZip, unpack_zip
@@ -21,10 +21,6 @@ from blog_api.text.site_files import OTHER_SUFFIXES, SUFFIXES, find_files
 
 # The root of XML, with its namespaces, is here.
 SNIFFED_BYTES = 16 * 1024
-NOT_SUPPORTED = (
-    "not supported; an import reads Markdown and HTML with front matter (.md, .html), a folder of "
-    "them, exports of WordPress (.xml) and Ghost (.json), JSON Lines (.jsonl), and a .zip of these"
-)
 
 
 @dataclass(frozen=True)
@@ -59,7 +55,9 @@ def open_archive(path: Path, *, with_pages: bool = False, folder: Path | None = 
         entries = read_ghost(path, folder, data, with_pages=with_pages)
         return Archive(len(data["posts"]), entries)
     if suffix in OTHER_SUFFIXES - {".jsonl"} or not (suffix == ".jsonl" or has_objects(path)):
-        return Archive(1, iter([ArchiveEntry(format_location(path, 1), error=NOT_SUPPORTED)]))
+        return Archive(
+            1, iter([ArchiveEntry(format_location(path, 1), error=f"not supported; {SUPPORTED}")])
+        )
     return Archive(sum(1 for _ in read_lines(path)), read_jsonl(path))
 
 

@@ -1,5 +1,6 @@
 """Import of posts from an archive. A repeated import changes nothing."""
 
+import re
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -14,11 +15,11 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from blog_api.accounts.imported import Identity, get_or_create_authors, make_author_key
 from blog_api.accounts.models import User
 from blog_api.accounts.service import find_user
-from blog_api.archive.record import ArchiveEntry, CommentRecord, PostRecord, format_location
+from blog_api.archive.record import ArchiveEntry, PostRecord, format_location
 from blog_api.comments.imported import (
-    ImportedComment,
     count_public,
     insert_imported_comments,
+    resolve_comments,
 )
 from blog_api.core.errors import Conflict
 from blog_api.core.fields import utc_now
@@ -117,15 +118,9 @@ def make_slug(record: PostRecord) -> str:
 
 
 def have_common_words(one: str, other: str) -> bool:
-    words, others = set(one.split()), set(other.split())
+    # One may be Markdown, and the other the HTML of it.
+    words, others = (set(re.findall(r"\w+", re.sub("<[^>]*>", " ", text))) for text in (one, other))
     return words == others or len(words & others) >= MIN_SIMILARITY * len(words | others)
-
-
-def identify(comment: CommentRecord) -> Identity:
-    """Return by what the author of a comment is known: a name alone is a kind of address."""
-    if comment.author_key is not None:
-        return Identity(comment.author_key)
-    return Identity(None, comment.address or f"\n{comment.author}")
 
 
 class Importer:
@@ -303,7 +298,7 @@ class Importer:
             if self.author_id is None
         }
         comments = (comment for one in candidates for comment in one.record.comments)
-        names = {identify(one): one.author or "" for one in comments if one.content is not None}
+        names = {one.identity: one.author or "" for one in comments if one.content is not None}
         return await get_or_create_authors(
             session, keys, names | of_posts, of_posts=of_posts.keys()
         )
@@ -318,19 +313,9 @@ class Importer:
         record = candidate.record
         now = utc_now()
         author_id = self.get_author_id(candidate, authors)
-        comments = [
-            ImportedComment(
-                parent=None if one.parent is None else one.parent - 1,
-                user_id=author_id
-                if one.author_key is not None and one.author_key == candidate.author_key
-                else authors.get(identify(one)),
-                content=one.content,
-                created_at=one.created_at,
-                updated_at=one.updated_at or one.created_at,
-                is_waiting=one.is_waiting,
-            )
-            for one in record.comments
-        ]
+        comments = resolve_comments(
+            record.comments, authors, post_author=(candidate.author_key, author_id)
+        )
         post = Post(
             slug=candidate.slug,
             title=record.title,

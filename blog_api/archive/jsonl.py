@@ -5,23 +5,24 @@ import errno
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, Any
 
 from blog_api.archive.record import (
     MAX_RECORD_BYTES,
     OPTIONAL_FIELDS,
     ArchiveEntry,
-    CommentRecord,
     InvalidRecord,
     PostRecord,
     decode_utf8,
     format_location,
     make_entry,
 )
+from blog_api.comments.imported import CommentRecord
 from blog_api.core.security import open_private
 from blog_api.text.front_matter import fold_key, fold_keys
 from blog_api.text.front_matter_values import InvalidFrontMatter
 from blog_api.text.front_matter_visibility import parse_published_at
+from blog_api.text.strict_json import parse_object
 
 # A post with its comments.
 MAX_LINE_BYTES = 4 * MAX_RECORD_BYTES
@@ -74,35 +75,11 @@ def parse_line(line: bytes) -> dict[str, Any]:
     """Parse a JSON object; raises InvalidRecord."""
     if len(line) > MAX_LINE_BYTES:
         raise InvalidRecord(f"larger than {MAX_LINE_BYTES // 1024**2} MiB")
+    text = decode_utf8(line)
     try:
-        values = json.loads(
-            decode_utf8(line),
-            parse_constant=reject_constant,
-            object_pairs_hook=reject_repeated_keys,
-        )
-    except json.JSONDecodeError as error:
-        message = f"invalid JSON: {error.msg}, at character {error.pos + 1}"
-        raise InvalidRecord(message) from None
-    except RecursionError:
-        raise InvalidRecord("nested too deeply") from None
-    except ValueError:
-        raise InvalidRecord("a number is too long") from None
-    if not isinstance(values, dict):
-        raise InvalidRecord("must be a JSON object, in braces")
-    return values
-
-
-def reject_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Reject a repeated key: `"draft": false` would undo an earlier `"draft": true`."""
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        raise InvalidRecord("a key is repeated")
-    return values
-
-
-def reject_constant(name: str) -> NoReturn:
-    """Reject NaN and the infinities, which Python reads but JSON does not have."""
-    raise InvalidRecord(f"invalid JSON: {name} is not allowed")
+        return parse_object(text)
+    except ValueError as error:
+        raise InvalidRecord(str(error)) from None
 
 
 def write_jsonl(file: IO[str], record: PostRecord) -> None:

@@ -1,9 +1,8 @@
 """A post in an archive, and the error messages for invalid ones."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from html import unescape
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,19 +11,13 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from sqlmodel import Field
 
 from blog_api.accounts.imported import make_author_key
-from blog_api.comments.models import Comment, CommentText
-from blog_api.core.characters import (
-    CONTROL_CHARACTERS,
-    NON_XML_CHARACTERS,
-    VISIBLE_CHARACTER,
-    escape_unprintable,
-)
+from blog_api.comments.imported import CommentRecord, make_comment_records
+from blog_api.comments.models import Comment
+from blog_api.core.characters import CONTROL_CHARACTERS, escape_unprintable
 from blog_api.core.fields import (
     MAX_CONTENT_LENGTH,
     MAX_SLUG_LENGTH,
     MAX_SUMMARY_LENGTH,
-    MAX_TAG_LENGTH,
-    MAX_TAGS,
     Name,
     PictureAddress,
     RequestModel,
@@ -34,9 +27,8 @@ from blog_api.core.fields import (
     Title,
     WebAddress,
     check_text,
-    tag_key,
-    unique_tags,
 )
+from blog_api.core.repair import SLUG_PATTERN, repair_values
 from blog_api.media.folders import PostFile
 from blog_api.posts.models import Post
 from blog_api.text.excerpts import cut_summary
@@ -52,7 +44,10 @@ OPTIONAL_FIELDS = (
 # A post of maximum size fits even if JSON escapes each of its characters (`\ud83d\ude00`).
 MAX_RECORD_BYTES = 8 * 1024 * 1024
 TOO_LARGE = f"larger than {MAX_RECORD_BYTES // 1024**2} MiB"
-SLUG_PATTERN = re.compile(rf"(?!\.+\Z)[\w.-]{{1,{MAX_SLUG_LENGTH}}}")
+SUPPORTED = (
+    "an import reads Markdown and HTML with front matter (.md, .html), folders of them, exports of "
+    "WordPress (.xml) and Ghost (.json), JSON Lines (.jsonl), and a .zip of these"
+)
 # Errors reported for one post.
 MAX_ERRORS = 3
 # Pydantic's own messages are written for programmers.
@@ -76,22 +71,6 @@ def check_slug(value: str) -> str:
 
 
 SlugName = Annotated[str, AfterValidator(check_slug)]
-
-
-class CommentRecord(RequestModel):
-    """A comment on a post; those that it answers come before it."""
-
-    # The number of the answered comment in the list of the post, from 1.
-    parent: Annotated[int, Field(ge=1)] | None = None
-    author: Name | None = None
-    author_key: Title | None = None
-    created_at: Timestamp
-    updated_at: Timestamp | None = None
-    is_waiting: bool = False
-    # Null: the comment was deleted, and has answers.
-    content: CommentText | None = None
-    # By it an import recognizes the author. Neither stored nor exported.
-    address: str | None = Field(default=None, exclude=True)
 
 
 class PostRecord(RequestModel):
@@ -123,6 +102,13 @@ class PostRecord(RequestModel):
     @property
     def source(self) -> Source:
         return Source(self.content, self.content_type)
+
+    @field_validator("comments")
+    @classmethod
+    def check_parents(cls, comments: list[CommentRecord]) -> list[CommentRecord]:
+        if any(one.parent and one.parent >= number for number, one in enumerate(comments, 1)):
+            raise PydanticCustomError("parent", "an answer must come after what it answers")
+        return comments
 
     @field_validator("content_type", mode="before")
     @classmethod
@@ -174,21 +160,6 @@ def make_record(
         content_type=post.content_type,
         content=post.content,
     )
-
-
-def make_comment_records(comments: Sequence[Comment]) -> Iterator[CommentRecord]:
-    numbers = {comment.id: number for number, comment in enumerate(comments, 1)}
-    for comment in comments:
-        is_edited = comment.updated_at != comment.created_at
-        yield CommentRecord.model_construct(
-            parent=None if comment.parent_id is None else numbers[comment.parent_id],
-            author=comment.user_name,
-            author_key=None if comment.user is None else make_author_key(comment.user),
-            created_at=comment.created_at,
-            updated_at=comment.updated_at if is_edited else None,
-            is_waiting=comment.is_waiting,
-            content=comment.content,
-        )
 
 
 @dataclass(frozen=True)
@@ -257,67 +228,6 @@ def make_entry(
 
 # A post is imported without them if they are invalid.
 EXPENDABLE_FIELDS = {"cover_url", "cover_alt", "canonical_url", "updated_at", "old_slugs"}
-# Maximum lengths of texts of one line.
-MAX_LENGTHS = {"title": 255, "author": 100, "cover_alt": MAX_SUMMARY_LENGTH}
-MAX_TITLE_WORDS = 8
-
-
-def repair_values(values: dict[str, Any]) -> list[str]:
-    """Change in place what would cost a whole post; return a warning for each loss."""
-    warnings = []
-    for name, value in values.items():
-        if isinstance(value, str):
-            text = NON_XML_CHARACTERS.sub("", value)
-            if text != value:
-                warnings.append(f"{name}: control characters were left out")
-            if name in MAX_LENGTHS:
-                text = CONTROL_CHARACTERS.sub(" ", text)
-                if len(text) > MAX_LENGTHS[name]:
-                    text = text[: MAX_LENGTHS[name] - 1].rstrip() + "…"
-                    warnings.append(f"{name}: shortened to {MAX_LENGTHS[name]} characters")
-            values[name] = text
-    if isinstance(values.get("tags"), list):
-        values["tags"], lost = repair_tags(values["tags"])
-        warnings += lost
-    slug = values.get("slug")
-    if isinstance(slug, str) and not SLUG_PATTERN.fullmatch(slug):
-        values["slug"] = repair_slug(slug)
-        if slug:
-            warnings.append(f"slug: {escape_unprintable(slug)} became {values['slug']}")
-    title = values.get("title")
-    if isinstance(title, str) and not VISIBLE_CHARACTER.search(title):
-        values["title"] = make_title(values.get("slug"), values.get("content"))
-    return warnings
-
-
-def repair_tags(tags: list[Any]) -> tuple[list[Any], list[str]]:
-    """Return the tags that fit, and a warning that names the others."""
-    texts = [one for one in tags if isinstance(one, str)]
-    if len(texts) < len(tags):
-        return tags, []
-    lines = [CONTROL_CHARACTERS.sub(" ", one).replace("\ufffd", "").strip() for one in texts]
-    unique = unique_tags([one for one in lines if VISIBLE_CHARACTER.search(one)])
-    fitting = [one for one in unique if len(tag_key(one)) <= MAX_TAG_LENGTH]
-    kept = fitting[:MAX_TAGS]
-    lost = [one for one in unique if one not in kept]
-    told = escape_unprintable(", ".join(lost))
-    return kept, [f"tags: {told} {'was' if len(lost) == 1 else 'were'} left out"] * bool(lost)
-
-
-def repair_slug(slug: str) -> str | None:
-    """Return a slug of the valid characters of one, or None."""
-    shortened = re.sub(r"[^\w.-]+", "-", slug).strip("-.")[:MAX_SLUG_LENGTH].rstrip("-.")
-    return shortened if SLUG_PATTERN.fullmatch(shortened) else None
-
-
-def make_title(slug: object, content: object) -> str:
-    """Return a title made of the slug, unless that is a number, or of the first words."""
-    words = re.split(r"[-_]+", str(slug or ""))
-    if not any(map(str.isalpha, "".join(words))):
-        words = unescape(re.sub(r"<[^>]*>", " ", str(content)[:5_000])).split()
-    words = [one for one in words if any(map(str.isalnum, one))][:MAX_TITLE_WORDS]
-    title = CONTROL_CHARACTERS.sub(" ", " ".join(words))[: MAX_LENGTHS["title"]].strip()
-    return title[:1].upper() + title[1:] or str(slug or "Untitled")
 
 
 def describe_field_error(detail: ErrorDetails) -> str:

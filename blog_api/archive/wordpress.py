@@ -2,27 +2,25 @@
 
 import hashlib
 import re
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from html import unescape
-from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
-from xml.sax.xmlreader import AttributesNSImpl
 
 from pydantic import ValidationError
 
 from blog_api.archive.record import (
     MAX_RECORD_BYTES,
+    SUPPORTED,
     TOO_LARGE,
     ArchiveEntry,
-    CommentRecord,
     check_slug,
     format_location,
     make_entry,
 )
+from blog_api.comments.imported import CommentRecord
 from blog_api.core.characters import VISIBLE_CHARACTER
 from blog_api.core.fields import tag_key, utc_now
 from blog_api.core.urls import check_picture_address, check_web_address
@@ -35,16 +33,9 @@ from blog_api.text.wordpress import (
     render_title,
     render_wordpress,
 )
-from blog_api.text.xml import PathHandler, XMLError, XMLReader
+from blog_api.text.wxr import NOT_WXR, WXRElement, read_elements
+from blog_api.text.xml import XMLError
 
-# Without `http://` or `https://`; WordPress' own namespace ends in the version.
-NAMESPACES = {
-    "wordpress.org/export/": "wp:",
-    "purl.org/dc/elements/1.1/": "dc:",
-    "purl.org/rss/1.0/modules/content/": "content:",
-}
-EXCERPT_NAMESPACE = re.compile(r"wordpress\.org/export/[^/]*/excerpt/")
-PARENTS = {"wp:comment", "wp:postmeta"}
 TAG_DOMAINS = ("post_tag", "category")
 NO_CATEGORY = "uncategorized"
 NO_TIME = "0000-00-00 00:00:00"
@@ -60,7 +51,6 @@ AUTHOR_KEY_PREFIX = "wordpress:"
 MAX_KEY_LENGTH = 255
 # Of the HTML that is read for a summary, in characters.
 MAX_EXCERPT_LENGTH = 10_000
-ITEM = re.compile(rb"<item[\s>]")
 
 
 @dataclass
@@ -76,6 +66,24 @@ class Site:
     covers: set[str] = field(default_factory=set)
     total: int = 0
 
+    def add(self, element: WXRElement) -> None:
+        if element.name == "item":
+            self.total += 1
+            alt = next(iter(element.get_meta("_wp_attachment_image_alt")), "")
+            if url := element.get("wp:attachment_url"):
+                attachment = Attachment(url, alt, element.get("wp:post_parent"))
+                self.attachments[element.get("wp:post_id")] = attachment
+            self.covers.update(element.get_meta("_thumbnail_id"))
+        elif element.name == "wp:author":
+            login = element.get("wp:author_login")
+            name = unescape(element.values.get("wp:author_display_name", ""))
+            self.authors[login] = (name, element.get("dc:identifier"))
+            self.logins[element.get("wp:author_id")] = login
+        elif element.name in {"wp:base_site_url", "link"}:
+            is_wanted = not self.address or element.name == "wp:base_site_url"
+            if is_wanted and re.match(r"https?://\S", element.text):
+                self.address = element.text
+
     @property
     def identity(self) -> str:
         """Return the address, or else a digest of the file: no two sites share an author."""
@@ -88,173 +96,65 @@ class Site:
 def scan_wxr(path: Path) -> Site:
     """Read what posts refer to, and count the entries. Raises OSError."""
     site = Site(path)
-    found = sum(1 for _ in read_wxr(site, is_scan=True))
-    site.total = found - len(site.covers & site.attachments.keys())
+    try:
+        for element in read_elements(path, max_bytes=MAX_RECORD_BYTES):
+            site.add(element)
+    except XMLError:
+        site.total += 1
+    site.total -= len(site.covers & site.attachments.keys())
     return site
 
 
-def read_wxr(
-    site: Site, *, with_pages: bool = False, is_scan: bool = False
-) -> Iterator[ArchiveEntry]:
+def read_wxr(site: Site, *, with_pages: bool = False) -> Iterator[ArchiveEntry]:
     """Yield the posts of an export; the last entry may be an error that ends the reading.
 
     Pages are left out, or drafts. Raises OSError.
     """
-    handler = WXRHandler(site, with_pages=with_pages, is_scan=is_scan)
-    reader = handler.reader
-    with site.path.open("rb") as file:
-        try:
-            for _ in reader.parse(file):
-                yield from handler.take_entries()
-        except XMLError as error:
-            yield from handler.take_entries()
-            with mmap(file.fileno(), 0, access=ACCESS_READ) as content:
-                unread = sum(1 for _ in ITEM.finditer(content)) - handler.item_count
-            told = (
-                f"{error}; what follows was not read, {unread} items" if unread > 0 else str(error)
-            )
-            yield ArchiveEntry(format_location(site.path, error.line), error=told)
-            return
-    if not handler.is_wxr:
-        yield ArchiveEntry(format_location(site.path, 1), error="not a WordPress export")
-
-
-def shorten_name(namespace: str | None, name: str) -> str:
-    """Return a name such as `wp:status`, whatever prefix the file declares."""
-    if namespace is None:
-        return name
-    address = namespace.partition("://")[2]
-    if EXCERPT_NAMESPACE.fullmatch(address):
-        return f"excerpt:{name}"
-    found = (short for start, short in NAMESPACES.items() if address.startswith(start))
-    return next(found, "other:") + name
-
-
-class WXRHandler(PathHandler):
-    """Collect the entries in `rss/channel/item`, or in a scan what they refer to."""
-
-    def __init__(self, site: Site, *, with_pages: bool, is_scan: bool) -> None:
-        super().__init__()
-        self.reader = XMLReader(self)
-        self.site = site
-        self.with_pages = with_pages
-        self.is_scan = is_scan
-        self.entries: list[ArchiveEntry] = []
-        self.is_wxr = False
-        self.item_count = 0
-        self.reset_item()
-
-    def take_entries(self) -> list[ArchiveEntry]:
-        taken, self.entries = self.entries, []
-        return taken
-
-    def reset_item(self) -> None:
-        self.line = self.reader.line
-        self.values: dict[str, str] = {}
-        self.children: dict[str, list[dict[str, str]]] = defaultdict(list)
-        self.child: dict[str, str] = {}
-        self.tags: dict[str, list[str]] = defaultdict(list)
-        self.is_too_large = False
-
-    def startElementNS(
-        self, name: tuple[str | None, str], qname: str | None, attrs: AttributesNSImpl
-    ) -> None:
-        super().startElementNS((None, shorten_name(*name)), qname, attrs)
-        self.is_wxr = self.is_wxr or self.path[-1].startswith("wp:")
-        if len(self.path) == 3:
-            self.reset_item()
-        elif len(self.path) == 4:
-            self.child = {}
-            self.domain = attrs.get((None, "domain"))
-        self.text: list[str] = []
-        self.size = 0
-
-    def characters(self, content: str) -> None:
-        self.size += len(content)
-        if self.size > MAX_RECORD_BYTES:
-            self.is_too_large = True
-        else:
-            self.text.append(content)
-
-    def endElementNS(self, name: tuple[str | None, str], qname: str | None) -> None:
-        text, self.text = "".join(self.text), []
-        ended = self.path.pop()
-        match self.path:
-            case [_, _]:
-                self.end_element_of_channel(ended, text.strip())
-            case [_, _, _] if ended in PARENTS:
-                self.children[ended].append(self.child)
-            case [_, _, "item"] if ended == "category":
-                self.tags[self.domain or ""].append(unescape(text).strip())
-            case [_, _, _]:
-                self.values[ended] = text
-            case [_, _, _, parent] if parent in PARENTS:
-                self.child[ended] = text
-
-    def end_element_of_channel(self, name: str, text: str) -> None:
-        if name == "item":
-            self.item_count += 1
-            if self.is_scan:
-                self.scan_item()
+    try:
+        for element in read_elements(site.path, max_bytes=MAX_RECORD_BYTES):
             # A cover is a part of its post.
-            if self.is_scan or self.get_value("wp:post_id") not in self.site.covers:
-                self.entries.append(self.make_entry())
-        elif name == "wp:author":
-            login = self.get_value("wp:author_login")
-            display_name = unescape(self.values.get("wp:author_display_name", ""))
-            self.site.authors[login] = (display_name, self.get_value("dc:identifier"))
-            self.site.logins[self.get_value("wp:author_id")] = login
-        elif name in {"wp:base_site_url", "link"} and re.match(r"https?://\S", text):
-            is_first = not self.site.address or name == "wp:base_site_url"
-            self.site.address = text if is_first else self.site.address
+            if element.name == "item" and element.get("wp:post_id") not in site.covers:
+                yield Item(site, element).make_entry(with_pages=with_pages)
+    except XMLError as error:
+        told = f"; {SUPPORTED}" if str(error) == NOT_WXR else ""
+        yield ArchiveEntry(format_location(site.path, error.line), error=f"{error}{told}")
 
-    def get_value(self, name: str) -> str:
-        return self.values.get(name, "").strip()
 
-    def get_meta(self, name: str) -> list[str]:
-        return [
-            one.get("wp:meta_value", "")
-            for one in self.children["wp:postmeta"]
-            if one.get("wp:meta_key") == name
-        ]
+class Item:
+    """A post, a page, an attachment or another item of an export."""
 
-    def scan_item(self) -> None:
-        alt = next(iter(self.get_meta("_wp_attachment_image_alt")), "")
-        url = self.get_value("wp:attachment_url")
-        if url:
-            attachment = Attachment(url, alt, self.get_value("wp:post_parent"))
-            self.site.attachments[self.get_value("wp:post_id")] = attachment
-        self.site.covers.update(self.get_meta("_thumbnail_id"))
+    def __init__(self, site: Site, element: WXRElement) -> None:
+        self.site = site
+        self.element = element
+        self.get = element.get
+        self.get_meta = element.get_meta
+        self.values = element.values
+        self.warnings: list[str] = []
 
-    def make_entry(self) -> ArchiveEntry:
-        location = format_location(self.site.path, self.line)
-        if self.is_scan:
-            return ArchiveEntry(location)
-        kind = re.sub(r"\W+", " ", self.get_value("wp:post_type"))[:40].strip()
-        left_out = (
-            SKIPPED_STATUSES.get(self.get_value("wp:status")) if kind != "attachment" else None
-        )
-        is_kept = kind == "post" or (kind == "page" and self.with_pages)
-        if left_out or not is_kept:
-            details = self.get_value("wp:attachment_url")
-            return ArchiveEntry(location, left_out=left_out or kind or "item", details=details)
-        if self.is_too_large:
+    def make_entry(self, *, with_pages: bool) -> ArchiveEntry:
+        line = self.element.line
+        location = format_location(self.site.path, line)
+        kind = re.sub(r"\W+", " ", self.get("wp:post_type"))[:40].strip() or "item"
+        if kind != "attachment":
+            kind = SKIPPED_STATUSES.get(self.get("wp:status"), kind)
+        if kind != "post" and not (kind == "page" and with_pages):
+            return ArchiveEntry(location, left_out=kind, details=self.get("wp:attachment_url"))
+        if self.element.is_too_large:
             return ArchiveEntry(location, error=TOO_LARGE)
-        warnings: list[str] = []
-        if lines := self.reader.take_lines_left_out():
-            warnings.append(f"control characters were left out in lines {lines}")
-        return make_entry(self.site.path, self.line, self.make_values(warnings), warnings=warnings)
+        if lines := self.element.lines_left_out:
+            self.warnings.append(f"control characters were left out in lines {lines}")
+        return make_entry(self.site.path, line, self.make_values(), warnings=self.warnings)
 
-    def make_values(self, warnings: list[str]) -> dict[str, Any]:
-        login = self.get_value("dc:creator")
+    def make_values(self) -> dict[str, Any]:
+        login = self.get("dc:creator")
         content = self.values.get("content:encoded", "")
-        post_id = self.get_value("wp:post_id")
+        post_id = self.get("wp:post_id")
         is_own = "dc:format" in self.values  # An export of this program.
         if not is_own:
             content = render_wordpress(content, post_id, self.site.attachments)
-        published_at = self.parse_published_at(warnings)
-        slug = unquote(self.get_value("wp:post_name"))
-        tags = [tag for domain in TAG_DOMAINS for tag in self.tags[domain]]
+        published_at = self.parse_published_at()
+        slug = unquote(self.get("wp:post_name"))
+        tags = [tag for domain in TAG_DOMAINS for tag in self.element.categories[domain]]
         cover = self.find_cover()
         return {
             "slug": slug or None,
@@ -269,8 +169,8 @@ class WXRHandler(PathHandler):
             "cover_url": cover.url if cover else None,
             "cover_alt": (cover.alt or None) if cover else None,
             "canonical_url": self.find_canonical_url(),
-            "comments_open": self.get_value("wp:comment_status") != "closed",
-            "comments": self.make_comments(warnings, keeps_waiting=is_own),
+            "comments_open": self.get("wp:comment_status") != "closed",
+            "comments": self.make_comments(keeps_waiting=is_own),
             "content_type": HTML,
             "content": content,
         }
@@ -281,30 +181,30 @@ class WXRHandler(PathHandler):
         return (key or f"{AUTHOR_KEY_PREFIX}{self.site.identity}:{login}")[:MAX_KEY_LENGTH]
 
     def parse_time(self, name: str) -> str | None:
-        time = self.get_value(name)
+        time = self.get(name)
         return None if time in {"", NO_TIME} else time.replace(" ", "T") + "Z"
 
-    def parse_published_at(self, warnings: list[str]) -> str | None:
+    def parse_published_at(self) -> str | None:
         """Return the time of a post that is plainly public or scheduled."""
-        status = self.get_value("wp:status")
+        status = self.get("wp:status")
         if status not in {"publish", "future"} or self.values.get("wp:post_password"):
             return None
-        if self.get_value("wp:post_type") != "post":
+        if self.get("wp:post_type") != "post":
             return None
-        metas = self.children["wp:postmeta"]
+        metas = self.element.children["wp:postmeta"]
         if MEMBERS_ONLY.search(self.values.get("content:encoded", "")) or any(
             ACCESS_META.fullmatch(one.get("wp:meta_key", ""))
             and one.get("wp:meta_value", "").strip().casefold() not in PUBLIC_ACCESS
             for one in metas
         ):
-            warnings.append("for members, so it is a draft")
+            self.warnings.append("for members, so it is a draft")
             return None
         time = self.parse_time("wp:post_date_gmt")
         if time is None and status == "publish":
             time = self.parse_time("wp:post_date")
         # The format sorts as text.
         if status == "future" and time is not None and time < utc_now().isoformat():
-            warnings.append("scheduled for a time that has passed, so it is a draft")
+            self.warnings.append("scheduled for a time that has passed, so it is a draft")
             return None
         return time
 
@@ -328,17 +228,17 @@ class WXRHandler(PathHandler):
 
     def find_old_slugs(self, slug: str, *, is_public: bool) -> list[str]:
         """Return former slugs, and the last part of the address of a public post."""
-        address = urlsplit(self.get_value("link")).path if is_public else ""
+        address = urlsplit(self.get("link")).path if is_public else ""
         found = [*self.get_meta("_wp_old_slug"), address.rstrip("/").rpartition("/")[2]]
         slugs = dict.fromkeys(unquote(one) for one in found)
         return [one for one in slugs if one != slug and is_valid(check_slug, one)]
 
-    def make_comments(self, warnings: list[str], *, keeps_waiting: bool) -> list[dict[str, Any]]:
+    def make_comments(self, *, keeps_waiting: bool) -> list[dict[str, Any]]:
         """Return the approved comments, those that are answered first.
 
         An answer to one that is left out answers the comment above it.
         """
-        comments = self.children["wp:comment"]
+        comments = self.element.children["wp:comment"]
         parents = {get(one, "wp:comment_id"): get(one, "wp:comment_parent") for one in comments}
         numbers: dict[str, int] = {}
         made: list[dict[str, Any]] = []
@@ -361,7 +261,7 @@ class WXRHandler(PathHandler):
                 CommentRecord.model_validate(values)
             except ValidationError as error:
                 message = error.errors(include_url=False, include_input=False)[0]["msg"]
-                warnings.append(f"comment {get(one, 'wp:comment_id')} was left out: {message}")
+                self.warnings.append(f"comment {get(one, 'wp:comment_id')} was left out: {message}")
                 continue
             made.append(values)
             numbers[get(one, "wp:comment_id")] = len(made)

@@ -1,14 +1,17 @@
 """Insert the comments of imported posts, and read those of exported posts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Annotated
 
 from sqlalchemy import bindparam, insert, update
-from sqlmodel import col, select
+from sqlmodel import Field, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from blog_api.comments.models import ID_DIGITS, MAX_THREAD_DEPTH, Comment
+from blog_api.accounts.imported import Identity, make_author_key
+from blog_api.comments.models import ID_DIGITS, MAX_THREAD_DEPTH, Comment, CommentText
+from blog_api.core.fields import Name, RequestModel, Timestamp, Title
 from blog_api.db.queries import execute_write
 
 # In one statement: Postgres takes 32,767 values.
@@ -25,6 +28,44 @@ PLACE = (
         updated_at=col(Comment.updated_at),
     )
 )
+
+
+class CommentRecord(RequestModel):
+    """A comment on a post; those that it answers come before it."""
+
+    # The number of the answered comment in the list of the post, from 1.
+    parent: Annotated[int, Field(ge=1)] | None = None
+    author: Name | None = None
+    author_key: Title | None = None
+    created_at: Timestamp
+    updated_at: Timestamp | None = None
+    is_waiting: bool = False
+    # Null: the comment was deleted, and has answers.
+    content: CommentText | None = None
+    # By it an import recognizes the author. Neither stored nor exported.
+    address: str | None = Field(default=None, exclude=True)
+
+    @property
+    def identity(self) -> Identity:
+        """Return by what the author is known: a name alone is a kind of address."""
+        if self.author_key is not None:
+            return Identity(self.author_key)
+        return Identity(None, self.address or f"\n{self.author}")
+
+
+def make_comment_records(comments: Sequence[Comment]) -> Iterator[CommentRecord]:
+    numbers = {comment.id: number for number, comment in enumerate(comments, 1)}
+    for comment in comments:
+        is_edited = comment.updated_at != comment.created_at
+        yield CommentRecord.model_construct(
+            parent=None if comment.parent_id is None else numbers[comment.parent_id],
+            author=comment.user_name,
+            author_key=None if comment.user is None else make_author_key(comment.user),
+            created_at=comment.created_at,
+            updated_at=comment.updated_at if is_edited else None,
+            is_waiting=comment.is_waiting,
+            content=comment.content,
+        )
 
 
 @dataclass
@@ -44,6 +85,28 @@ class ImportedComment:
     @property
     def is_public(self) -> bool:
         return self.content is not None and not self.is_waiting
+
+
+def resolve_comments(
+    records: Sequence[CommentRecord],
+    authors: Mapping[Identity, int],
+    *,
+    post_author: tuple[str | None, int],
+) -> list[ImportedComment]:
+    """Return comments with the ids of their authors. The author of the post has a key and an id."""
+    key, author_id = post_author
+    ids = {**authors, Identity(key): author_id} if key else authors
+    return [
+        ImportedComment(
+            parent=None if one.parent is None else one.parent - 1,
+            user_id=ids.get(one.identity),
+            content=one.content,
+            created_at=one.created_at,
+            updated_at=one.updated_at or one.created_at,
+            is_waiting=one.is_waiting,
+        )
+        for one in records
+    ]
 
 
 def count_public(comments: Sequence[ImportedComment]) -> int:

@@ -120,3 +120,15 @@ class XMLReader:
         else:
             return
         raise XMLError(message, self.line)
+
+
+def format_parent(name: str, children: dict[str, str]) -> str:
+    elements = "".join(format_element(child, text) for child, text in children.items())
+    return f"<{name}>\n{elements}</{name}>\n"
+
+
+def format_element(name: str, text: str, attributes: str = "") -> str:
+    # XML excludes control characters, and turns carriage returns into line feeds.
+    text = NON_XML_CHARACTERS.sub("", text).replace("]]>", "]]]]><![CDATA[>")
+    text = text.replace("\r", "]]>&#13;<![CDATA[")
+    return f"<{name}{attributes}><![CDATA[{text}]]></{name}>\n"

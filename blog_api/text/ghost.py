@@ -1,0 +1,60 @@
+"""Contents of posts of Ghost, which has had three formats, and keeps the HTML that it made."""
+
+import json
+from collections.abc import Iterator, Mapping
+from html import escape
+from typing import Any
+
+from blog_api.text.markdown import HTML, MARKDOWN
+
+# Stands for the address of the site.
+PLACEHOLDER = "__GHOST_URL__"
+
+
+def read_content(post: Mapping[str, Any], warnings: list[str]) -> tuple[str, str]:
+    """Return the content and its type: the HTML that Ghost made, or else what it made it of."""
+    if isinstance(html := post.get("html"), str):
+        return html, HTML
+    if isinstance(markdown := post.get("markdown"), str):
+        return markdown, MARKDOWN
+    text = post.get("plaintext")
+    if not isinstance(text, str):
+        source = post.get("lexical") or post.get("mobiledoc")
+        text = "\n\n".join(find_texts(source)) if isinstance(source, str) else ""
+    if text:
+        warnings.append("without HTML in the export, so its text is plain")
+    return "".join(f"<p>{escape(one)}</p>\n" for one in text.split("\n\n") if one.strip()), HTML
+
+
+def find_texts(source: str) -> Iterator[str]:
+    """Yield the texts of the blocks in the format of the newer editor or of the one before."""
+    try:
+        document = json.loads(source)
+    except (RecursionError, ValueError):
+        return
+    if not isinstance(document, dict):
+        return
+    blocks = document["root"].get("children") if isinstance(document.get("root"), dict) else None
+    for block in [*(blocks or ()), *document.get("sections", ()), *document.get("cards", ())]:
+        if text := "".join(walk_texts(block)).strip():
+            yield text
+
+
+def walk_texts(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key in {"text", "markdown", "html", "code"} and isinstance(value, str):
+                yield value
+            elif isinstance(value, dict | list):
+                yield from walk_texts(value)
+    elif isinstance(node, list):
+        # A piece of text is the last of four: `[0, [], 0, "text"]`.
+        if len(node) == 4 and isinstance(node[3], str):
+            yield node[3]
+        for one in node:
+            yield from walk_texts(one)
+
+
+def to_relative(text: str) -> str:
+    """Return a text with the files of the site relative to the folder, and links to its pages."""
+    return text.replace(f"{PLACEHOLDER}/content/", "content/").replace(PLACEHOLDER, "")
