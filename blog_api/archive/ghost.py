@@ -10,7 +10,8 @@ from typing import Any
 
 from blog_api.archive.record import ArchiveEntry, format_location, make_entry
 from blog_api.core.fields import utc_now
-from blog_api.media.folders import PostFile, is_relative
+from blog_api.core.urls import is_relative
+from blog_api.media.folders import PostFile
 from blog_api.text.ghost import read_content, to_relative
 from blog_api.text.times import parse_time
 

@@ -18,10 +18,11 @@ from blog_api.archive.record import (
     format_location,
     make_entry,
 )
-from blog_api.archive.visibility import parse_published_at
 from blog_api.comments.imported import CommentRecord
 from blog_api.core.security import open_private
 from blog_api.text.front_matter import fold_key, fold_keys
+from blog_api.text.front_matter_values import InvalidFrontMatter
+from blog_api.text.front_matter_visibility import parse_published_at
 from blog_api.text.strict_json import parse_object
 
 # A post with its comments.
@@ -52,7 +53,7 @@ def read_jsonl(path: Path) -> Iterator[ArchiveEntry]:
     for number, line in read_lines(path):
         try:
             yield make_entry(path, number, parse_post(line))
-        except InvalidRecord as error:
+        except InvalidFrontMatter as error:
             yield ArchiveEntry(format_location(path, number), error=str(error))
 
 

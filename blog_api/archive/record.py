@@ -32,6 +32,7 @@ from blog_api.core.repair import SLUG_PATTERN, repair_values
 from blog_api.media.folders import PostFile
 from blog_api.posts.models import Post
 from blog_api.text.excerpts import cut_summary
+from blog_api.text.front_matter_values import InvalidFrontMatter
 from blog_api.text.markdown import MARKDOWN, ContentType, Source
 
 # Left out of an export if they have their default.
@@ -182,13 +183,8 @@ class ArchiveEntry:
     file: PostFile | None = None
 
 
-class InvalidRecord(Exception):
-    """A post that cannot be read: a message of one line, and the line of the file or the key."""
-
-    def __init__(self, message: str, line: int = 1, *, key: str | None = None) -> None:
-        super().__init__(message if key is None else f"{key}: {message}")
-        self.line = line
-        self.key = key
+class InvalidRecord(InvalidFrontMatter):
+    """A post that cannot be read."""
 
 
 def format_location(path: Path, line: int) -> str:

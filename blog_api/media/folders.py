@@ -17,7 +17,7 @@ from blog_api.core.characters import escape_unprintable
 from blog_api.core.errors import Conflict, ContentTooLarge, ServiceUnavailable
 from blog_api.core.fields import MAX_CONTENT_LENGTH
 from blog_api.core.security import open_private
-from blog_api.core.urls import is_media_path
+from blog_api.core.urls import is_media_path, is_relative
 from blog_api.db.session import Database
 from blog_api.media.errors import MediaBlocked, UnsupportedPicture
 from blog_api.media.pictures import TYPES
@@ -32,17 +32,11 @@ from blog_api.text.addresses import MarkedText, ShownAddress, find_addresses, re
 from blog_api.text.markdown import Source
 from blog_api.text.renderer import Renderer
 
-# An address that begins so is not relative to the file that has it.
-NOT_RELATIVE = re.compile(r"[a-z][a-z0-9+.-]*:|[/\\?#]|\Z", re.IGNORECASE)
 QUERY_OR_FRAGMENT = re.compile(r"[?#].*", re.DOTALL)
 PICTURE_SUFFIXES = {"jpeg", *(suffix for _, suffix in TYPES.values())}
 NOT_CONFIGURED = "BLOG_MEDIA_URL is not set: pictures stay where they are"
 TOO_LONG = "with the addresses of its pictures the text would be too long; they stay"
 NO_PICTURE = "is no complete JPEG, PNG, GIF, WebP or AVIF picture"
-
-
-def is_relative(address: str) -> bool:
-    return NOT_RELATIVE.match(address) is None
 
 
 async def change_shown(

@@ -34,12 +34,16 @@ JS_WORDS = {"true", "false", "null"}
 JS_NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 
-class InvalidFrontMatter(ValueError):
-    """A message of one line, and the line: of the text, or of the head while that is parsed."""
+class InvalidFrontMatter(Exception):
+    """A message of one line, and the line: of the text, or of the head while that is parsed.
 
-    def __init__(self, message: str, line: int = 0) -> None:
-        super().__init__(message)
+    With a key instead, the line is the one of the key.
+    """
+
+    def __init__(self, message: str, line: int = 1, *, key: str | None = None) -> None:
+        super().__init__(message if key is None else f"{key}: {message}")
         self.line = line
+        self.key = key
 
 
 # The C loader, fourteen times faster, exists only if PyYAML was built with libyaml; a type checker
@@ -67,13 +71,13 @@ class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mis
 
 def check_length(head: str, maximum: int) -> None:
     if len(head) > maximum:
-        raise InvalidFrontMatter(f"larger than {maximum // 1024} KiB")
+        raise InvalidFrontMatter(f"larger than {maximum // 1024} KiB", 0)
 
 
 def check_depth(value: object, depth: int = 0) -> None:
     """Reject what would exceed the limit of recursion later."""
     if depth > MAX_DEPTH:
-        raise InvalidFrontMatter(TOO_DEEP)
+        raise InvalidFrontMatter(TOO_DEEP, 0)
     if isinstance(value, dict | list):
         for one in value.values() if isinstance(value, dict) else value:
             check_depth(one, depth + 1)
@@ -87,7 +91,7 @@ def load_yaml(head: str) -> object:
         message = f"invalid YAML: {error.problem}"
         raise InvalidFrontMatter(message, get_line(error.problem_mark)) from None
     except yaml.YAMLError:
-        raise InvalidFrontMatter("invalid YAML") from None
+        raise InvalidFrontMatter("invalid YAML", 0) from None
 
 
 def get_line(mark: object) -> int:
@@ -130,13 +134,13 @@ def load_toml(head: str) -> object:
     try:
         return tomllib.loads(head)
     except RecursionError:
-        raise InvalidFrontMatter(TOO_DEEP) from None
+        raise InvalidFrontMatter(TOO_DEEP, 0) from None
     except tomllib.TOMLDecodeError as error:
         found = TOML_LINE.search(str(error))
         message = f"invalid TOML: {TOML_LINE.sub('', str(error))}"
         raise InvalidFrontMatter(message, int(found[1]) if found else 0) from None
     except ValueError:
-        raise InvalidFrontMatter(NUMBER_TOO_LONG) from None
+        raise InvalidFrontMatter(NUMBER_TOO_LONG, 0) from None
 
 
 def load_json(head: str) -> object:
@@ -159,11 +163,9 @@ def parse_json(text: str) -> tuple[object, int]:
     except json.JSONDecodeError as error:
         raise InvalidFrontMatter(f"invalid JSON: {error.msg}", error.lineno) from None
     except RecursionError:
-        raise InvalidFrontMatter(TOO_DEEP) from None
-    except InvalidFrontMatter:
-        raise
+        raise InvalidFrontMatter(TOO_DEEP, 0) from None
     except ValueError:
-        raise InvalidFrontMatter(NUMBER_TOO_LONG) from None
+        raise InvalidFrontMatter(NUMBER_TOO_LONG, 0) from None
 
 
 def unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

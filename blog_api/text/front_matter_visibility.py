@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from blog_api.archive.record import InvalidRecord
 from blog_api.core.fields import utc_now
 from blog_api.text.front_matter import fold_key
+from blog_api.text.front_matter_values import InvalidFrontMatter
 from blog_api.text.times import is_time, parse_time
 
 YES = {"true", "yes", "on", "y", "t", "1"}
@@ -97,11 +97,11 @@ EXPIRY_KEYS = {
 
 
 def parse_key_time(key: object, value: object) -> datetime:
-    """Return a time in UTC. Raises InvalidRecord with the key."""
+    """Return a time in UTC. Raises InvalidFrontMatter with the key."""
     try:
         return parse_time(value).astimezone(UTC)
     except ValueError as error:
-        raise InvalidRecord(str(error), key=str(key)) from None
+        raise InvalidFrontMatter(str(error), key=str(key)) from None
 
 
 def is_in_draft_folder(path: Path) -> bool:
@@ -115,7 +115,7 @@ def parse_published_at(
 ) -> dict[str, str | None]:
     """Return `published_at`, null for a draft; an empty dict if there is no time.
 
-    Raises InvalidRecord for a time that cannot be read.
+    Raises InvalidFrontMatter for a time that cannot be read.
     """
     pairs = [(key, fold_key(key), value) for key, value in values.items()]
     if any(folded in HIDING_KEYS and HIDING_KEYS[folded](value) for _, folded, value in pairs):
