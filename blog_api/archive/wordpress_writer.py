@@ -1,7 +1,6 @@
 """Exports that WordPress can import."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
 from html import escape
 from typing import IO, Self
 from urllib.parse import quote
@@ -9,20 +8,12 @@ from urllib.parse import quote
 from slugify import slugify
 
 from blog_api.archive.record import PostRecord
-from blog_api.archive.wordpress import AUTHOR_KEY_PREFIX, NO_TIME
+from blog_api.archive.wordpress import AUTHOR_KEY_PREFIX
 from blog_api.comments.imported import CommentRecord
-from blog_api.core.fields import tag_key
 from blog_api.text.addresses import make_media_absolute
 from blog_api.text.markdown import HTML
+from blog_api.text.wxr import HEAD, NO_TIME, TAIL, format_category, format_time
 from blog_api.text.xml import format_element, format_parent
-
-HEAD = """<?xml version="1.0" encoding="UTF-8"?>
-<rss version="2.0" xmlns:excerpt="http://wordpress.org/export/1.2/excerpt/" \
-xmlns:content="http://purl.org/rss/1.0/modules/content/" \
-xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:wp="http://wordpress.org/export/1.2/">
-<channel>
-"""
-TAIL = "</channel>\n</rss>\n"
 
 
 class WXRWriter:
@@ -160,15 +151,3 @@ class WXRWriter:
         }
         self.file.write(format_parent("wp:author", author))
         return login
-
-
-def format_time(time: datetime | None) -> str:
-    return NO_TIME if time is None else time.replace(tzinfo=None).isoformat(" ", "seconds")
-
-
-def format_category(tag: str) -> str:
-    # Without a nicename WordPress would give C and C++ the same one, `c`.
-    nicename = quote(tag_key(tag).replace(" ", "-"), safe="").lower()
-    return format_element(
-        "category", escape(tag, quote=False), f' domain="post_tag" nicename="{nicename}"'
-    )
