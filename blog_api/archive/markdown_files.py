@@ -6,6 +6,7 @@ matter has `content_type: text/html`: with other HTML files, Jekyll and Hugo lay
 
 import re
 from contextlib import suppress
+from functools import lru_cache
 from itertools import chain, count
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from blog_api.media.folders import PostFile
 from blog_api.text.front_matter import FrontMatter, fold_key, fold_keys, split_front_matter
 from blog_api.text.front_matter_fields import KNOWN_KEYS, find_line, get_layouts, parse_fields
 from blog_api.text.front_matter_values import InvalidFrontMatter, dump_front_matter
+from blog_api.text.front_matter_visibility import hides
 from blog_api.text.markdown import HTML
 from blog_api.text.site_files import (
     HTML_SUFFIXES,
@@ -82,6 +84,9 @@ def read_file(path: Path, folder: Path | None = None, *, with_pages: bool = Fals
             if not with_pages:
                 return ArchiveEntry(location, left_out=kind)
             post["published_at"] = None
+        sections = (path.parent, *path.parent.parents)
+        if any(map(is_hidden_section, sections[: len(path.relative_to(folder).parts)])):
+            post["published_at"] = None
     cover = post["cover_url"]
     if is_file := isinstance(cover, str) and is_relative(cover.strip()):
         post["cover_url"] = None
@@ -95,6 +100,17 @@ def read_file(path: Path, folder: Path | None = None, *, with_pages: bool = Fals
         warnings,
         lambda name: lines.get(name) or find_line(front, name),
     )
+
+
+@lru_cache
+def is_hidden_section(folder: Path) -> bool:
+    """Tell whether the section page of a folder hides its posts, as Hugo's `cascade` can."""
+    path = folder / "_index.md"
+    try:
+        front = split_front_matter(read_text(path)[0], KNOWN_KEYS)
+        return hides([fold_keys(front.values).get("cascade")])
+    except InvalidFrontMatter:
+        return path.exists()
 
 
 def read_text(path: Path) -> tuple[str, int]:

@@ -21,6 +21,7 @@ from blog_api.text.front_matter_visibility import (
     NO,
     TIME_KEYS,
     YES,
+    hides,
     is_in_draft_folder,
     parse_key_time,
     parse_published_at,
@@ -78,8 +79,6 @@ KNOWN_KEYS = {
     *(key for keys in FIELD_KEYS.values() for key in keys),
 }  # fmt: skip
 PICTURE_NAME = re.compile(r"https?:|.*\.(?:avif|gif|jpe?g|png|webp)(?:[?#].*)?\Z", re.IGNORECASE)
-DAY = "2000-01-01"
-DRAFT = {"published_at": None}
 SLUG = re.compile(r"(?!\.+\Z)[\w.-]+")
 
 
@@ -141,11 +140,11 @@ def parse_fields(path: Path, front: FrontMatter, warnings: list[str]) -> dict[st
     }
     old_slugs = (one for one in map(get_last_segment, addresses) if one and SLUG.fullmatch(one))
     post["old_slugs"] = sorted({*old_slugs} - {post["slug"]})
-    is_hidden = any(parse_published_at(one, DAY) == DRAFT for one in nested)
     # Generators ignore such files; an export writes them, too.
     is_exported = head.get("type") == "post" and post["slug"] in (path.stem, path.stem[1:])
     is_ignored = path.name[0] == "_" and not is_exported
-    if is_hidden or is_ignored or is_in_draft_folder(path):
+    is_ignored = is_ignored or path.stem.casefold().endswith(".draft")
+    if hides(nested) or is_ignored or is_in_draft_folder(path):
         post["published_at"] = None
     if fields["taken_down_at"] is not None:
         post["taken_down_at"] = parse_key_time("taken_down_at", fields["taken_down_at"]).isoformat()

@@ -62,8 +62,9 @@ def is_null(value: object) -> bool:
 
 HIDES_UNLESS_NO = {
     "deleted", "draft", "eleventyexcludefromcollections", "encrypted", "expired", "headless",
-    "hidden", "hide", "isdraft", "ishidden", "isprivate", "isunlisted", "membersonly", "private",
-    "protected", "secret", "trash", "trashed", "unlisted", "unpublished", "wip",
+    "hidden", "hide", "isdraft", "ishidden", "isprivate", "isunlisted", "membersonly", "paid",
+    "paidonly", "paywall", "premium", "private", "protected", "secret", "sponsorsonly",
+    "subscribersonly", "trash", "trashed", "unlisted", "unpublished", "wip",
 }  # fmt: skip
 HIDES_UNLESS_YES = {
     "islisted", "ispublic", "ispublished", "isvisible", "listed", "public", "publish", "published",
@@ -83,6 +84,7 @@ HIDING_KEYS: dict[str, Callable[[object], bool]] = {
     **dict.fromkeys(("<<", "passphrase", "password", "postpassword"), is_set),
     "publishedat": is_null,
 }
+HIDDEN_POST = {"published_at": None}
 STATUS_KEYS = {"status", "state", "poststatus"}
 # The first decides, unless another is in the future.
 TIME_KEYS = (
@@ -104,6 +106,13 @@ def parse_key_time(key: object, value: object) -> datetime:
         raise InvalidFrontMatter(str(error), key=str(key)) from None
 
 
+def hides(value: object) -> bool:
+    """Tell whether a mapping, or one of a list, would hide a post."""
+    if isinstance(value, list):
+        return any(map(hides, value))
+    return isinstance(value, Mapping) and parse_published_at(value, "2000-01-01") == HIDDEN_POST
+
+
 def is_in_draft_folder(path: Path) -> bool:
     """Tell whether the path, or the file that it links to, is in a folder of drafts."""
     parents = (*path.absolute().parts[:-1], *path.resolve().parts[:-1])
@@ -119,7 +128,7 @@ def parse_published_at(
     """
     pairs = [(key, fold_key(key), value) for key, value in values.items()]
     if any(folded in HIDING_KEYS and HIDING_KEYS[folded](value) for _, folded, value in pairs):
-        return {"published_at": None}
+        return {**HIDDEN_POST}
     times = [
         parse_key_time(key, value)
         for wanted in TIME_KEYS
@@ -136,5 +145,5 @@ def parse_published_at(
         folded in EXPIRY_KEYS and value not in (None, "") and parse_key_time(key, value) <= end
         for key, folded, value in pairs
     ):
-        return {"published_at": None}
+        return {**HIDDEN_POST}
     return {"published_at": time.isoformat()} if time else {}

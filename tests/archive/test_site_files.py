@@ -323,8 +323,23 @@ def test_a_key_hides_a_post_wherever_it_stands(tmp_path: Path, head: str):
     assert entry.record.published_at is None
 
 
-def test_a_file_that_generators_ignore_is_a_draft(tmp_path: Path):
-    write_file(tmp_path / "in/_a.md")
+def test_a_section_can_hide_its_posts(tmp_path: Path):
+    write_file(tmp_path / "in/notes/_index.md", "title: Notes\ncascade: [{build: {list: never}}]")
+    write_file(tmp_path / "in/notes/deep/a.md")
+    write_file(tmp_path / "in/b.md")
+
+    public, section, hidden = open_archive(tmp_path / "in").entries
+
+    assert public.record
+    assert public.record.published_at
+    assert section.left_out
+    assert hidden.record
+    assert hidden.record.published_at is None
+
+
+@pytest.mark.parametrize("name", ["_a.md", "a.draft.md"])
+def test_a_file_that_generators_ignore_is_a_draft(tmp_path: Path, name: str):
+    write_file(tmp_path / "in" / name)
 
     (entry,) = open_archive(tmp_path / "in").entries
 
