@@ -2,7 +2,6 @@
 
 import errno
 import json
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from blog_api.archive.record import ArchiveEntry, format_location, make_entry
 from blog_api.core.fields import utc_now
 from blog_api.core.urls import is_relative
 from blog_api.media.folders import PostFile
-from blog_api.text.ghost import read_content, read_time, to_relative
+from blog_api.text.ghost import Tables, read_content, read_time, to_relative
 
 # The file is parsed as a whole.
 MAX_BYTES = 256 * 1024**2
@@ -44,7 +43,7 @@ def read_ghost(
             yield ArchiveEntry(location, left_out="page", details=str(post.get("title", "")))
             continue
         warnings: list[str] = []
-        values = tables.make_values(post, warnings)
+        values = make_values(tables, post, warnings)
         if not is_post:
             values["published_at"] = None
         cover = values["cover_url"]
@@ -56,80 +55,53 @@ def read_ghost(
         yield make_entry(path, 1, values, file, [f"{values['title']}: {one}" for one in warnings])
 
 
-class Tables:
-    """The tables of an export, indexed by what the posts refer to."""
+def make_values(tables: Tables, post: Mapping[str, Any], warnings: list[str]) -> dict[str, Any]:
+    post_id = post.get("id")
+    meta = tables.metas.get(post_id, {})
+    content, content_type = read_content(post, warnings)
+    authors = tables.authors[post_id] or [tables.users.get(post.get("author_id"), {})]
+    names = [str(one["name"]) for one in authors if one.get("name")]
+    tags = [str(one.get("name", "")) for one in tables.tags[post_id]]
+    updated_at = read_time(post.get("updated_at"))
+    return {
+        "slug": post.get("slug"),
+        "title": post.get("title") or "",
+        "author": ", ".join(names) or None,
+        "author_key": make_author_key(authors) if names else None,
+        "published_at": read_published_at(tables, post, meta, warnings),
+        "updated_at": updated_at,
+        # Tags that begin with `#` are internal.
+        "tags": [tag for tag in tags if not tag.startswith("#")],
+        "summary": post.get("custom_excerpt"),
+        "cover_url": to_relative(str(post.get("feature_image") or post.get("image") or "")) or None,
+        "cover_alt": meta.get("feature_image_alt"),
+        "canonical_url": post.get("canonical_url"),
+        "content_type": content_type,
+        "content": to_relative(content),
+    }
 
-    def __init__(self, data: Mapping[str, Any]) -> None:
-        self.data = data
-        self.users = {row.get("id"): row for row in self.rows("users")}
-        self.metas = {row.get("post_id"): row for row in self.rows("posts_meta")}
-        tags = {row.get("id"): row for row in self.rows("tags")}
-        self.tags = self.join("posts_tags", "tag_id", tags)
-        self.authors = self.join("posts_authors", "author_id", self.users)
-        settings = {row.get("key"): row.get("value") for row in self.rows("settings")}
-        # The site has a password.
-        self.is_private = str(settings.get("is_private")).lower() in {"true", "1"}
 
-    def rows(self, table: str) -> list[dict[str, Any]]:
-        rows = self.data.get(table)
-        return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+def make_author_key(authors: list[dict[str, Any]]) -> str:
+    """Return a key that another site does not have, even if its ids are numbers."""
+    parts = [f"{one.get('id')}:{one.get('slug')}:{one.get('created_at')}" for one in authors]
+    return f"ghost:{','.join(parts)}"[:255]
 
-    def join(
-        self, table: str, column: str, others: Mapping[Any, dict[str, Any]]
-    ) -> defaultdict[Any, list[dict[str, Any]]]:
-        """Return the rows that a table connects with posts, by the ids of the posts."""
-        found = defaultdict(list)
-        for row in sorted(self.rows(table), key=lambda row: row.get("sort_order") or 0):
-            if row.get(column) in others:
-                found[row.get("post_id")].append(others[row[column]])
-        return found
 
-    def make_values(self, post: Mapping[str, Any], warnings: list[str]) -> dict[str, Any]:
-        post_id = post.get("id")
-        meta = self.metas.get(post_id, {})
-        content, content_type = read_content(post, warnings)
-        authors = self.authors[post_id] or [self.users.get(post.get("author_id"), {})]
-        names = [str(one["name"]) for one in authors if one.get("name")]
-        tags = [str(one.get("name", "")) for one in self.tags[post_id]]
-        updated_at = read_time(post.get("updated_at"))
-        return {
-            "slug": post.get("slug"),
-            "title": post.get("title") or "",
-            "author": ", ".join(names) or None,
-            "author_key": self.make_author_key(authors) if names else None,
-            "published_at": self.read_published_at(post, meta, warnings),
-            "updated_at": updated_at,
-            # Tags that begin with `#` are internal.
-            "tags": [tag for tag in tags if not tag.startswith("#")],
-            "summary": post.get("custom_excerpt"),
-            "cover_url": to_relative(post.get("feature_image") or post.get("image") or "") or None,
-            "cover_alt": meta.get("feature_image_alt"),
-            "canonical_url": post.get("canonical_url"),
-            "content_type": content_type,
-            "content": to_relative(content),
-        }
-
-    @staticmethod
-    def make_author_key(authors: list[dict[str, Any]]) -> str:
-        """Return a key that another site does not have, even if its ids are numbers."""
-        parts = [f"{one.get('id')}:{one.get('slug')}:{one.get('created_at')}" for one in authors]
-        return f"ghost:{','.join(parts)}"[:255]
-
-    def read_published_at(
-        self, post: Mapping[str, Any], meta: Mapping[str, Any], warnings: list[str]
-    ) -> str | None:
-        """Return the time of a post that is plainly public or scheduled."""
-        status = post.get("status")
-        if status not in {"published", "scheduled"}:
-            return None
-        if post.get("visibility", "public") != "public" or meta.get("email_only"):
-            warnings.append("for members, so it is a draft")
-            return None
-        if self.is_private:
-            warnings.append("the site has a password, so it is a draft")
-            return None
-        time = read_time(post.get("published_at"))
-        if status == "scheduled" and time is not None and time < utc_now().isoformat():
-            warnings.append("scheduled for a time that has passed, so it is a draft")
-            return None
-        return time
+def read_published_at(
+    tables: Tables, post: Mapping[str, Any], meta: Mapping[str, Any], warnings: list[str]
+) -> str | None:
+    """Return the time of a post that is plainly public or scheduled."""
+    status = post.get("status")
+    if status not in ("published", "scheduled"):
+        return None
+    if post.get("visibility", "public") != "public" or meta.get("email_only"):
+        warnings.append("for members, so it is a draft")
+        return None
+    if tables.is_private:
+        warnings.append("the site has a password, so it is a draft")
+        return None
+    time = read_time(post.get("published_at"))
+    if status == "scheduled" and time is not None and time < utc_now().isoformat():
+        warnings.append("scheduled for a time that has passed, so it is a draft")
+        return None
+    return time

@@ -1,6 +1,7 @@
 """Contents of posts of Ghost, which has had three formats, and keeps the HTML that it made."""
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from datetime import UTC
 from html import escape
@@ -11,6 +12,41 @@ from blog_api.text.times import parse_time
 
 # Stands for the address of the site.
 PLACEHOLDER = "__GHOST_URL__"
+
+
+class Tables:
+    """The tables of an export, indexed by what the posts refer to."""
+
+    def __init__(self, data: Mapping[str, Any]) -> None:
+        self.data = data
+        self.users = {row.get("id"): row for row in self.rows("users")}
+        self.metas = {row.get("post_id"): row for row in self.rows("posts_meta")}
+        tags = {row.get("id"): row for row in self.rows("tags")}
+        self.tags = self.join("posts_tags", "tag_id", tags)
+        self.authors = self.join("posts_authors", "author_id", self.users)
+        settings = {row.get("key"): row.get("value") for row in self.rows("settings")}
+        # The site has a password.
+        self.is_private = str(settings.get("is_private")).lower() in {"true", "1"}
+
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        rows = self.data.get(table)
+        return [row for row in rows if is_row(row)] if isinstance(rows, list) else []
+
+    def join(
+        self, table: str, column: str, others: Mapping[Any, dict[str, Any]]
+    ) -> defaultdict[Any, list[dict[str, Any]]]:
+        """Return the rows that a table connects with posts, by the ids of the posts."""
+        found = defaultdict(list)
+        for row in sorted(self.rows(table), key=lambda row: str(row.get("sort_order")).zfill(9)):
+            if row.get(column) in others:
+                found[row.get("post_id")].append(others[row[column]])
+        return found
+
+
+def is_row(row: object) -> bool:
+    """Tell whether a value is a row whose ids are text, numbers or missing."""
+    ids = ("id", "post_id", "tag_id", "author_id")
+    return isinstance(row, dict) and all(isinstance(row.get(k), str | int | None) for k in ids)
 
 
 def read_content(post: Mapping[str, Any], warnings: list[str]) -> tuple[str, str]:
