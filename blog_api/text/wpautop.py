@@ -13,17 +13,21 @@ BLOCK_TAGS = """
 """
 IS_BLOCK = frozenset(BLOCK_TAGS.split())
 # No text follows in them, or it is in paragraphs, too.
-WITHOUT_TEXT = frozenset(["area", "blockquote", "col", "hr"])
-# Elements whose line breaks stay, those whose line breaks go, comments, and tags.
+WITHOUT_TEXT = frozenset(["blockquote", "hr"])
+# Elements whose line breaks stay, comments, and tags.
 TOKEN = re.compile(
     r"<(?P<raw>pre|script|style|svg|textarea)\b[^>]*>.*?(?:</(?P=raw)\s*>|\Z)"
-    r"|<(?P<tight>audio|object|select|video)\b[^>]*>.*?(?:</(?P=tight)\s*>|\Z)"
     r"|<!--.*?(?:-->|\Z)|<!\[CDATA\[.*?(?:\]\]>|\Z)"
     r"|<(?P<end>/?)(?P<name>[a-z][a-z0-9-]*)(?:[^<>\"']|\"[^\"]*\"|'[^']*')*>",
     re.DOTALL | re.IGNORECASE,
 )
 COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
-SPACE_AROUND_TAGS = re.compile(r"\s*\n\s*(?=<)|(?<=>)\s*\n\s*")
+# Line breaks around the parts of a player are none of the text.
+PLAYER = re.compile(
+    r"([<\[](?:audio|object|video)\b[^>\]]*[>\]])\s+|\s+([<\[]/(?:audio|object|video)[>\]])"
+    r"|\s*(</?(?:embed|option|param|source|track)\b[^>]*>)\s*",
+    re.IGNORECASE,
+)
 # Neither character is allowed in a text.
 PARAGRAPH, LINE = "\x00", "\x01"
 BLANK_LINES = re.compile(r"\n\s*\n")
@@ -36,6 +40,7 @@ END_OF_LINES = re.compile(rf"(?:{BR}|[\s\x01])+\Z", re.IGNORECASE)
 def wpautop(text: str) -> str:
     """Return the HTML of a text with its paragraphs and line breaks as tags."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
+    text = PLAYER.sub(lambda found: found[1] or found[2] or found[3], text)
     html: list[str] = []
     inline: list[str] = []
     before = "hr"  # The block tag before the inline content; `/p` is an end tag.
@@ -45,8 +50,7 @@ def wpautop(text: str) -> str:
         position = token.end()
         name = (token["raw"] or token["name"] or "").lower()
         if name not in IS_BLOCK:
-            is_tight = token["tight"] is not None
-            inline.append(SPACE_AROUND_TAGS.sub("", token[0]) if is_tight else token[0])
+            inline.append(token[0])
             continue
         html += make_paragraphs("".join(inline), before)
         inline.clear()
