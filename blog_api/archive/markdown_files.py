@@ -84,9 +84,10 @@ def read_file(path: Path, folder: Path | None = None, *, with_pages: bool = Fals
             if not with_pages:
                 return ArchiveEntry(location, left_out=kind)
             post["published_at"] = None
-        sections = (path.parent, *path.parent.parents)
-        if any(map(is_hidden_section, sections[: len(path.relative_to(folder).parts)])):
-            post["published_at"] = None
+    sections = (path.parent, *path.parent.parents)
+    depth = 0 if folder is None else len(path.relative_to(folder).parts)
+    if any(map(is_hidden_section, sections[:depth])):
+        post["published_at"] = None
     cover = post["cover_url"]
     if is_file := isinstance(cover, str) and is_relative(cover.strip()):
         post["cover_url"] = None
