@@ -120,36 +120,16 @@ class User(UserBase, TableModel, table=True):
             self.verified_email, self.verified_at = self.email, utc_now()
 
 
-HAS_COMMENTER_DIGEST = col(User.commenter_digest).is_not(None)
-Index(
-    "ix_users_commenter_digest",
-    col(User.commenter_digest),
-    unique=True,
-    postgresql_where=HAS_COMMENTER_DIGEST,
-    sqlite_where=HAS_COMMENTER_DIGEST,
-)
-Index(
-    "ix_users_id_listed",
-    col(User.id),
-    postgresql_where=col(User.is_listed),
-    sqlite_where=col(User.is_listed),
-)
 LACKS_MAILBOX_KEY = and_(col(User.mailbox_key).is_(None), col(User.email).is_not(None))
-HAS_MAILBOX_KEY = col(User.mailbox_key).is_not(None)
 # Partial: otherwise SQLite finds missing keys by the unique index, and reads all imported authors.
-Index(
-    "ix_users_mailbox_key",
-    col(User.mailbox_key),
-    unique=True,
-    postgresql_where=HAS_MAILBOX_KEY,
-    sqlite_where=HAS_MAILBOX_KEY,
-)
-Index(
-    "ix_users_id_without_mailbox_key",
-    col(User.id),
-    postgresql_where=LACKS_MAILBOX_KEY,
-    sqlite_where=LACKS_MAILBOX_KEY,
-)
+for name, column, where in (
+    ("mailbox_key", col(User.mailbox_key), col(User.mailbox_key).is_not(None)),
+    ("commenter_digest", col(User.commenter_digest), col(User.commenter_digest).is_not(None)),
+    ("id_without_mailbox_key", col(User.id), LACKS_MAILBOX_KEY),
+    ("id_listed", col(User.id), col(User.is_listed)),
+):
+    is_unique = not name.startswith("id_")
+    Index(f"ix_users_{name}", column, unique=is_unique, postgresql_where=where, sqlite_where=where)
 
 
 class UsernameClaim(TableBase, table=True):

@@ -17,6 +17,7 @@ from blog_api.archive.record import SUPPORTED, ArchiveEntry, PostRecord, format_
 from blog_api.archive.wordpress import read_wxr, scan_wxr
 from blog_api.archive.wordpress_writer import WXRWriter
 from blog_api.core.zips import InvalidZip, unpack_zip
+from blog_api.text.markdown import sanitize_html
 from blog_api.text.site_files import OTHER_SUFFIXES, SUFFIXES, find_files
 
 # The root of XML, with its namespaces, is here.
@@ -124,7 +125,8 @@ def create_archive(path: Path, *, title: str, link: str) -> Iterator[WriteRecord
         try:
             if path.suffix.lower() == ".xml":
                 with WXRWriter(file, title=title, link=link) as wxr:
-                    yield wxr.write_post
+                    # Some tables change once more when an import sanitizes them again.
+                    yield lambda record, html: wxr.write_post(record, sanitize_html(html))
             else:
                 yield lambda record, _: write_jsonl(file, record)
             file.close()

@@ -4,7 +4,6 @@ import errno
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,10 @@ from blog_api.archive.record import ArchiveEntry, format_location, make_entry
 from blog_api.core.fields import utc_now
 from blog_api.core.urls import is_relative
 from blog_api.media.folders import PostFile
-from blog_api.text.ghost import read_content, to_relative
-from blog_api.text.times import parse_time
+from blog_api.text.ghost import read_content, read_time, to_relative
 
 # The file is parsed as a whole.
 MAX_BYTES = 256 * 1024**2
-AUTHOR_KEY_PREFIX = "ghost:"
-# Posts, pages and mails by `type`; older versions have `page: true` instead.
-POST = "post"
 
 
 def load_ghost(path: Path) -> dict[str, Any] | None:
@@ -43,7 +38,8 @@ def read_ghost(
     tables = Tables(data)
     for post in tables.rows("posts"):
         location = format_location(path, 1)
-        is_post = post.get("type", POST) == POST and not post.get("page")
+        # Older versions have no type.
+        is_post = post.get("type", "post") == "post" and not post.get("page")
         if not is_post and not with_pages:
             yield ArchiveEntry(location, left_out="page", details=str(post.get("title", "")))
             continue
@@ -117,7 +113,7 @@ class Tables:
     def make_author_key(authors: list[dict[str, Any]]) -> str:
         """Return a key that another site does not have, even if its ids are numbers."""
         parts = [f"{one.get('id')}:{one.get('slug')}:{one.get('created_at')}" for one in authors]
-        return f"{AUTHOR_KEY_PREFIX}{','.join(parts)}"[:255]
+        return f"ghost:{','.join(parts)}"[:255]
 
     def read_published_at(
         self, post: Mapping[str, Any], meta: Mapping[str, Any], warnings: list[str]
@@ -137,13 +133,3 @@ class Tables:
             warnings.append("scheduled for a time that has passed, so it is a draft")
             return None
         return time
-
-
-def read_time(value: object) -> str | None:
-    """Return a time in UTC: text, or milliseconds in old versions."""
-    if value in (None, ""):
-        return None
-    try:
-        return parse_time(value).astimezone(UTC).isoformat()
-    except ValueError:
-        return str(value)

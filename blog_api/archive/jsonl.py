@@ -3,6 +3,7 @@
 import codecs
 import errno
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -117,4 +118,6 @@ def write_comments(path: Path, comments: Sequence[CommentRecord]) -> None:
 def read_comments(path: Path) -> list[dict[str, Any]]:
     """Return the comments on the post in a file. Raises InvalidRecord."""
     comments = get_comments_path(path)
-    return [parse_line(line) for _, line in read_lines(comments)] if comments.is_file() else []
+    # Unlike `Path.is_file()`, this takes names that are too long.
+    is_file = os.path.isfile(comments)
+    return [parse_line(line) for _, line in read_lines(comments)] if is_file else []

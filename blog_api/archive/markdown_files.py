@@ -45,8 +45,8 @@ TEXT_FIELDS = ("summary", "cover_url", "cover_alt", "canonical_url")
 RESERVED_NAME = re.compile(r"\.|(con|prn|aux|nul|(com|lpt)[0-9])(\.|\Z)", re.IGNORECASE)
 PAGE_LAYOUTS = PAGE_NAMES | {"page", "home", "default"}
 POST_LAYOUTS = {"post", "posts"}
-# File systems allow 255; a number and the suffix follow.
-MAX_NAME_BYTES = 240
+# File systems allow 255; a number and the suffix follow, also of the file with the comments.
+MAX_NAME_BYTES = 228
 
 
 def is_html_post(path: Path, kind: str) -> bool:

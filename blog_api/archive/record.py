@@ -1,13 +1,12 @@
 """A post in an archive, and the error messages for invalid ones."""
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, ValidationError, ValidationInfo, field_validator
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import PydanticCustomError
 from sqlmodel import Field
 
 from blog_api.accounts.imported import make_author_key
@@ -28,7 +27,7 @@ from blog_api.core.fields import (
     WebAddress,
     check_text,
 )
-from blog_api.core.repair import SLUG_PATTERN, repair_values
+from blog_api.core.repair import SLUG_PATTERN, describe_field_error, repair_values
 from blog_api.media.folders import PostFile
 from blog_api.posts.models import Post
 from blog_api.text.excerpts import cut_summary
@@ -41,6 +40,12 @@ OPTIONAL_FIELDS = (
     "cover_alt", "canonical_url", "comments_open", "comments", "content_type",
 )  # fmt: skip
 
+# Of a post and of its record.
+SAME_FIELDS = (
+    "slug", "title", "published_at", "updated_at", "taken_down_at", "tags", "cover_url",
+    "cover_alt", "canonical_url", "comments_open", "content_type", "content",
+)  # fmt: skip
+
 # A post of maximum size fits even if JSON escapes each of its characters (`\ud83d\ude00`).
 MAX_RECORD_BYTES = 8 * 1024 * 1024
 TOO_LARGE = f"larger than {MAX_RECORD_BYTES // 1024**2} MiB"
@@ -50,14 +55,6 @@ SUPPORTED = (
 )
 # Errors reported for one post.
 MAX_ERRORS = 3
-# Pydantic's own messages are written for programmers.
-ERROR_MESSAGES = {
-    "missing": "missing",
-    "string_type": "must be text in quotes",
-    "string_unicode": "not valid Unicode",
-    "string_too_short": "must not be empty",
-    "list_type": "must be a list",
-}
 
 
 def check_slug(value: str) -> str:
@@ -141,24 +138,13 @@ def make_record(
 ) -> PostRecord:
     key = make_author_key(post.user)
     return PostRecord.model_construct(
-        slug=post.slug,
-        title=post.title,
+        **{name: getattr(post, name) for name in SAME_FIELDS},
         author=post.user_name,
         author_key=None if key == post.user_name else key,
-        published_at=post.published_at,
-        updated_at=post.updated_at,
-        taken_down_at=post.taken_down_at,
-        tags=post.tags,
         slug_given=post.given_slug == post.slug,
         old_slugs=list(old_slugs),
         summary=post.given_summary,
-        cover_url=post.cover_url,
-        cover_alt=post.cover_alt,
-        canonical_url=post.canonical_url,
-        comments_open=post.comments_open,
         comments=list(make_comment_records(comments)),
-        content_type=post.content_type,
-        content=post.content,
     )
 
 
@@ -228,16 +214,6 @@ def make_entry(
 
 # A post is imported without them if they are invalid.
 EXPENDABLE_FIELDS = {"cover_url", "cover_alt", "canonical_url", "updated_at", "old_slugs"}
-
-
-def describe_field_error(detail: ErrorDetails) -> str:
-    """Return a message such as `tags, item 2: must be text in quotes`."""
-    field, *index = detail["loc"]
-    item = f", item {int(index[0]) + 1}" if index else ""
-    # "String should have …" and "List should have … after validation, not 11".
-    message = re.sub(r"^\w+ (?=should )", "", detail["msg"]).partition(" after validation")[0]
-    message = ERROR_MESSAGES.get(detail["type"], message)
-    return f"{field}{item}: {message[0].lower()}{message[1:]}"
 
 
 def decode_utf8(raw: bytes) -> str:

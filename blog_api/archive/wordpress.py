@@ -33,22 +33,18 @@ from blog_api.text.wordpress import (
     render_title,
     render_wordpress,
 )
-from blog_api.text.wxr import NOT_WXR, WXRElement, read_elements
+from blog_api.text.wxr import NO_TIME, NOT_WXR, WXRElement, get, get_number, read_elements
 from blog_api.text.xml import XMLError
 
 TAG_DOMAINS = ("post_tag", "category")
 NO_CATEGORY = "uncategorized"
-NO_TIME = "0000-00-00 00:00:00"
 SKIPPED_STATUSES = {"trash": "trash", "auto-draft": "automatic draft", "inherit": "revision"}
 # Of the post: a plugin shows it to members alone.
 ACCESS_META = re.compile(
     r"_jetpack_newsletter_access|_members_access_role|rcp_.*(?:level|access).*"
 )
 PUBLIC_ACCESS = {"", "0", "all", "everybody", "everyone", "none"}
-COMMENT_TYPES = {"", "comment"}
-NO_NAME = "Anonymous"
 AUTHOR_KEY_PREFIX = "wordpress:"
-MAX_KEY_LENGTH = 255
 # Of the HTML that is read for a summary, in characters.
 MAX_EXCERPT_LENGTH = 10_000
 
@@ -178,7 +174,7 @@ class Item:
     def make_author_key(self, login: str) -> str:
         """Return a key of the site: a login is unique within it only, each may have an `admin`."""
         key = self.site.authors.get(login, ("", ""))[1]
-        return (key or f"{AUTHOR_KEY_PREFIX}{self.site.identity}:{login}")[:MAX_KEY_LENGTH]
+        return (key or f"{AUTHOR_KEY_PREFIX}{self.site.identity}:{login}")[:255]
 
     def parse_time(self, name: str) -> str | None:
         time = self.get(name)
@@ -245,7 +241,7 @@ class Item:
         for one in sorted(comments, key=lambda one: get_number(one, "wp:comment_id")):
             approved = get(one, "wp:comment_approved")
             is_waiting = keeps_waiting and approved == "0"
-            if get(one, "wp:comment_type") not in COMMENT_TYPES:
+            if get(one, "wp:comment_type") not in {"", "comment"}:
                 continue
             if approved not in {"1", "approve"} and not is_waiting:
                 continue
@@ -269,7 +265,7 @@ class Item:
 
     def make_comment(self, comment: dict[str, str]) -> dict[str, Any]:
         name = " ".join(unescape(comment.get("wp:comment_author", "")).split())[:100]
-        name = name if VISIBLE_CHARACTER.search(name) else NO_NAME
+        name = name if VISIBLE_CHARACTER.search(name) else "Anonymous"
         login = self.site.logins.get(get(comment, "wp:comment_user_id"))
         email = get(comment, "wp:comment_author_email").casefold()
         key = get(comment, "dc:identifier") or (self.make_author_key(login) if login else None)
@@ -283,15 +279,6 @@ class Item:
             "created_at": time.replace(" ", "T") + "Z",
             "content": render_comment(comment.get("wp:comment_content", "")),
         }
-
-
-def get(values: dict[str, str], name: str) -> str:
-    return values.get(name, "").strip()
-
-
-def get_number(values: dict[str, str], name: str) -> int:
-    text = get(values, name)
-    return int(text) if re.fullmatch("[0-9]{1,18}", text) else 0
 
 
 def is_valid(check: Callable[[str], str], value: str) -> bool:

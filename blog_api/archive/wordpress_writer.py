@@ -1,7 +1,6 @@
 """Exports that WordPress can import."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
 from html import escape
 from typing import IO, Self
 from urllib.parse import quote
@@ -9,20 +8,12 @@ from urllib.parse import quote
 from slugify import slugify
 
 from blog_api.archive.record import PostRecord
-from blog_api.archive.wordpress import AUTHOR_KEY_PREFIX, NO_TIME
+from blog_api.archive.wordpress import AUTHOR_KEY_PREFIX
 from blog_api.comments.imported import CommentRecord
-from blog_api.core.fields import tag_key
 from blog_api.text.addresses import make_media_absolute
-from blog_api.text.markdown import HTML, sanitize_html
+from blog_api.text.markdown import HTML
+from blog_api.text.wxr import HEAD, NO_TIME, TAIL, format_category, format_time
 from blog_api.text.xml import format_element, format_parent
-
-HEAD = """<?xml version="1.0" encoding="UTF-8"?>
-<rss version="2.0" xmlns:excerpt="http://wordpress.org/export/1.2/excerpt/" \
-xmlns:content="http://purl.org/rss/1.0/modules/content/" \
-xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:wp="http://wordpress.org/export/1.2/">
-<channel>
-"""
-TAIL = "</channel>\n</rss>\n"
 
 
 class WXRWriter:
@@ -53,8 +44,6 @@ class WXRWriter:
 
     def write_post(self, record: PostRecord, content_html: str) -> None:
         """Write a post, after its author if the author is new, and its cover."""
-        # Some tables change once more: what an import sanitizes again should stay as it is.
-        html = make_media_absolute(sanitize_html(content_html), self.service_url)
         login = self.write_author(record)
         metas = [("_wp_old_slug", slug) for slug in record.old_slugs]
         if record.canonical_url is not None:
@@ -73,7 +62,7 @@ class WXRWriter:
             "title": escape(record.title, quote=False),
             "dc:creator": login,
             "dc:format": HTML,
-            "content:encoded": html,
+            "content:encoded": make_media_absolute(content_html, self.service_url),
             "excerpt:encoded": escape(record.summary or "", quote=False),
             "wp:post_modified_gmt": format_time(record.updated_at),
             "wp:comment_status": "open" if record.comments_open else "closed",
@@ -162,15 +151,3 @@ class WXRWriter:
         }
         self.file.write(format_parent("wp:author", author))
         return login
-
-
-def format_time(time: datetime | None) -> str:
-    return NO_TIME if time is None else time.replace(tzinfo=None).isoformat(" ", "seconds")
-
-
-def format_category(tag: str) -> str:
-    # Without a nicename WordPress would give C and C++ the same one, `c`.
-    nicename = quote(tag_key(tag).replace(" ", "-"), safe="").lower()
-    return format_element(
-        "category", escape(tag, quote=False), f' domain="post_tag" nicename="{nicename}"'
-    )

@@ -1,8 +1,10 @@
-"""Change values of a post of another program that would be invalid here."""
+"""Change values of a post of another program that would be invalid here, or say what is wrong."""
 
 import re
 from html import unescape
 from typing import Any
+
+from pydantic_core import ErrorDetails
 
 from blog_api.core.characters import (
     CONTROL_CHARACTERS,
@@ -19,6 +21,14 @@ from blog_api.core.fields import (
     unique_tags,
 )
 
+# Pydantic's own messages are written for programmers.
+ERROR_MESSAGES = {
+    "missing": "missing",
+    "string_type": "must be text in quotes",
+    "string_unicode": "not valid Unicode",
+    "string_too_short": "must not be empty",
+    "list_type": "must be a list",
+}
 SLUG_PATTERN = re.compile(rf"(?!\.+\Z)[\w.-]{{1,{MAX_SLUG_LENGTH}}}")
 # Maximum lengths of texts of one line.
 MAX_LENGTHS = {"title": 255, "author": 100, "cover_alt": MAX_SUMMARY_LENGTH}
@@ -81,3 +91,13 @@ def make_title(slug: object, content: object) -> str:
     words = [one for one in words if any(map(str.isalnum, one))][:MAX_TITLE_WORDS]
     title = CONTROL_CHARACTERS.sub(" ", " ".join(words))[: MAX_LENGTHS["title"]].strip()
     return title[:1].upper() + title[1:] or str(slug or "Untitled")
+
+
+def describe_field_error(detail: ErrorDetails) -> str:
+    """Return a message such as `tags, item 2: must be text in quotes`."""
+    field, *index = detail["loc"]
+    item = f", item {int(index[0]) + 1}" if index else ""
+    # "String should have …" and "List should have … after validation, not 11".
+    message = re.sub(r"^\w+ (?=should )", "", detail["msg"]).partition(" after validation")[0]
+    message = ERROR_MESSAGES.get(detail["type"], message)
+    return f"{field}{item}: {message[0].lower()}{message[1:]}"

@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from datetime import UTC
 from html import escape
 from typing import Any
 
 from blog_api.text.markdown import HTML, MARKDOWN
+from blog_api.text.times import parse_time
 
 # Stands for the address of the site.
 PLACEHOLDER = "__GHOST_URL__"
@@ -58,3 +60,13 @@ def walk_texts(node: Any) -> Iterator[str]:
 def to_relative(text: str) -> str:
     """Return a text with the files of the site relative to the folder, and links to its pages."""
     return text.replace(f"{PLACEHOLDER}/content/", "content/").replace(PLACEHOLDER, "")
+
+
+def read_time(value: object) -> str | None:
+    """Return a time in UTC: text, or milliseconds in old versions."""
+    if value in (None, ""):
+        return None
+    try:
+        return parse_time(value).astimezone(UTC).isoformat()
+    except ValueError:
+        return str(value)

@@ -3,12 +3,15 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterator
-from html import unescape
+from datetime import datetime
+from html import escape, unescape
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
+from urllib.parse import quote
 from xml.sax.xmlreader import AttributesNSImpl
 
-from blog_api.text.xml import PathHandler, XMLError, XMLReader
+from blog_api.core.fields import tag_key
+from blog_api.text.xml import PathHandler, XMLError, XMLReader, format_element
 
 # Without `http://` or `https://`; WordPress' own namespace ends in the version.
 NAMESPACES = {
@@ -18,6 +21,14 @@ NAMESPACES = {
 }
 EXCERPT_NAMESPACE = re.compile(r"wordpress\.org/export/[^/]*/excerpt/")
 PARENTS = {"wp:comment", "wp:postmeta"}
+HEAD = """<?xml version="1.0" encoding="UTF-8"?>
+<rss version="2.0" xmlns:excerpt="http://wordpress.org/export/1.2/excerpt/" \
+xmlns:content="http://purl.org/rss/1.0/modules/content/" \
+xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:wp="http://wordpress.org/export/1.2/">
+<channel>
+"""
+TAIL = "</channel>\n</rss>\n"
+NO_TIME = "0000-00-00 00:00:00"
 NOT_WXR = "not a WordPress export"
 ITEM = re.compile(rb"<item[\s>]")
 
@@ -137,3 +148,24 @@ class WXRHandler(PathHandler):
                 self._element.values[ended] = text
             case [_, _, _, parent] if parent in PARENTS:
                 self._child[ended] = text
+
+
+def get(values: dict[str, str], name: str) -> str:
+    return values.get(name, "").strip()
+
+
+def get_number(values: dict[str, str], name: str) -> int:
+    text = get(values, name)
+    return int(text) if re.fullmatch("[0-9]{1,18}", text) else 0
+
+
+def format_time(time: datetime | None) -> str:
+    return NO_TIME if time is None else time.replace(tzinfo=None).isoformat(" ", "seconds")
+
+
+def format_category(tag: str) -> str:
+    # Without a nicename WordPress would give C and C++ the same one, `c`.
+    nicename = quote(tag_key(tag).replace(" ", "-"), safe="").lower()
+    return format_element(
+        "category", escape(tag, quote=False), f' domain="post_tag" nicename="{nicename}"'
+    )

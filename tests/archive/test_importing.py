@@ -415,8 +415,17 @@ async def test_the_export_of_an_account_has_all_its_data(ann: AsyncClient, bob: 
         "Post 0",
         "Post 119",
     ]
+    named = {"post_slug": by_bob["slug"], "post_title": "Bob's"}
     assert lines[-3]["content"] == "Mine"
+    assert lines[-3].items() >= named.items()
     assert lines[-2]["author_id"] == by_bob["user_id"]
+    assert lines[-2]["author"] == by_bob["author"]
     assert lines[-1]["post_id"] == by_bob["id"]
+    assert lines[-1].items() >= named.items()
     assert "access_token" not in response.text
     assert "hash" not in response.text
+
+    await bob.patch(f"/posts/{by_bob['id']}", json={"published_at": None, "title": "Secret"})
+
+    hidden = [json.loads(line) for line in (await ann.get("/users/me/export")).text.splitlines()]
+    assert [line["post_title"] for line in hidden if "post_title" in line] == [None, None]
