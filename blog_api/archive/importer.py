@@ -1,6 +1,5 @@
 """Import of posts from an archive. A repeated import changes nothing."""
 
-import re
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -31,14 +30,13 @@ from blog_api.posts.models import Post, Slug
 from blog_api.posts.service import insert_post, render_posts
 from blog_api.posts.slugs import add_old_slugs, number_slugs, slugify_title
 from blog_api.posts.tags import insert_missing_tags
+from blog_api.text.excerpts import have_common_words
 from blog_api.text.renderer import Renderer
 
 # Posts per transaction.
 BATCH_SIZE = 100
 # Old slugs per transaction.
 OLD_SLUGS_BATCH_SIZE = 500
-# Texts with fewer words in common are different posts. Imported pictures change a few.
-MIN_SIMILARITY = 0.5
 
 
 # A post and its author, which are None if the post was deleted.
@@ -115,12 +113,6 @@ class Candidate:
 
 def make_slug(record: PostRecord) -> str:
     return record.slug or slugify_title(record.title)
-
-
-def have_common_words(one: str, other: str) -> bool:
-    # One may be Markdown, and the other the HTML of it.
-    words, others = (set(re.findall(r"\w+", re.sub("<[^>]*>", " ", text))) for text in (one, other))
-    return words == others or len(words & others) >= MIN_SIMILARITY * len(words | others)
 
 
 class Importer:
@@ -234,12 +226,11 @@ class Importer:
                 if self._claimed[slug] == digest:
                     return candidate.accept(Outcome.present)
                 continue
-            placed = replace(candidate, slug=slug)
             if slug not in owners:
                 owners |= await self.find_owners(session, {slug})
             owner = owners[slug]
             if owner is None:
-                result: Candidate | Result = placed
+                result: Candidate | Result = replace(candidate, slug=slug)
             elif owner[0] is None or owner[1] is None:
                 result = candidate.reject(f"slug: {slug} belonged to a deleted post")
             elif not candidate.is_in(owner[0]):

@@ -4,7 +4,6 @@ The files of a post are named by its type. In a folder, an HTML file is a post o
 matter has `content_type: text/html`: with other HTML files, Jekyll and Hugo lay out their pages.
 """
 
-import re
 from contextlib import suppress
 from functools import lru_cache
 from itertools import chain, count
@@ -26,27 +25,24 @@ from blog_api.core.security import open_private
 from blog_api.core.urls import is_relative
 from blog_api.media.folders import PostFile
 from blog_api.text.front_matter import FrontMatter, fold_key, fold_keys, split_front_matter
-from blog_api.text.front_matter_fields import KNOWN_KEYS, find_line, get_layouts, parse_fields
+from blog_api.text.front_matter_fields import (
+    KNOWN_KEYS,
+    find_kind_by_layout,
+    find_line,
+    parse_fields,
+)
 from blog_api.text.front_matter_values import InvalidFrontMatter, dump_front_matter
 from blog_api.text.front_matter_visibility import hides
 from blog_api.text.markdown import HTML
 from blog_api.text.site_files import (
     HTML_SUFFIXES,
-    PAGE,
     PAGE_KINDS,
-    PAGE_NAMES,
     THEME_FILE,
     find_kind,
-    is_among_posts,
+    make_file_name,
 )
 
 TEXT_FIELDS = ("summary", "cover_url", "cover_alt", "canonical_url")
-# Hidden files, and devices on Windows, whatever their suffix.
-RESERVED_NAME = re.compile(r"\.|(con|prn|aux|nul|(com|lpt)[0-9])(\.|\Z)", re.IGNORECASE)
-PAGE_LAYOUTS = PAGE_NAMES | {"page", "home", "default"}
-POST_LAYOUTS = {"post", "posts"}
-# File systems allow 255; a number and the suffix follow, also of the file with the comments.
-MAX_NAME_BYTES = 228
 
 
 def is_html_post(path: Path, kind: str) -> bool:
@@ -76,17 +72,14 @@ def read_file(path: Path, folder: Path | None = None, *, with_pages: bool = Fals
             return ArchiveEntry(location, left_out=kind)
         line = front.find_line({fold_key(error.key)}) if error.key else error.line
         return ArchiveEntry(format_location(path, line), error=str(error))
-    layouts = get_layouts(front)
-    if folder is not None and layouts.isdisjoint(POST_LAYOUTS):
-        if kind not in PAGE_KINDS and layouts & PAGE_LAYOUTS and not is_among_posts(path, folder):
-            kind = PAGE
-        if kind in PAGE_KINDS:
-            if not with_pages:
-                return ArchiveEntry(location, left_out=kind)
-            post["published_at"] = None
-        sections = (path.parent, *path.parent.parents)
-        if any(map(is_hidden_section, sections[: len(path.relative_to(folder).parts)])):
-            post["published_at"] = None
+    if folder is not None and (kind := find_kind_by_layout(kind, path, folder, front)):
+        if not with_pages:
+            return ArchiveEntry(location, left_out=kind)
+        post["published_at"] = None
+    sections = (path.parent, *path.parent.parents)
+    depth = 0 if folder is None else len(path.relative_to(folder).parts)
+    if any(map(is_hidden_section, sections[:depth])):
+        post["published_at"] = None
     cover = post["cover_url"]
     if is_file := isinstance(cover, str) and is_relative(cover.strip()):
         post["cover_url"] = None
@@ -148,8 +141,7 @@ def write_post(folder: Path, record: PostRecord) -> Path:
     head |= {} if record.comments_open else {"comments_open": False}
     head |= {"content_type": HTML} if record.content_type == HTML else {}
     suffix = ".html" if record.content_type == HTML else ".md"
-    name = "_" + record.slug if RESERVED_NAME.match(record.slug) else record.slug
-    name = name.encode()[:MAX_NAME_BYTES].decode(errors="ignore")
+    name = make_file_name(record.slug)
     if find_kind(folder / f"{name}.md", folder) or name[0] == "_":
         head["type"] = "post"
     for end in chain([""], map("~{}".format, count(2))):

@@ -31,9 +31,13 @@ from blog_api.text.markdown import HTML
 from blog_api.text.site_files import (
     HTML_SUFFIXES,
     JEKYLL_FOLDERS,
+    PAGE,
+    PAGE_KINDS,
+    PAGE_NAMES,
     find_day,
     find_heading,
     get_last_segment,
+    is_among_posts,
     split_name,
 )
 
@@ -79,12 +83,22 @@ KNOWN_KEYS = {
     *(key for keys in FIELD_KEYS.values() for key in keys),
 }  # fmt: skip
 PICTURE_NAME = re.compile(r"https?:|.*\.(?:avif|gif|jpe?g|png|webp)(?:[?#].*)?\Z", re.IGNORECASE)
+PAGE_LAYOUTS = PAGE_NAMES | {"page", "home", "default"}
+POST_LAYOUTS = {"post", "posts"}
 SLUG = re.compile(r"(?!\.+\Z)[\w.-]+")
 
 
-def get_layouts(front: FrontMatter) -> set[str]:
+def find_kind_by_layout(
+    kind: str | None, path: Path, folder: Path, front: FrontMatter
+) -> str | None:
+    """Return what a file is by its name and its layout, or None for a post."""
     head = fold_keys(front.values)
-    return {to_word(head.get(key)) for key in ("layout", "type")}
+    layouts = {to_word(head.get(key)) for key in ("layout", "type")}
+    if layouts & POST_LAYOUTS:
+        return None
+    if kind not in PAGE_KINDS and layouts & PAGE_LAYOUTS and not is_among_posts(path, folder):
+        return PAGE
+    return kind if kind in PAGE_KINDS else None
 
 
 def find_line(front: FrontMatter, field: str) -> int:

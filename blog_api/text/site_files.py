@@ -45,6 +45,10 @@ ADDRESS_TEMPLATE = re.compile(r":\w|[{}<>%$*\[\]]|\A(pretty|date|ordinal|none|we
 PAGE_SUFFIX = re.compile(r"\.(html?|php|aspx?|md)\Z", re.IGNORECASE)
 # The first match is a heading, or a code block, where `#` begins a comment.
 HEADING = re.compile(r"^ {0,3}(?:#[ \t]+(.*)|```|~~~)", re.MULTILINE)
+# Hidden files, and devices on Windows, whatever their suffix.
+RESERVED_NAME = re.compile(r"\.|(con|prn|aux|nul|(com|lpt)[0-9])(\.|\Z)", re.IGNORECASE)
+# File systems allow 255; a number and the suffix follow, also of the file with the comments.
+MAX_NAME_BYTES = 228
 THEME_FILE, SECTION_PAGE, README, PAGE = "theme file", "section page", "README file", "page"
 PAGE_KINDS = {SECTION_PAGE, README, PAGE}
 
@@ -134,3 +138,9 @@ def find_heading(content: str) -> str | None:
     heading = found[1].strip()
     opened = heading.rstrip("#")
     return opened.strip() if opened[-1:].isspace() else heading
+
+
+def make_file_name(slug: str) -> str:
+    """Return the name of a new file, without a suffix."""
+    name = "_" + slug if RESERVED_NAME.match(slug) else slug
+    return name.encode()[:MAX_NAME_BYTES].decode(errors="ignore")

@@ -325,7 +325,7 @@ def test_a_key_hides_a_post_wherever_it_stands(tmp_path: Path, head: str):
 
 def test_a_section_can_hide_its_posts(tmp_path: Path):
     write_file(tmp_path / "in/notes/_index.md", "title: Notes\ncascade: [{build: {list: never}}]")
-    write_file(tmp_path / "in/notes/deep/a.md")
+    write_file(tmp_path / "in/notes/deep/a.md", f"{HEAD}\nlayout: post")
     write_file(tmp_path / "in/b.md")
 
     public, section, hidden = open_archive(tmp_path / "in").entries
