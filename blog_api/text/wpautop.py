@@ -16,7 +16,7 @@ IS_BLOCK = frozenset(BLOCK_TAGS.split())
 WITHOUT_TEXT = frozenset(["blockquote", "hr"])
 # Elements whose line breaks stay, comments, and tags.
 TOKEN = re.compile(
-    r"<(?P<raw>pre|script|style|svg|textarea)\b[^>]*>.*?(?:</(?P=raw)\s*>|\Z)"
+    r"<(?P<raw>math|pre|script|style|svg|textarea)\b[^>]*>.*?(?:</(?P=raw)\s*>|\Z)"
     r"|<!--.*?(?:-->|\Z)|<!\[CDATA\[.*?(?:\]\]>|\Z)"
     r"|<(?P<end>/?)(?P<name>[a-z][a-z0-9-]*)(?:[^<>\"']|\"[^\"]*\"|'[^']*')*>",
     re.DOTALL | re.IGNORECASE,

@@ -15,6 +15,12 @@ from defusedxml.sax import make_parser
 from blog_api.core.characters import NON_XML_CHARACTERS
 
 CHUNK_BYTES = 64 * 1024
+# A sign that begins no entity of XML, such as in an address or in `&nbsp;`: outside of CDATA it
+# would end the reading.
+AMPERSAND = re.compile(r"&(?!(?:#\d{1,7}|#x[0-9a-fA-F]{1,6}|amp|apos|gt|lt|quot);)")
+CDATA = re.compile(r"(<!\[CDATA\[|\]\]>)")
+# Of a CDATA mark or an entity, which two chunks may share.
+MAX_TAIL = 12
 # The parser buffers a tag or a comment, and scans it again with every chunk.
 MAX_MARKUP_BYTES = 1024 * 1024
 # Expat takes quadratic time for deep elements.
@@ -59,6 +65,8 @@ class XMLReader:
         self._parser.setFeature(feature_namespaces, True)
         self._parser.setContentHandler(handler)
         self._line_breaks = 0
+        self._is_in_cdata = False
+        self._tail = ""
         self._lines_left_out: list[int] = []
 
     def take_lines_left_out(self) -> str:
@@ -77,8 +85,8 @@ class XMLReader:
         decoder = self._find_decoder(start)
         position, buffered, chunk = (0, 0), 0, start
         while True:
-            text = decoder.decode(chunk, final=not chunk)
-            self._feed(self._clean(text), is_last=not chunk)
+            text = self._clean(decoder.decode(chunk, final=not chunk))
+            self._feed(self._escape(text, is_last=not chunk), is_last=not chunk)
             yield
             if not chunk:
                 return
@@ -105,12 +113,27 @@ class XMLReader:
         self._line_breaks += text.count("\n")
         return NON_XML_CHARACTERS.sub("", text)
 
+    def _escape(self, text: str, *, is_last: bool) -> str:
+        """Escape ampersands that begin no entity, outside of CDATA."""
+        text = self._tail + text
+        # What could be the beginning of a mark or an entity waits for the next chunk.
+        signs = (text.find(sign, max(0, len(text) - MAX_TAIL)) for sign in "&<]")
+        end = len(text) if is_last else min((one for one in signs if one >= 0), default=len(text))
+        text, self._tail = text[:end], text[end:]
+        parts = CDATA.split(text)
+        for n, part in enumerate(parts):
+            if n % 2:
+                self._is_in_cdata = part != "]]>"
+            elif not self._is_in_cdata:
+                parts[n] = AMPERSAND.sub("&amp;", part)
+        return "".join(parts)
+
     def _feed(self, text: str, *, is_last: bool) -> None:
         try:
+            if text:
+                self._parser.feed(text)
             if is_last:
                 self._parser.close()
-            else:
-                self._parser.feed(text)
         except NestedTooDeeply:
             message = f"elements are nested more than {MAX_DEPTH} deep"
         except DefusedXmlException:

@@ -923,7 +923,7 @@ def test_an_invalid_post_does_not_affect_the_others(tmp_path: Path):
     assert entries[3].error is None
 
 
-@pytest.mark.parametrize("rest", ["</rss>", "<item>", "&nbsp;", "<x:y/>"], ids=range(4))
+@pytest.mark.parametrize("rest", ["</rss>", "<item>", "<x:y/>"], ids=range(3))
 def test_invalid_xml_ends_the_reading_after_the_posts_before_it(tmp_path: Path, rest: str):
     first, last = read_wxr(tmp_path, make_wxr(make_item(), rest, make_item()))
 
@@ -943,6 +943,20 @@ def test_control_characters_in_xml_are_left_out_and_told(tmp_path: Path):
     ]  # fmt: skip
     (warning,) = [one for entry in entries for one in entry.warnings]
     assert warning.endswith("control characters were left out in lines 3")
+
+
+@pytest.mark.parametrize("shift", range(20))
+def test_ampersands_that_begin_no_entity_are_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shift: int
+):
+    # The chunks end at all places of the item.
+    monkeypatch.setattr("blog_api.text.xml.CHUNK_BYTES", 20)
+    title = "a&b &nbsp; &#65; &amp;amp; <![CDATA[&c &amp; ]]]]><![CDATA[>]]> &lt;"
+
+    first, second = read_wxr(tmp_path, make_wxr(" " * shift, make_item(title=title), make_item()))
+
+    assert get_record(first).title == "a&b \xa0 A & &c & ]]> <"
+    assert get_record(second).title == "Hello"
 
 
 def test_bytes_that_are_not_of_the_encoding_are_replaced(tmp_path: Path):
