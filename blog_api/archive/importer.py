@@ -87,14 +87,13 @@ class Candidate:
         if outcome is Outcome.imported and self.slug != make_slug(self.record):
             taken = f"slug: {make_slug(self.record)} is taken, the post gets {self.slug}"
             warnings += (f"{self.entry.location}: {taken}",)
-        is_draft = self.record.published_at is None
         return Result(
             self.entry.location,
             outcome,
             warnings=warnings,
             missing_pictures=self.missing_pictures,
-            is_draft=is_draft,
-            is_undated=is_draft and self.entry.is_undated,
+            is_draft=self.record.published_at is None,
+            is_undated=self.record.published_at is None and self.entry.is_undated,
         )
 
     def reject(self, error: str) -> Result:
@@ -200,8 +199,8 @@ class Importer:
     def check_entry(self, entry: ArchiveEntry) -> Candidate | Result:
         """Reject what can be rejected without the database."""
         if entry.left_out is not None:
-            kind, details = entry.left_out, entry.details
-            return Result(entry.location, Outcome.left_out, kind=kind, details=details)
+            left_out = Outcome.left_out
+            return Result(entry.location, left_out, kind=entry.left_out, details=entry.details)
         if entry.record is None:
             return Result(entry.location, Outcome.rejected, entry.error, entry.warnings)
         record = entry.record
@@ -209,7 +208,8 @@ class Importer:
             record = record.model_copy(update={"published_at": self.undated_at})
         candidate = Candidate(entry, record, make_slug(record))
         if self.author_id is None and candidate.author_key is None:
-            return candidate.reject("author: missing; --author sets one for all posts")
+            undated = "; it has no time either" if entry.is_undated else ""
+            return candidate.reject(f"author: missing; --author sets one for all posts{undated}")
         return candidate
 
     async def place(

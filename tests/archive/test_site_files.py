@@ -360,3 +360,12 @@ async def test_posts_that_are_named_like_pages_survive_an_export(url: URL, tmp_p
     assert again.stdout == f"0 imported, {len(slugs)} already present, 0 rejected.\n", again.output
     records = [entry.record for entry in open_archive(tmp_path / "out").entries]
     assert all(record and record.published_at for record in records)
+
+
+async def test_a_post_without_author_and_time_is_told_both(url: URL, tmp_path: Path):
+    write_file(tmp_path / "a.md", "title: 'A'\npublished: true")
+
+    result = await run_command("import", "a.md")
+
+    assert result.exit_code == 1
+    assert "a.md:1: author: missing; --author sets one for all posts; it has no" in result.stderr
