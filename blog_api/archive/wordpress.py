@@ -21,6 +21,7 @@ from blog_api.archive.record import (
     make_entry,
 )
 from blog_api.comments.imported import CommentRecord
+from blog_api.comments.models import MAX_COMMENT_LENGTH
 from blog_api.core.characters import VISIBLE_CHARACTER
 from blog_api.core.fields import tag_key, utc_now
 from blog_api.core.urls import check_picture_address, check_web_address
@@ -269,15 +270,20 @@ class Item:
         login = self.site.logins.get(get(comment, "wp:comment_user_id"))
         email = get(comment, "wp:comment_author_email").casefold()
         key = get(comment, "dc:identifier") or (self.make_author_key(login) if login else None)
-        time = get(comment, "wp:comment_date_gmt")
-        time = get(comment, "wp:comment_date") if time in {"", NO_TIME} else time
+        times = [get(comment, "wp:comment_date_gmt"), get(comment, "wp:comment_date")]
+        times.append(self.get("wp:post_date_gmt"))
+        time = next((one for one in times if one not in {"", NO_TIME}), "")
+        content = render_comment(comment.get("wp:comment_content", ""))
+        if len(content) > MAX_COMMENT_LENGTH:
+            content = content[: MAX_COMMENT_LENGTH - 1] + "…"
+            self.warnings.append(f"comment {get(comment, 'wp:comment_id')} was shortened")
         return {
             "author": name,
             "author_key": key,
             # Whose address two names have stays as unknown as it was.
             "address": None if key else f"{email or self.site.identity}\n{name}",
             "created_at": time.replace(" ", "T") + "Z",
-            "content": render_comment(comment.get("wp:comment_content", "")),
+            "content": content,
         }
 
 

@@ -25,9 +25,11 @@ MAX_THREAD_DEPTH = 8
 ID_DIGITS = len(str(MAX_INT32))
 
 
+MAX_COMMENT_LENGTH = 10_000
+
 CommentText = Annotated[
     str,
-    Field(min_length=1, max_length=10_000),
+    Field(min_length=1, max_length=MAX_COMMENT_LENGTH),
     SchemaDefaults("Plain text.", "Well said.", pattern=VISIBLE_TEXT_PATTERN),
     AfterValidator(check_visible_text),
 ]

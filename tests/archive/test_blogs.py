@@ -89,6 +89,20 @@ async def test_approved_comments_come_with_their_threads_names_and_times(url: UR
     assert (await run_command("rebuild", "--check")).exit_code == 0
 
 
+async def test_no_comment_is_lost_for_its_length_or_its_time(url: URL):
+    comments = make_comment(1, "x" * 10_001) + make_comment(
+        2, "Undated", wp__comment_date_gmt="0000-00-00 00:00:00"
+    )
+
+    output = await import_file(write_blog(make_post(comments)))
+
+    assert "comment 1 was shortened" in output
+    async with serve_database(url) as client:
+        long, undated = (await client.get("/posts/1/comments")).json()["results"]
+    assert long["content"] == "x" * 9_999 + "…"
+    assert undated["created_at"] == "2020-01-01T09:00:00Z"
+
+
 async def test_a_commenter_is_known_by_an_address_that_is_nowhere(url: URL, tmp_path: Path):
     one = make_post(make_comment(1, "One"))
     two = make_post(make_comment(1, "Two"), wp__post_name="second")
