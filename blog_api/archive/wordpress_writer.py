@@ -33,9 +33,11 @@ class WXRWriter:
 
     def __enter__(self) -> Self:
         self.file.write(HEAD + format_element("title", escape(self.title, quote=False)))
-        self.file.write(format_element("link", self.link) + format_element("description", ""))
-        self.file.write(format_element("wp:wxr_version", "1.2"))
-        self.file.write(format_element("wp:base_site_url", self.link))
+        # Without CDATA, as one of WordPress' parsers wants them.
+        link = escape(self.link)
+        self.file.write(f"<link>{link}</link>\n<description></description>\n")
+        self.file.write("<wp:wxr_version>1.2</wp:wxr_version>\n")
+        self.file.write(f"<wp:base_site_url>{link}</wp:base_site_url>\n")
         return self
 
     def __exit__(self, exception: type[BaseException] | None, *_: object) -> None:
@@ -149,5 +151,6 @@ class WXRWriter:
             "wp:author_display_name": escape(name, quote=False),
             "dc:identifier": identity,
         }
-        self.file.write(format_parent("wp:author", author))
+        # On one line, as one of WordPress' parsers wants it.
+        self.file.write(format_parent("wp:author", author).replace("\n", "") + "\n")
         return login

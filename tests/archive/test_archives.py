@@ -1054,6 +1054,17 @@ def test_an_export_publishes_only_public_posts(tmp_path: Path, values: dict[str,
     assert f"<wp:status><![CDATA[{status}]]></wp:status>" in path.read_text()
 
 
+def test_an_export_has_the_form_that_all_parsers_of_wordpress_read(tmp_path: Path):
+    path = tmp_path / "blog.xml"
+
+    write_wxr(path, make_record(author="Ann"))
+
+    text = path.read_text()
+    assert "<wp:wxr_version>1.2</wp:wxr_version>" in text
+    assert "<wp:base_site_url>https://example.com/?a&amp;b</wp:base_site_url>" in text
+    assert re.search("<wp:author>.*<!\\[CDATA\\[ann]]>.*</wp:author>", text)
+
+
 def test_a_failed_export_has_no_end_tag():
     file = io.StringIO()
 
