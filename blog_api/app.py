@@ -26,7 +26,7 @@ from blog_api.accounts import (
     revocation,
     sessions,
 )
-from blog_api.accounts.auth import authenticate
+from blog_api.accounts.auth import Auth, authenticate
 from blog_api.accounts.jwt import JWTSigner
 from blog_api.accounts.passwords import PasswordHasher
 from blog_api.accounts.rate_limits import RateLimiter
@@ -188,16 +188,23 @@ def create_app(settings: Settings) -> FastAPI:
     access_log = AccessLogWriter(settings)
     memory = BodyMemory(settings.body_memory_bytes)
 
-    async def authenticate_token(token: str) -> None:
+    async def authenticate_token(token: str) -> Auth:
         async with database.session(writes=False) as session:
-            await authenticate(session, app.state.signer, token)
+            auth = await authenticate(session, app.state.signer, token)
+        app.state.token_uses.record(auth.token_id)
+        return auth
 
     def cache_parameters() -> frozenset[str]:
         return find_query_parameters(app.routes)
 
     app = BlogAPI(
         outer_middleware=outer_middleware(
-            settings, access_log, invalidation.current_version, cache_parameters, memory
+            settings,
+            access_log,
+            invalidation.current_version,
+            authenticate_token,
+            cache_parameters,
+            memory,
         ),
         title=settings.title,
         version=version("blog-api"),

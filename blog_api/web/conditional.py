@@ -130,8 +130,13 @@ def set_etag_version(
 
 
 def mark_public(request: Request) -> None:
-    """Allow shared caches to store the response: it is the same for every client."""
+    """Allow shared caches to store the response: it is the same for every anonymous client."""
     request.state.is_public = True
+
+
+def mark_shared(request: Request) -> None:
+    """Allow the response cache to send the response to signed-in clients too."""
+    request.state.is_shared = True
 
 
 def make_etag(validator: str | None, body: bytes | memoryview) -> str:
@@ -192,7 +197,7 @@ def add_etag(scope: Scope, start: Message, body: Message) -> Message:
     if b"cache-control" not in given:
         headers.append((b"cache-control", PUBLIC_NO_CACHE if is_public else NO_CACHE))
     # The response cache stores the complete response and compares `If-None-Match` itself.
-    is_cached = is_public and state.get("is_cached", False)
+    is_cached = state.get("is_cached", False) and (is_public or state.get("is_shared", False))
     if not is_read or is_cached or not matches_if_none_match(scope, etag):
         start["headers"] = headers
         return body

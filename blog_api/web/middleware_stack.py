@@ -43,6 +43,7 @@ def outer_middleware(
     settings: Settings,
     log: AccessLogWriter,
     get_version: Callable[[], CacheVersion | None],
+    authenticate: Callable[[str], Awaitable[object]],
     parameters: Callable[[], frozenset[str]],
     memory: BodyMemory,
 ) -> list[Middleware]:
@@ -72,6 +73,7 @@ def outer_middleware(
             Middleware(
                 ResponseCache,
                 get_version=get_version,
+                authenticate=authenticate,
                 max_bytes=settings.cache_bytes,
                 parameters=parameters,
                 by_host="*" not in settings.trusted_hosts,

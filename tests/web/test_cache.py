@@ -223,7 +223,7 @@ async def test_notifications_distinguish_inserts_from_updates_on_postgres(empty_
     assert are_rows_valid is (empty_url.get_backend_name() == "postgresql")
 
 
-async def test_responses_to_authenticated_requests_are_not_cached(
+async def test_a_response_for_one_reader_is_not_cached(
     app: FastAPI, ann: AsyncClient, bob: AsyncClient, anonymous: AsyncClient
 ):
     await wait_until_caching(app)
@@ -238,7 +238,6 @@ async def test_responses_to_authenticated_requests_are_not_cached(
         assert (await anonymous.get("/posts")).json()["total_count"] == 0
         bad = {"Authorization": "Bearer nonsense"}
         assert (await anonymous.get("/posts", headers=bad)).status_code == 401
-    assert await count_statements(app, ann, "/posts") > 0
 
 
 async def test_a_not_found_response_is_not_cached(ann: AsyncClient, anonymous: AsyncClient):
@@ -422,12 +421,17 @@ class RequestIds:
         await self.app({**scope, "state": {"request_id": "1"}}, receive, send)
 
 
+async def accept_token(_token: str) -> str:
+    return "the user"
+
+
 def make_cache(
     backend: Backend, invalidation: FakeInvalidation, parameters: frozenset[str] = frozenset()
 ) -> ResponseCache:
     return ResponseCache(
         backend,
         get_version=invalidation.current_version,
+        authenticate=accept_token,
         max_bytes=1_000_000,
         parameters=lambda: parameters,
         by_host=False,
