@@ -3,6 +3,7 @@
 from datetime import datetime
 from enum import IntEnum
 from functools import lru_cache
+from hashlib import sha256
 from typing import Any, ClassVar, TypeVar
 
 from sqlalchemy import Connection, MetaData, bindparam, event
@@ -30,13 +31,16 @@ class Invalidates(IntEnum):
 
     NOTHING = 0
     LISTS = 1
-    EVERYTHING = 2
+    # Lists, and by an UPDATE the responses that show one of the updated rows.
+    ROWS = 2
+    EVERYTHING = 3
 
 
 class TableBase(SQLModel, registry=TABLE_REGISTRY):
     """The parent of every table.
 
-    A table that invalidates cached responses needs the trigger `notify_of_change` on Postgres.
+    A table that invalidates cached responses needs the trigger `notify_of_change` on Postgres, and
+    with ROWS also `notify_of_rows`.
     """
 
     invalidates: ClassVar[Invalidates] = Invalidates.EVERYTHING
@@ -51,8 +55,17 @@ def get_invalidates(operation: str, table: str) -> Invalidates:
     for mapper in TABLE_REGISTRY.mappers:
         if str(mapper.local_table) == table:
             declared: Invalidates = mapper.class_.invalidates
-            return min(declared, Invalidates.LISTS) if operation == "INSERT" else declared
+            if operation == "INSERT":
+                return min(declared, Invalidates.LISTS)
+            is_of_rows = declared is Invalidates.ROWS and operation == "UPDATE"
+            return declared if is_of_rows or declared < Invalidates.ROWS else Invalidates.EVERYTHING
     return Invalidates.EVERYTHING
+
+
+@lru_cache(maxsize=1_000)
+def identify_row(table: str, row_id: int) -> str:
+    """Return the part of an ETag that identifies a row, in 12 hexadecimal digits."""
+    return sha256(f"{table}/{row_id}".encode()).hexdigest()[:12]
 
 
 class TableModel(TableBase):

@@ -24,7 +24,7 @@ from sqlmodel import func, select
 from blog_api.core.errors import ServiceUnavailable
 from blog_api.core.settings import Settings
 from blog_api.core.urls import get_sqlite_path
-from blog_api.db.base import Invalidates, get_invalidates
+from blog_api.db.base import Invalidates, get_invalidates, identify_row
 from blog_api.db.engine import create_engine, get_driver_errors
 from blog_api.db.errors import describe_error
 from blog_api.db.session import CacheVersion, Database
@@ -110,7 +110,7 @@ class SqliteFileInvalidation:
         except sqlite3.Error as error:
             log.warning("The response cache is off: %s", error)
             return None
-        return CacheVersion(int(version), int(version))
+        return CacheVersion(int(version), int(version), int(version))
 
     @asynccontextmanager
     async def watch(self) -> AsyncGenerator[None]:
@@ -156,6 +156,16 @@ class PostgresInvalidation:
                 logged = reason
             await anyio.sleep(RETRY_SECONDS)
 
+    def _invalidate(self, payload: str) -> None:
+        """Invalidate what a change such as `UPDATE posts 3,5` or `INSERT posts` makes stale."""
+        operation, _, rest = payload.partition(" ")
+        table, _, ids = rest.partition(" ")
+        found = get_invalidates(operation, table)
+        if found is Invalidates.ROWS and not ids:
+            found = Invalidates.EVERYTHING
+        rows = (identify_row(table, int(one)) for one in ids.split(",") if one.isdecimal())
+        self._database.invalidate(found, rows)
+
     def _is_own(self, pid: int) -> bool:
         """Return whether a notification is that of a commit of this process.
 
@@ -190,8 +200,7 @@ class PostgresInvalidation:
             if payload == probe:
                 is_probed.set()
             elif not self._is_own(pid):
-                operation, _, table = payload.partition(" ")
-                self._database.invalidate(get_invalidates(operation, table))
+                self._invalidate(payload)
 
         try:
             async with engine.connect() as connection:

@@ -11,13 +11,14 @@ declare (`TableBase.invalidates`).
 
 import logging
 from asyncio import Semaphore, timeout
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
+from types import MappingProxyType
 from typing import Annotated, Any, NamedTuple
 
 from anyio import CancelScope
 from fastapi import Depends, Request
-from sqlalchemy import Connection, Executable, Insert, UpdateBase, event
+from sqlalchemy import Connection, Delete, Executable, Insert, UpdateBase, event
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -25,7 +26,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from blog_api.core.errors import Problem, ServiceUnavailable
 from blog_api.core.settings import Settings
 from blog_api.core.urls import get_sqlite_path
-from blog_api.db.base import Invalidates, get_invalidates
+from blog_api.db.base import Invalidates, get_invalidates, identify_row
 from blog_api.db.engine import (
     STATEMENT_TIMEOUT_SECONDS,
     create_engine,
@@ -40,23 +41,51 @@ SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 SLOT_TIMEOUT_SECONDS = 1.0
 
 
-class CacheVersion(NamedTuple):
-    """Counters of commits: a cached response is valid until its counter changes.
+# Further ones invalidate everything.
+MAX_CHANGED_ROWS = 10_000
 
-    A response that shows one row depends on `rows`, every other on `lists`.
+
+class CacheVersion(NamedTuple):
+    """Counters of commits: a cached response is valid until those that it depends on change.
+
+    `lists` counts all commits, `rows` those that changed rows, and `tables` those that may have
+    changed any row. `changed_rows` has the number of the last commit that changed a row.
     """
 
     lists: int
     rows: int
+    tables: int = 0
+    changed_rows: Mapping[str, int] = MappingProxyType({})
 
 
-def record_invalidation(connection: Connection, statement: Executable, *_: object) -> None:
+def get_operation(statement: UpdateBase) -> str:
+    """Return the operation as a notification names it."""
+    if isinstance(statement, Insert):
+        return "INSERT"
+    return "DELETE" if isinstance(statement, Delete) else "UPDATE"
+
+
+def record_invalidation(
+    connection: Connection,
+    statement: Executable,
+    several_values: Sequence[Mapping[str, Any]],
+    values: Mapping[str, Any],
+    _options: object,
+) -> None:
     """Note in the session what the commit of a statement will invalidate."""
-    if isinstance(statement, UpdateBase):
-        operation = "INSERT" if isinstance(statement, Insert) else "UPDATE"
-        info = connection.get_execution_options()["session_info"]
-        found = get_invalidates(operation, str(statement.table))
-        info["invalidates"] = max(found, info.get("invalidates", found))
+    if not isinstance(statement, UpdateBase):
+        return
+    table = str(statement.table)
+    found = get_invalidates(get_operation(statement), table)
+    info = connection.get_execution_options()["session_info"]
+    if found is Invalidates.ROWS:
+        # So SQLAlchemy names the parameter when it updates an object.
+        ids = {one.get(f"{table}_id") for one in several_values or [values]}
+        if None in ids:
+            found = Invalidates.EVERYTHING
+        else:
+            info.setdefault("changed_rows", set()).update(identify_row(table, one) for one in ids)
+    info["invalidates"] = max(found, info.get("invalidates", found))
 
 
 class Database:
@@ -82,6 +111,7 @@ class Database:
         self._write_engine = self.engine.execution_options(sqlite_begin="IMMEDIATE")
         event.listen(self._write_engine.sync_engine, "before_execute", record_invalidation)
         self.cache_version = CacheVersion(0, 0)
+        self._changed_rows: dict[str, int] = {}
         # Server processes of the connections to Postgres: they send this process' notifications.
         self.backend_pids: set[int] = set()
         if not settings.is_sqlite:
@@ -139,14 +169,26 @@ class Database:
         try:
             await session.commit()
         finally:
-            self.invalidate(session.info.pop("invalidates", Invalidates.NOTHING))
+            invalidates = session.info.pop("invalidates", Invalidates.NOTHING)
+            self.invalidate(invalidates, session.info.pop("changed_rows", set()))
 
-    def invalidate(self, responses: Invalidates) -> None:
+    def invalidate(self, responses: Invalidates, changed_rows: Iterable[str] = ()) -> None:
         """Change the cache version for a commit of this process or of another."""
-        if responses is not Invalidates.NOTHING:
-            lists, rows = self.cache_version
-            rows += responses is Invalidates.EVERYTHING
-            self.cache_version = CacheVersion(lists + 1, rows)
+        if responses is Invalidates.NOTHING:
+            return
+        lists, rows, tables, _ = self.cache_version
+        lists += 1
+        self._changed_rows.update(dict.fromkeys(changed_rows, lists))
+        if len(self._changed_rows) > MAX_CHANGED_ROWS:
+            responses = Invalidates.EVERYTHING
+        if responses is Invalidates.EVERYTHING:
+            self._changed_rows.clear()
+        self.cache_version = CacheVersion(
+            lists,
+            rows + (responses >= Invalidates.ROWS),
+            tables + (responses is Invalidates.EVERYTHING),
+            self._changed_rows,
+        )
 
     async def acquire(self, session: AsyncSession) -> None:
         """Wait for a slot, take a connection, and begin the transaction of a writer."""

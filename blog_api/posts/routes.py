@@ -50,7 +50,13 @@ from blog_api.posts.service import (
 from blog_api.posts.slugs import generate_slugs
 from blog_api.text.markdown import MARKDOWN, Source
 from blog_api.text.renderer import RendererDep
-from blog_api.web.conditional import PreconditionDep, mark_shared, set_etag_row, set_etag_version
+from blog_api.web.conditional import (
+    PreconditionDep,
+    mark_independent,
+    mark_shared,
+    set_etag_row,
+    set_etag_version,
+)
 from blog_api.web.links import append_query, make_link
 
 router = APIRouter(
@@ -103,6 +109,7 @@ def make_post_response(
     if markdown > json == 0 and not is_markdown:
         raise NotAcceptable
     set_etag_version(request, Post, post["id"], post["version"])
+    mark_independent(request)
     if post["user_id"] != get_reader_id(auth):
         # Others see published posts only, and all of them the same.
         mark_shared(request)

@@ -2,9 +2,10 @@
 
 A route marks its response public (`Cache-Control: public, no-cache`); the cache stores it under
 the path, the known query parameters and `Accept`, and sends it to anonymous clients until a commit
-invalidates it. Example: `GET /posts` is computed once; `POST /posts` changes `CacheVersion.lists`,
-so the next `GET /posts` is computed again, while `GET /posts/1` (a response with a versioned ETag)
-stays valid until `CacheVersion.rows` changes. Concurrent requests for one key wait for the first.
+invalidates it. Example: `GET /posts` is computed once; a comment on post 2 changes
+`CacheVersion.lists`, so the next `GET /posts` is computed again, while `GET /posts/1` (a response
+with a versioned ETag) stays valid: only post 2 is in `CacheVersion.changed_rows`. Concurrent
+requests for one key wait for the first.
 
 A signed-in client shares the responses that the route has also marked as the same for all readers,
 after its token was looked up. Otherwise the application responds.
@@ -74,16 +75,23 @@ class CachedResponse:
     body: bytes
     etag: bytes
     created_at: float
-    version: int
+    version: CacheVersion
+    # The identity of the row whose changes alone invalidate it, if there is one.
+    row: str | None
     shows_one_row: bool
     is_shared: bool
 
     def is_fresh(self, current: CacheVersion) -> bool:
         """Return whether no commit invalidated it and it is not too old."""
-        return (
-            self.version == (current.rows if self.shows_one_row else current.lists)
-            and 0 <= time.time() - self.created_at < MAX_AGE_SECONDS
-        )
+        version = self.version
+        if self.row is not None:
+            last_change = current.changed_rows.get(self.row, 0)
+            is_valid = version.tables == current.tables and last_change <= version.lists
+        elif self.shows_one_row:
+            is_valid = version.rows == current.rows
+        else:
+            is_valid = version.lists == current.lists
+        return is_valid and 0 <= time.time() - self.created_at < MAX_AGE_SECONDS
 
     @property
     def size(self) -> int:
@@ -240,9 +248,8 @@ class ResponseCache:
                     return
             elif start is not None and not message.get("more_body", False):
                 body = message.get("body", b"")
-                is_shared = scope["state"].get("is_shared", False)
                 response = make_cached_response(
-                    key, start["headers"], body, created_at, pending.version, is_shared
+                    key, start["headers"], body, created_at, pending.version, scope["state"]
                 )
                 pending.response = response
                 # Unless a later request for this key has replaced the pending response.
@@ -328,19 +335,20 @@ def make_cached_response(
     body: bytes,
     created_at: float,
     version: CacheVersion,
-    is_shared: bool,
+    state: dict[str, Any],
 ) -> CachedResponse:
     etag = dict(headers)[b"etag"]
-    shows_one_row = VERSIONED_ETAG.fullmatch(etag.decode()) is not None
+    versioned = VERSIONED_ETAG.fullmatch(etag.decode())
     return CachedResponse(
         measure_key(key),
         [line for line in headers if line[0] != CACHE_CONTROL],
         body,
         etag,
         created_at,
-        version.rows if shows_one_row else version.lists,
-        shows_one_row,
-        is_shared,
+        version,
+        versioned["identity"] if versioned and state.get("is_independent", False) else None,
+        versioned is not None,
+        state.get("is_shared", False),
     )
 
 

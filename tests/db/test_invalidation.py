@@ -30,7 +30,8 @@ def find_invalidating_tables() -> set[str]:
     ("operation", "table", "expected"),
     [
         ("INSERT", "posts", Invalidates.LISTS),
-        ("UPDATE", "posts", Invalidates.EVERYTHING),
+        ("UPDATE", "posts", Invalidates.ROWS),
+        ("DELETE", "posts", Invalidates.EVERYTHING),
         ("DELETE", "users", Invalidates.EVERYTHING),
         ("DELETE", "post_tags", Invalidates.LISTS),
         ("INSERT", "bookmarks", Invalidates.NOTHING),
