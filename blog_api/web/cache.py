@@ -9,7 +9,7 @@ stays valid until `CacheVersion.rows` changes. Concurrent requests for one key w
 
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from sys import getsizeof
@@ -18,6 +18,7 @@ from urllib.parse import parse_qsl
 import anyio
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, iter_route_contexts
+from opentelemetry.metrics import CallbackOptions, Meter, Observation
 from pydantic import BaseModel
 from starlette import status as codes
 from starlette.routing import BaseRoute
@@ -52,6 +53,42 @@ Key = tuple[str, str, Parameters, bytes, bytes]
 CACHED_METHODS = {"GET", "HEAD"}
 # The response to a request with credentials or a body is for that client alone.
 UNCACHEABLE_HEADERS = {b"authorization", b"content-length", b"transfer-encoding"}
+
+
+@dataclass(slots=True)
+class CacheStatistics:
+    """Requests that could be served from the cache, evicted responses, and what it holds."""
+
+    hits: int = 0
+    misses: int = 0
+    evictions: int = 0
+    bytes: int = 0
+    responses: int = 0
+
+
+def observe_cache(statistics: CacheStatistics, meter: Meter) -> None:
+    def observe_requests(_: CallbackOptions) -> Iterable[Observation]:
+        yield Observation(statistics.hits, {"result": "hit"})
+        yield Observation(statistics.misses, {"result": "miss"})
+
+    def observe(name: str) -> list[Callable[[CallbackOptions], Iterable[Observation]]]:
+        return [lambda _: [Observation(getattr(statistics, name))]]
+
+    meter.create_observable_counter(
+        "blog_api.cache.requests", [observe_requests], "{request}", "Requests by result."
+    )
+    meter.create_observable_counter(
+        "blog_api.cache.evictions",
+        observe("evictions"),
+        "{response}",
+        "Responses that were removed to make room.",
+    )
+    meter.create_observable_up_down_counter(
+        "blog_api.cache.responses", observe("responses"), "{response}", "Cached responses."
+    )
+    meter.create_observable_up_down_counter(
+        "blog_api.cache.size", observe("bytes"), "By", "Memory, at most BLOG_CACHE_BYTES."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +135,8 @@ class ResponseCache:
     returns None while commits of other processes may be missed: nothing is cached then.
     `parameters` returns the names of the query parameters that belong to a key, `by_host` adds the
     Host header to it. `unavailable` responds to clients whose pending response became a 503.
-    `limit_send` wraps the `send` of all responses but small hits.
+    `limit_send` wraps the `send` of all responses but small hits. A client that waits for a pending
+    response counts as a miss in `statistics`.
     """
 
     def __init__(
@@ -110,8 +148,10 @@ class ResponseCache:
         by_host: bool,
         unavailable: ASGIApp,
         limit_send: LimitSend,
+        statistics: CacheStatistics,
     ) -> None:
         self.app = app
+        self.statistics = statistics
         self.limit_send = limit_send
         self.get_version = get_version
         self.max_bytes = max_bytes
@@ -121,7 +161,6 @@ class ResponseCache:
         self._parameters = {name: name for name in parameters()}
         self._parse_short_query = lru_cache(maxsize=MAX_PARSED_QUERIES)(self.parse_query)
         self._responses: OrderedDict[Key, CachedResponse] = OrderedDict()
-        self._size = 0
         self._pending: dict[Key, PendingResponse] = {}
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
@@ -137,7 +176,9 @@ class ResponseCache:
             send = self.limit_send(scope, receive, send)
         if response is not None and is_fresh:
             self._responses.move_to_end(key)
+            self.statistics.hits += 1
             return send_cached(response, scope, send)
+        self.statistics.misses += 1
         if scope["method"] != "GET":
             return self.app(scope, receive, send)
         pending = self._pending.get(key)
@@ -244,10 +285,13 @@ class ResponseCache:
             return
         replaced = self._responses.pop(key, None)
         self._responses[key] = response
-        self._size += response.size - (replaced.size if replaced else 0)
-        while self._size > self.max_bytes:
+        statistics = self.statistics
+        statistics.bytes += response.size - (replaced.size if replaced else 0)
+        while statistics.bytes > self.max_bytes:
             _, evicted = self._responses.popitem(last=False)
-            self._size -= evicted.size
+            statistics.bytes -= evicted.size
+            statistics.evictions += 1
+        statistics.responses = len(self._responses)
 
 
 def is_cacheable(start: Message) -> bool:

@@ -10,7 +10,7 @@ from blog_api.db.session import CacheVersion
 from blog_api.web.access_log import AccessLogWriter
 from blog_api.web.body_limits import BodyLimits
 from blog_api.web.body_memory import BodyMemory
-from blog_api.web.cache import ResponseCache
+from blog_api.web.cache import CacheStatistics, ResponseCache
 from blog_api.web.conditional import ConditionalRequests
 from blog_api.web.large_responses import LargeResponses, ResponseSender
 from blog_api.web.middleware import (
@@ -45,6 +45,7 @@ def outer_middleware(
     get_version: Callable[[], CacheVersion | None],
     parameters: Callable[[], frozenset[str]],
     memory: BodyMemory,
+    statistics: CacheStatistics,
 ) -> list[Middleware]:
     """Return the middleware outside of FastAPI's own, outermost first.
 
@@ -77,6 +78,7 @@ def outer_middleware(
                 by_host="*" not in settings.trusted_hosts,
                 unavailable=unavailable,
                 limit_send=limit_send,
+                statistics=statistics,
             )
         )
     else:
