@@ -83,10 +83,14 @@ async def test_clients_that_are_stuck_do_not_delay_the_stop(
             served[1].write(REQUEST)
             await read_response(served[0])
             await asyncio.to_thread(server.stop)
+            rejected = await half_body[0].read()
 
         for _, writer in (silent, half_head, half_body, served):
             writer.close()
+    assert rejected.startswith(b"HTTP/1.1 503 ")
+    assert b"\r\nretry-after: 1\r\n" in rejected
     assert "Cancel 1 running task(s)" in server.log
+    assert "Traceback" not in server.log
 
 
 async def test_workers_are_replaced_without_a_failed_request(tmp_path: Path, shared_url: URL):

@@ -1,10 +1,12 @@
 """SQL functions that both databases have under different names."""
 
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Integer, String, literal
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import GenericFunction
+from sqlmodel import UTCDateTime
 
 
 class utf8_length(GenericFunction[int]):
@@ -79,3 +81,21 @@ def compile_next_id(element: next_id, compiler: Any, **options: Any) -> str:
 def compile_next_id_on_sqlite(element: next_id, compiler: Any, **options: Any) -> str:
     table = compiler.process(element.clauses, **options)
     return f"coalesce((SELECT seq FROM sqlite_sequence WHERE name = {table}), 0) + 1"
+
+
+class later_time(GenericFunction[datetime]):
+    """The later one of two times."""
+
+    type = UTCDateTime()
+    inherit_cache = True
+
+
+@compiles(later_time)
+def compile_later_time(element: later_time, compiler: Any, **options: Any) -> str:
+    return f"greatest({compiler.process(element.clauses, **options)})"
+
+
+# Times are texts of one format.
+@compiles(later_time, "sqlite")
+def compile_later_time_on_sqlite(element: later_time, compiler: Any, **options: Any) -> str:
+    return f"max({compiler.process(element.clauses, **options)})"

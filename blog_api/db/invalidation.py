@@ -10,16 +10,16 @@ instead, which is polled; a database in memory has no other process. While commi
 
 import logging
 import sqlite3
-import time
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+from itertools import chain, repeat
 from pathlib import Path
+from time import monotonic
 from typing import Any, Protocol
 from uuid import uuid4
 
 import anyio
 from sqlalchemy.exc import DBAPIError
-from sqlmodel import func, select
 
 from blog_api.core.errors import ServiceUnavailable
 from blog_api.core.settings import Settings
@@ -39,6 +39,8 @@ POLL_SECONDS = 0.005
 PROBE_TIMEOUT_SECONDS = 5.0
 # Between two attempts to connect.
 RETRY_SECONDS = 0.2
+# Between two log lines about one problem; the last repeats.
+LOG_PAUSES_SECONDS = (60.0, 600.0, 3_600.0)
 
 
 class NotificationsLost(Exception):
@@ -49,6 +51,26 @@ class NotificationsLost(Exception):
             "notifications do not arrive. Behind a pooler such as PgBouncer, set "
             "BLOG_LISTEN_DATABASE_URL to the address of the Postgres itself"
         )
+
+
+class Outage:
+    """Log why the cache is off: each reason once, and then after growing pauses."""
+
+    def __init__(self) -> None:
+        self.end()
+
+    def end(self) -> None:
+        self._reasons: set[str] = set()
+        self._pauses = chain(LOG_PAUSES_SECONDS, repeat(LOG_PAUSES_SECONDS[-1]))
+        self._next_at = 0.0
+
+    def log(self, reason: str) -> None:
+        now = monotonic()
+        if reason in self._reasons and now < self._next_at:
+            return
+        log.warning("The response cache is off: %s", reason)
+        self._reasons.add(reason)
+        self._next_at = now + next(self._pauses)
 
 
 class Invalidation(Protocol):
@@ -92,10 +114,11 @@ class SqliteFileInvalidation:
         self._version: CacheVersion | None = None
         self._own_version = database.cache_version
         self._polled_at = 0.0
+        self._outage = Outage()
 
     def current_version(self) -> CacheVersion | None:
         # Polling takes as long as all the rest of sending a cached response.
-        now, own_version = time.monotonic(), self._database.cache_version
+        now, own_version = monotonic(), self._database.cache_version
         if own_version is not self._own_version or now - self._polled_at > POLL_SECONDS:
             self._own_version, self._polled_at = own_version, now
             self._version = self._poll()
@@ -108,8 +131,9 @@ class SqliteFileInvalidation:
             # Takes microseconds, less than a thread.
             (version,) = self._connection.execute("PRAGMA data_version").fetchone()
         except sqlite3.Error as error:
-            log.warning("The response cache is off: %s", error)
+            self._outage.log(f"the file of BLOG_DATABASE_URL cannot be read: {error}")
             return None
+        self._outage.end()
         return CacheVersion(int(version), int(version), int(version))
 
     @asynccontextmanager
@@ -129,6 +153,9 @@ class PostgresInvalidation:
         self._settings = settings
         self._database = database
         self._is_listening = False
+        # It leads to the connection that listens.
+        is_direct = settings.listen_database_url is None
+        self._setting = "BLOG_DATABASE_URL" if is_direct else "BLOG_LISTEN_DATABASE_URL"
 
     def current_version(self) -> CacheVersion | None:
         return self._database.cache_version if self._is_listening else None
@@ -142,18 +169,16 @@ class PostgresInvalidation:
 
     async def _keep_listening(self) -> None:
         errors: tuple[type[Exception], ...] = get_driver_errors("postgresql")
-        errors += (NotificationsLost, ServiceUnavailable, DBAPIError, OSError)
-        logged = ""
+        errors += (ServiceUnavailable, DBAPIError, OSError)
+        outage = Outage()
         while True:
             try:
                 await self._listen()
-                logged = ""
+                outage.end()
+            except NotificationsLost as error:
+                outage.log(str(error))
             except errors as error:
-                # Once: it may be tried again for days.
-                reason = describe_error(error)
-                if reason != logged:
-                    log.warning("The response cache is off: %s", reason)
-                logged = reason
+                outage.log(f"cannot listen at {self._setting}: {describe_error(error)}")
             await anyio.sleep(RETRY_SECONDS)
 
     def _invalidate(self, payload: str) -> None:
@@ -175,12 +200,19 @@ class PostgresInvalidation:
         return is_direct and pid in self._database.backend_pids
 
     async def _probe(self, probe: str, is_probed: anyio.Event) -> None:
-        """Wait for a notification from a connection of the pool. Raises NotificationsLost.
+        """Wait for a notification from another connection. Raises NotificationsLost.
 
         A pooler delivers what the listening connection sends to itself, and nothing else.
         """
-        async with self._database.session(writes=True) as session:
-            await session.exec(select(func.pg_notify(CHANNEL, probe)))
+        # On a connection of its own, whose errors are not logged for each attempt.
+        engine = create_engine(self._settings.database_url)
+        try:
+            async with engine.connect() as connection:
+                driver: Any = (await connection.get_raw_connection()).driver_connection
+                # One message, which a pooler sends to one server.
+                await driver.execute(f"NOTIFY {CHANNEL}, '{probe}'")
+        finally:
+            await engine.dispose()
         with anyio.move_on_after(PROBE_TIMEOUT_SECONDS):
             await is_probed.wait()
         if not is_probed.is_set():

@@ -21,6 +21,7 @@ from fastapi import Depends, Request
 from sqlalchemy import Connection, Delete, Executable, Insert, UpdateBase, event
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.pool import QueuePool
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.core.errors import Problem, ServiceUnavailable
@@ -99,8 +100,10 @@ class Database:
         # SQLAlchemy executes every statement if a pooler does not support prepared statements, or
         # if statements are traced.
         self.uses_driver_queries = supports_prepared_statements(settings.database_url)
-        pool_size = 1 if settings.is_in_memory else settings.pool_size
+        self.pool_size = pool_size = 1 if settings.is_in_memory else settings.pool_size
         self.engine = create_engine(settings.database_url, pool_size=pool_size)
+        # Requests that wait for a slot, and those that have waited too long.
+        self.waiting_requests = self.connection_timeouts = 0
         # On SQLite a transaction begins only with the option `sqlite_begin`. Without prepared
         # statements, readers need one too.
         self._read_engine = (
@@ -200,14 +203,18 @@ class Database:
             seconds = self._write_timeout_seconds
         must_wait = any(semaphore.locked() for semaphore in semaphores)
         acquired: list[Semaphore] = session.info.setdefault("acquired", [])
+        self.waiting_requests += must_wait
         try:
             async with timeout(seconds) if must_wait else nullcontext():
                 for semaphore in semaphores:
                     await semaphore.acquire()
                     acquired.append(semaphore)
         except TimeoutError as error:
+            self.connection_timeouts += 1
             log.warning("Too many requests wait for the connections of BLOG_POOL_SIZE")
             raise ServiceUnavailable from error
+        finally:
+            self.waiting_requests -= must_wait
         try:
             # A cancelled statement would close the connection, and with it a database in memory.
             with CancelScope(shield=True) if self._is_in_memory else nullcontext():
@@ -252,6 +259,15 @@ class Database:
             acquired: list[Semaphore] = session.info.get("acquired", [])
             while acquired:
                 acquired.pop().release()
+
+    def count_connections(self) -> tuple[int, int]:
+        """Return the number of connections in use, and of idle ones."""
+        pool = self.engine.pool
+        if not isinstance(pool, QueuePool):
+            # In memory there is one.
+            return (1, 0) if self._slots.locked() else (0, 1)
+        idle = len(self._reading_connections)
+        return pool.checkedout() - idle, pool.checkedin() + idle
 
     async def close(self) -> None:
         """Close all connections."""

@@ -30,6 +30,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from blog_api.core.errors import Problem, ServiceUnavailable
 from blog_api.db.session import CacheVersion
+from blog_api.web.cache_metrics import CacheStatistics
 from blog_api.web.clients import get_bearer_token
 from blog_api.web.conditional import (
     NO_CACHE,
@@ -120,7 +121,8 @@ class ResponseCache:
     `authenticate` returns the user of a token or raises a problem. `parameters` returns the names
     of the query parameters that belong to a key, `by_host` adds the Host header to it.
     `unavailable` responds to clients whose pending response became a 503. `limit_send` wraps the
-    `send` of all responses but small hits.
+    `send` of all responses but small hits. A client that waits for a pending response counts as a
+    miss in `statistics`.
     """
 
     def __init__(
@@ -133,8 +135,10 @@ class ResponseCache:
         by_host: bool,
         unavailable: ASGIApp,
         limit_send: LimitSend,
+        statistics: CacheStatistics,
     ) -> None:
         self.app = app
+        self.statistics = statistics
         self.limit_send = limit_send
         self.get_version = get_version
         self.authenticate = authenticate
@@ -145,7 +149,6 @@ class ResponseCache:
         self._parameters = {name: name for name in parameters()}
         self._parse_short_query = lru_cache(maxsize=MAX_PARSED_QUERIES)(self.parse_query)
         self._responses: OrderedDict[Key, CachedResponse] = OrderedDict()
-        self._size = 0
         self._pending: dict[Key, PendingResponse] = {}
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
@@ -183,7 +186,9 @@ class ResponseCache:
             send = self.limit_send(scope, receive, send)
         if response is not None and is_hit:
             self._responses.move_to_end(key)
+            self.statistics.hits += 1
             return send_cached(response, scope, send)
+        self.statistics.misses += 1
         if scope["method"] != "GET" or version is None:
             return self.app(scope, receive, send)
         pending = self._pending.get(key)
@@ -301,10 +306,13 @@ class ResponseCache:
             return
         replaced = self._responses.pop(key, None)
         self._responses[key] = response
-        self._size += response.size - (replaced.size if replaced else 0)
-        while self._size > self.max_bytes:
+        statistics = self.statistics
+        statistics.bytes += response.size - (replaced.size if replaced else 0)
+        while statistics.bytes > self.max_bytes:
             _, evicted = self._responses.popitem(last=False)
-            self._size -= evicted.size
+            statistics.bytes -= evicted.size
+            statistics.evictions += 1
+        statistics.responses = len(self._responses)
 
 
 def is_cacheable(start: Message, state: dict[str, Any]) -> bool:

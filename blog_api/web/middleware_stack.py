@@ -11,6 +11,7 @@ from blog_api.web.access_log import AccessLogWriter
 from blog_api.web.body_limits import BodyLimits
 from blog_api.web.body_memory import BodyMemory
 from blog_api.web.cache import ResponseCache
+from blog_api.web.cache_metrics import CacheStatistics
 from blog_api.web.conditional import ConditionalRequests
 from blog_api.web.large_responses import LargeResponses, ResponseSender
 from blog_api.web.middleware import (
@@ -46,6 +47,7 @@ def outer_middleware(
     authenticate: Callable[[str], Awaitable[object]],
     parameters: Callable[[], frozenset[str]],
     memory: BodyMemory,
+    statistics: CacheStatistics,
 ) -> list[Middleware]:
     """Return the middleware outside of FastAPI's own, outermost first.
 
@@ -79,6 +81,7 @@ def outer_middleware(
                 by_host="*" not in settings.trusted_hosts,
                 unavailable=unavailable,
                 limit_send=limit_send,
+                statistics=statistics,
             )
         )
     else:

@@ -93,8 +93,9 @@ class SavedPostgres:
 
     @classmethod
     async def save(cls, url: URL) -> "SavedPostgres":
-        address = url.set(drivername="postgresql").render_as_string(hide_password=False)
-        self = cls(await asyncpg.connect(address))
+        address = url.set(drivername="postgresql", query={})
+        plain = address.render_as_string(hide_password=False)
+        self = cls(await asyncpg.connect(plain, **url.query))
         await self._connection.execute("CREATE SCHEMA saved")
         for table in TABLES:
             await self._connection.execute(f"CREATE TABLE saved.{table} AS TABLE {table}")

@@ -20,6 +20,7 @@ from starlette.types import Message, Receive, Scope, Send
 from blog_api.db.migrate import migrate
 from blog_api.db.session import CacheVersion
 from blog_api.web.cache import OVERHEAD_BYTES, ResponseCache, find_query_parameters
+from blog_api.web.cache_metrics import CacheStatistics
 from blog_api.web.middleware import send_unavailable
 from tests.support.clients import (
     MINIMUM_HASHING,
@@ -470,6 +471,7 @@ def make_cache(
         by_host=False,
         unavailable=send_unavailable,
         limit_send=lambda _scope, _receive, send: send,
+        statistics=CacheStatistics(),
     )
 
 
