@@ -8,6 +8,7 @@ import socket
 from threading import Timer
 
 from uvicorn import Server
+from uvicorn.lifespan.on import LifespanOn
 from uvicorn.supervisors import Multiprocess, multiprocess
 
 from blog_api.core.settings import load_settings
@@ -43,6 +44,9 @@ class DrainingServer(Server):
             listener.close()
         await asyncio.sleep(DRAIN_SECONDS)
         await super().shutdown(sockets)
+        # After a second Ctrl-C uvicorn 0.54 does not wait, and does not stop the application.
+        if isinstance(self.lifespan, LifespanOn) and not self.lifespan.shutdown_event.is_set():
+            await self.lifespan.shutdown()
 
 
 class WorkerProcess(multiprocess.Process):
