@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 # The trigger `notify_of_change` notifies it.
 CHANNEL = "blog_changes"
+LISTENER = "blog-api listener"
 # A cached response may be older by this than the SQLite file, after a commit of another process.
 POLL_SECONDS = 0.005
 # Until the notification that tests the connection arrives.
@@ -220,7 +221,8 @@ class PostgresInvalidation:
 
     async def _listen(self) -> None:
         """Listen on a connection outside the pool until it is lost."""
-        engine = create_engine(self._settings.listen_database_url or self._settings.database_url)
+        url = self._settings.listen_database_url or self._settings.database_url
+        engine = create_engine(url, application_name=LISTENER)
         is_lost, is_probed = anyio.Event(), anyio.Event()
         probe = str(uuid4())
 
