@@ -7,7 +7,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import asyncpg
 import pytest
 from httpx import AsyncClient
 from sqlalchemy import URL, Table, inspect, make_url, text
@@ -30,7 +29,7 @@ from tests.support.clients import (
     sign_up,
 )
 from tests.support.commands import run_command
-from tests.support.databases import TEST_DATABASE_URL, temporary_database
+from tests.support.databases import TEST_DATABASE_URL, connect_by_driver, temporary_database
 from tests.support.rebuilds import count_wrong
 from tests.support.rows import ROWS, fill_tables, read_tables
 
@@ -346,8 +345,7 @@ async def test_workers_get_one_notification(same_kind: Pair, monkeypatch: pytest
         await fill_tables(connection, metadata)
     received: list[str] = []
     last = asyncio.Event()
-    url = same_kind.target.set(drivername="postgresql")
-    listener = await asyncpg.connect(show(url))
+    listener = await connect_by_driver(same_kind.target)
 
     def receive(_connection: object, _pid: int, _channel: str, payload: str) -> None:
         received.append(payload)

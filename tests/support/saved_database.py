@@ -4,11 +4,11 @@ import sqlite3
 from hashlib import sha256
 from typing import Any, NamedTuple, Protocol
 
-import asyncpg
 from sqlalchemy import URL
 
 from blog_api.core.urls import get_sqlite_path
 from blog_api.models import metadata
+from tests.support.databases import connect_by_driver
 
 TABLES = [table.name for table in metadata.sorted_tables]
 
@@ -93,8 +93,7 @@ class SavedPostgres:
 
     @classmethod
     async def save(cls, url: URL) -> "SavedPostgres":
-        address = url.set(drivername="postgresql").render_as_string(hide_password=False)
-        self = cls(await asyncpg.connect(address))
+        self = cls(await connect_by_driver(url))
         await self._connection.execute("CREATE SCHEMA saved")
         for table in TABLES:
             await self._connection.execute(f"CREATE TABLE saved.{table} AS TABLE {table}")
