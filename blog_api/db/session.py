@@ -13,6 +13,7 @@ import logging
 from asyncio import Semaphore, timeout
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from anyio import CancelScope
@@ -88,7 +89,7 @@ class Database:
             event.listen(self.engine.sync_engine, "connect", self._add_backend)
             event.listen(self.engine.sync_engine, "close", self._remove_backend)
         self.file = get_sqlite_path(settings.database_url)
-        # Device and inode of the file when it was first opened.
+        # When it was first opened.
         self.file_id: tuple[int, int] | None = None
         if self.file is not None:
             event.listen(self.engine.sync_engine, "first_connect", self._identify_file)
@@ -176,6 +177,7 @@ class Database:
 
     async def _connect(self, session: AsyncSession) -> None:
         if session.info["writes"]:
+            self.require_file()
             if self._reading_connections:
                 # A slot is a connection: all others may be in use.
                 await self._reading_connections.pop().close()
@@ -219,8 +221,20 @@ class Database:
 
     def _identify_file(self, *_: object) -> None:
         assert self.file is not None
-        found = self.file.stat()
-        self.file_id = (found.st_dev, found.st_ino)
+        self.file_id = get_file_id(self.file)
+
+    def require_file(self) -> None:
+        """Raise ServiceUnavailable if the SQLite file was moved away or replaced.
+
+        What is written to the file that is open would be lost with it.
+        """
+        if self.file is not None and self.file_id not in (None, get_file_id(self.file)):
+            log.error(
+                "The database cannot be written: %s was moved away or replaced. "
+                "Bring it back, or restart the service",
+                self.file,
+            )
+            raise ServiceUnavailable
 
     def _add_backend(self, dbapi_connection: Any, record: Any) -> None:
         # A lost connection has no process.
@@ -229,6 +243,15 @@ class Database:
 
     def _remove_backend(self, _dbapi_connection: object, record: Any) -> None:
         self.backend_pids.discard(record.info["pid"])
+
+
+def get_file_id(file: Path) -> tuple[int, int] | None:
+    """Return the device and the inode of a file, or None if there is none."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def is_client_error(error: BaseException) -> bool:

@@ -5,7 +5,8 @@ import logging
 import os
 import signal
 import socket
-from threading import Timer
+from multiprocessing import parent_process
+from threading import Thread, Timer
 
 from uvicorn import Server
 from uvicorn.supervisors import Multiprocess, multiprocess
@@ -60,6 +61,18 @@ class WorkerProcess(multiprocess.Process):
         super().start()
         signal.signal(signal.SIGINT, interrupt)
         self.child_conn.close()
+
+    def target(self, sockets: list[socket.socket] | None = None) -> None:
+        Thread(target=self._stop_with_parent, daemon=True).start()
+        super().target(sockets)
+
+    def _stop_with_parent(self) -> None:
+        """Stop when the parent was killed: otherwise a new one could not listen on the port."""
+        parent = parent_process()
+        assert parent is not None
+        parent.join()
+        log.error("The parent process has ended: stopping")
+        self.server.should_exit = True
 
     @property
     def server(self) -> Server:

@@ -9,6 +9,7 @@ from sqlalchemy import URL
 from blog_api.core.urls import get_sqlite_path
 from blog_api.models import metadata
 from tests.support.databases import connect_by_driver
+from tests.support.faults import wait_until
 
 TABLES = [table.name for table in metadata.sorted_tables]
 
@@ -65,10 +66,13 @@ class SavedFile:
         return state
 
     async def restore(self) -> None:
-        # `backup()` would wait for a lock for ever.
-        self._live.execute("BEGIN IMMEDIATE")
-        self._live.execute("ROLLBACK")
+        # `backup()` would wait for a lock for ever. The thread of a connection that was closed
+        # takes one once more for a BEGIN that it had received before.
+        await wait_until(self._is_unlocked)
         self._saved.backup(self._live)
+
+    async def _is_unlocked(self) -> bool:
+        return not await self.count_open_transactions()
 
     async def count_open_transactions(self) -> int:
         """Return 1 if the file is locked."""
@@ -129,7 +133,7 @@ class SavedPostgres:
     async def count_open_transactions(self) -> int:
         count: int = await self._connection.fetchval(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
-            "AND pid <> pg_backend_pid() AND state LIKE 'idle in transaction%'"
+            "AND pid <> pg_backend_pid() AND backend_type = 'client backend' AND state <> 'idle'"
         )
         return count
 
