@@ -15,15 +15,15 @@ from blog_api.core.errors import Conflict, ServiceUnavailable
 log = logging.getLogger(__name__)
 
 # Errors of Postgres that are not caused by the statement: unreachable, access denied, disk full,
-# starting or stopping, read-only, deadlock, timeout, tables not migrated yet, a cached plan that a
-# migration changed. https://www.postgresql.org/docs/current/errcodes-appendix.html
+# starting or stopping, read-only, deadlock, timeout, tables not migrated yet or of another role, a
+# cached plan that a migration changed, damaged data. https://www.postgresql.org/docs/current/errcodes-appendix.html
 UNAVAILABLE_SQLSTATES = {
-    "0A000", "40001", "40P01", "42703", "42P01", "55000", "55P03", "57014",
+    "0A000", "40001", "40P01", "42501", "42703", "42883", "42P01", "55000", "55P03", "57014",
 }  # fmt: skip
 # The connection is closed, being closed, read-only (others may not be, such as those to a new
 # primary), or in no transaction or a failed one.
 LOST_SQLSTATES = ("08", "25006", "25P", "57P")
-UNAVAILABLE_SQLSTATE_CLASSES = (*LOST_SQLSTATES, "28", "3D", "53", "58")
+UNAVAILABLE_SQLSTATE_CLASSES = (*LOST_SQLSTATES, "28", "3D", "53", "58", "XX")
 UNAVAILABLE_SQLITE_CODES = {
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,

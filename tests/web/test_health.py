@@ -9,7 +9,7 @@ import pytest
 from httpx import AsyncClient
 from sqlalchemy import URL, make_url
 
-from blog_api.db import engine
+from blog_api.db import engine, session
 from blog_api.db.migrate import migrate
 from blog_api.db.session import Database
 from tests.support.clients import (
@@ -54,7 +54,37 @@ async def test_an_unreachable_database_returns_503(closed_port: int):
         assert "hunter2" not in response.text
 
 
-async def test_a_request_without_a_free_connection_returns_503():
+async def test_an_error_that_the_request_did_not_cause_returns_503(empty_url: URL):
+    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
+    if settings.is_sqlite:
+        pytest.skip("SQLite raises no errors with the codes of Postgres")
+    await migrate(settings)
+    function = (
+        "CREATE OR REPLACE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION USING ERRCODE = '{}'; END $$"
+    )
+    async with running(settings) as app, client_of(app) as client:
+        await sign_up(client, "Ann")
+        responses = []
+        # Access denied, no such function, read-only, disk full, damaged data.
+        for code in ("42501", "42883", "25006", "53100", "XX001"):
+            await execute_on_server(
+                empty_url,
+                function.format(code),
+                "CREATE OR REPLACE TRIGGER fail BEFORE UPDATE ON users EXECUTE FUNCTION fail()",
+            )
+            responses.append(await client.patch("/users/me", json={"name": "Anna"}))
+        await execute_on_server(empty_url, "DROP TRIGGER fail ON users")
+        changed = await client.patch("/users/me", json={"name": "Anna"})
+
+    for response in responses:
+        assert_problem(response, 503)
+        assert response.headers["Retry-After"] == "1"
+    assert changed.status_code == 200
+
+
+async def test_a_request_without_a_free_connection_returns_503(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(session, "SLOT_TIMEOUT_SECONDS", 0.2)
     settings = make_settings(database_url="sqlite://", **CHEAP_HASHING)
     async with running(settings) as app, client_of(app) as client:
         database: Database = app.state.database
