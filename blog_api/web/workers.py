@@ -8,7 +8,7 @@ import socket
 from multiprocessing import parent_process
 from threading import Thread, Timer
 
-from uvicorn import Server
+from uvicorn import Config, Server
 from uvicorn.supervisors import Multiprocess, multiprocess
 
 from blog_api.core.settings import load_settings
@@ -87,7 +87,20 @@ multiprocess.Process = WorkerProcess  # type: ignore[misc]
 
 
 class Supervisor(Multiprocess):
+    """Stops at once also while it replaces the workers: uvicorn 0.54 replaces all of them first."""
+
+    def __init__(self, config: Config, sockets: list[socket.socket]) -> None:
+        super().__init__(config, sockets)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._stop)
+
+    def _stop(self, number: int, _frame: object) -> None:
+        self.signal_queue.append(number)
+        # The main thread, which runs this, may hold the lock of the event.
+        Thread(target=self.should_exit.set).start()
+
     def terminate_all(self) -> None:
+        self.handle_signals()
         super().terminate_all()
         # Otherwise connections would be accepted until the last worker ends, and then be reset.
         for listener in self.sockets:
