@@ -355,7 +355,7 @@ async def test_workers_get_one_notification(same_kind: Pair, monkeypatch: pytest
     await listener.add_listener(CHANNEL, receive)
     result = await copy(same_kind, monkeypatch)
     await execute(same_kind.target, f"SELECT pg_notify('{CHANNEL}', 'last')")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await last.wait()
     await listener.close()
 

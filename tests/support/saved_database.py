@@ -9,7 +9,7 @@ from sqlalchemy import URL
 from blog_api.core.urls import get_sqlite_path
 from blog_api.models import metadata
 from tests.support.databases import connect_by_driver
-from tests.support.faults import wait_until
+from tests.support.faults import WAIT_SECONDS, wait_until
 
 TABLES = [table.name for table in metadata.sorted_tables]
 
@@ -102,7 +102,7 @@ class SavedPostgres:
         for table in TABLES:
             await self._connection.execute(f"CREATE TABLE saved.{table} AS TABLE {table}")
         await self._connection.execute("SET session_replication_role = replica")
-        await self._connection.execute("SET lock_timeout = '2s'")
+        await self._connection.execute(f"SET lock_timeout = '{WAIT_SECONDS}s'")
         columns = await self._connection.fetch(
             "SELECT table_name, string_agg(quote_ident(column_name), ', ') AS names "
             "FROM information_schema.columns "
