@@ -93,6 +93,7 @@ class Database:
         self.file_id: tuple[int, int] | None = None
         if self.file is not None:
             event.listen(self.engine.sync_engine, "first_connect", self._identify_file)
+            event.listen(self.engine.sync_engine, "do_connect", self._check_file)
         self._slots = Semaphore(pool_size)
         # A page of a list may have 2 MB, a search read many posts, and indexing a long post take a
         # second. Many of them delay each other, and nothing else.
@@ -222,6 +223,10 @@ class Database:
     def _identify_file(self, *_: object) -> None:
         assert self.file is not None
         self.file_id = get_file_id(self.file)
+
+    def _check_file(self, *_: object) -> None:
+        # SQLite would create a missing file.
+        self.require_file()
 
     def require_file(self) -> None:
         """Raise ServiceUnavailable if the SQLite file was moved away or replaced.

@@ -142,12 +142,16 @@ async def test_a_file_that_was_moved_away_or_replaced_is_not_ready_and_not_writt
             copy.rename(file)
         after = await client.get("/health/ready")
         written = await client.post("/posts", json=HELLO)
+        # More than there are connections.
+        read = await asyncio.gather(*(client.get("/users/me") for _ in range(5)))
+        assert file.exists() == (kind != "moved")
         (tmp_path / "moved.db").rename(file)
         written_later = await client.post("/posts", json=HELLO)
 
     assert before.status_code == 200
     assert_problem(after, 503)
     assert_problem(written, 503)
+    assert {response.status_code for response in read} <= {200, 503}
     assert written_later.status_code == 201
     assert "The database cannot be written" in caplog.text
 
