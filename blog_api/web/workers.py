@@ -9,6 +9,7 @@ from multiprocessing import parent_process
 from threading import Thread, Timer
 
 from uvicorn import Config, Server
+from uvicorn.lifespan.on import LifespanOn
 from uvicorn.supervisors import Multiprocess, multiprocess
 
 from blog_api.core.settings import load_settings
@@ -44,6 +45,9 @@ class DrainingServer(Server):
             listener.close()
         await asyncio.sleep(DRAIN_SECONDS)
         await super().shutdown(sockets)
+        # After a second Ctrl-C uvicorn 0.54 does not wait, and does not stop the application.
+        if isinstance(self.lifespan, LifespanOn) and not self.lifespan.shutdown_event.is_set():
+            await self.lifespan.shutdown()
 
 
 class WorkerProcess(multiprocess.Process):

@@ -1,8 +1,9 @@
 """`blog-api copy`: everything in a database to an empty one of either kind."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -305,6 +306,8 @@ async def test_the_target_may_be_set_by_a_variable(
         (["--to", "nowhere"], 2, "--to: is not a database URL"),
         (["--to", "sqlite:///none.db"], 2, "--to: none.db does not exist; blog-api migrate"),
         (["--to", "sqlite://"], 2, "--to: is a database in memory"),
+        (["--to", "sqlite:///folder"], 1, "--to: OSError: unable to open database file"),
+        (["--to", "sqlite:///other.db"], 1, "--to: The database belongs to another application"),
         (["--to", "postgresql://ann:hunter2@127.0.0.1:1/blog"], 1, "--to: ConnectionRefused"),
     ],
 )
@@ -312,6 +315,10 @@ async def test_a_target_that_cannot_be_used_is_one_line(
     tmp_path: Path, options: list[str], status: int, message: str
 ):
     await migrate(settings_of(make_url(f"sqlite+aiosqlite:///{tmp_path}/blog.db")))
+
+    (tmp_path / "folder").mkdir()
+    with closing(sqlite3.connect(tmp_path / "other.db")) as other:
+        other.execute("CREATE TABLE notes (id INTEGER)")
 
     result = await run_command("copy", *options)
 

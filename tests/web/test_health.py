@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from httpx import AsyncClient
-from sqlalchemy import URL, make_url
+from sqlalchemy import URL, make_url, text
 
-from blog_api.db import engine, session
+from blog_api.db import engine, readiness, session
 from blog_api.db.migrate import migrate
 from blog_api.db.session import Database
 from tests.support.clients import (
@@ -154,6 +154,59 @@ async def test_a_file_that_was_moved_away_or_replaced_is_not_ready_and_not_writt
     assert {response.status_code for response in read} <= {200, 503}
     assert written_later.status_code == 201
     assert "The database cannot be written" in caplog.text
+
+
+async def test_a_full_disk_is_not_ready(
+    empty_url: URL,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    """That of Postgres cannot be seen; without room for pictures everything else is served."""
+    settings = make_settings(
+        database_url=empty_url, media_url=(tmp_path / "media").as_uri(), **MINIMUM_HASHING
+    )
+    await migrate(settings)
+    async with running(settings) as app, client_of(app) as client:
+        before = await client.get("/health/ready")
+        monkeypatch.setattr(readiness, "MIN_FREE_BYTES", 2**62)
+        after = await client.get("/health/ready")
+
+    assert before.json() == {"status": "ok"}
+    assert "free space on the disk of" in caplog.text
+    if settings.is_sqlite:
+        assert_problem(after, 503)
+    else:
+        assert after.status_code == 200
+        assert after.json()["detail"].startswith("Pictures cannot be stored: free space on")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["DROP TABLE bookmarks", "ALTER TABLE bookmarks RENAME COLUMN user_id TO lost_id"],
+)
+async def test_a_missing_table_or_column_names_the_command_that_adds_it(
+    empty_url: URL, statement: str, caplog: pytest.LogCaptureFixture
+):
+    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
+    await migrate(settings)
+    async with running(settings) as app, client_of(app) as client:
+        await sign_up(client, "Ann")
+        async with app.state.database.session(writes=True) as session:
+            await session.exec(text(statement))
+        rejected = await client.get("/users/me/bookmarks")
+        ready = await client.get("/health/ready")
+
+    assert_problem(rejected, 503)
+    assert rejected.json()["type"] == "urn:blog-api:service-unavailable"
+    assert rejected.headers["Retry-After"] == "1"
+    (line,) = [one for one in caplog.messages if "bookmarks" in one or "user_id" in one]
+    assert line.startswith(
+        "The schema of the database does not match this version: run blog-api migrate ("
+    )
+    if statement.startswith("DROP"):
+        assert_problem(ready, 503)
+        assert "tables are missing" in ready.json()["detail"]
 
 
 async def test_a_database_that_is_read_only_is_not_ready(empty_url: URL):
