@@ -73,8 +73,8 @@ NOT_WRITABLE = (
 DAMAGED = "The SQLite file of BLOG_DATABASE_URL, or its disk, is damaged: restore a backup"
 # By the start of a SQLSTATE: the first one that fits.
 POSTGRES_ADVICE = {
-    "42501": "The user of BLOG_DATABASE_URL may not use a table: run blog-api migrate as this user, "
-    "or grant it the rights",
+    "42501": "The user of BLOG_DATABASE_URL may not use a table: run blog-api migrate as this "
+    "user, or grant it the rights",
     "42": WRONG_SCHEMA,
     "XX": "Data of Postgres is damaged: see its log, and restore a backup",
     "22": OUT_OF_RANGE,
