@@ -137,3 +137,18 @@ async def test_workers_are_replaced_without_a_failed_request(tmp_path: Path, sha
     assert min(numbers) > 0
     assert server.log.count("Started server process") == 4
     assert "Traceback" not in server.log
+
+
+async def test_a_restart_of_the_workers_ends_with_the_stop(tmp_path: Path, shared_url: URL):
+    with Server(tmp_path, shared_url, workers=2) as server:
+        # Both signals arrive at the same moment.
+        server.process.send_signal(signal.SIGSTOP)
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGCONT):
+            server.process.send_signal(number)
+        server.stop()
+
+    # One may have been started before the parent noticed.
+    assert server.log.count("Started server process") <= 3
+    assert server.log.count("Finished server process") >= 2
+    assert "Received SIGTERM" in server.log
+    assert "Traceback" not in server.log

@@ -16,14 +16,16 @@ from blog_api.core.errors import Conflict, ServiceUnavailable
 log = logging.getLogger(__name__)
 
 # Errors of Postgres that are not caused by the statement: unreachable, access denied, disk full,
-# starting or stopping, read-only, deadlock, timeout, tables not migrated yet, a cached plan that a
-# migration changed. https://www.postgresql.org/docs/current/errcodes-appendix.html
+# starting or stopping, read-only, deadlock, timeout, tables not migrated yet or of another user, a
+# cached plan that a migration changed, damaged data.
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
 UNAVAILABLE_SQLSTATES = {
-    "0A000", "25006", "40001", "40P01", "42703", "42P01", "55000", "55P03", "57014",
+    "0A000", "40001", "40P01", "42501", "42703", "42883", "42P01", "55000", "55P03", "57014",
 }  # fmt: skip
-# The connection is closed, being closed, or in no transaction or a failed one.
-LOST_SQLSTATES = ("08", "25P", "57P")
-UNAVAILABLE_SQLSTATE_CLASSES = (*LOST_SQLSTATES, "28", "3D", "53", "58")
+# The connection is closed, being closed, read-only (others may not be, such as those to a new
+# primary), or in no transaction or a failed one.
+LOST_SQLSTATES = ("08", "25006", "25P", "57P")
+UNAVAILABLE_SQLSTATE_CLASSES = (*LOST_SQLSTATES, "28", "3D", "53", "58", "XX")
 UNAVAILABLE_SQLITE_CODES = {
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
@@ -71,7 +73,10 @@ NOT_WRITABLE = (
 DAMAGED = "The SQLite file of BLOG_DATABASE_URL, or its disk, is damaged: restore a backup"
 # By the start of a SQLSTATE: the first one that fits.
 POSTGRES_ADVICE = {
+    "42501": "The user of BLOG_DATABASE_URL may not use a table: run blog-api migrate as this "
+    "user, or grant it the rights",
     "42": WRONG_SCHEMA,
+    "XX": "Data of Postgres is damaged: see its log, and restore a backup",
     "22": OUT_OF_RANGE,
     "40": BUSY,
     LOCK_TIMEOUT: BUSY,

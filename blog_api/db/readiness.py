@@ -1,7 +1,6 @@
 """Whether the database can be written."""
 
 import logging
-import os
 import shutil
 import sqlite3
 from contextlib import closing
@@ -29,25 +28,25 @@ async def require_writable(session: AsyncSession) -> None:
     """Raise ServiceUnavailable if writes would fail, or be lost with a file that was moved away."""
     database: Database = session.info["database"]
     if database.file is not None:
-        reason = await to_thread.run_sync(check_file, database.file, database.file_id)
+        database.require_file()
+        reason = await to_thread.run_sync(check_file, database.file)
     elif database.engine.dialect.name == "sqlite":
         reason = ""
     else:
         connection = await session.connection()
-        is_read_only = await connection.scalar(IS_READ_ONLY)
-        reason = "it is read-only: BLOG_DATABASE_URL must lead to the primary"
-        reason = reason if is_read_only else ""
+        reason = ""
+        if await connection.scalar(IS_READ_ONLY):
+            reason = "it is read-only: BLOG_DATABASE_URL must lead to the primary"
+            # A setting of the database or of the role is read by new connections.
+            await connection.invalidate()
     if reason:
         log.error("The database cannot be written: %s", reason)
         raise ServiceUnavailable
 
 
-def check_file(file: Path, opened: tuple[int, int] | None) -> str:
+def check_file(file: Path) -> str:
     """Return why a SQLite file cannot be written, or an empty string."""
     try:
-        found = os.stat(file)
-        if opened not in (None, (found.st_dev, found.st_ino)):
-            return f"{file} was replaced: restart the service"
         with closing(
             sqlite3.connect(f"{file.absolute().as_uri()}?mode=rw", timeout=0, uri=True)
         ) as connection:

@@ -13,6 +13,7 @@ import logging
 from asyncio import Semaphore, timeout
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
+from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, NamedTuple
 
@@ -121,10 +122,11 @@ class Database:
             event.listen(self.engine.sync_engine, "connect", self._add_backend)
             event.listen(self.engine.sync_engine, "close", self._remove_backend)
         self.file = get_sqlite_path(settings.database_url)
-        # Device and inode of the file when it was first opened.
+        # When it was first opened.
         self.file_id: tuple[int, int] | None = None
         if self.file is not None:
             event.listen(self.engine.sync_engine, "first_connect", self._identify_file)
+            event.listen(self.engine.sync_engine, "do_connect", self._check_file)
         self._slots = Semaphore(pool_size)
         # A page of a list may have 2 MB, a search read many posts, and indexing a long post take a
         # second. Many of them delay each other, and nothing else.
@@ -225,6 +227,7 @@ class Database:
 
     async def _connect(self, session: AsyncSession) -> None:
         if session.info["writes"]:
+            self.require_file()
             if self._reading_connections:
                 # A slot is a connection: all others may be in use.
                 await self._reading_connections.pop().close()
@@ -277,8 +280,24 @@ class Database:
 
     def _identify_file(self, *_: object) -> None:
         assert self.file is not None
-        found = self.file.stat()
-        self.file_id = (found.st_dev, found.st_ino)
+        self.file_id = get_file_id(self.file)
+
+    def _check_file(self, *_: object) -> None:
+        # SQLite would create a missing file.
+        self.require_file()
+
+    def require_file(self) -> None:
+        """Raise ServiceUnavailable if the SQLite file was moved away or replaced.
+
+        What is written to the file that is open would be lost with it.
+        """
+        if self.file is not None and self.file_id not in (None, get_file_id(self.file)):
+            log.error(
+                "The database cannot be written: %s was moved away or replaced. "
+                "Bring it back, or restart the service",
+                self.file,
+            )
+            raise ServiceUnavailable
 
     def _add_backend(self, dbapi_connection: Any, record: Any) -> None:
         # A lost connection has no process.
@@ -287,6 +306,15 @@ class Database:
 
     def _remove_backend(self, _dbapi_connection: object, record: Any) -> None:
         self.backend_pids.discard(record.info["pid"])
+
+
+def get_file_id(file: Path) -> tuple[int, int] | None:
+    """Return the device and the inode of a file, or None if there is none."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def is_client_error(error: BaseException) -> bool:

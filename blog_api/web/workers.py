@@ -5,9 +5,10 @@ import logging
 import os
 import signal
 import socket
-from threading import Timer
+from multiprocessing import parent_process
+from threading import Thread, Timer
 
-from uvicorn import Server
+from uvicorn import Config, Server
 from uvicorn.lifespan.on import LifespanOn
 from uvicorn.supervisors import Multiprocess, multiprocess
 
@@ -65,6 +66,18 @@ class WorkerProcess(multiprocess.Process):
         signal.signal(signal.SIGINT, interrupt)
         self.child_conn.close()
 
+    def target(self, sockets: list[socket.socket] | None = None) -> None:
+        Thread(target=self._stop_with_parent, daemon=True).start()
+        super().target(sockets)
+
+    def _stop_with_parent(self) -> None:
+        """Stop when the parent was killed: otherwise a new one could not listen on the port."""
+        parent = parent_process()
+        assert parent is not None
+        parent.join()
+        log.error("The parent process has ended: stopping")
+        self.server.should_exit = True
+
     @property
     def server(self) -> Server:
         if self._server is None:
@@ -78,7 +91,20 @@ multiprocess.Process = WorkerProcess  # type: ignore[misc]
 
 
 class Supervisor(Multiprocess):
+    """Stops at once also while it replaces the workers: uvicorn 0.54 replaces all of them first."""
+
+    def __init__(self, config: Config, sockets: list[socket.socket]) -> None:
+        super().__init__(config, sockets)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._stop)
+
+    def _stop(self, number: int, _frame: object) -> None:
+        self.signal_queue.append(number)
+        # The main thread, which runs this, may hold the lock of the event.
+        Thread(target=self.should_exit.set).start()
+
     def terminate_all(self) -> None:
+        self.handle_signals()
         super().terminate_all()
         # Otherwise connections would be accepted until the last worker ends, and then be reset.
         for listener in self.sockets:

@@ -14,7 +14,7 @@ from sqlalchemy import URL
 
 import blog_api.web
 
-START_SECONDS = 10
+START_SECONDS = 60
 GUIDE = Path(blog_api.web.__file__).parent / "guide"
 
 NGINX = """
