@@ -5,7 +5,16 @@ from typing import Any, ClassVar
 
 from pydantic import MISSING
 from pydantic import Field as SchemaField
-from sqlalchemy import JSON, BigInteger, Index, Integer, UniqueConstraint, and_, literal_column
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Index,
+    Integer,
+    SmallInteger,
+    UniqueConstraint,
+    and_,
+    literal_column,
+)
 from sqlmodel import AutoString, Field, Relationship, SQLModel, col
 
 from blog_api.accounts.models import AuthorRead, User
@@ -120,6 +129,11 @@ class Post(PostBase, VersionedModel, table=True):
     made_summary: str | None = Field(default=None, max_length=MAX_SUMMARY_LENGTH)
     made_reading_minutes: int | None = None
     made_from: str | None = Field(default=None, max_length=16)
+    # The version of the tokenizer that made the words of the post, which the search finds it by, and
+    # the digest of what they were made from. A trigger clears both, and deletes the words, when a
+    # version without these columns changes the text.
+    words_version: int | None = Field(default=None, sa_type=SmallInteger, index=True)
+    words_from: str | None = Field(default=None, max_length=16)
     # Set by an administrator; the author cannot undo it.
     taken_down_at: datetime | None = None
     # A trigger clears it when the takedown is undone: versions without the column leave it.
@@ -331,6 +345,41 @@ for name, time in (("published_at", PostTag.published_at), ("updated_at", PostTa
         col(time).desc(),
         col(PostTag.post_id).desc(),
     )
+
+
+class PostWords(TableBase, table=True):
+    """The words of a post, which the index of the search has (see `search`).
+
+    A trigger copies the time of publication; it is null while the post is in no list.
+    """
+
+    __tablename__ = "post_words"
+    invalidates: ClassVar = Invalidates.NOTHING  # The post does.
+
+    post_id: int = Field(foreign_key="posts.id", ondelete="CASCADE", primary_key=True)
+    published_at: datetime | None = None
+    title_length: int = Field(sa_type=SmallInteger)
+    # There are more lexemes than the index holds.
+    is_cut: bool = False
+    # Separated by spaces (see `text.lexemes`).
+    lexemes: str
+    # The normalized text, in which phrases are looked up.
+    folded: str
+
+
+Index("ix_post_words_found", PostWords.post_id, PostWords.published_at, PostWords.title_length)
+IS_CUT = col(PostWords.is_cut)
+Index("ix_post_words_cut", PostWords.post_id, sqlite_where=IS_CUT, postgresql_where=IS_CUT)
+
+
+class WordsLease(TableBase, table=True):
+    """One row: until when a process indexes posts for the search, as no other one does then."""
+
+    __tablename__ = "words_leases"
+    invalidates: ClassVar = Invalidates.NOTHING
+
+    id: int = Field(primary_key=True)
+    until: datetime
 
 
 class PostCount(TableBase, table=True):
