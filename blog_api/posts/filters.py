@@ -4,7 +4,7 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 from fastapi import Query
-from pydantic import AfterValidator
+from pydantic import AfterValidator, StringConstraints
 from sqlmodel import Field
 
 from blog_api.accounts.usernames import MAX_USERNAME_LENGTH, UserKey
@@ -21,6 +21,11 @@ class PostSort(StrEnum):
     oldest = "published_at"
     last_updated = "-updated_at"
     first_updated = "updated_at"
+
+
+SearchQuery = Annotated[
+    str, StringConstraints(max_length=MAX_QUERY_LENGTH), AfterValidator(check_query)
+]
 
 
 class TagFilter(RequestModel):
@@ -41,9 +46,8 @@ class PostFilter(TagFilter):
     )
     since: Timestamp | None = Field(default=None, description="Published at this time or later.")
     until: Timestamp | None = Field(default=None, description="Published before this time.")
-    q: Annotated[str, AfterValidator(check_query)] | None = Field(
+    q: SearchQuery | None = Field(
         default=None,
-        max_length=MAX_QUERY_LENGTH,
         description="Full-text search in title, tags and content. Words match by prefix and by "
         f"their other forms, phrases in quotation marks exactly; at most {MAX_TERMS} of them.",
     )

@@ -129,9 +129,9 @@ class Post(PostBase, VersionedModel, table=True):
     made_summary: str | None = Field(default=None, max_length=MAX_SUMMARY_LENGTH)
     made_reading_minutes: int | None = None
     made_from: str | None = Field(default=None, max_length=16)
-    # The version of the tokenizer that made the words of the post, which the search finds it by, and
-    # the digest of what they were made from. A trigger clears both, and deletes the words, when a
-    # version without these columns changes the text.
+    # The version of the tokenizer that made the words of the post, and the digest of what they were
+    # made from. A trigger clears both, and deletes the words, when a version without these columns
+    # changes the text.
     words_version: int | None = Field(default=None, sa_type=SmallInteger, index=True)
     words_from: str | None = Field(default=None, max_length=16)
     # Set by an administrator; the author cannot undo it.
@@ -367,9 +367,14 @@ class PostWords(TableBase, table=True):
     folded: str
 
 
-Index("ix_post_words_found", PostWords.post_id, PostWords.published_at, PostWords.title_length)
+Index(
+    "ix_post_words_found",
+    col(PostWords.post_id),
+    col(PostWords.published_at),
+    col(PostWords.title_length),
+)
 IS_CUT = col(PostWords.is_cut)
-Index("ix_post_words_cut", PostWords.post_id, sqlite_where=IS_CUT, postgresql_where=IS_CUT)
+Index("ix_post_words_cut", col(PostWords.post_id), sqlite_where=IS_CUT, postgresql_where=IS_CUT)
 
 
 class WordsLease(TableBase, table=True):

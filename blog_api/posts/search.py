@@ -49,7 +49,7 @@ ON_POSTGRES = {
         "WHERE strpos(w.folded, needle) = 0)"
     ),
     "weighed": (
-        "SELECT matching.post_id, CAST(tier.value ->> 1 AS float8) AS weight "
+        "SELECT matching.post_id, CAST(tier.value ->> 1 AS integer) AS weight "
         "FROM json_array_elements(CAST(:tiers AS json)) AS tier "
         "CROSS JOIN LATERAL (SELECT w.post_id FROM post_words AS w "
         f"WHERE {VECTOR} @@ CAST(tier.value ->> 0 AS tsquery) OFFSET 0) AS matching"

@@ -26,7 +26,6 @@ from blog_api.db.session import Database
 from blog_api.posts.models import NOT_TAKEN_DOWN, Post, PostWords, WordsLease
 from blog_api.posts.words import (
     MadeWords,
-    WordSource,
     get_word_source,
     make_words_of_all,
     save_words,
@@ -48,6 +47,7 @@ INDEXING_SHARE = 0.5
 
 IS_PENDING = or_(col(Post.words_version).is_(None), col(Post.words_version) < tokenizer.VERSION)
 TEXT_LENGTH = func.length(func.coalesce(col(Post.content_text), col(Post.content)))
+SAVED_COLUMNS: Any = (Post.id, Post.title, Post.published_at, Post.taken_down_at)
 SOURCE_COLUMNS: Any = (
     Post.id,
     Post.version,
@@ -87,8 +87,6 @@ class PendingPost(NamedTuple):
     @property
     def expected(self) -> tuple[Any, ...]:
         """What `STORED_COLUMNS` have if the post is indexed."""
-        if self.made.words is None:
-            return (None, None, None, None, None, None, None)
         return (*self.made.columns.values(), True, True, *self.made.words)
 
 
@@ -100,7 +98,11 @@ async def fill_index(connection: AsyncConnection) -> None:
 
 async def split_by_length(session: AsyncSession, ids: Sequence[int]) -> list[list[int]]:
     """Split the ids of posts so that the words of each group are made in a moment."""
-    query = select(Post.id, TEXT_LENGTH).where(col(Post.id).in_(ids)).order_by(col(Post.id))
+    query: Any = (
+        select_columns(col(Post.id), TEXT_LENGTH)
+        .where(col(Post.id).in_(ids))
+        .order_by(col(Post.id))
+    )
     groups: list[list[int]] = []
     total = BATCH_LENGTH
     for post_id, size in await session.exec(query):
@@ -120,11 +122,9 @@ async def make_words_of_posts(
     async with database.session(writes=False) as session:
         groups = await split_by_length(session, ids)
     for group in groups:
-        query = (
-            select_columns(*SOURCE_COLUMNS).where(col(Post.id).in_(group)).order_by(col(Post.id))
-        )
+        query: Any = select_columns(*SOURCE_COLUMNS).where(col(Post.id).in_(group))
         async with database.session(writes=False) as session:
-            rows = [row._asdict() for row in await session.exec(query)]
+            rows = [row._asdict() for row in await session.exec(query.order_by(col(Post.id)))]
         made = await make_words_of_all(renderer, [get_word_source(row) for row in rows])
         found += [
             PendingPost(row["id"], row["version"], one) for row, one in zip(rows, made, strict=True)
@@ -135,11 +135,11 @@ async def make_words_of_posts(
 async def save_pending(session: AsyncSession, posts: Collection[PendingPost]) -> None:
     """Index posts in the order of their ids, but none that has changed meanwhile."""
     for pending in posts:
-        changed = (
+        changed: Any = (
             update(Post)
             .where(col(Post.id) == pending.id, col(Post.version) == pending.version)
             .values(**pending.made.columns, updated_at=col(Post.updated_at))
-            .returning(Post.id, Post.title, Post.published_at, Post.taken_down_at)
+            .returning(*SAVED_COLUMNS)
         )
         post: Any = (await session.exec(changed)).first()
         if post is not None:
@@ -224,7 +224,7 @@ class SearchIndex:
         async with database.session(writes=False) as session:
             ids = (await session.exec(query)).all()
         made = await make_words_of_posts(database, self._renderer, ids)
-        stored_words = select_columns(*STORED_COLUMNS).outerjoin(
+        stored_words: Any = select_columns(*STORED_COLUMNS).outerjoin(
             PostWords, col(PostWords.post_id) == col(Post.id)
         )
         async with database.session(writes=False) as session:

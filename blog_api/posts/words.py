@@ -10,8 +10,6 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from pydantic_core import to_json
-from sqlalchemy import delete
-from sqlmodel import col
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.db.queries import upsert
@@ -36,16 +34,14 @@ class WordSource(NamedTuple):
 
 
 class MadeWords(NamedTuple):
-    """The words of a source, or None if they could not be made in time."""
+    """The words of a source."""
 
     source: WordSource
-    words: IndexedWords | None
+    words: IndexedWords
 
     @property
     def columns(self) -> dict[str, Any]:
         """Columns of the post."""
-        if self.words is None:
-            return {"words_version": None, "words_from": None}
         return {"words_version": tokenizer.VERSION, "words_from": self.source.make_digest()}
 
 
@@ -75,19 +71,16 @@ async def make_words(
 async def make_words_of_all(
     renderer: Renderer, sources: Sequence[WordSource], *, owner: int | None = None
 ) -> list[MadeWords]:
-    """Return the words of sources that are short together, or none of them if one takes too long.
+    """Return the words of each source. The caller holds no transaction.
 
-    The caller holds no transaction. Raises ServiceUnavailable if too many texts wait.
+    Raises ServiceUnavailable if too many texts wait.
     """
-    words = await renderer.index_words(sources, owner=owner) or [None] * len(sources)
+    words = await renderer.index_words(sources, owner=owner)
     return [MadeWords(*pair) for pair in zip(sources, words, strict=True)]
 
 
 async def save_words(session: AsyncSession, post: Post, made: MadeWords) -> None:
-    """Index a post by its words, which its columns tell already."""
-    if made.words is None:
-        await session.exec(delete(PostWords).where(col(PostWords.post_id) == post.id))
-        return
+    """Index a post by its words, whose columns it has already."""
     row = {
         "post_id": post.id,
         "published_at": None if post.taken_down_at else post.published_at,

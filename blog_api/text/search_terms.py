@@ -44,17 +44,18 @@ class Form(IntEnum):
 
 
 # The order of results is that of the sum of what each term adds: most in the title, less in a tag,
-# in what the post is about, and in all of its words; there more for the word itself.
+# in what the post is about, and in all of its words; there more for the word itself. Integers: the
+# sum of floats depends on their order.
 WEIGHTS = (
-    (IN_TITLE, Form.beginning, 8.0),
-    (IN_TITLE, Form.folded, 2.0),
-    (IN_TAGS, Form.beginning, 4.0),
-    (IN_TAGS, Form.folded, 1.0),
-    (IN_FOCUS, Form.beginning, 2.0),
-    (IN_FOCUS, Form.folded, 0.5),
-    ("", Form.exact, 0.3),
-    ("", Form.folded, 0.2),
-    ("", Form.stem, 0.1),
+    (IN_TITLE, Form.beginning, 80),
+    (IN_TITLE, Form.folded, 20),
+    (IN_TAGS, Form.beginning, 40),
+    (IN_TAGS, Form.folded, 10),
+    (IN_FOCUS, Form.beginning, 20),
+    (IN_FOCUS, Form.folded, 5),
+    ("", Form.exact, 3),
+    ("", Form.folded, 2),
+    ("", Form.stem, 1),
 )
 
 
@@ -117,7 +118,7 @@ class Term:
         if form >= Form.folded:
             found += [folded, WITHOUT_ACCENTS + folded]
         if form >= Form.stem and self.has_stems:
-            found += [stem or folded, STEM + (stem or folded)]
+            found += [marker + (stem or folded) for marker in ("", WITHOUT_ACCENTS, STEM)]
         return tuple(dict.fromkeys(marker + one for one in found))
 
 
@@ -136,7 +137,7 @@ def match_all(terms: Sequence[Term]) -> list[Alternatives]:
     return list(dict.fromkeys(groups))
 
 
-def weigh(terms: Sequence[Term]) -> Iterator[tuple[list[Alternatives], float]]:
+def weigh(terms: Sequence[Term]) -> Iterator[tuple[list[Alternatives], int]]:
     """Yield groups of lexemes, each with what it adds to the rank of posts that match them."""
     required = match_all(terms) if len(terms) > 1 else []
     for term in terms[:MAX_RANKED_TERMS]:

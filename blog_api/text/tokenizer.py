@@ -11,6 +11,7 @@ words give a word for each two adjacent characters, and one for the last: two ch
 import unicodedata
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 import regex
@@ -116,7 +117,7 @@ def analyze_run(text: str) -> Token:
         clusters = [(normalize(match[0]), match.start()) for match in CLUSTER.finditer(text)]
         units = [unit for unit, _ in clusters if unit]
         offsets = [offset for unit, offset in clusters if unit]
-    pairs = [one + other for one, other in zip(units, units[1:], strict=False)]
+    pairs = map("".join, pairwise(units))
     words = tuple(Word(word, word) for word in [*pairs, *units[-1:]])
     return Token("".join(units), words, True, tuple(offsets))
 

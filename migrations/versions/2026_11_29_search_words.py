@@ -15,8 +15,8 @@ depends_on = None
 # The version before changes the text of a post and leaves `words_from` unchanged, which this
 # version changes with the text. Its words are deleted: they may be what the author has removed.
 #
-# The tokenizer of SQLite leaves all characters but ASCII letters as they are, which are lowercase in
-# lexemes. The index holds neither positions nor the lexemes themselves.
+# The tokenizer of SQLite leaves all characters as they are but ASCII letters, which are lowercase
+# in lexemes. The index holds neither positions nor the lexemes themselves.
 ON_SQLITE = (
     """
     CREATE VIRTUAL TABLE post_search_words USING fts5(
