@@ -1,10 +1,15 @@
 """Words of any script are found, in any spelling, on both databases."""
 
+import os
+import random
 import unicodedata
 from collections.abc import Sequence
-from typing import NamedTuple
+from functools import cache
+from itertools import chain
+from typing import Literal, NamedTuple
 
 import pytest
+import regex
 from httpx import AsyncClient
 
 from tests.posts.test_search import read_snippet, search
@@ -157,3 +162,77 @@ async def test_a_text_with_more_words_than_an_index_holds_is_found(ann: AsyncCli
         assert await search(ann, q) == ["Long"], q
     for q in ("nothing", '"of end"', f"{content[:4]} nothing"):
         assert await search(ann, q) == [], q
+
+
+SCRIPTS = (
+    "Latin", "Greek", "Cyrillic", "Armenian", "Hebrew", "Arabic", "Syriac", "Thaana", "Devanagari",
+    "Bengali", "Gurmukhi", "Gujarati", "Oriya", "Tamil", "Telugu", "Kannada", "Malayalam",
+    "Sinhala", "Thai", "Lao", "Tibetan", "Myanmar", "Georgian", "Hangul", "Ethiopic", "Cherokee",
+    "Canadian_Aboriginal", "Ogham", "Runic", "Khmer", "Mongolian", "Hiragana", "Katakana",
+    "Bopomofo", "Han", "Yi", "Gothic", "Deseret", "Coptic", "Tifinagh", "Javanese", "Balinese",
+    "Glagolitic", "Nko", "Vai", "Adlam", "Osage", "Tai_Tham",
+)  # fmt: skip
+SEPARATORS = (
+    " ",
+    "🦀",
+    " 👍🏽 ",
+    "👩‍👩‍👧",
+    "1️⃣ ",
+    "❤️",
+    "™ ",
+    " — ",
+    "₺",
+    "\n",
+    "…",
+    "🇩🇪",
+    "/",
+    "_",
+    "’",
+)
+CASES_OF_LETTERS = (str.upper, str.lower, str.title, str.casefold, str.swapcase)
+FORMS: tuple[Literal["NFC", "NFD"], ...] = ("NFC", "NFD")
+RUNS = int(os.environ.get("SEARCH_RUNS", "60"))
+
+
+@cache
+def characters_of(script: str) -> tuple[Sequence[str], Sequence[str]]:
+    """Return letters and marks of a script; marks of many scripts are in none."""
+    every = "".join(map(chr, range(0x20000)))
+    letters = regex.findall(rf"[\p{{sc={script}}}&&\p{{L}}&&\P{{DI}}]", every, regex.V1)
+    marks = regex.findall(rf"[\p{{sc={script}}}&&[\p{{Mn}}\p{{Mc}}]&&\P{{DI}}]", every, regex.V1)
+    return letters, marks or ["\u0301", "\u0308", "\u0323"]
+
+
+def make_word(chance: random.Random, script: str) -> str:
+    letters, marks = characters_of(script)
+    word = ""
+    for _ in range(chance.randint(2, 7)):
+        word += chance.choice(letters)
+        if chance.random() < 0.3:
+            word += chance.choice(marks)
+    return unicodedata.normalize(chance.choice(FORMS), word)
+
+
+async def test_random_texts_of_many_scripts_are_found(ann: AsyncClient):
+    """Each text is found by itself, and by each word in another case and normalization."""
+    chance = random.Random(6)
+    for number in range(RUNS):
+        script = SCRIPTS[number % len(SCRIPTS)]
+        words = [make_word(chance, script) for _ in range(3)]
+        separators = [chance.choice(SEPARATORS) for _ in words]
+        text = "".join(chain(*zip(words, separators, strict=True)))
+        place = chance.choice(("title", "content", "tag"))
+        values = {
+            "title": text.replace("\n", " ") if place == "title" else "Title",
+            "content": text if place == "content" else "-",
+            "tags": [words[0]] if place == "tag" else [],
+        }
+        post = await publish(ann, **values)
+
+        found_by = [text, *words] if place != "tag" else words[:1]
+        for q in found_by:
+            change = chance.choice(CASES_OF_LETTERS)
+            for query in (q, unicodedata.normalize(chance.choice(FORMS), change(q))):
+                page = (await ann.get("/posts", params={"q": query, "size": "100"})).json()
+                assert [one["id"] for one in page["results"]] == [post["id"]], (script, query, text)
+        await ann.delete(f"/posts/{post['id']}")
