@@ -15,10 +15,12 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from blog_api.db.queries import upsert
 from blog_api.posts.models import Post, PostWords
 from blog_api.text import tokenizer
-from blog_api.text.lexemes import IndexedWords
-from blog_api.text.renderer import Renderer
+from blog_api.text.lexemes import IndexedWords, index_words
+from blog_api.text.renderer import MAX_INLINE_LENGTH, Renderer
 
 DIGEST_LENGTH = 16
+# Instead of the version of the tokenizer. The workers index such posts again.
+INCOMPLETE = 0
 
 
 class WordSource(NamedTuple):
@@ -38,11 +40,12 @@ class MadeWords(NamedTuple):
 
     source: WordSource
     words: IndexedWords
+    version: int = tokenizer.VERSION
 
     @property
     def columns(self) -> dict[str, Any]:
         """Columns of the post."""
-        return {"words_version": tokenizer.VERSION, "words_from": self.source.make_digest()}
+        return {"words_version": self.version, "words_from": self.source.make_digest()}
 
 
 def get_word_source(values: Mapping[str, Any]) -> WordSource:
@@ -76,7 +79,15 @@ async def make_words_of_all(
     Raises ServiceUnavailable if too many texts wait.
     """
     words = await renderer.index_words(sources, owner=owner)
-    return [MadeWords(*pair) for pair in zip(sources, words, strict=True)]
+    if words is not None:
+        return [MadeWords(*pair) for pair in zip(sources, words, strict=True)]
+    return [make_some_words(source) for source in sources]
+
+
+def make_some_words(source: WordSource) -> MadeWords:
+    """Return the words at the beginning; the rest is indexed when the machine is less busy."""
+    beginning = source._replace(content=source.content[:MAX_INLINE_LENGTH])
+    return MadeWords(source, index_words(*beginning), INCOMPLETE)
 
 
 async def save_words(session: AsyncSession, post: Post, made: MadeWords) -> None:

@@ -92,11 +92,10 @@ class Renderer:
 
     async def index_words(
         self, sources: Sequence[tuple[str, Sequence[str], str]], *, owner: int | None = None
-    ) -> list[IndexedWords]:
-        """Return the words of posts by title, tags and content.
+    ) -> list[IndexedWords] | None:
+        """Return the words of posts by title, tags and content, or None if that takes too long.
 
-        Of a text that takes too long, they are those of its beginning. Raises ServiceUnavailable as
-        `render()` does.
+        Raises ServiceUnavailable as `render()` does.
         """
         length = sum(len(content) for _, _, content in sources)
         if length <= MAX_INLINE_LENGTH:
@@ -104,15 +103,9 @@ class Renderer:
         lane = self._short if length <= MAX_SHORT_LENGTH else self._long
         label = f"the words of {length} characters"
         async with self._slot(lane, owner):
-            words = await self._run(
+            return await self._run(
                 index_words_in_process, sources, seconds=self.seconds, label=label
             )
-        if words is not None:
-            return words
-        if len(sources) > 1:
-            return [(await self.index_words([source], owner=owner))[0] for source in sources]
-        ((title, tags, content),) = sources
-        return [index_words(title, tags, content[:MAX_INLINE_LENGTH])]
 
     async def run_in_process(
         self, work: Callable[..., T], *args: object, owner: int, seconds: float

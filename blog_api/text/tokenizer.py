@@ -131,7 +131,7 @@ def analyze(text: str) -> tuple[Token, ...]:
         parts = TOKEN.findall(exact)
         if parts != [exact] or RUN.fullmatch(exact):
             # Ligatures of words, fractions, numbers in circles.
-            return tuple(token for part in parts if part != text for token in analyze(part))
+            return tuple(token for part in parts if part != text for token in analyze_match(part))
     folded = fold_accents(exact)
     return (Token(folded, (Word(exact, folded, stem(folded)),), False),)
 
