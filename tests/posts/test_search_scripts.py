@@ -12,6 +12,7 @@ import pytest
 import regex
 from httpx import AsyncClient
 
+from blog_api.text import lexemes
 from tests.posts.test_search import read_snippet, search
 from tests.support.clients import publish
 
@@ -152,15 +153,20 @@ async def test_words_of_any_length_are_found(ann: AsyncClient):
         assert await search(ann, q) == [], q
 
 
-async def test_a_text_with_more_words_than_an_index_holds_is_found(ann: AsyncClient):
-    """All pairs of 600 characters: 360,000 words of two characters of three bytes each."""
-    characters = [chr(0x4E00 + number) for number in range(600)]
+async def test_a_text_with_more_words_than_an_index_holds_is_found(
+    ann: AsyncClient, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(lexemes, "MAX_LEXEMES_BYTES", 500)
+    characters = [chr(0x4E00 + number) for number in range(30)]
     content = "".join(one + other for n, one in enumerate(characters) for other in characters[n:])
-    await publish(ann, title="Long", content=f"{content} end of it {content[::-1][:9_000]}")
+    await publish(ann, title="Long", content=f"{content} end of it")
+    await publish(ann, title="Short", content="end of it")
 
-    for q in (content[:4], content[-30:], "end", '"end of it"', "LON"):
+    for q in (content[:4], content[-30:], "Lon", f'{content[-9:]} "end of it"', content[400:]):
         assert await search(ann, q) == ["Long"], q
-    for q in ("nothing", '"of end"', f"{content[:4]} nothing"):
+    assert sorted(await search(ann, '"end of it"')) == ["Long", "Short"]
+    assert sorted(await search(ann, "end", sort="published_at")) == ["Long", "Short"]
+    for q in ("nothing", '"of end"', f"{content[:4]} nothing", content[:4] + content[:2]):
         assert await search(ann, q) == [], q
 
 
