@@ -24,7 +24,7 @@ MAX_TERMS = 50
 # Of the posts with more words than the index holds, so many are searched without it, newest first.
 MAX_CUT_POSTS = 20
 
-VECTOR = "array_to_tsvector(string_to_array(w.lexemes, ' '))"
+VECTOR = "post_words_vector(w.lexemes)"
 
 # The expressions that differ. The index of SQLite has the columns that are read: the rows of the
 # table are as long as the texts.
