@@ -13,16 +13,8 @@ from blog_api.comments.models import Comment
 from blog_api.db.base import TableBase
 from blog_api.mail.models import Mail
 from blog_api.media.models import BlockedDigest, Media
-from blog_api.posts.models import (
-    Bookmark,
-    Post,
-    PostCount,
-    PostTag,
-    PostWords,
-    Slug,
-    Tag,
-    WordsLease,
-)
+from blog_api.posts.models import Bookmark, Post, PostCount, PostTag, Slug, Tag
+from blog_api.posts.search_models import PostWords, WordsLease
 from blog_api.profiles.models import Follow
 
 TABLES = (

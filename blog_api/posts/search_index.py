@@ -23,7 +23,8 @@ from blog_api.core.urls import get_sqlite_path
 from blog_api.db.queries import count_rows, insert_if_missing
 from blog_api.db.rebuild import Batch, Derived, Span
 from blog_api.db.session import Database
-from blog_api.posts.models import NOT_TAKEN_DOWN, Post, PostWords, WordsLease
+from blog_api.posts.models import NOT_TAKEN_DOWN, Post
+from blog_api.posts.search_models import PostWords, WordsLease
 from blog_api.posts.words import (
     MadeWords,
     get_word_source,

@@ -13,7 +13,8 @@ from pydantic_core import to_json
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.db.queries import upsert
-from blog_api.posts.models import Post, PostWords
+from blog_api.posts.models import Post
+from blog_api.posts.search_models import PostWords
 from blog_api.text import tokenizer
 from blog_api.text.lexemes import IndexedWords, index_words
 from blog_api.text.renderer import MAX_INLINE_LENGTH, Renderer
