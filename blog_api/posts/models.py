@@ -129,8 +129,8 @@ class Post(PostBase, VersionedModel, table=True):
     made_summary: str | None = Field(default=None, max_length=MAX_SUMMARY_LENGTH)
     made_reading_minutes: int | None = None
     made_from: str | None = Field(default=None, max_length=16)
-    # The version of the tokenizer that made the words of the post, and the digest of their source. A
-    # trigger clears both when a version without these columns changes the text.
+    # The version of the tokenizer that made the words of the post, and the digest of their source.
+    # A trigger clears both when a version without these columns changes the text.
     words_version: int | None = Field(default=None, sa_type=SmallInteger, index=True)
     words_from: str | None = Field(default=None, max_length=16)
     # Set by an administrator; the author cannot undo it.

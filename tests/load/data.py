@@ -228,18 +228,18 @@ COUNTS = """
     UNION ALL SELECT user_id, 0, count(*), TRUE FROM posts GROUP BY user_id
     UNION ALL SELECT 0, tag_id, count(*), TRUE FROM post_tags GROUP BY tag_id
 """
-WORDS = """
+INSERT_WORDS = """
     INSERT INTO post_words (post_id, published_at, title_length, is_cut, lexemes, folded)
     SELECT id, published_at, length(title), FALSE, lower(title), ' ' || lower(title) || ' '
     FROM posts
 """
 SEARCH_ON_POSTGRES = (
     "INSERT INTO post_search (post_id, vector) SELECT id, to_tsvector('simple', title) FROM posts",
-    WORDS,
+    INSERT_WORDS,
 )
 SEARCH_ON_SQLITE = (
     "INSERT INTO post_search (rowid, title) SELECT id, title FROM posts",
-    WORDS,
+    INSERT_WORDS,
     "INSERT INTO post_search_words (post_search_words) VALUES ('rebuild')",
 )
 
