@@ -16,7 +16,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from blog_api.core.processes import CPU_SECONDS, MEMORY_BYTES, limited_resources
-from blog_api.text.tokenizer import TOKEN, Token, Word, analyze_match
+from blog_api.text.tokenizer import Token, Word, analyze_match, find_matches
 
 WITHOUT_ACCENTS = "~"
 STEM = "+"
@@ -62,14 +62,14 @@ def fold(tokens: Iterable[Token]) -> str:
 
 def index_words(title: str, tags: Sequence[str], content: str) -> IndexedWords:
     """Return the words of a post. Its time is proportional to the length of the texts."""
-    matches = TOKEN.findall(content)
+    matches = find_matches(content)
     tokens = {match: analyze_match(match) for match in matches}
     counts: Counter[str] = Counter()
     for match, count in Counter(matches).items():
         for lexeme in lexemes_of(tokens[match]):
             counts[lexeme] += count
     of_title, *of_tags = (
-        [token for match in TOKEN.findall(text) for token in analyze_match(match)]
+        [token for match in find_matches(text) for token in analyze_match(match)]
         for text in (title, *tags)
     )
     first = lexemes_of(chain.from_iterable(tokens[match] for match in matches[:FIRST_TOKENS]))

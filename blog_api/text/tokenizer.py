@@ -31,13 +31,18 @@ NO_SPACES = (
     r"[[\p{LB=SA}\p{scx=Han}\p{scx=Hiragana}\p{scx=Katakana}\p{scx=Hangul}\p{scx=Bopomofo}"
     r"\p{sc=Yi}]&&[\p{L}\p{M}\p{Nl}]]"
 )
-# Enclosing marks make an emoji of a digit.
+# Not enclosing marks: they make an emoji of a digit.
 MARKS = r"[\p{M}--\p{Me}]"
 CHARACTERS = rf"[[\p{{L}}\p{{N}}{MARKS}]--{NO_SPACES}]"
-TOKEN = regex.compile(
-    rf"(?:{NO_SPACES}[{NO_SPACES}{MARKS}\p{{DI}}]*)"
-    # A zero-width space separates words.
-    rf"|(?:{CHARACTERS}[{CHARACTERS}{MARKS}[\p{{DI}}--\u200b]]*)",
+# A zero-width space separates words.
+INNER_CHARACTERS = rf"[{CHARACTERS}{MARKS}[\p{{DI}}--\u200b]]"
+RUN_PATTERN = rf"{NO_SPACES}[{NO_SPACES}{MARKS}\p{{DI}}]*"
+TOKEN = regex.compile(f"{RUN_PATTERN}|{CHARACTERS}{INNER_CHARACTERS}*", regex.V1)
+# Slower, for texts with digits that are emoji, which separate words.
+KEYCAP = "\u20e3"
+TOKEN_BESIDE_KEYCAPS = regex.compile(
+    rf"{RUN_PATTERN}|[0-9](?=\ufe0f?{KEYCAP})"
+    rf"|{CHARACTERS}(?:(?![0-9]\ufe0f?{KEYCAP}){INNER_CHARACTERS})*",
     regex.V1,
 )
 RUN = regex.compile(rf"[{NO_SPACES}{MARKS}\p{{DI}}]+", regex.V1)
@@ -143,14 +148,24 @@ def analyze_match(text: str) -> tuple[Token, ...]:
     return (analyze_cached if len(text) <= MAX_CACHED_LENGTH else analyze)(text)
 
 
+def get_pattern(text: str) -> regex.Pattern[str]:
+    return TOKEN_BESIDE_KEYCAPS if KEYCAP in text else TOKEN
+
+
+def find_matches(text: str) -> list[str]:
+    """Return the parts of a text that give tokens."""
+    found: list[str] = get_pattern(text).findall(text)
+    return found
+
+
 def tokenize(text: str) -> Iterator[Token]:
     """Yield the tokens of a text in their order."""
-    for match in TOKEN.findall(text):
+    for match in find_matches(text):
         yield from analyze_match(match)
 
 
 def tokenize_with_spans(text: str) -> Iterator[tuple[Token, int, int]]:
     """Yield the tokens of a text, and the start and end of the part that gives each."""
-    for match in TOKEN.finditer(text):
+    for match in get_pattern(text).finditer(text):
         for token in analyze_match(match[0]):
             yield token, match.start(), match.end()

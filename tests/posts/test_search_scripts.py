@@ -49,6 +49,7 @@ CASES = (
     Case("❤️Love", ["love", "❤️Love"]),
     Case("₺100", ["100", "₺100"]),
     Case("1️⃣First", ["first", "1️⃣First"]),
+    Case("first1️⃣second", ["first", "1", "second", '"first 1 second"'], ['"first1"']),
     Case("Trademark™", ["trademark", "Trademark™"]),
     Case("Fußball", ["FUSSBALL", "fussball", "Fußball"]),
     Case(
