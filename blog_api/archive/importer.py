@@ -21,6 +21,7 @@ from blog_api.posts.models import Post, Slug
 from blog_api.posts.service import insert_post, render_posts
 from blog_api.posts.slugs import slugify_title
 from blog_api.posts.tags import insert_missing_tags
+from blog_api.posts.words import MadeWords, get_word_source, make_words
 from blog_api.text.renderer import Renderer
 
 # Posts per transaction.
@@ -114,12 +115,18 @@ class Importer:
             authors = await self.get_or_create_authors(session, new)
         new = [await self.import_pictures(one, authors[one.author_key]) for one in new]
         made = await render_posts(self.renderer, [candidate.record.source for candidate in new])
+        words = [
+            await make_words(self.renderer, get_word_source({**one.record.model_dump(), **values}))
+            for one, values in zip(new, made, strict=True)
+        ]
         async with self.database.session(writes=True) as session:
             # Sorted like authors and posts, so that concurrent imports cannot deadlock.
             await insert_missing_tags(session, (tag for one in new for tag in one.record.tags))
-            by_slug = sorted(zip(new, made, strict=True), key=lambda pair: pair[0].slug)
-            for candidate, values in by_slug:
-                results.append(await self.insert_candidate(session, candidate, authors, values))
+            by_slug = sorted(zip(new, made, words, strict=True), key=lambda one: one[0].slug)
+            for candidate, values, of_post in by_slug:
+                results.append(
+                    await self.insert_candidate(session, candidate, authors, values, of_post)
+                )
         return results
 
     async def import_pictures(self, candidate: Candidate, author_id: int) -> Candidate:
@@ -217,6 +224,7 @@ class Importer:
         candidate: Candidate,
         authors: dict[str | None, int],
         made: dict[str, Any],
+        words: MadeWords,
     ) -> Result:
         record = candidate.record
         post = Post(
@@ -237,7 +245,7 @@ class Importer:
             **made,
         )
         try:
-            await insert_post(session, post, [candidate.slug])
+            await insert_post(session, post, [candidate.slug], words)
         except Conflict:
             # Another transaction has taken the slug, perhaps an import of the same post.
             return (await self.find_existing(session, [candidate]))[candidate.slug]
