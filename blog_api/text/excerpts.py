@@ -17,6 +17,9 @@ MAX_READ_IN_LIST = 5_000
 # A space earlier than this is not the place to cut: some scripts have few.
 MIN_SUMMARY_LENGTH = MAX_SUMMARY_LENGTH // 2
 
+# Texts with fewer words in common are different posts. Imported pictures change a few.
+MIN_SIMILARITY = 0.5
+
 # Tags as the sanitizer writes them. Text has no `<`; the value of an attribute may have both signs.
 TAG = re.compile(r'</?([a-z][a-z0-9]*)(?:\s[^<>"]*(?:"[^"]*"[^<>"]*)*)?>')
 # These stand within a word; all other tags separate words.
@@ -78,3 +81,10 @@ def cut_summary(text: str) -> str:
         ):
             end -= 1
     return line[:end].rstrip() + ELLIPSIS
+
+
+def have_common_words(one: str, other: str) -> bool:
+    """Tell whether two texts are versions of one, whatever the order of their words."""
+    # One may be Markdown, and the other the HTML of it.
+    words, others = (set(re.findall(r"\w+", re.sub("<[^>]*>", " ", text))) for text in (one, other))
+    return words == others or len(words & others) >= MIN_SIMILARITY * len(words | others)
