@@ -105,8 +105,8 @@ async def list_users(
 ) -> Sequence[ProfileRead]:
     """List public profiles in the order of their ids, or search them by name.
 
-    Authors of imported comments who have no posts are left out. `q` finds names that contain it from
-    the beginning of a word on, with or without accents, and orders them by that part.
+    Authors of imported comments who have no posts are left out. `q` finds names that contain it
+    from the beginning of a word on, with or without accents, and orders them by that part.
     """
     return await make_profiles(session, count_posts, await find_users(session, params))
 
