@@ -30,6 +30,7 @@ from blog_api.posts.models import Post, Slug
 from blog_api.posts.service import insert_post, render_posts
 from blog_api.posts.slugs import add_old_slugs, number_slugs, slugify_title
 from blog_api.posts.tags import insert_missing_tags
+from blog_api.posts.words import MadeWords, get_word_source, make_words
 from blog_api.text.excerpts import have_common_words
 from blog_api.text.renderer import Renderer
 
@@ -171,13 +172,19 @@ class Importer:
             authors = await self.get_or_create_authors(session, self.keys, new)
         new = [await self.import_pictures(one, self.get_author_id(one, authors)) for one in new]
         made = await render_posts(self.renderer, [candidate.record.source for candidate in new])
+        words = [
+            await make_words(self.renderer, get_word_source({**one.record.model_dump(), **values}))
+            for one, values in zip(new, made, strict=True)
+        ]
         async with self.database.session(writes=True) as session:
             # In their order, which sorts them no more than their slugs: two imports must not
             # wait for each other.
             await lock_work(session, "import")
             await insert_missing_tags(session, (tag for one in new for tag in one.record.tags))
-            for candidate, values in zip(new, made, strict=True):
-                results.append(await self.insert_candidate(session, candidate, authors, values))
+            for candidate, values, of_post in zip(new, made, words, strict=True):
+                results.append(
+                    await self.insert_candidate(session, candidate, authors, values, of_post)
+                )
         return results
 
     async def import_pictures(self, candidate: Candidate, author_id: int) -> Candidate:
@@ -300,6 +307,7 @@ class Importer:
         candidate: Candidate,
         authors: dict[Identity, int],
         made: dict[str, Any],
+        words: MadeWords,
     ) -> Result:
         record = candidate.record
         now = utc_now()
@@ -328,14 +336,14 @@ class Importer:
             **made,
         )
         try:
-            await insert_post(session, post, [candidate.slug])
+            await insert_post(session, post, [candidate.slug], words)
         except Conflict:
             # Another transaction has taken the slug, perhaps an import of the same post.
             del self._claimed[candidate.slug]
             placed = await self.place(session, candidate, {})
             if isinstance(placed, Result):
                 return placed
-            return await self.insert_candidate(session, placed, authors, made)
+            return await self.insert_candidate(session, placed, authors, made, words)
         await insert_imported_comments(session, post.id, comments)
         return candidate.accept()
 

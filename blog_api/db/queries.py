@@ -171,6 +171,21 @@ async def insert_if_missing(
     return await execute_write(session, statement, rows[0] if len(rows) == 1 else rows)
 
 
+@cache
+def insert_or_replace(table: type[TableBase], dialect: str) -> Insert:
+    statement = insert_into(table, dialect)
+    keys = inspect(table).local_table.primary_key.columns
+    values = {name: column for name, column in statement.excluded.items() if name not in keys}
+    replaced: Insert = statement.on_conflict_do_update(index_elements=list(keys), set_=values)
+    return replaced
+
+
+async def upsert(session: AsyncSession, table: type[TableBase], row: Mapping[str, Any]) -> None:
+    """Insert a row, or replace the one with its primary key."""
+    connection: AsyncConnection = session.info["connection"]
+    await execute_write(session, insert_or_replace(table, connection.dialect.name), row)
+
+
 async def insert_returning_id(
     session: AsyncSession, table: type[TableModel], values: Mapping[str, Any]
 ) -> int | None:

@@ -8,14 +8,14 @@ from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
 import anyio.to_thread
-from fastapi import APIRouter, Depends, Query, Request, Response, Security
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import Field
 from sqlalchemy import func
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from blog_api.accounts.auth import get_optional_auth
+from blog_api.accounts.auth import SAME_FOR_ALL
 from blog_api.accounts.errors import OPTIONAL_AUTH_PROBLEMS
 from blog_api.core.errors import ServiceUnavailable, ValidationFailed, problem_responses
 from blog_api.core.settings import Settings
@@ -41,7 +41,7 @@ from blog_api.web.pagination import MAX_PAGE_SIZE
 router = APIRouter(
     tags=["feeds"],
     responses=problem_responses(ServiceUnavailable, *OPTIONAL_AUTH_PROBLEMS, ValidationFailed),
-    dependencies=[Security(get_optional_auth)],
+    dependencies=[SAME_FOR_ALL],
 )
 
 # Of uvicorn.
@@ -87,10 +87,9 @@ async def find_posts(session: AsyncSession, query: FeedQuery) -> Sequence[Post]:
     values = query.values()
     names = values.keys()
     if query.q and query.q.strip():
-        matching, _ = search_ids(session, names, query.q)
+        matching, newest = search_ids(session, names, query.q, PostSort.newest)
     else:
-        matching = published_ids(names)
-    newest = get_sorts(names)[PostSort.newest]
+        matching, newest = published_ids(names), get_sorts(names)[PostSort.newest]
     ids = matching.order_by(*newest.order_by(newest.columns)).limit(query.size).subquery()
     order = SORTS[PostSort.newest].order_by(SORTS[PostSort.newest].columns)
     lengths = (

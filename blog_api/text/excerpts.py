@@ -43,6 +43,12 @@ def extract_text(html: str) -> str:
     return unescape(TAG.sub(lambda tag: "" if tag[1] in INLINE_TAGS else " ", html)).strip()
 
 
+def cut_html(html: str, limit: int) -> str:
+    """Return the beginning of sanitized HTML, without a tag that would be incomplete."""
+    html = html[:limit]
+    return html[: html.rfind("<")] if html.rfind("<") > html.rfind(">") else html
+
+
 def make_excerpt(html: str, *, length: int | None = None, limit: int = MAX_READ) -> Excerpt:
     """Return the excerpt of sanitized HTML, or of the beginning of one of this length.
 
@@ -50,9 +56,7 @@ def make_excerpt(html: str, *, length: int | None = None, limit: int = MAX_READ)
     """
     length = length or len(html)
     if length > limit:
-        html = html[:limit]
-        # The last tag may be incomplete.
-        html = html[: html.rfind("<")] if html.rfind("<") > html.rfind(">") else html
+        html = cut_html(html, limit)
     words = extract_text(html).split()
     # A dash between spaces is no word.
     count = sum(any(map(str.isalnum, word)) for word in words)

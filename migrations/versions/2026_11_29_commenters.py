@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "3f8c52d7e916"
-down_revision = "7d2f90c6e4b8"
+down_revision = "c41d7e05b9f8"
 branch_labels = None
 depends_on = None
 

@@ -12,9 +12,10 @@ from blog_api.accounts.scopes import DEFAULT_SCOPES, join_scopes
 from blog_api.core.security import hash_token
 from blog_api.posts.excerpts import make_excerpt_columns
 from blog_api.text.markdown import render_markdown
+from blog_api.text.tokenizer import VERSION
 
 # Increase it with every change below, so that existing databases are recreated.
-LAYOUT = 2
+LAYOUT = 3
 
 AUTHORS = 1_000
 TAGS = 200
@@ -179,6 +180,8 @@ def post_rows(size: Size) -> Iterator[Row]:
             "published_at": published_at(post_id),
             "tags": json.dumps([tag_name(tag_id) for tag_id in tag_ids(post_id)]),
             "version": 1,
+            "words_version": VERSION,
+            "words_from": "",
             "comment_count": 0,
             "bookmark_count": 0,
             "user_id": author_id(post_id),
@@ -225,10 +228,20 @@ COUNTS = """
     UNION ALL SELECT user_id, 0, count(*), TRUE FROM posts GROUP BY user_id
     UNION ALL SELECT 0, tag_id, count(*), TRUE FROM post_tags GROUP BY tag_id
 """
+INSERT_WORDS = """
+    INSERT INTO post_words (post_id, published_at, title_length, is_cut, lexemes, folded)
+    SELECT id, published_at, length(title), FALSE, lower(title), ' ' || lower(title) || ' '
+    FROM posts
+"""
 SEARCH_ON_POSTGRES = (
-    "INSERT INTO post_search (post_id, vector) SELECT id, to_tsvector('simple', title) FROM posts"
+    "INSERT INTO post_search (post_id, vector) SELECT id, to_tsvector('simple', title) FROM posts",
+    INSERT_WORDS,
 )
-SEARCH_ON_SQLITE = "INSERT INTO post_search (rowid, title) SELECT id, title FROM posts"
+SEARCH_ON_SQLITE = (
+    "INSERT INTO post_search (rowid, title) SELECT id, title FROM posts",
+    INSERT_WORDS,
+    "INSERT INTO post_search_words (post_search_words) VALUES ('rebuild')",
+)
 
 
 def cleanup_statements(size: Size) -> list[str]:

@@ -134,7 +134,7 @@ async def load_postgres(loaded: Loaded, hashed: str) -> None:
                 await connection.execute(
                     f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), {count})"
                 )
-        for statement in (data.COUNTS, data.SEARCH_ON_POSTGRES, "VACUUM ANALYZE"):
+        for statement in (data.COUNTS, *data.SEARCH_ON_POSTGRES, "VACUUM ANALYZE"):
             await connection.execute(statement)
         await connection.execute(
             f"COMMENT ON DATABASE \"{loaded.url.database}\" IS '{describe_data(loaded.size)}'"
@@ -233,7 +233,7 @@ def load_file(loaded: Loaded, hashed: str) -> None:
                 for batch in batches(rows, columns):
                     file.executemany(insert, [tuple(map(to_sqlite, row)) for row in batch])
                     step()
-        for statement in (data.COUNTS, data.SEARCH_ON_SQLITE, *sql_by_trigger.values(), "ANALYZE"):
+        for statement in (data.COUNTS, *data.SEARCH_ON_SQLITE, *sql_by_trigger.values(), "ANALYZE"):
             file.execute(statement)
         file.execute("COMMIT")
         file.execute(f"PRAGMA user_version = {version_of(loaded.size)}")
