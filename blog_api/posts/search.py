@@ -26,8 +26,6 @@ MAX_PHRASE_POSTS = 20_000
 # Of the posts with more words than the index holds, so many are searched without it, newest first.
 MAX_CUT_POSTS = 20
 
-VECTOR = "post_words_vector(w.lexemes)"
-
 # The expressions that differ. The index of SQLite has the columns that are read: the rows of the
 # table are as long as the texts.
 ON_SQLITE = {
@@ -45,17 +43,12 @@ ON_SQLITE = {
     ),
 }
 ON_POSTGRES = {
-    "matching": f"post_words AS w WHERE {VECTOR} @@ CAST(:query AS tsquery)",
+    "matching": "post_words_matching(:query) AS w",
     "has_needles": (
         "NOT EXISTS (SELECT 1 FROM json_array_elements_text(CAST({} AS json)) AS needle "
         "WHERE strpos(w.folded, needle) = 0)"
     ),
-    "weighed": (
-        "SELECT matching.post_id, CAST(tier.value ->> 1 AS integer) AS weight "
-        "FROM json_array_elements(CAST(:tiers AS json)) AS tier "
-        "CROSS JOIN LATERAL (SELECT w.post_id FROM post_words AS w "
-        f"WHERE {VECTOR} @@ CAST(tier.value ->> 0 AS tsquery) OFFSET 0) AS matching"
-    ),
+    "weighed": "SELECT post_id, weight FROM post_words_weighed(CAST(:tiers AS json))",
 }
 
 FOUND = """
