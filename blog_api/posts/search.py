@@ -21,10 +21,10 @@ from blog_api.text.search_terms import Alternatives, Term, match_all, parse_term
 MAX_QUERY_LENGTH = 1_000
 MAX_TERMS = 50
 
+# Of the posts with all words of a phrase, the texts of so many are looked at, newest first.
+MAX_PHRASE_POSTS = 20_000
 # Of the posts with more words than the index holds, so many are searched without it, newest first.
 MAX_CUT_POSTS = 20
-
-VECTOR = "post_words_vector(w.lexemes)"
 
 # The expressions that differ. The index of SQLite has the columns that are read: the rows of the
 # table are as long as the texts.
@@ -43,22 +43,17 @@ ON_SQLITE = {
     ),
 }
 ON_POSTGRES = {
-    "matching": f"post_words AS w WHERE {VECTOR} @@ CAST(:query AS tsquery)",
+    "matching": "post_words_matching(:query) AS w",
     "has_needles": (
         "NOT EXISTS (SELECT 1 FROM json_array_elements_text(CAST({} AS json)) AS needle "
         "WHERE strpos(w.folded, needle) = 0)"
     ),
-    "weighed": (
-        "SELECT matching.post_id, CAST(tier.value ->> 1 AS integer) AS weight "
-        "FROM json_array_elements(CAST(:tiers AS json)) AS tier "
-        "CROSS JOIN LATERAL (SELECT w.post_id FROM post_words AS w "
-        f"WHERE {VECTOR} @@ CAST(tier.value ->> 0 AS tsquery) OFFSET 0) AS matching"
-    ),
+    "weighed": "SELECT post_id, weight FROM post_words_weighed(CAST(:tiers AS json))",
 }
 
 FOUND = """
     WITH matched AS (
-        SELECT w.post_id, w.published_at, w.title_length FROM {matching}{and_has_needles}
+        {matched}
     ), found AS (
         SELECT * FROM matched
         UNION ALL
@@ -68,6 +63,13 @@ FOUND = """
         ) AS w
         WHERE w.post_id NOT IN (SELECT post_id FROM matched) AND {has_all_needles}
     )
+"""
+MATCHED = "SELECT w.post_id, w.published_at, w.title_length FROM {matching}"
+MATCHED_WITH_NEEDLES = """
+    SELECT w.post_id, w.published_at, w.title_length
+    FROM (SELECT w.post_id FROM {matching} ORDER BY w.post_id DESC LIMIT {max_phrase_posts}) AS i
+    JOIN post_words AS w ON w.post_id = i.post_id
+    WHERE {has_needles}
 """
 UNRANKED = f"{FOUND} SELECT post_id AS id, published_at, 0.0 AS rank FROM found"
 # Of posts with equal words, the one with the shorter title ranks first.
@@ -116,9 +118,14 @@ def matching_posts(session: AsyncSession, terms: Sequence[Term], *, is_ranked: b
     make_query, parts = (to_fts5, ON_SQLITE) if is_sqlite(session) else (to_tsquery, ON_POSTGRES)
     needles = [term.needle for term in terms if term.needs_text]
     has_needles = parts["has_needles"]
+    matched = (MATCHED_WITH_NEEDLES if needles else MATCHED).format(
+        matching=parts["matching"],
+        has_needles=has_needles.format(":needles"),
+        max_phrase_posts=MAX_PHRASE_POSTS,
+    )
     sql = (RANKED if is_ranked else UNRANKED).format(
-        **parts,
-        and_has_needles=f" AND {has_needles.format(':needles')}" if needles else "",
+        matched=matched,
+        weighed=parts["weighed"],
         has_all_needles=has_needles.format(":all_needles"),
         max_cut_posts=MAX_CUT_POSTS,
     )

@@ -53,8 +53,8 @@ WEIGHTS = (
     (IN_TAGS, Form.folded, 10),
     (IN_FOCUS, Form.beginning, 20),
     (IN_FOCUS, Form.folded, 5),
-    ("", Form.exact, 3),
-    ("", Form.folded, 2),
+    ("", Form.exact, 6),
+    ("", Form.folded, 3),
     ("", Form.stem, 1),
 )
 
@@ -141,6 +141,12 @@ def weigh(terms: Sequence[Term]) -> Iterator[tuple[list[Alternatives], int]]:
     """Yield groups of lexemes, each with what it adds to the rank of posts that match them."""
     required = match_all(terms) if len(terms) > 1 else []
     for term in terms[:MAX_RANKED_TERMS]:
+        found: set[str] = set()
         for marker, form, weight in WEIGHTS:
             groups = term.match(form, marker)
-            yield list(dict.fromkeys([*groups, *required])), weight
+            if len(groups) == 1 and not marker:
+                # Most posts have the word itself: read that long list once.
+                groups = [tuple(one for one in groups[0] if one not in found)]
+                found.update(groups[0])
+            if groups[-1]:
+                yield list(dict.fromkeys([*groups, *required])), weight

@@ -63,6 +63,7 @@ ON_SQLITE = (
     END
     """,
 )
+SETTINGS = "SET jit = off SET max_parallel_workers_per_gather = 0"
 ON_POSTGRES = (
     # Texts are stored apart from the rows, of which a search reads many.
     "ALTER TABLE post_words SET (toast_tuple_target = 128)",
@@ -78,6 +79,26 @@ ON_POSTGRES = (
     """,
     """
     CREATE INDEX ix_post_words_lexemes ON post_words USING gin (post_words_vector(lexemes))
+    """,
+    # The planner expects many rows, and would spend a second on compiling and on parallel workers.
+    f"""
+    CREATE FUNCTION post_words_matching(query text)
+    RETURNS TABLE (post_id integer, published_at timestamptz, title_length smallint)
+    LANGUAGE sql STABLE {SETTINGS} AS $$
+        SELECT post_id, published_at, title_length FROM post_words
+        WHERE post_words_vector(lexemes) @@ CAST(query AS tsquery)
+    $$
+    """,
+    f"""
+    CREATE FUNCTION post_words_weighed(tiers json) RETURNS TABLE (post_id integer, weight integer)
+    LANGUAGE sql STABLE {SETTINGS} AS $$
+        SELECT matching.post_id, CAST(tier.value ->> 1 AS integer)
+        FROM json_array_elements(tiers) AS tier
+        CROSS JOIN LATERAL (
+            SELECT post_words.post_id FROM post_words
+            WHERE post_words_vector(lexemes) @@ CAST(tier.value ->> 0 AS tsquery) OFFSET 0
+        ) AS matching
+    $$
     """,
     """
     CREATE FUNCTION post_words_outdated() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -170,7 +191,8 @@ def downgrade() -> None:
     op.drop_table("words_leases")
     op.drop_table("post_words")
     if not is_sqlite():
-        op.execute("DROP FUNCTION post_words_vector")
+        for name in ("vector", "matching", "weighed"):
+            op.execute(f"DROP FUNCTION post_words_{name}")
     op.drop_index("ix_posts_words_version", "posts")
     op.drop_column("posts", "words_from")
     op.drop_column("posts", "words_version")

@@ -11,7 +11,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from blog_api.db import session
 from blog_api.db.list_query import ListQuery
 from blog_api.db.migrate import migrate
-from blog_api.posts import lists
+from blog_api.db.queries import Rows, execute_query
 from tests.support.clients import (
     MINIMUM_HASHING,
     client_of,
@@ -113,11 +113,12 @@ async def test_searches_and_long_texts_leave_connections_to_all_other_requests(
 ):
     has_connection, may_finish = asyncio.Event(), asyncio.Event()
 
-    async def search_slowly(*_: object) -> None:
+    async def search_slowly(*args: Any) -> Rows:
         has_connection.set()
         await may_finish.wait()
+        return await execute_query(*args)
 
-    monkeypatch.setattr(lists, "make_highlighter", search_slowly)
+    monkeypatch.setattr("blog_api.db.list_query.execute_query", search_slowly)
     settings = make_settings(
         database_url=empty_url, pool_size=POOL_SIZE, cache_bytes=0, **MINIMUM_HASHING
     )

@@ -347,12 +347,17 @@ async def test_html_that_the_version_before_changes_is_markdown(
     values = {"content": "*moon* [a](star)", "html": "<p><em>moon</em> <a>a</a></p>\n"}
     await execute(empty_app, OLD_UPDATE, id=post["id"], **values)
     shown = await read(ann, post)
+    missing = await is_found(ann, "sun", "moon", "star")
+    indexed = await count_wrong(empty_app.state.database, "search", repairs=True)
     found = await is_found(ann, "sun", "moon", "star")
     source = await ann.get(f"/posts/{post['id']}", headers=AS_MARKDOWN)
     await check_index(empty_app)
     again = await change(ann, post, content="<p>sun</p>", content_type=HTML)
 
     assert (shown["content_type"], shown["content_html"]) == (MARKDOWN, values["html"])
+    # The words are those of no version until this one makes them.
+    assert missing == [False, False, False]
+    assert indexed == {"search": 1}
     assert found == [False, True, True]
     assert source.text == values["content"]
     assert (again["content_type"], again["content_html"]) == (HTML, "<p>sun</p>")
@@ -369,11 +374,11 @@ async def test_html_whose_content_the_version_before_does_not_change_stays_html(
     await execute(empty_app, OLD_RENDER, id=post["id"], html="<p><em>sun</em></p>")
     rendered = await read(ann, post)
     database = empty_app.state.database
-    changed = await count_wrong(database, "html", repairs=True)
+    changed = await count_wrong(database, "html", "search", repairs=True)
     database.invalidate(Invalidates.EVERYTHING)
 
     assert rendered["content_type"] == HTML
-    assert changed == {"html": 1}
+    assert changed == {"html": 1, "search": 1}
     assert (await read(ann, post))["content_html"] == '<p title="x">*sun*</p>'
     assert await is_found(ann, "night", "sun", "title") == [True, True, False]
     await check_index(empty_app)
