@@ -27,7 +27,8 @@ from blog_api.core.characters import NON_XML_CHARACTERS, VISIBLE_CHARACTER
 from blog_api.core.fields import MAX_TAGS, tag_key
 from blog_api.text.addresses import make_media_absolute
 from blog_api.text.excerpts import make_excerpt
-from blog_api.text.markdown import HTML, MARKDOWN, SANITIZER
+from blog_api.text.markdown import HTML, MARKDOWN
+from blog_api.text.sanitizer import sanitize_html
 
 CHUNK_BYTES = 64 * 1024
 # The parser buffers a tag or a comment, and scans it again with every chunk.
@@ -229,7 +230,7 @@ class WXRHandler(ContentHandler):
     def parse_summary(self) -> str | None:
         """Return the excerpt, which is HTML of any length, as plain text of one line."""
         html = self.values.get("excerpt:encoded", "")[:MAX_EXCERPT_LENGTH]
-        summary = make_excerpt(SANITIZER.clean(html)).summary
+        summary = make_excerpt(sanitize_html(html)).summary
         return summary if VISIBLE_CHARACTER.search(summary) else None
 
     def parse_published_at(self) -> str | None:
