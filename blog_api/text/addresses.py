@@ -33,7 +33,7 @@ SRCSET = (
 # construct is no part of an address here, so that a marker in its place changes nothing else. A tag
 # after a bracket has an address of its own.
 LINK = (
-    rf"\](?:\(|:)\s*(?:<(?!(?:img|a)\s[^<>\n]*=)([^<>\n`|]{{1,{MAX_LENGTH}}})>"
+    rf"\](?:\(|:)\s*(?:<(?!(?:a|audio|img|source|video)\s[^<>\n]*=)([^<>\n`|]{{1,{MAX_LENGTH}}})>"
     r"|((?:\\[^\s`|]|[^\s<>()\\`|\[\]]|\([^\s<>()\\`|\[\]]*\))+))"
 )
 PATTERNS = {

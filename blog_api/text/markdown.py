@@ -29,7 +29,7 @@ MAX_HTML_LENGTH = 4_000_000
 # A footnote is found again by its label, which GitHub limits too.
 MAX_LABEL_LENGTH = 200
 # What follows `http` in an address.
-AFTER_SCHEME = re.compile(r"://\w|:\w")
+AFTER_SCHEME = re.compile(r"://\w")
 
 
 class Source(NamedTuple):
@@ -68,8 +68,9 @@ def limit_rule(ruler: Ruler[Any], name: str, is_possible: Callable[[StateInline]
 
 
 def is_before_address(state: StateInline) -> bool:
-    has_scheme = state.pending.endswith(("http", "https", "mailto"))
-    return has_scheme and AFTER_SCHEME.match(state.src, state.pos) is not None
+    if state.pending.endswith(("http", "https")):
+        return AFTER_SCHEME.match(state.src, state.pos) is not None
+    return state.pending.endswith("mailto")
 
 
 def is_before_label(state: StateInline) -> bool:

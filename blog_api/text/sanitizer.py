@@ -136,7 +136,7 @@ CLEANER = nh3.Cleaner(
 
 
 def sanitize_html(html: str, iframe_hosts: Collection[str] = ()) -> str:
-    """Return HTML that is safe in a page. Sanitizing it again changes nothing."""
+    """Return HTML that is safe in a page; frames stay from these hosts."""
     html = CLEANER.clean(close_iframes(html))
     if "<iframe" in html:
         # Again: a link within a link is none.
