@@ -17,6 +17,7 @@ from tests.support.attacks import ATTACKS
 from tests.support.clients import CHEAP_HASHING, client_of, make_settings, publish, running, sign_up
 from tests.support.html import IFRAME, REL, XML_TEXT, Elements, assert_harmless
 from tests.support.rebuilds import count_wrong
+from tests.support.recording_page import RecordingPage
 
 HOST = "video.example"
 NUMBERS = itertools.count()
@@ -191,7 +192,7 @@ async def test_footnotes_and_their_marks_link_to_each_other(ann: AsyncClient):
 
 async def test_what_is_no_footnote_is_text(ann: AsyncClient):
     html = await render(
-        ann, "A[^x] [^a b] ^[c] [^]\n\n[^1]: One[^1]\n\nB[^2]\n\n[^2]: C\n\n    [^3]: D"
+        ann, "A[^x] [^a b] ^[c] [^]\n\n[^1]: One[^1]\n\nB[^2]\n\n[^2]: C\n\n    [^3]: D e"
     )
 
     assert "A[^x] [^a b] ^[c] [^]" in html
@@ -322,6 +323,22 @@ async def test_nothing_but_frames_of_the_host_is_loaded(
         except AssertionError as error:
             error.add_note(f"{attack!r} became {html!r}")
             raise
+
+
+@pytest.mark.browser
+async def test_a_browser_loads_nothing_but_frames_of_the_host(
+    ann: AsyncClient, recording_page: RecordingPage
+):
+    for attack in ATTACKS["frames of another host"]:
+        html = await render(ann, attack, HTML)
+        await recording_page.reset()
+
+        await recording_page.show([html])
+
+        # A frame is listed too; its request, which is not sent on, tells its address.
+        others = [one for one in recording_page.events if not one.startswith("frame: ")]
+        assert all(one.startswith(f"document: https://{HOST}/") for one in others), attack
+        assert len(others) == html.count("<iframe"), attack
 
 
 async def test_html_that_was_sanitized_stays_as_it_is(ann: AsyncClient):

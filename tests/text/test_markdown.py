@@ -7,7 +7,7 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from html import escape
-from typing import Any, get_args
+from typing import get_args
 
 import anyio
 import pytest
@@ -405,15 +405,6 @@ async def test_no_connection_is_held_while_a_text_is_rendered(own_app: FastAPI):
         assert (created.status_code, changed.status_code) == (201, 200)
         assert changed.json()["title"] == "Meanwhile"
         assert changed.json()["content"] == "*newer*"
-
-
-@pytest.fixture
-async def recording_page(chromium: Any) -> AsyncIterator[RecordingPage]:
-    page = await chromium.new_page()
-    recording_page = RecordingPage(page)
-    await recording_page.open()
-    yield recording_page
-    await page.close()
 
 
 TEXTS_AT_ONCE = 50
