@@ -28,8 +28,8 @@ MAX_HTML_LENGTH = 4_000_000
 
 # A footnote is found again by its label, which GitHub limits too.
 MAX_LABEL_LENGTH = 200
-# What follows `http` in an address.
-AFTER_SCHEME = re.compile(r"://\w")
+# What follows `http` in an address. With escapes, such as `\_`, it is text.
+AFTER_SCHEME = re.compile(r"://\w[^\s<\\]*+(?!\\)")
 
 
 class Source(NamedTuple):

@@ -148,6 +148,7 @@ def link(address: str, text: str | None = None) -> str:
             "xhttps://example.com example.com README.md",
         ),
         ("javascript://example.com xmpp:a@b", "javascript://example.com xmpp:a@b"),
+        ("https://example.com/\\_a\\_", "https://example.com/_a_"),
         ("http:// https://_ http:", "http:// https://_ http:"),
         ("[Call](tel:+4912) <tel:+4912>", f"{link('tel:+4912', 'Call')} {link('tel:+4912')}"),
     ],
