@@ -40,7 +40,7 @@ def change(content: str, content_type: ContentType = MARKDOWN) -> str:
         ("| ![A](a.png) | `![A](a.png)` |\n|-|-|", "| ![A](PICTURE) | `![A](a.png)` |\n|-|-|"),
         ("- > ![A](a.png)", "- > ![A](PICTURE)"),
         ("A[^1]\n\n[^1]: ![](a.png)", "A[^1]\n\n[^1]: ![](PICTURE)"),
-        ('[x]: <source srcset="a.png">', '[x]: <source srcset="PICTURE">'),
+        ('x[1]: <source srcset="a.png"> y', 'x[1]: <source srcset="PICTURE"> y'),
         ("**![A](a.png)**\r\n![A](a.png)", "**![A](PICTURE)**\r\n![A](PICTURE)"),
         ("![A](a.png) `![A](a.png)` ![A](a.png)", "![A](PICTURE) `![A](a.png)` ![A](PICTURE)"),
         ("[x]: a.png\n[x]: b/a.png\n\n![x]", "[x]: PICTURE\n[x]: b/a.png\n\n![x]"),
