@@ -247,7 +247,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.token_uses = TokenUses(database)
     app.state.password_hasher = PasswordHasher(settings)
     app.state.rate_limiter = RateLimiter(settings)
-    app.state.renderer = Renderer()
+    app.state.renderer = Renderer(iframe_hosts=settings.iframe_hosts)
     for router in ROUTERS:
         app.include_router(router)
     return app

@@ -67,7 +67,7 @@ EXPECTED = {
     ],
     "mail": ["\n202\n"],
     "media": ['"alt":"A teal rectangle"', "0 files and "],
-    "configure": ["BLOG_POOL_SIZE=5", "BLOG_SECRET_KEY=***"],
+    "configure": ["BLOG_POOL_SIZE=5", "BLOG_SECRET_KEY=***", '"player.vimeo.com"]'],
     "administrate": ['"users":{"total":2', "urn:blog-api:post-not-found", "take-down-post"],
     "comments": ['"is_approved":false', "urn:blog-api:comment-not-found", '"is_approved":true'],
     "import-and-export": [

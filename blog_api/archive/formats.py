@@ -17,7 +17,7 @@ from blog_api.archive.record import SUPPORTED, ArchiveEntry, PostRecord, format_
 from blog_api.archive.wordpress import read_wxr, scan_wxr
 from blog_api.archive.wordpress_writer import WXRWriter
 from blog_api.core.zips import InvalidZip, unpack_zip
-from blog_api.text.markdown import sanitize_html
+from blog_api.text.sanitizer import sanitize_html
 from blog_api.text.site_files import OTHER_SUFFIXES, SUFFIXES, find_files
 
 # The root of XML, with its namespaces, is here.

@@ -26,7 +26,8 @@ from blog_api.core.characters import VISIBLE_CHARACTER
 from blog_api.core.fields import tag_key, utc_now
 from blog_api.core.urls import check_picture_address, check_web_address
 from blog_api.text.excerpts import make_excerpt
-from blog_api.text.markdown import HTML, SANITIZER
+from blog_api.text.markdown import HTML
+from blog_api.text.sanitizer import sanitize_html
 from blog_api.text.wordpress import (
     MEMBERS_ONLY,
     Attachment,
@@ -208,7 +209,7 @@ class Item:
     def parse_summary(self) -> str | None:
         """Return the excerpt, which is HTML of any length, as plain text of one line."""
         html = self.values.get("excerpt:encoded", "")[:MAX_EXCERPT_LENGTH]
-        summary = make_excerpt(SANITIZER.clean(html)).summary
+        summary = make_excerpt(sanitize_html(html)).summary
         return summary if VISIBLE_CHARACTER.search(summary) else None
 
     def find_cover(self) -> Attachment | None:

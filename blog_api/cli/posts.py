@@ -148,7 +148,7 @@ def import_archive(
     summary = ImportSummary((folder.name, file.name))
 
     async def run_import(database: Database) -> None:
-        renderer = Renderer()
+        renderer = Renderer(iframe_hosts=settings.iframe_hosts)
         pictures = FolderImport(
             database, renderer, storage, max_bytes=settings.media_max_bytes, dry_run=dry_run
         )
@@ -195,7 +195,7 @@ def export_archive(
     async def run_export(database: Database, write: WriteRecord) -> None:
         pictures = None
         if storage is not None and file.is_dir():
-            pictures = FolderExport(Renderer(), storage, file)
+            pictures = FolderExport(Renderer(iframe_hosts=settings.iframe_hosts), storage, file)
         with progress(file.name, total) as advance:
             async for _ in export_posts(database, write, pictures):
                 advance()

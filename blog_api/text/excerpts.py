@@ -22,6 +22,9 @@ MIN_SIMILARITY = 0.5
 
 # Tags as the sanitizer writes them. Text has no `<`; the value of an attribute may have both signs.
 TAG = re.compile(r'</?([a-z][a-z0-9]*)(?:\s[^<>"]*(?:"[^"]*"[^<>"]*)*)?>')
+# The marks of footnotes, which are no words of the text, and what browsers show that have no video.
+HIDDEN_START = re.compile(r'<(sup|a)(?: [a-z-]+="[^"]*")*? class="footnote-|<(audio|video)[ >]')
+FOOTNOTES = '<section class="footnotes">'
 # These stand within a word; all other tags separate words.
 INLINE_TAGS = frozenset({
     "a", "abbr", "acronym", "area", "b", "bdi", "bdo", "cite", "code", "data", "del", "dfn",
@@ -40,6 +43,7 @@ class Excerpt:
 
 def extract_text(html: str) -> str:
     """Return sanitized HTML without its tags. A tag that separates words becomes a space."""
+    html = remove_hidden(html)
     return unescape(TAG.sub(lambda tag: "" if tag[1] in INLINE_TAGS else " ", html)).strip()
 
 
@@ -47,6 +51,18 @@ def cut_html(html: str, limit: int) -> str:
     """Return the beginning of sanitized HTML, without a tag that would be incomplete."""
     html = html[:limit]
     return html[: html.rfind("<")] if html.rfind("<") > html.rfind(">") else html
+
+
+def remove_hidden(html: str) -> str:
+    """Return sanitized HTML without the elements whose text is not read with the rest."""
+    parts = []
+    end = 0
+    while start := HIDDEN_START.search(html, end):
+        parts.append(html[end : start.start()])
+        end_tag = f"</{start[1] or start[2]}>"
+        found = html.find(end_tag, start.end())
+        end = found + len(end_tag) if found >= 0 else len(html)
+    return "".join([*parts, html[end:]])
 
 
 def make_excerpt(html: str, *, length: int | None = None, limit: int = MAX_READ) -> Excerpt:
@@ -57,12 +73,16 @@ def make_excerpt(html: str, *, length: int | None = None, limit: int = MAX_READ)
     length = length or len(html)
     if length > limit:
         html = cut_html(html, limit)
-    words = extract_text(html).split()
+    text, mark, notes = html.partition(FOOTNOTES)
+    words = extract_text(text).split()
+    summary = cut_summary(" ".join(words))
+    if mark:
+        words += extract_text(notes).split()
     # A dash between spaces is no word.
     count = sum(any(map(str.isalnum, word)) for word in words)
     if html and length > limit:
         count = round(count * length / len(html))
-    return Excerpt(cut_summary(" ".join(words)), max(1, -(-count // WORDS_PER_MINUTE)))
+    return Excerpt(summary, max(1, -(-count // WORDS_PER_MINUTE)))
 
 
 def cut_summary(text: str) -> str:

@@ -146,7 +146,9 @@ async def test_a_new_type_renders_the_same_content_again(ann: AsyncClient, empty
 
     assert html["content_html"] == '# *a* <b title="moon">b</b>'
     assert html["summary"] == "# *a* b"
-    assert markdown["content_html"] == '<h1><em>a</em> <b title="moon">b</b></h1>\n'
+    assert markdown["content_html"] == (
+        '<h1 id="user-content-a-b"><em>a</em> <b title="moon">b</b></h1>\n'
+    )
     assert html["updated_at"] < markdown["updated_at"]
     assert found_as_html == [False, True]
     assert found_as_markdown == [True, True]
