@@ -1,7 +1,7 @@
 """Tables of the search."""
 
 from datetime import datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from sqlalchemy import Index, SmallInteger
 from sqlmodel import Field, col
@@ -43,6 +43,7 @@ class WordsLease(TableBase, table=True):
     """One row: until when a process indexes posts for the search, as no other one does then."""
 
     __tablename__ = "words_leases"
+    __table_args__: ClassVar[Any] = {"sqlite_autoincrement": True}
     invalidates: ClassVar = Invalidates.NOTHING
 
     id: int = Field(primary_key=True)

@@ -175,6 +175,7 @@ def upgrade() -> None:
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("until", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_words_leases"),
+        sqlite_autoincrement=True,
     )
     for statement in ON_SQLITE if is_sqlite() else ON_POSTGRES:
         op.execute(statement)
