@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from blog_api.text.markdown import sanitize_html
+from blog_api.text.sanitizer import sanitize_html
 from blog_api.text.wordpress import Attachment, render_comment, render_title, render_wordpress
 from blog_api.text.wpautop import IS_BLOCK, WITHOUT_TEXT, wpautop
 
