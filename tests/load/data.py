@@ -5,20 +5,26 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from itertools import chain
 from typing import Any
 
+from blog_api.accounts.jwt import Claims, JWTSigner
 from blog_api.accounts.scopes import DEFAULT_SCOPES, join_scopes
-from blog_api.core.security import hash_token
+from blog_api.core.security import SecretKeys, hash_token
 from blog_api.posts.excerpts import make_excerpt_columns
+from blog_api.posts.search_index import FILL_ON_POSTGRES, FILL_ON_SQLITE
 from blog_api.text.markdown import render_markdown
+from tests.support.clients import SECRET_KEY
 
 # Increase it with every change below, so that existing databases are recreated.
-LAYOUT = 2
+LAYOUT = 3
 
 AUTHORS = 1_000
 TAGS = 200
 LOGINS = 16
+# The first authors, who have tokens.
+READERS = 100
 BODIES = 500
 BODY_LENGTH = 1_500
 
@@ -27,8 +33,6 @@ FIRST_PUBLISHED_AT = datetime(2024, 1, 1, tzinfo=UTC)
 POST_INTERVAL = timedelta(minutes=1)
 NEVER = datetime(2100, 1, 1, tzinfo=UTC)
 
-# A token of the first author.
-TOKEN = "a-token-for-the-load-test-and-nothing-else"
 PASSWORD = "a password for the load test"
 
 VOCABULARY = (
@@ -47,11 +51,38 @@ class Size:
 
     name: str
     posts: int
+    # Otherwise the search finds words of titles only: indexing the contents of a million posts
+    # would take most of an hour.
+    indexes_contents: bool = False
 
 
 TINY, SMALL, MEDIUM, LARGE = (Size(f"1e{n}", 10**n) for n in (2, 3, 4, 6))
+SMALL_INDEXED, MEDIUM_INDEXED = (
+    Size(f"{size.name}_indexed", size.posts, indexes_contents=True) for size in (SMALL, MEDIUM)
+)
 
 Row = dict[str, Any]
+
+
+def token_of(user_id: int) -> str:
+    """Return the opaque token of one of the first authors."""
+    return f"a-token-for-the-load-test-and-nothing-else-{user_id}"
+
+
+# A token of the first author.
+TOKEN = token_of(1)
+
+
+def jwt_session_of(user_id: int) -> str:
+    return f"a-session-for-the-load-test-and-nothing-else-{user_id}"
+
+
+@cache
+def jwt_of(user_id: int) -> str:
+    """Return a JWT of one of the first authors that does not expire during a run."""
+    digest = hash_token(jwt_session_of(user_id))
+    claims = Claims(user_id, digest, frozenset(DEFAULT_SCOPES), NEVER)
+    return JWTSigner(SecretKeys(SECRET_KEY)).sign(claims)
 
 
 def login_email(number: int) -> str:
@@ -100,6 +131,11 @@ def sample_markdown() -> str:
     return markdown(random.Random(1))
 
 
+def sample_comment() -> str:
+    words = random.Random(1)
+    return " ".join(sentence(words) for _ in range(3))
+
+
 def times(at: datetime) -> Row:
     return {"created_at": at, "updated_at": at}
 
@@ -133,14 +169,20 @@ def user_rows(password_hash: str) -> Iterator[Row]:
 
 
 def token_rows() -> Iterator[Row]:
-    yield {
-        "id": 1,
-        **times(FIRST_PUBLISHED_AT),
-        "user_id": 1,
-        "digest": hash_token(TOKEN),
-        "scope": join_scopes(DEFAULT_SCOPES),
-        "expires_at": NEVER,
-    }
+    """Yield the opaque tokens of the readers, then their sessions with JWT."""
+    for token_id in range(1, 2 * READERS + 1):
+        is_opaque = token_id <= READERS
+        user_id = token_id if is_opaque else token_id - READERS
+        secret = token_of(user_id) if is_opaque else jwt_session_of(user_id)
+        yield {
+            "id": token_id,
+            **times(FIRST_PUBLISHED_AT),
+            "user_id": user_id,
+            "digest": hash_token(secret),
+            "refresh_digest": None if is_opaque else hash_token(f"{secret}-refresh"),
+            "scope": join_scopes(DEFAULT_SCOPES),
+            "expires_at": NEVER,
+        }
 
 
 def tag_rows() -> Iterator[Row]:
@@ -207,7 +249,7 @@ def tables(size: Size, password_hash: str) -> Iterator[tuple[str, int, list[str]
     for table, count, rows in (
         ("users", AUTHORS + LOGINS, user_rows(password_hash)),
         ("usernames", AUTHORS + LOGINS, username_rows()),
-        ("tokens", 1, token_rows()),
+        ("tokens", 2 * READERS, token_rows()),
         ("tags", TAGS, tag_rows()),
         ("posts", size.posts, post_rows(size)),
         ("slugs", size.posts, slug_rows(size)),
@@ -217,25 +259,35 @@ def tables(size: Size, password_hash: str) -> Iterator[tuple[str, int, list[str]
         yield table, count, list(first), chain([first], rows)
 
 
-# Triggers do this otherwise. Only titles are indexed for search, which is not measured: indexing
-# the contents of a million posts would take most of an hour.
+# Triggers do this otherwise.
 COUNTS = """
     INSERT INTO post_counts (user_id, tag_id, delta, is_total)
     SELECT 0, 0, count(*), TRUE FROM posts
     UNION ALL SELECT user_id, 0, count(*), TRUE FROM posts GROUP BY user_id
     UNION ALL SELECT 0, tag_id, count(*), TRUE FROM post_tags GROUP BY tag_id
 """
-SEARCH_ON_POSTGRES = (
+TITLES_ON_POSTGRES = (
     "INSERT INTO post_search (post_id, vector) SELECT id, to_tsvector('simple', title) FROM posts"
 )
-SEARCH_ON_SQLITE = "INSERT INTO post_search (rowid, title) SELECT id, title FROM posts"
+TITLES_ON_SQLITE = "INSERT INTO post_search (rowid, title) SELECT id, title FROM posts"
+
+
+def search_statement(size: Size, *, is_sqlite: bool) -> str:
+    """Return the statement that fills the index of the search."""
+    if size.indexes_contents:
+        return FILL_ON_SQLITE if is_sqlite else FILL_ON_POSTGRES
+    return TITLES_ON_SQLITE if is_sqlite else TITLES_ON_POSTGRES
 
 
 def cleanup_statements(size: Size) -> list[str]:
     """Return statements that delete what was added since the data was loaded."""
     return [
+        "UPDATE posts SET comment_count = 0, bookmark_count = 0 WHERE id IN "
+        "(SELECT post_id FROM comments UNION SELECT post_id FROM bookmarks)",
+        "DELETE FROM comments",
+        "DELETE FROM bookmarks",
         f"DELETE FROM posts WHERE id > {size.posts}",
         f"DELETE FROM slugs WHERE id > {size.posts}",
         f"DELETE FROM tags WHERE id > {TAGS}",
-        "DELETE FROM tokens WHERE id > 1",
+        f"DELETE FROM tokens WHERE id > {2 * READERS}",
     ]
