@@ -1,7 +1,5 @@
 """The views."""
 
-from typing import Any
-
 from django.contrib.postgres.search import SearchQuery, SearchRank
 from django.db import transaction
 from django.db.models import Count, F, Q, QuerySet
