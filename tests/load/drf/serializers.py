@@ -4,7 +4,7 @@ from rest_framework import serializers
 
 from .models import Comment, Post, User
 
-POST_FIELDS = (
+POST_FIELDS: tuple[str, ...] = (
     "id",
     "created_at",
     "updated_at",
