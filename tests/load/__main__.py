@@ -125,7 +125,7 @@ def main(
         server=parse_database_url(database_url),
         connections=tuple(connections or ((32,) if quick else (32, 256))),
         rounds=1 if quick else rounds,
-        seconds=0.5 if quick else seconds,
+        seconds=0.25 if quick else seconds,
         warm_up=0 if quick else 2,
         quick=quick,
         may_replace=yes,

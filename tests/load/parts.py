@@ -40,6 +40,7 @@ from tests.load.member_parts import (
 ONE_CONNECTION = 1
 LOGIN_SECONDS = 60
 WORKERS = (1, 2, 4)
+QUICK_WORKERS = (1, 2)
 
 
 def measure_reads(bench: Bench) -> None:
@@ -212,22 +213,19 @@ def measure_workers(bench: Bench) -> None:
     """One, two and four workers on as many cores, but not on the core of wrk."""
     size = bench.options.small
     loaded = bench.postgres(size)
+    workers = QUICK_WORKERS if bench.options.quick else WORKERS
     cores = CORES[: max(1, len(CORES) - 1)]
-    if len(cores) < max(WORKERS):
+    if len(cores) < max(workers):
         bench.add_note(
             f"workers: the machine leaves {len(cores)} of its cores to the workers. Where that is "
             "fewer than there are workers, compare the CPU time of a request, not the requests."
         )
     loads = [*make_reads(size), make_discussion(size)]
+    contenders = [
+        blog_api(loaded, workers=count, cores=frozenset(cores[:count])) for count in workers
+    ]
     with ExitStack() as stack:
-        running = [
-            stack.enter_context(
-                bench.make_server(
-                    blog_api(loaded, workers=workers, cores=frozenset(cores[:workers]))
-                )
-            )
-            for workers in WORKERS
-        ]
+        running = [stack.enter_context(bench.make_server(one)) for one in contenders]
         for load in loads:
             compare_loads(bench, "workers", running, [load], writes=load.is_apart)
 
