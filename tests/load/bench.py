@@ -1,7 +1,7 @@
 """The bench: prepare databases, start servers, compare contenders and collect the results."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -123,6 +123,12 @@ class Bench:
         """Return a server that the caller starts and stops as a context manager."""
         log = self.options.folder / f"{contender.name}.log" if self.options.logs else None
         return Running(contender, self.options.folder, log)
+
+    @contextmanager
+    def servers(self, contenders: Iterable[Contender]) -> Iterator[list[Running]]:
+        """Start servers that no other part uses; stop them at the end of the block."""
+        with ExitStack() as stack:
+            yield [stack.enter_context(self.make_server(contender)) for contender in contenders]
 
     def start(self, contender: Contender) -> Running:
         """Return a server that runs until `stop()`, started earlier or now."""

@@ -5,7 +5,6 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
 
 from blog_api.cli.console import progress
 from tests.load import data
@@ -94,11 +93,11 @@ def measure_search(bench: Bench) -> None:
         blog_api(bench.sqlite(size), cache=False),
         *rest_frameworks(bench, loaded),
     )
-    running = [bench.start(contender) for contender in contenders]
     loads = make_searches(size)
-    for one in running:
-        bench.problems += check_total(running[0], one, loads)
-    compare_loads(bench, "search", running, loads)
+    with bench.servers(contenders) as running:
+        for one in running:
+            bench.problems += check_total(running[0], one, loads)
+        compare_loads(bench, "search", running, loads)
 
 
 def growth_loads(running: Running, size: Size, deep_page: int) -> list[Load]:
@@ -224,8 +223,9 @@ def measure_workers(bench: Bench) -> None:
     contenders = [
         blog_api(loaded, workers=count, cores=frozenset(cores[:count])) for count in workers
     ]
-    with ExitStack() as stack:
-        running = [stack.enter_context(bench.make_server(one)) for one in contenders]
+    # All servers together would need more connections than Postgres accepts by default.
+    bench.stop()
+    with bench.servers(contenders) as running:
         for load in loads:
             compare_loads(bench, "workers", running, [load], writes=load.is_apart)
 
