@@ -150,7 +150,7 @@ def measure_mixed(bench: Bench) -> None:
     size = bench.options.small
     loaded = bench.postgres(size)
     load = Load("mixed", make_mixed_requests(size))
-    contenders = (blog_api(loaded), tutorial(loaded, "async"))
+    contenders = (blog_api(loaded), *bench.baselines(size), tutorial(loaded, "async"))
     entries = [Entry(one.name, bench.start(one), load) for one in contenders]
     for connections in bench.options.connections:
         bench.compare(

@@ -16,7 +16,14 @@ from tests.load.memory import MemoryUse, measure_memory
 from tests.load.parts import PARTS
 
 # The contenders with which the others are compared, if they took part.
-REFERENCES = (BASELINE, "bare ASGI", "tutorial, async", "tutorial, sync", "Django REST framework")
+REFERENCES = (
+    BASELINE,
+    "bare ASGI",
+    "tutorial, async",
+    "tutorial, sync",
+    "Django REST framework",
+    "Fastify, a counter",
+)
 # The cases of the summary, and their names there.
 SUMMARY = {
     ("reads", "list"): "list",
