@@ -41,14 +41,18 @@ def draw(results: Sequence[Result], file: Path) -> None:
     panels = {title: found for title, found in panels.items() if found}
     heights = [3] * len(cases) + [4] * len(panels)
     figure, all_axes = pyplot.subplots(
-        len(heights), 1, figsize=(9, sum(heights)), height_ratios=heights, squeeze=False
+        len(heights),
+        1,
+        figsize=(9, sum(heights)),
+        height_ratios=heights,
+        squeeze=False,
+        layout="constrained",
     )
     axes = iter(all_axes[:, 0])
     for case in cases:
         draw_requests(next(axes), case, [one for one in reads if one.case == case])
     for title, found in panels.items():
         draw_cpu(next(axes), title, found)
-    figure.tight_layout()
     figure.savefig(file, dpi=120)
     pyplot.close(figure)
 
@@ -75,11 +79,11 @@ def draw_cpu(axis: Any, title: str, results: Sequence[Result]) -> None:
         places = [cases.index(name_of_case(one)) + place * width for one in of_name]
         axis.bar(places, [one.figures.all_cpu_us / 1000 for one in of_name], width, label=name)
     middle = 0.4 - width / 2
-    axis.set_xticks([tick + middle for tick in range(len(cases))], cases)
-    axis.tick_params(axis="x", rotation=20)
+    ticks = [tick + middle for tick in range(len(cases))]
+    axis.set_xticks(ticks, cases, rotation=20, horizontalalignment="right")
     axis.set_yscale("log")
     axis.set_ylabel("CPU ms a request (log scale)")
     axis.set_title(title)
     # Room for the legend above the bars.
-    axis.set_ylim(top=6 * axis.get_ylim()[1])
-    axis.legend(ncols=min(4, len(names)), loc="upper center", fontsize="small")
+    axis.set_ylim(top=8 * axis.get_ylim()[1])
+    axis.legend(ncols=min(3, len(names)), loc="upper center", fontsize="small")
