@@ -106,7 +106,8 @@ def prepare_postgres(
     else:
         subprocess.run(
             (sys.executable, "-m", "blog_api", "migrate"),
-            cwd=checkout,
+            # Without a `.env` file.
+            cwd=Path(__file__).parent,
             env=make_environment(loaded.url, {}) | {"PYTHONPATH": str(checkout)},
             stdout=subprocess.DEVNULL,
             check=True,
