@@ -21,6 +21,7 @@ POST_FIELDS: tuple[str, ...] = (
 
 
 class PostSerializer(serializers.ModelSerializer):
+    content = serializers.CharField(max_length=500_000, trim_whitespace=False)
     user_name = serializers.CharField(source="user.name", read_only=True)
     tags = serializers.ListField(child=serializers.CharField(), max_length=10, default=list)
 
