@@ -47,12 +47,17 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
 
 
 def require_file(settings: Settings, label: str) -> None:
-    """Exit with status 2 if a SQLite file does not exist. Raises OSError if it cannot be opened."""
+    """Exit with status 2 if a SQLite file does not exist, and with 1 if it cannot be used."""
     file = get_sqlite_path(settings.database_url)
     if file is not None:
         if not file.exists():
             exit_with_errors(f"{label}: {file} does not exist; blog-api migrate creates it")
-        check_sqlite_file(file)
+        try:
+            check_sqlite_file(file)
+        except OSError as error:
+            exit_with_error(f"{label}: {describe_error(error)}")
+        except IncompatibleSchema as error:
+            exit_with_error(f"{label}: {error}")
 
 
 def run_with_database(settings: Settings, work: Callable[[Database], Awaitable[T]]) -> T:

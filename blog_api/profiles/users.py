@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Security
+from fastapi import APIRouter, Depends, Path, Query, Request
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from blog_api.accounts.auth import get_optional_auth
+from blog_api.accounts.auth import SAME_FOR_ALL
 from blog_api.accounts.bans import BansDep
 from blog_api.accounts.errors import OPTIONAL_AUTH_PROBLEMS, SIGN_UP_PROBLEMS, UserNotFound
 from blog_api.accounts.idempotency import NO_KEY, IdempotencyKeyNotSupported
@@ -98,7 +98,7 @@ async def create_user(
     "/users",
     response_model=list[ProfileRead],
     responses=problem_responses(*OPTIONAL_AUTH_PROBLEMS, ValidationFailed),
-    dependencies=[Security(get_optional_auth)],
+    dependencies=[SAME_FOR_ALL],
 )
 async def list_users(
     params: Annotated[UserQuery, Query()], session: SessionDep, count_posts: PostCounterDep
@@ -129,7 +129,7 @@ async def find_users(session: AsyncSession, params: UserQuery) -> Sequence[User]
     "/users/{user_id:int}",
     response_model=ProfileRead,
     responses=problem_responses(*OPTIONAL_AUTH_PROBLEMS, UserNotFound, ValidationFailed),
-    dependencies=[Security(get_optional_auth)],
+    dependencies=[SAME_FOR_ALL],
 )
 async def read_user(
     user: UserFromPath, session: SessionDep, count_posts: PostCounterDep
@@ -143,7 +143,7 @@ async def read_user(
     "/users/username/{username}",
     response_model=ProfileRead,
     responses=problem_responses(*OPTIONAL_AUTH_PROBLEMS, UserNotFound, ValidationFailed),
-    dependencies=[Security(get_optional_auth)],
+    dependencies=[SAME_FOR_ALL],
 )
 async def read_user_by_username(
     username: PathUsername, session: SessionDep, count_posts: PostCounterDep
