@@ -36,12 +36,6 @@ function init(args)
   if load.writer and number == 1 then
     requests = load.writer
   end
-  for _, one in ipairs(requests) do
-    if not one.body or not one.body:find(PLACEHOLDER, 1, true) then
-      -- Format it only once, to save CPU time of wrk.
-      one.ready = wrk.format(one.method, one.path, one.headers, one.body)
-    end
-  end
   if load.is_apart then
     -- Threads begin at different requests.
     sent = math.floor((number - 1) * #requests / load.connections)
@@ -57,11 +51,13 @@ function request()
   sent = sent + 1
   local one = requests[(sent - 1) % #requests + 1]
   is_write, started = one.method ~= "GET", now()
-  if one.ready then
-    return one.ready
+  if one.body and one.body:find(PLACEHOLDER, 1, true) then
+    local body = one.body:gsub(PLACEHOLDER, string.format("%d", sent_by_others + sent))
+    return wrk.format(one.method, one.path, one.headers, body)
   end
-  local body = one.body:gsub(PLACEHOLDER, string.format("%d", sent_by_others + sent))
-  return wrk.format(one.method, one.path, one.headers, body)
+  -- Format it only once, to save CPU time of wrk.
+  one.ready = one.ready or wrk.format(one.method, one.path, one.headers, one.body)
+  return one.ready
 end
 
 -- Return the times of all threads, in order.
