@@ -53,6 +53,7 @@ from blog_api.posts import bookmarks, feeds, preview
 from blog_api.posts import lists as post_lists
 from blog_api.posts import routes as posts
 from blog_api.posts.counts import count_posts_of_authors
+from blog_api.posts.search_index import PendingIndex
 from blog_api.profiles import follows, me
 from blog_api.profiles import users as profiles
 from blog_api.text.renderer import Renderer
@@ -156,6 +157,7 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         observe_database(database, meter)
         observe_cache(app.state.cache_statistics, meter)
     access_log, token_uses = app.state.access_log, app.state.token_uses
+    pending = PendingIndex(database, app.state.renderer)
     watching = app.state.invalidation.watch() if settings.cache_bytes else nullcontext()
     try:
         with open_storage(settings) as app.state.media_storage:
@@ -163,6 +165,7 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
                 deliver = partial(app.state.outbox.deliver_continuously, app.state.secret_keys)
                 tasks.start_soon(keep_running, access_log.write_periodically, "access log")
                 tasks.start_soon(keep_running, token_uses.write_periodically, "token uses")
+                tasks.start_soon(keep_running, pending.index_continuously, "index of the search")
                 if settings.mail_url is not None:
                     tasks.start_soon(keep_running, deliver, "delivery of mail")
                 # Exclude the objects of the start from every later collection.

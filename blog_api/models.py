@@ -14,6 +14,7 @@ from blog_api.db.base import TableBase
 from blog_api.mail.models import Mail
 from blog_api.media.models import BlockedDigest, Media
 from blog_api.posts.models import Bookmark, Post, PostCount, PostTag, Slug, Tag
+from blog_api.posts.search_models import PostWords, WordsLease
 from blog_api.profiles.models import Follow
 
 TABLES = (
@@ -32,6 +33,8 @@ TABLES = (
     Tag,
     PostTag,
     PostCount,
+    PostWords,
+    WordsLease,
     Bookmark,
     Comment,
     AuditEntry,

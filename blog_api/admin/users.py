@@ -20,7 +20,8 @@ from blog_api.accounts.errors import (
 )
 from blog_api.accounts.idempotency import IDEMPOTENCY_PROBLEMS, AdminCreationDep, IdempotentRoute
 from blog_api.accounts.mailer import MailerDep
-from blog_api.accounts.models import User, UserRead
+from blog_api.accounts.models import NameKey, User, UserRead
+from blog_api.accounts.names import find_keys, fold_name
 from blog_api.accounts.passwords import check_new_password
 from blog_api.accounts.rate_limits import LoginThrottleDep
 from blog_api.accounts.service import require_other_admin
@@ -79,8 +80,10 @@ def search_accounts(q: str | None) -> SelectOfScalar[User]:
     query = select(User)
     if q is None:
         return query
+    by_name = select(NameKey.user_id).where(find_keys(fold_name(q)))
     return query.where(
         or_(
+            col(User.id).in_(by_name),
             col(User.email_key).contains(casefold_key(q), autoescape=True),
             col(User.mailbox_key).contains(mailbox_key(q), autoescape=True),
             col(User.name).icontains(q, autoescape=True),

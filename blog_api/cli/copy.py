@@ -9,7 +9,7 @@ from blog_api.core.settings import Settings, exit_with_errors, load_settings
 from blog_api.core.urls import get_sqlite_path, parse_database_url
 from blog_api.db.copy import open_copy
 from blog_api.models import metadata
-from blog_api.posts.search_index import index_all_posts
+from blog_api.posts.search_index import fill_index
 
 
 def copy_database(
@@ -44,7 +44,7 @@ def copy_database(
             with progress("compare", total) as advance:
                 counts = await running.compare_tables(advance)
             with progress("index for the search", 1) as advance:
-                await index_all_posts(running.target)
+                await fill_index(running.target)
                 advance()
         return counts
 

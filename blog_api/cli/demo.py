@@ -5,7 +5,7 @@ are those of a blog that was written over the API.
 """
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -32,6 +32,7 @@ from blog_api.posts.models import Post, PostCreate
 from blog_api.posts.queries import lock_post_for_counters
 from blog_api.posts.service import insert_post, render_post
 from blog_api.posts.slugs import generate_slugs
+from blog_api.posts.words import MadeWords, get_word_source, make_words
 from blog_api.profiles.models import Follow
 from blog_api.text.markdown import Source
 from blog_api.text.renderer import Renderer
@@ -79,11 +80,17 @@ async def create_demo(
     hashes = [await hasher.hash(password) for _ in PEOPLE]
     renderer = Renderer()
     made = [await render_post(renderer, Source(post.content, post.content_type)) for post in POSTS]
+    words = [
+        await make_words(renderer, get_word_source({**vars(post), **values}))
+        for post, values in zip(POSTS, made, strict=True)
+    ]
     try:
         async with database.session(writes=True) as session:
             if not await is_empty(session):
                 return None
-            return await DemoBlog(session, utc_now()).create(password, hashes, made)
+            return await DemoBlog(session, utc_now()).create(
+                password, hashes, zip(made, words, strict=True)
+            )
     except EmailTaken:
         # Another process has filled the database meanwhile.
         return None
@@ -103,13 +110,16 @@ class DemoBlog:
     now: datetime
 
     async def create(
-        self, password: str, hashes: Sequence[str], made: Sequence[Mapping[str, Any]]
+        self,
+        password: str,
+        hashes: Sequence[str],
+        made: Iterable[tuple[Mapping[str, Any], MadeWords]],
     ) -> dict[str, int]:
         """Create all rows; return their numbers by what they are."""
         users = await self.insert_people(password, hashes)
         comments = 0
-        for demo, columns in zip(POSTS, made, strict=True):
-            post = await self.insert_post(demo, users[demo.author], columns)
+        for demo, (columns, words) in zip(POSTS, made, strict=True):
+            post = await self.insert_post(demo, users[demo.author], columns, words)
             for user_id in (users[name] for name in BOOKMARKS.get(demo.title, ())):
                 await add_bookmark(self.session, user_id, post)
             await self.insert_comments(post, demo.comments, users)
@@ -139,7 +149,9 @@ class DemoBlog:
             users[person.name] = user.id
         return users
 
-    async def insert_post(self, demo: DemoPost, user_id: int, made: Mapping[str, Any]) -> Post:
+    async def insert_post(
+        self, demo: DemoPost, user_id: int, made: Mapping[str, Any], words: MadeWords
+    ) -> Post:
         """Insert a post and return it, locked."""
         published_at = None if demo.days is None else self.now + timedelta(days=demo.days)
         new = PostCreate(
@@ -159,7 +171,7 @@ class DemoBlog:
             "created_at": min(published_at or self.now, self.now),
         }
         post = Post.model_validate(new, update={**values, **made})
-        await insert_post(self.session, post, generate_slugs(post.title))
+        await insert_post(self.session, post, generate_slugs(post.title), words)
         return await lock_post_for_counters(self.session, col(Post.id) == post.id)
 
     async def insert_comments(

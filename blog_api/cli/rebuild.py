@@ -24,10 +24,11 @@ from blog_api.text.renderer import Renderer
 
 def make_kinds() -> tuple[Rebuild, ...]:
     """Return all kinds of derived values, each after those that it is derived from."""
+    renderer = Renderer()
     return (
         NAMES,
-        make_html(Renderer()),
-        SearchIndex(),
+        make_html(renderer),
+        SearchIndex(renderer),
         SLUGS,
         TAGS,
         COMMENT_COUNTS,

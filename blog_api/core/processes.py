@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 # Of a worker process. A text with a hundred thousand references to one long URL needs gigabytes.
 MEMORY_BYTES = 2 * 1024**3
+# Of the work on one text, however busy the machine is.
+CPU_SECONDS = 3
 # The processes that answer requests have the cores first.
 NICENESS = 5
 

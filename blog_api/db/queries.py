@@ -171,6 +171,21 @@ async def insert_if_missing(
     return await execute_write(session, statement, rows[0] if len(rows) == 1 else rows)
 
 
+@cache
+def insert_or_replace(table: type[TableBase], dialect: str) -> Insert:
+    statement = insert_into(table, dialect)
+    keys = inspect(table).local_table.primary_key.columns
+    values = {name: column for name, column in statement.excluded.items() if name not in keys}
+    replaced: Insert = statement.on_conflict_do_update(index_elements=list(keys), set_=values)
+    return replaced
+
+
+async def upsert(session: AsyncSession, table: type[TableBase], row: Mapping[str, Any]) -> None:
+    """Insert a row, or replace the one with its primary key."""
+    connection: AsyncConnection = session.info["connection"]
+    await execute_write(session, insert_or_replace(table, connection.dialect.name), row)
+
+
 async def insert_returning_id(
     session: AsyncSession, table: type[TableModel], values: Mapping[str, Any]
 ) -> int | None:
@@ -179,6 +194,14 @@ async def insert_returning_id(
     statement = insert_ignoring_conflicts(table, connection.dialect.name)
     row_id: int | None = await connection.scalar(statement.returning(col(table.id)), values)
     return row_id
+
+
+async def lock_work(session: AsyncSession, name: str) -> None:
+    """Let one transaction at a time do a kind of work. SQLite has one writer anyway."""
+    connection: AsyncConnection = session.info["connection"]
+    if connection.dialect.name == "postgresql":
+        key = func.hashtextextended(f"blog-api {name}", 0)
+        await connection.execute(select(func.pg_advisory_xact_lock(key)))
 
 
 async def count_rows(database: Database, table: type[TableModel]) -> int:

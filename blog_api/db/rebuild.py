@@ -62,7 +62,7 @@ async def iterate_ids(database: Database, query: Any, size: int) -> AsyncIterato
         after = found[-1]
 
 
-FindWrong = Callable[[Database, Span], Awaitable[Collection[int]]]
+FindWrong = Callable[[Database, Span], Awaitable[Collection[Any]]]
 Repair = Callable[[AsyncSession, Any], Awaitable[None]]
 
 

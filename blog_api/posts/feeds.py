@@ -87,10 +87,9 @@ async def find_posts(session: AsyncSession, query: FeedQuery) -> Sequence[Post]:
     values = query.values()
     names = values.keys()
     if query.q and query.q.strip():
-        matching, _ = search_ids(session, names, query.q)
+        matching, newest = search_ids(session, names, query.q, PostSort.newest)
     else:
-        matching = published_ids(names)
-    newest = get_sorts(names)[PostSort.newest]
+        matching, newest = published_ids(names), get_sorts(names)[PostSort.newest]
     ids = matching.order_by(*newest.order_by(newest.columns)).limit(query.size).subquery()
     order = SORTS[PostSort.newest].order_by(SORTS[PostSort.newest].columns)
     lengths = (

@@ -4,12 +4,13 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 from fastapi import Query
+from pydantic import AfterValidator, StringConstraints
 from sqlmodel import Field
 
 from blog_api.accounts.usernames import MAX_USERNAME_LENGTH, UserKey
 from blog_api.core.fields import RequestModel, TagName, Timestamp, tag_key
 from blog_api.posts.bodies import PostBody
-from blog_api.posts.search import MAX_QUERY_LENGTH
+from blog_api.posts.search import MAX_QUERY_LENGTH, MAX_TERMS, check_query
 from blog_api.web.pagination import IdsQuery, PageQuery
 
 
@@ -20,6 +21,11 @@ class PostSort(StrEnum):
     oldest = "published_at"
     last_updated = "-updated_at"
     first_updated = "updated_at"
+
+
+SearchQuery = Annotated[
+    str, StringConstraints(max_length=MAX_QUERY_LENGTH), AfterValidator(check_query)
+]
 
 
 class TagFilter(RequestModel):
@@ -40,11 +46,10 @@ class PostFilter(TagFilter):
     )
     since: Timestamp | None = Field(default=None, description="Published at this time or later.")
     until: Timestamp | None = Field(default=None, description="Published before this time.")
-    q: str | None = Field(
+    q: SearchQuery | None = Field(
         default=None,
-        max_length=MAX_QUERY_LENGTH,
-        description="Full-text search in title, tags and content. Words match by prefix, "
-        "phrases in quotation marks exactly.",
+        description="Full-text search in title, tags and content. Words match by prefix and by "
+        f"their other forms, phrases in quotation marks exactly; at most {MAX_TERMS} of them.",
     )
 
     def values(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import anyio.to_thread
 from anyio import CapacityLimiter
 from fastapi import APIRouter
 from sqlalchemy import ColumnElement, Subquery, bindparam, case, func
-from sqlmodel import UTCDateTime, col, select
+from sqlmodel import UTCDateTime, col, false, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
@@ -41,10 +41,12 @@ from blog_api.posts.queries import (
     list_of_posts,
     select_found_posts,
 )
-from blog_api.posts.search import make_highlighter, matching_posts
+from blog_api.posts.search import matching_posts
 from blog_api.posts.tags import TAG_ID, select_found_tags, show_tag
 from blog_api.profiles.follows import FOLLOWED_IDS
 from blog_api.profiles.users import UserFromKey
+from blog_api.text.excerpts import cut_html, extract_text
+from blog_api.text.search_terms import parse_terms
 from blog_api.text.snippets import Highlighter
 from blog_api.web.pagination import (
     MAX_PAGE_SIZE,
@@ -58,14 +60,22 @@ from blog_api.web.pagination import (
 router = APIRouter(tags=["posts"], responses=problem_responses(ServiceUnavailable))
 
 
+def make_publication_sorts(published_at: Any, post_id: Any) -> dict[PostSort, Sort]:
+    """Return the orders of posts by the time of publication."""
+    columns = (published_at, post_id)
+    return {
+        PostSort.newest: Sort("-published_at", columns, is_descending=True),
+        PostSort.oldest: Sort("published_at", columns),
+    }
+
+
 def make_sorts(published_at: Any, updated_at: Any, post_id: Any) -> dict[PostSort, Sort]:
     """Return the orders of posts by columns of `posts` or of `post_tags`."""
-    published, updated = (published_at, post_id), (updated_at, post_id)
+    updated = (updated_at, post_id)
     # All rows fulfill it; it makes them a range of the index.
     is_past = updated_at <= NOW
     return {
-        PostSort.newest: Sort("-published_at", published, is_descending=True),
-        PostSort.oldest: Sort("published_at", published),
+        **make_publication_sorts(published_at, post_id),
         PostSort.last_updated: Sort(
             "-updated_at", updated, is_descending=True, index_condition=is_past
         ),
@@ -121,14 +131,21 @@ def filtered_ids(names: AbstractSet[str]) -> SelectOfScalar[int]:
     return ids.where(*(condition for name, condition in AUTHOR_CONDITIONS.items() if name in names))
 
 
-def publication_conditions(names: AbstractSet[str]) -> list[ColumnElement[bool]]:
-    """Return the conditions on the publication of listed posts, the narrowest bound first."""
-    published_at = col(PostTag.published_at) if "tag" in names else col(Post.published_at)
+def publication_conditions(
+    names: AbstractSet[str], column: Any = None
+) -> list[ColumnElement[bool]]:
+    """Return the conditions on the publication of listed posts, the narrowest bound first.
+
+    `column` is the time of publication, null for a post that is in no list.
+    """
+    if column is None and "tag" in names:
+        column = col(PostTag.published_at)
+    published_at = col(Post.published_at) if column is None else column
     bounds = {
         "since": published_at >= bindparam("since", type_=UTCDateTime()),
         "until": published_at < bindparam("until", type_=UTCDateTime()),
     }
-    is_published = published_at <= NOW if "tag" in names else IS_PUBLISHED
+    is_published = IS_PUBLISHED if column is None else published_at <= NOW
     return [*(bound for name, bound in bounds.items() if name in names), is_published]
 
 
@@ -149,14 +166,30 @@ def published_posts(names: frozenset[str], body: PostBody) -> ListQuery:
 
 
 def search_ids(
-    session: AsyncSession, names: AbstractSet[str], q: str
+    session: AsyncSession, names: AbstractSet[str], q: str, sort: PostSort | None
 ) -> tuple[SelectOfScalar[int], Sort]:
-    """Select the ids of the published posts that match a search; return the order by rank too."""
-    ids, sort = published_ids(names), get_sorts(names)[PostSort.newest]
-    post_id = sort.columns[-1]
-    matches = matching_posts(session, q)
-    by_rank = Sort("rank", (matches.c.rank, post_id), is_descending=True, has_cursors=False)
-    return ids.join(matches, matches.c.id == post_id), by_rank
+    """Select the ids of the published posts that match a search; return their order too.
+
+    Without a sort that is the order by rank.
+    """
+    terms = parse_terms(q)
+    if not terms:
+        return published_ids(names).where(false()), get_sorts(names)[sort or PostSort.newest]
+    found = matching_posts(session, terms, is_ranked=sort is None).c
+    if names & {"tag", *AUTHOR_CONDITIONS} or sort in (
+        PostSort.last_updated,
+        PostSort.first_updated,
+    ):
+        sorts = get_sorts(names)
+        post_id = sorts[PostSort.newest].columns[-1]
+        ids = published_ids(names).join(found.id.table, found.id == post_id)
+    else:
+        # The rows of the posts are long, and those of the index have what is needed.
+        sorts, post_id = make_publication_sorts(found.published_at, found.id), found.id
+        ids = select(found.id).where(*publication_conditions(names, found.published_at))
+    if sort is not None:
+        return ids, sorts[sort]
+    return ids, Sort("rank", (found.rank, post_id), is_descending=True, has_cursors=False)
 
 
 @cache
@@ -170,15 +203,14 @@ async def paginate_posts(paginator: Paginator, params: PostQuery, **author: int)
     names = frozenset(values)
     if params.ids is not None:
         return await read_posts_by_ids(paginator, published_ids(names), params, **values)
-    sort = get_sorts(names)[params.sort or PostSort.newest]
     q = (params.q or "").strip()
     if not q:
+        sort = get_sorts(names)[params.sort or PostSort.newest]
         return await paginator.paginate(published_posts(names, params.body), params, sort, **values)
-    ids, by_rank = search_ids(paginator.session, names, q)
+    ids, sort = search_ids(paginator.session, names, q, params.sort)
     length = min(MAX_SNIPPET_TEXT, MAX_SNIPPET_TEXTS // params.size)
     select_rows = select_found_posts(PostRead, params.body)
-    text = func.coalesce(col(Post.content_text), col(Post.content))
-    beginning = func.substr(text, 1, length).label("beginning")
+    beginning = func.substr(col(Post.content_html), 1, length).label("beginning")
 
     def select_with_beginning(found: FoundRows) -> tuple[AnySelect, Subquery]:
         query, sized = select_rows(found)
@@ -190,10 +222,8 @@ async def paginate_posts(paginator: Paginator, params: PostQuery, **author: int)
         is_reusable=False,
         complete_row=complete_post,
     )
-    page = await paginator.paginate(posts, params, sort if params.sort else by_rank, **values)
-    highlighter = await make_highlighter(paginator.session, q)
-    if highlighter is None:
-        return page
+    page = await paginator.paginate(posts, params, sort, **values)
+    highlighter = Highlighter(parse_terms(q))
     # One at a time: threads that search texts take turns with the event loop.
     limiter: CapacityLimiter = paginator.request.app.state.snippet_thread
     async with connection_released(paginator.session):
@@ -222,7 +252,8 @@ async def read_posts_by_ids(
 
 
 def add_snippet(highlighter: Highlighter, post: dict[str, Any]) -> dict[str, Any]:
-    return {**post, "snippet": highlighter.snippet(post["beginning"])}
+    html = post["beginning"]
+    return {**post, "snippet": highlighter.snippet(extract_text(cut_html(html, len(html))))}
 
 
 @router.get(

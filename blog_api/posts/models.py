@@ -5,7 +5,16 @@ from typing import Any, ClassVar
 
 from pydantic import MISSING
 from pydantic import Field as SchemaField
-from sqlalchemy import JSON, BigInteger, Index, Integer, UniqueConstraint, and_, literal_column
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Index,
+    Integer,
+    SmallInteger,
+    UniqueConstraint,
+    and_,
+    literal_column,
+)
 from sqlmodel import AutoString, Field, Relationship, SQLModel, col
 
 from blog_api.accounts.models import AuthorRead, User
@@ -121,6 +130,10 @@ class Post(PostBase, VersionedModel, table=True):
     made_summary: str | None = Field(default=None, max_length=MAX_SUMMARY_LENGTH)
     made_reading_minutes: int | None = None
     made_from: str | None = Field(default=None, max_length=16)
+    # The version of the tokenizer that made the words of the post, and the digest of their source.
+    # A trigger clears both when a version without these columns changes the text.
+    words_version: int | None = Field(default=None, sa_type=SmallInteger, index=True)
+    words_from: str | None = Field(default=None, max_length=16)
     # Set by an administrator; the author cannot undo it.
     taken_down_at: datetime | None = None
     # A trigger clears it when the takedown is undone: versions without the column leave it.

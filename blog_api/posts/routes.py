@@ -48,6 +48,7 @@ from blog_api.posts.service import (
     render_post,
 )
 from blog_api.posts.slugs import generate_slugs
+from blog_api.posts.words import get_word_source, make_words
 from blog_api.text.markdown import MARKDOWN, Source
 from blog_api.text.renderer import RendererDep
 from blog_api.web.conditional import (
@@ -198,13 +199,15 @@ async def create_post(
     bound_indexing(session, source.content)
     async with connection_released_for(session, auth):
         made = await render_post(renderer, source, owner=auth.user.id)
+        of_words = get_word_source({**new.model_dump(), **made})
+        words = await make_words(renderer, of_words, owner=auth.user.id)
     await creation.claim()
     own = {"slug": "", "given_summary": new.summary, "user_id": auth.user.id}
     post = Post.model_validate(new, update={**own, **made})
     if new.slug is None:
-        await insert_post(session, post, generate_slugs(post.title))
+        await insert_post(session, post, generate_slugs(post.title), words)
     else:
-        await insert_post_with_given_slug(session, post, new.slug)
+        await insert_post_with_given_slug(session, post, new.slug, words)
     set_etag_row(request, post)
     author = {"user_name": auth.user.name, "author": auth.user}
     if body is PostBody.source:

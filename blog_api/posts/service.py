@@ -26,6 +26,7 @@ from blog_api.posts.models import Post, Slug
 from blog_api.posts.queries import find_post, is_visible_to
 from blog_api.posts.slugs import change_slug, claim_given_slug
 from blog_api.posts.tags import add_tags, remove_tags
+from blog_api.posts.words import MadeWords, make_word_source, make_words, save_words
 from blog_api.text.markdown import Source
 from blog_api.text.renderer import MAX_SHORT_LENGTH, Renderer, RendererDep
 from blog_api.web.conditional import Precondition, PreconditionDep, set_etag_row
@@ -71,17 +72,29 @@ class PostEdit:
         if "summary" in values:
             values["given_summary"] = values.pop("summary")
         made: dict[str, Any] = {}
-        rendered = None
+        rendered, words = None, None
+        owner = self.auth.user.id
         # The post may change while the connection is released: one request changes the content,
         # the other its type.
-        while (source := make_source(post, values)) not in (rendered, make_source(post)):
+        while True:
+            source = make_source(post, values)
+            is_rendered = source in (rendered, make_source(post))
+            known = values | made if source == rendered else values
+            of_words = make_word_source(post, known)
+            if is_rendered and of_words in (words and words.source, make_word_source(post)):
+                break
             bound_indexing(self.session, source.content)
             async with connection_released_for(self.session, self.auth):
-                made = await render_post(self.renderer, source, owner=self.auth.user.id)
-            rendered = source
+                if not is_rendered:
+                    made = await render_post(self.renderer, source, owner=owner)
+                    rendered, of_words = source, make_word_source(post, values | made)
+                words = await make_words(self.renderer, of_words, owner=owner)
             post = await self.lock_post()
-        if source == rendered:
-            values |= made
+        values = known
+        if words is not None and words.source != of_words:
+            words = None
+        if words is not None:
+            values |= words.columns
         values |= await change_slug(self.session, post, sent)
         if values.get("tags", post.tags) != post.tags:
             await remove_tags(self.session, post.id)
@@ -91,6 +104,8 @@ class PostEdit:
         else:
             async with unique_savepoint(self.session, or_raise=SlugTaken):
                 await save_changes(self.session, post, values)
+        if words is not None:
+            await save_words(self.session, post, words)
         set_etag_row(self.request, post)
         return post
 
@@ -149,39 +164,48 @@ async def index_tags(session: AsyncSession, post: Post, names: Sequence[str]) ->
     )
 
 
-async def insert_post(session: AsyncSession, post: Post, slugs: Iterable[str]) -> None:
+async def insert_post(
+    session: AsyncSession, post: Post, slugs: Iterable[str], words: MadeWords
+) -> None:
     """Insert a post with the first of these slugs that no post ever had. Raises Conflict.
 
     The post is not added to the session, which would take more statements.
     """
     for slug in slugs:
-        post_id = await insert_post_row(session, post, slug)
+        post_id = await insert_post_row(session, post, slug, words)
         if post_id is None:
             continue
         if await insert_if_missing(session, Slug, {"slug": slug, "post_id": post_id}):
             await index_tags(session, post, post.tags)
+            await save_words(session, post, words)
             return
         # The slug is a former one of another post.
         await session.exec(delete(Post).where(col(Post.id) == post_id))
     raise Conflict
 
 
-async def insert_post_with_given_slug(session: AsyncSession, post: Post, slug: str) -> None:
+async def insert_post_with_given_slug(
+    session: AsyncSession, post: Post, slug: str, words: MadeWords
+) -> None:
     """Insert a post with the slug that its author chose. Raises SlugTaken."""
     await claim_given_slug(session, slug)
     post.given_slug = slug
-    post_id = await insert_post_row(session, post, slug)
+    post_id = await insert_post_row(session, post, slug, words)
     if post_id is None:
         raise SlugTaken
     await session.exec(update(Slug).where(col(Slug.slug) == slug).values(post_id=post_id))
     await index_tags(session, post, post.tags)
+    await save_words(session, post, words)
 
 
-async def insert_post_row(session: AsyncSession, post: Post, slug: str) -> int | None:
+async def insert_post_row(
+    session: AsyncSession, post: Post, slug: str, words: MadeWords
+) -> int | None:
     """Insert a post and set its id; return None if another post has the slug."""
     post.slug = slug
     post.updated_at = post.created_at
-    post_id = await insert_returning_id(session, Post, post.model_dump(exclude={"id"}))
+    values = post.model_dump(exclude={"id"}) | words.columns
+    post_id = await insert_returning_id(session, Post, values)
     if post_id is not None:
         post.id = post_id
     return post_id

@@ -25,8 +25,8 @@ class UserQuery(SliceQuery, IdsQuery):
     q: str | None = Field(
         default=None,
         max_length=100,
-        description="Beginning of the name or of a word in it and what follows, case-insensitive: "
-        "`ann`, `kar` and `anna kar` find Anna Karenina.",
+        description="Beginning of the name or of a word in it and what follows, case-insensitive, "
+        "with or without accents: `ann`, `kar` and `anna kar` find Anna Karenina.",
     )
 
 

@@ -105,7 +105,8 @@ async def list_users(
 ) -> Sequence[ProfileRead]:
     """List public profiles in the order of their ids, or search them by name.
 
-    `q` finds names that contain it from the beginning of a word on, and orders them by that part.
+    Authors of imported comments who have no posts are left out. `q` finds names that contain it
+    from the beginning of a word on, with or without accents, and orders them by that part.
     """
     return await make_profiles(session, count_posts, await find_users(session, params))
 
@@ -118,10 +119,11 @@ async def find_users(session: AsyncSession, params: UserQuery) -> Sequence[User]
     # No name has a control character, and Postgres rejects NUL.
     if CONTROL_CHARACTERS.search(q):
         return []
-    prefix = fold_name(q)
-    query = select(User).order_by(col(User.id)).offset(params.skip).limit(params.limit)
-    if prefix:
-        query = users_by_name(prefix, skip=params.skip, limit=params.limit)
+    text = fold_name(q)
+    query = select(User).where(col(User.is_listed)).order_by(col(User.id))
+    query = query.offset(params.skip).limit(params.limit)
+    if text:
+        query = users_by_name(text, skip=params.skip, limit=params.limit)
     return (await session.exec(query)).all()
 
 

@@ -17,6 +17,9 @@ MAX_READ_IN_LIST = 5_000
 # A space earlier than this is not the place to cut: some scripts have few.
 MIN_SUMMARY_LENGTH = MAX_SUMMARY_LENGTH // 2
 
+# Texts with fewer words in common are different posts. Imported pictures change a few.
+MIN_SIMILARITY = 0.5
+
 # Tags as the sanitizer writes them. Text has no `<`; the value of an attribute may have both signs.
 TAG = re.compile(r'</?([a-z][a-z0-9]*)(?:\s[^<>"]*(?:"[^"]*"[^<>"]*)*)?>')
 # These stand within a word; all other tags separate words.
@@ -40,6 +43,12 @@ def extract_text(html: str) -> str:
     return unescape(TAG.sub(lambda tag: "" if tag[1] in INLINE_TAGS else " ", html)).strip()
 
 
+def cut_html(html: str, limit: int) -> str:
+    """Return the beginning of sanitized HTML, without a tag that would be incomplete."""
+    html = html[:limit]
+    return html[: html.rfind("<")] if html.rfind("<") > html.rfind(">") else html
+
+
 def make_excerpt(html: str, *, length: int | None = None, limit: int = MAX_READ) -> Excerpt:
     """Return the excerpt of sanitized HTML, or of the beginning of one of this length.
 
@@ -47,9 +56,7 @@ def make_excerpt(html: str, *, length: int | None = None, limit: int = MAX_READ)
     """
     length = length or len(html)
     if length > limit:
-        html = html[:limit]
-        # The last tag may be incomplete.
-        html = html[: html.rfind("<")] if html.rfind("<") > html.rfind(">") else html
+        html = cut_html(html, limit)
     words = extract_text(html).split()
     # A dash between spaces is no word.
     count = sum(any(map(str.isalnum, word)) for word in words)
@@ -74,3 +81,10 @@ def cut_summary(text: str) -> str:
         ):
             end -= 1
     return line[:end].rstrip() + ELLIPSIS
+
+
+def have_common_words(one: str, other: str) -> bool:
+    """Tell whether two texts are versions of one, whatever the order of their words."""
+    # One may be Markdown, and the other the HTML of it.
+    words, others = (set(re.findall(r"\w+", re.sub("<[^>]*>", " ", text))) for text in (one, other))
+    return words == others or len(words & others) >= MIN_SIMILARITY * len(words | others)

@@ -8,14 +8,12 @@ import nh3
 from markdown_it import MarkdownIt
 
 from blog_api.core.characters import NON_XML_CHARACTERS
-from blog_api.core.processes import MEMORY_BYTES, limited_resources
+from blog_api.core.processes import CPU_SECONDS, MEMORY_BYTES, limited_resources
 
 ContentType = Literal["text/markdown", "text/html"]
 MARKDOWN: Final = "text/markdown"
 HTML: Final = "text/html"
 
-# Of one text, however busy the machine is.
-CPU_SECONDS = 3
 # More than a text of 500,000 characters that are all escaped.
 MAX_HTML_LENGTH = 4_000_000
 

@@ -1,4 +1,4 @@
-"""Render texts without blocking the event loop: in threads, or in processes that can be killed.
+"""Render and tokenize texts without blocking the event loop, in processes that can be killed.
 
 Markdown has no worst case that is fast: 500,000 brackets take minutes, and Python cannot stop a
 thread. Short texts with few brackets, cells and quotes are rendered in a thread, and so is short
@@ -26,6 +26,7 @@ from fastapi import Depends, Request
 from blog_api.core.errors import ServiceUnavailable
 from blog_api.core.fair_slots import FairSlots
 from blog_api.core.security import count_available_cores
+from blog_api.text.lexemes import IndexedWords, index_words, index_words_in_process
 from blog_api.text.markdown import (
     HTML,
     Source,
@@ -88,6 +89,23 @@ class Renderer:
         async with self._slot(lane, owner):
             html = await self._render(source)
         return render_plain_text(text) if html is None else html
+
+    async def index_words(
+        self, sources: Sequence[tuple[str, Sequence[str], str]], *, owner: int | None = None
+    ) -> list[IndexedWords] | None:
+        """Return the words of posts by title, tags and content, or None if that takes too long.
+
+        Raises ServiceUnavailable as `render()` does.
+        """
+        length = sum(len(content) for _, _, content in sources)
+        if length <= MAX_INLINE_LENGTH:
+            return [index_words(*source) for source in sources]
+        lane = self._short if length <= MAX_SHORT_LENGTH else self._long
+        label = f"the words of {length} characters"
+        async with self._slot(lane, owner):
+            return await self._run(
+                index_words_in_process, sources, seconds=self.seconds, label=label
+            )
 
     async def run_in_process(
         self, work: Callable[..., T], *args: object, owner: int, seconds: float

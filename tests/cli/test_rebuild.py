@@ -136,17 +136,32 @@ DAMAGES = {
         {"tags": 2},
     ),
     "slugs are lost": (["DELETE FROM slugs WHERE slug IN ('lakes', 'seas')"], {"slugs": 2}),
+    "words are lost": ([EMPTY.format("post_words")], {"search": 3}),
+    "words are wrong": (
+        [
+            "UPDATE post_words SET lexemes = 'salt' WHERE post_id = 1",
+            "UPDATE post_words SET folded = ' salt ' WHERE post_id = 2",
+            "UPDATE post_words SET published_at = '2020-01-01' WHERE post_id = 3",
+        ],
+        {"search": 3},
+    ),
+    "words are of another version": (
+        ["UPDATE posts SET words_version = 0, words_from = 'x' WHERE id = 2"],
+        {"search": 1},
+    ),
     "a slug is without its post": (
         ["UPDATE slugs SET post_id = NULL WHERE slug = 'lakes'"],
         {"slugs": 1},
     ),
 }
 if IS_SQLITE:
-    MISSING = "INSERT INTO post_search (post_search) VALUES ('delete-all')"
     DAMAGES |= {
-        "the search is lost": ([MISSING], {"search": 3}),
-        "the search has other words": (
-            ["INSERT INTO post_search (rowid, title, tags, content) VALUES (2, 'x', '', 'salt')"],
+        "the index of the search is lost": (
+            ["INSERT INTO post_search_words (post_search_words) VALUES ('delete-all')"],
+            {"search": 1},
+        ),
+        "the index of the search has other words": (
+            ["INSERT INTO post_search_words (rowid, lexemes) VALUES (1, 'salt')"],
             {"search": 1},
         ),
     }
@@ -155,11 +170,6 @@ else:
         "tags are lost": (
             ["TRUNCATE post_tags"],
             {"tags": 2, "post-counts of tags": 2},
-        ),
-        "the search is lost": (["TRUNCATE post_search"], {"search": 3}),
-        "the search has other words": (
-            ["UPDATE post_search SET vector = to_tsvector('other') WHERE post_id = 2"],
-            {"search": 1},
         ),
     }
 

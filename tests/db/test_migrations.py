@@ -1,5 +1,6 @@
 """Migrations build the tables that the code declares, and can be reversed."""
 
+import asyncio
 import re
 import sqlite3
 from contextlib import closing
@@ -842,6 +843,50 @@ async def test_posts_of_the_version_before_are_markdown_and_html_becomes_markdow
     assert changed == [0, 0, 1]
     assert last == [1, 0, 1, 1]
     assert {post["content_type"] for post in again} == {"text/markdown"}
+
+
+BEFORE_WORDS = "7d2f90c6e4b8"
+
+
+async def test_posts_of_the_version_before_are_indexed_for_the_search(empty_url: URL):
+    settings = make_settings(database_url=empty_url, cache_bytes=0, **MINIMUM_HASHING)
+    await migrate(settings)
+
+    async def find(client: AsyncClient, q: str) -> list[str]:
+        results = (await client.get(f"/posts?q={q}")).json()["results"]
+        return sorted(post["slug"] for post in results)
+
+    async with running(settings) as app, client_of(app) as ann:
+        await sign_up(ann, "Ann")
+        await downgrade(settings, BEFORE_WORDS)
+        await execute(settings, OLD_INSERT, OLD_SLUG, html="<p>caf\u00e9</p>", slug="before")
+        await migrate(settings)
+    # The workers index it after the start.
+    async with running(settings) as app, client_of(app) as client:
+        async with asyncio.timeout(30):
+            while await find(client, "cafe") != ["before"]:
+                await client.get("/")
+
+    # The version before keeps serving for a while.
+    async with running(settings) as app, client_of(app) as client:
+        client.headers = ann.headers
+        new = await publish(client, title="New", content="Moon")
+        await execute(settings, OLD_INSERT, OLD_SLUG, html="<p>after</p>", slug="after")
+        await execute(settings, OLD_UPDATE, html="<p>changed</p>", slug="before")
+        await execute(settings, OLD_UPDATE, html="<p>stars</p>", slug=new["slug"])
+        removed = [await find(client, q) for q in ("cafe", "moon")]
+        wrong = await count_wrong(app.state.database, "search", repairs=True)
+        found = [await find(client, q) for q in ("after", "changed", "star", "old", "cafe", "moon")]
+        again = await count_wrong(app.state.database, "search", repairs=False)
+        hide = "UPDATE posts SET published_at = NULL WHERE slug = 'after'"
+        await execute(settings, hide)
+        hidden = await find(client, "after")
+
+    assert removed == [[], []]
+    assert wrong == {"search": 3}
+    assert found == [["after"], ["before"], [new["slug"]], ["after", "before"], [], []]
+    assert again == {}
+    assert hidden == []
 
 
 async def test_sessions_and_addresses_of_the_version_before_go_on(empty_url: URL):

@@ -13,12 +13,13 @@ from blog_api.accounts.jwt import Claims, JWTSigner
 from blog_api.accounts.scopes import DEFAULT_SCOPES, join_scopes
 from blog_api.core.security import SecretKeys, hash_token
 from blog_api.posts.excerpts import make_excerpt_columns
-from blog_api.posts.search_index import FILL_ON_POSTGRES, FILL_ON_SQLITE
+from blog_api.text.lexemes import IndexedWords, index_words
 from blog_api.text.markdown import render_markdown
+from blog_api.text.tokenizer import VERSION
 from tests.support.clients import SECRET_KEY
 
 # Increase it with every change below, so that existing databases are recreated.
-LAYOUT = 3
+LAYOUT = 4
 
 AUTHORS = 1_000
 TAGS = 200
@@ -221,9 +222,33 @@ def post_rows(size: Size) -> Iterator[Row]:
             "published_at": published_at(post_id),
             "tags": json.dumps([tag_name(tag_id) for tag_id in tag_ids(post_id)]),
             "version": 1,
+            "words_version": VERSION,
+            "words_from": "",
             "comment_count": 0,
             "bookmark_count": 0,
             "user_id": author_id(post_id),
+        }
+
+
+def index_title(title: str) -> IndexedWords:
+    """Return the words of a title, which are ASCII."""
+    return IndexedWords(title.lower(), f" {title.lower()} ", False)
+
+
+def word_rows(size: Size) -> Iterator[Row]:
+    words = random.Random(0)
+    contents = [markdown(words) for _ in range(BODIES)]
+    for post_id, title in enumerate(titles(size), 1):
+        if size.indexes_contents:
+            tags = [tag_name(tag_id) for tag_id in tag_ids(post_id)]
+            indexed = index_words(title, tags, contents[post_id % BODIES])
+        else:
+            indexed = index_title(title)
+        yield {
+            "post_id": post_id,
+            "published_at": published_at(post_id),
+            "title_length": len(title),
+            **indexed._asdict(),
         }
 
 
@@ -252,6 +277,7 @@ def tables(size: Size, password_hash: str) -> Iterator[tuple[str, int, list[str]
         ("tokens", 2 * READERS, token_rows()),
         ("tags", TAGS, tag_rows()),
         ("posts", size.posts, post_rows(size)),
+        ("post_words", size.posts, word_rows(size)),
         ("slugs", size.posts, slug_rows(size)),
         ("post_tags", 3 * size.posts, post_tag_rows(size)),
     ):
@@ -266,17 +292,26 @@ COUNTS = """
     UNION ALL SELECT user_id, 0, count(*), TRUE FROM posts GROUP BY user_id
     UNION ALL SELECT 0, tag_id, count(*), TRUE FROM post_tags GROUP BY tag_id
 """
-TITLES_ON_POSTGRES = (
-    "INSERT INTO post_search (post_id, vector) SELECT id, to_tsvector('simple', title) FROM posts"
-)
-TITLES_ON_SQLITE = "INSERT INTO post_search (rowid, title) SELECT id, title FROM posts"
+# The index of versions before `post_words`, which Django REST framework searches.
+VECTORS = {
+    False: "to_tsvector('simple', title)",
+    True: "post_search_vector(title, tags, content)",
+}
+REBUILD_ON_SQLITE = "INSERT INTO post_search_words (post_search_words) VALUES ('rebuild')"
 
 
-def search_statement(size: Size, *, is_sqlite: bool) -> str:
-    """Return the statement that fills the index of the search."""
-    if size.indexes_contents:
-        return FILL_ON_SQLITE if is_sqlite else FILL_ON_POSTGRES
-    return TITLES_ON_SQLITE if is_sqlite else TITLES_ON_POSTGRES
+def statements_on_postgres(size: Size) -> list[str]:
+    vector = VECTORS[size.indexes_contents]
+    return [
+        COUNTS,
+        f"INSERT INTO post_search (post_id, vector) SELECT id, {vector} FROM posts",
+        "VACUUM ANALYZE",
+    ]
+
+
+def statements_on_sqlite() -> list[str]:
+    titles = "INSERT INTO post_search (rowid, title) SELECT id, title FROM posts"
+    return [COUNTS, titles, REBUILD_ON_SQLITE]
 
 
 def cleanup_statements(size: Size) -> list[str]:

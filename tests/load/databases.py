@@ -162,8 +162,7 @@ async def load_postgres(loaded: Loaded, hashed: str) -> None:
                 await connection.execute(
                     f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), {count})"
                 )
-        fill_search = data.search_statement(loaded.size, is_sqlite=False)
-        for statement in (data.COUNTS, fill_search, "VACUUM ANALYZE"):
+        for statement in data.statements_on_postgres(loaded.size):
             await connection.execute(statement)
         await connection.execute(
             f"COMMENT ON DATABASE \"{loaded.url.database}\" IS '{describe_data(loaded)}'"
@@ -262,8 +261,7 @@ def load_file(loaded: Loaded, hashed: str) -> None:
                 for batch in batches(rows, columns):
                     file.executemany(insert, [tuple(map(to_sqlite, row)) for row in batch])
                     step()
-        fill_search = data.search_statement(loaded.size, is_sqlite=True)
-        for statement in (data.COUNTS, fill_search, *sql_by_trigger.values(), "ANALYZE"):
+        for statement in (*data.statements_on_sqlite(), *sql_by_trigger.values(), "ANALYZE"):
             file.execute(statement)
         file.execute("COMMIT")
         file.execute(f"PRAGMA user_version = {version_of(loaded)}")

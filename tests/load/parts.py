@@ -84,7 +84,7 @@ def measure_create(bench: Bench) -> None:
 
 def measure_search(bench: Bench) -> None:
     """The search for a word of a single post, and for one of nearly all. Django REST framework
-    uses the same index, without snippets and without other forms of the word."""
+    uses the full-text search of Postgres with an index, and returns no snippets."""
     size = bench.options.indexed
     loaded = bench.postgres(size)
     contenders = (

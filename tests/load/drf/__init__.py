@@ -11,7 +11,7 @@ Set up in its favor:
   eight threads. There is no access log.
 - Each thread keeps its connection to Postgres (`CONN_MAX_AGE`), and does not check it first.
 - A list joins its authors (`select_related`), a post and its counters change in one transaction,
-  and the search uses the index of the service (`SearchVectorField`), not `LIKE`.
+  and the search uses a full-text index of Postgres (`SearchVectorField`), not `LIKE`.
 
 It checks a token wherever the service does: on public routes, if there is one. It does less for a
 request: it has no cache, conditional requests, cursors, scopes, rate limits, idempotency keys,
