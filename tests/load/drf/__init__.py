@@ -16,5 +16,6 @@ Set up in its favor:
 It checks a token wherever the service does: on public routes, if there is one. It does less for a
 request: it has no cache, conditional requests, cursors, scopes, rate limits, idempotency keys,
 threads of comments, snippets of matches and mails. Counters are changed by `F()`, pages are
-counted with `count(*)`.
+counted with `count(*)`. The triggers of the tables run for it too: they count posts, fill its index
+of the search, and send notifications, which a service on the same database receives.
 """
