@@ -198,8 +198,14 @@ async def admin(empty_app: FastAPI, change_user: ChangeUser) -> AsyncGenerator[A
 
 
 @pytest.fixture
-def pausing_renderer(empty_app: FastAPI) -> Iterator[PausingRenderer]:
-    """The renderer of the application, which pauses before the text `*two*`."""
+def pausing_renderer(
+    empty_app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[PausingRenderer]:
+    """The renderer of the application, which pauses before the text `*two*`.
+
+    No text is short enough to be rendered while the connection is held.
+    """
+    monkeypatch.setattr("blog_api.text.renderer.MAX_INLINE_LENGTH", 0)
     renderer = empty_app.state.renderer
     empty_app.state.renderer = PausingRenderer("*two*")
     yield empty_app.state.renderer

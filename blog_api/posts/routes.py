@@ -12,7 +12,6 @@ from blog_api.accounts.auth import (
     CanWrite,
     CanWritePosts,
     OptionalAuth,
-    connection_released_for,
     get_reader_id,
 )
 from blog_api.accounts.errors import OPTIONAL_AUTH_PROBLEMS, WRITE_POST_PROBLEMS
@@ -41,7 +40,7 @@ from blog_api.posts.models import Post, PostCreate, PostDetail, PostRead, PostUp
 from blog_api.posts.queries import find_visible_post, find_visible_post_by_slug
 from blog_api.posts.service import (
     PostEditDep,
-    bound_indexing,
+    connection_released_to_render,
     insert_post,
     insert_post_with_given_slug,
     lock_own_post,
@@ -196,8 +195,7 @@ async def create_post(
     """
     await creation.replay()
     source = Source(new.content, new.content_type)
-    bound_indexing(session, source.content)
-    async with connection_released_for(session, auth):
+    async with connection_released_to_render(session, auth, source):
         made = await render_post(renderer, source, owner=auth.user.id)
         of_words = get_word_source({**new.model_dump(), **made})
         words = await make_words(renderer, of_words, owner=auth.user.id)

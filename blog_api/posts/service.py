@@ -1,6 +1,7 @@
 """Create and change posts."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Any
@@ -28,7 +29,7 @@ from blog_api.posts.slugs import change_slug, claim_given_slug
 from blog_api.posts.tags import add_tags, remove_tags
 from blog_api.posts.words import MadeWords, make_word_source, make_words, save_words
 from blog_api.text.markdown import Source
-from blog_api.text.renderer import MAX_SHORT_LENGTH, Renderer, RendererDep
+from blog_api.text.renderer import MAX_SHORT_LENGTH, Renderer, RendererDep, is_inexpensive
 from blog_api.web.conditional import Precondition, PreconditionDep, set_etag_row
 
 
@@ -83,8 +84,7 @@ class PostEdit:
             of_words = make_word_source(post, known)
             if is_rendered and of_words in (words and words.source, make_word_source(post)):
                 break
-            bound_indexing(self.session, source.content)
-            async with connection_released_for(self.session, self.auth):
+            async with connection_released_to_render(self.session, self.auth, source):
                 if not is_rendered:
                     made = await render_post(self.renderer, source, owner=owner)
                     rendered, of_words = source, make_word_source(post, values | made)
@@ -131,10 +131,22 @@ def make_source(post: Post, values: Mapping[str, Any] = MappingProxyType({})) ->
     )
 
 
-def bound_indexing(session: AsyncSession, content: str) -> None:
-    """Leave connections to others while a long text is indexed for search, up to a second."""
-    if len(content) > MAX_SHORT_LENGTH:
+@asynccontextmanager
+async def connection_released_to_render(
+    session: AsyncSession, auth: Auth, source: Source
+) -> AsyncIterator[None]:
+    """Release the connection while a text is rendered, unless that takes less than the release.
+
+    Raises the problems of `connection_released_for()`.
+    """
+    if is_inexpensive(source):
+        yield
+        return
+    if len(source.content) > MAX_SHORT_LENGTH:
+        # Leave connections to others while the text is indexed for search, up to a second.
         mark_expensive(session)
+    async with connection_released_for(session, auth):
+        yield
 
 
 async def render_post(

@@ -1,14 +1,14 @@
 """Render and tokenize texts without blocking the event loop, in processes that can be killed.
 
 Markdown has no worst case that is fast: 500,000 brackets take minutes, and Python cannot stop a
-thread. Short texts with few brackets, cells and quotes are rendered in a thread, and so is short
-HTML: sanitizing 2,000 characters takes 5 ms at worst. All others go to worker processes with
-limited memory and CPU time (`blog_api.text.markdown`), which are killed after a timeout; the text
-is then shown as preformatted text. There are three lanes, each with a slot per core: one for texts
-of up to `MAX_SHORT_LENGTH` characters, one for longer texts, and one for other work, such as
-decoding a picture, so that what takes long does not delay what does not. One owner has one slot at
-a time, and owners take turns: while a few of them fill a lane with slow texts, the first text of
-another one is next. A text that waits too long for its slot is rejected with ServiceUnavailable.
+thread. Short texts with few brackets, cells and quotes are rendered at once, and so is short HTML:
+that takes half a millisecond, 9 ms at worst. All others go to worker processes with limited memory
+and CPU time (`blog_api.text.markdown`), which are killed after a timeout; the text is then shown as
+preformatted text. There are three lanes, each with a slot per core: one for texts of up to
+`MAX_SHORT_LENGTH` characters, one for longer texts, and one for other work, such as decoding a
+picture, so that what takes long does not delay what does not. One owner has one slot at a time, and
+owners take turns: while a few of them fill a lane with slow texts, the first text of another one is
+next. A text that waits too long for its slot is rejected with ServiceUnavailable.
 """
 
 import logging
@@ -19,7 +19,6 @@ from weakref import WeakValueDictionary
 
 import anyio
 import anyio.to_process
-import anyio.to_thread
 from anyio import BrokenWorkerProcess, CapacityLimiter
 from fastapi import Depends, Request
 
@@ -46,15 +45,15 @@ QUEUE_TIMEOUT_SECONDS = 10.0
 # In characters; the slowest known text of this length takes half a second.
 MAX_SHORT_LENGTH = 20_000
 
-# Rendered in a thread; the slowest known text within these limits takes 50 ms.
+# Rendered at once; the slowest known text within these limits takes 9 ms.
 MAX_INLINE_LENGTH = 2_000
 MAX_INLINE_BRACKETS = 10
 # The cells of a table, and the levels of quotes, which every line below them may continue.
-MAX_INLINE_CELLS = 5_000
+MAX_INLINE_CELLS = 2_000
 
 
 def is_inexpensive(source: Source) -> bool:
-    """Return whether a text can be rendered in a thread, which cannot be stopped."""
+    """Return whether a text is rendered at once, while nothing else runs."""
     text = source.content
     if len(text) > MAX_INLINE_LENGTH:
         return False
@@ -79,7 +78,6 @@ class Renderer:
         self.iframe_hosts = frozenset(iframe_hosts)
         self._cores = count_available_cores()
         self._processes = CapacityLimiter(3 * self._cores)
-        self._threads = CapacityLimiter(self._cores)
         self._short, self._long, self._other = (
             FairSlots(self._cores, favors_new=True) for _ in range(3)
         )
@@ -91,9 +89,12 @@ class Renderer:
         Raises ServiceUnavailable if too many texts wait. The caller holds no transaction.
         """
         text = source.content
-        lane = self._short if len(text) <= MAX_SHORT_LENGTH else self._long
-        async with self._slot(lane, owner):
-            html = await self._render(source)
+        if is_inexpensive(source):
+            html = render_within_limits(source, self.iframe_hosts)
+        else:
+            lane = self._short if len(text) <= MAX_SHORT_LENGTH else self._long
+            async with self._slot(lane, owner):
+                html = await self._render(source)
         return render_plain_text(text) if html is None else html
 
     async def index_words(
@@ -151,10 +152,6 @@ class Renderer:
         return html
 
     async def _render(self, source: Source) -> str | None:
-        if is_inexpensive(source):
-            return await anyio.to_thread.run_sync(
-                render_within_limits, source, self.iframe_hosts, limiter=self._threads
-            )
         label = f"a text of {len(source.content)} characters"
         return await self._run(
             render_in_process, source, self.iframe_hosts, seconds=self.seconds, label=label
