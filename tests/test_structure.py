@@ -95,7 +95,7 @@ def test_the_index_of_models_lists_every_table():
 
 def test_every_table_is_in_the_models_of_its_package():
     for mapper in TableBase._sa_registry.mappers:
-        assert mapper.class_.__module__.endswith((".models", "_models")), mapper.class_
+        assert mapper.class_.__module__.endswith(".models"), mapper.class_
 
 
 IMPORT_EVERYTHING = """
