@@ -26,7 +26,7 @@ from blog_api.accounts import (
     revocation,
     sessions,
 )
-from blog_api.accounts.auth import authenticate
+from blog_api.accounts.auth import Auth, authenticate
 from blog_api.accounts.jwt import JWTSigner
 from blog_api.accounts.passwords import PasswordHasher
 from blog_api.accounts.rate_limits import RateLimiter
@@ -41,8 +41,9 @@ from blog_api.comments import threads
 from blog_api.core.background import errors_logged, keep_running
 from blog_api.core.errors import EXCEPTION_HANDLERS
 from blog_api.core.settings import Settings
-from blog_api.core.telemetry import instrument_sql, is_telemetry_enabled
+from blog_api.core.telemetry import get_meter, instrument_sql, is_telemetry_enabled
 from blog_api.db.invalidation import create_invalidation
+from blog_api.db.metrics import observe_database
 from blog_api.db.migrate import prepare_database
 from blog_api.db.session import Database
 from blog_api.mail.outbox import Outbox
@@ -60,6 +61,7 @@ from blog_api.web import docs, guide, health, index, openapi
 from blog_api.web.access_log import AccessLogWriter
 from blog_api.web.body_memory import BodyMemory
 from blog_api.web.cache import find_query_parameters
+from blog_api.web.cache_metrics import CacheStatistics, observe_cache
 from blog_api.web.middleware_stack import inner_middleware, outer_middleware
 
 # Requests are matched against the routes in this order: the most frequent ones come first.
@@ -150,6 +152,10 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
     app.state.signer = JWTSigner(app.state.secret_keys)
     if instrument_sql(database.engine):
         database.uses_driver_queries = False
+    meter = get_meter()
+    if meter is not None:
+        observe_database(database, meter)
+        observe_cache(app.state.cache_statistics, meter)
     access_log, token_uses = app.state.access_log, app.state.token_uses
     pending = PendingIndex(database, app.state.renderer)
     watching = app.state.invalidation.watch() if settings.cache_bytes else nullcontext()
@@ -190,17 +196,26 @@ def create_app(settings: Settings) -> FastAPI:
     invalidation = create_invalidation(settings, database)
     access_log = AccessLogWriter(settings)
     memory = BodyMemory(settings.body_memory_bytes)
+    cache_statistics = CacheStatistics()
 
-    async def authenticate_token(token: str) -> None:
+    async def authenticate_token(token: str) -> Auth:
         async with database.session(writes=False) as session:
-            await authenticate(session, app.state.signer, token)
+            auth = await authenticate(session, app.state.signer, token)
+        app.state.token_uses.record(auth.token_id)
+        return auth
 
     def cache_parameters() -> frozenset[str]:
         return find_query_parameters(app.routes)
 
     app = BlogAPI(
         outer_middleware=outer_middleware(
-            settings, access_log, invalidation.current_version, cache_parameters, memory
+            settings,
+            access_log,
+            invalidation.current_version,
+            authenticate_token,
+            cache_parameters,
+            memory,
+            cache_statistics,
         ),
         title=settings.title,
         version=version("blog-api"),
@@ -224,6 +239,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.database = database
     app.state.invalidation = invalidation
     app.state.body_memory = memory
+    app.state.cache_statistics = cache_statistics
     app.state.snippet_thread = CapacityLimiter(1)
     app.state.count_posts = count_posts_of_authors
     app.state.access_log = access_log
@@ -231,7 +247,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.token_uses = TokenUses(database)
     app.state.password_hasher = PasswordHasher(settings)
     app.state.rate_limiter = RateLimiter(settings)
-    app.state.renderer = Renderer()
+    app.state.renderer = Renderer(iframe_hosts=settings.iframe_hosts)
     for router in ROUTERS:
         app.include_router(router)
     return app

@@ -24,14 +24,21 @@ from blog_api.accounts.auth import (
 )
 from blog_api.accounts.errors import PASSWORD_PROBLEMS, SCOPE_PROBLEMS, LastAdmin
 from blog_api.accounts.idempotency import forget_opened_account
-from blog_api.accounts.models import PasswordConfirmation, PersonalTokenRead, Token, User, UserRead
+from blog_api.accounts.models import (
+    AuthorRead,
+    PasswordConfirmation,
+    PersonalTokenRead,
+    Token,
+    User,
+    UserRead,
+)
 from blog_api.accounts.personal_tokens import personal_tokens_of
 from blog_api.accounts.rate_limits import LoginThrottleDep
 from blog_api.accounts.service import lock_admins, require_other_admin
 from blog_api.comments.models import Comment, CommentRead
 from blog_api.comments.service import anonymize_some_comments, delete_some_posts
 from blog_api.core.errors import BODY_PROBLEMS, Conflict, ServiceUnavailable, problem_responses
-from blog_api.core.fields import MAX_SMALL_BODY_BYTES
+from blog_api.core.fields import MAX_SMALL_BODY_BYTES, ResponseModel
 from blog_api.db.base import ReadModel
 from blog_api.db.queries import BATCH_SIZE, iterate_rows
 from blog_api.db.session import Database, SessionDep, connection_released
@@ -41,7 +48,7 @@ from blog_api.media.storage import Storage
 from blog_api.posts.bookmarks import remove_some_bookmarks
 from blog_api.posts.excerpts import load_missing_html
 from blog_api.posts.models import Bookmark, OwnPostRead, Post
-from blog_api.posts.queries import posts_without_html
+from blog_api.posts.queries import is_visible_to, posts_without_html
 from blog_api.profiles.models import Follow
 from blog_api.web.body_limits import MAX_BODY_BYTES
 from blog_api.web.body_memory import BodyMemory, get_network
@@ -84,7 +91,16 @@ class ExportedPost(OwnPostRead):
     """Always `post`."""
 
 
-class ExportedComment(CommentRead):
+class ExportedPostName(ResponseModel):
+    """By what a post is known elsewhere. Null: the user does not see the post any more."""
+
+    post_slug: str | None
+    """Slug of the post."""
+    post_title: str | None
+    """Title of the post."""
+
+
+class ExportedComment(CommentRead, ExportedPostName):
     """A comment of the user."""
 
     type: Literal["comment"] = "comment"
@@ -98,9 +114,11 @@ class ExportedFollow(ReadModel):
     """Always `follow`."""
     author_id: int
     """Id of the followed author."""
+    author: AuthorRead
+    """The followed author."""
 
 
-class ExportedBookmark(ReadModel):
+class ExportedBookmark(ReadModel, ExportedPostName):
     """A bookmarked post."""
 
     type: Literal["bookmark"] = "bookmark"
@@ -161,16 +179,29 @@ async def export_me(
         yield ExportedPost.model_validate(post)
     comments = select(Comment).where(col(Comment.user_id) == user.id)
     async for comment in iterate_rows(database, comments, Comment):
-        yield ExportedComment.model_validate(comment)
+        name = await find_post_name(database, comment.post_id, user.id)
+        yield ExportedComment.model_validate(comment, update=name)
     follows = select(Follow).where(col(Follow.user_id) == user.id)
     async for follow in iterate_rows(database, follows, Follow):
-        yield ExportedFollow.model_validate(follow)
+        async with database.session(writes=False) as session:
+            author = await session.get(User, follow.author_id)
+        if author is not None:
+            yield ExportedFollow.model_validate(follow, update={"author": author})
     bookmarks = select(Bookmark).where(col(Bookmark.user_id) == user.id)
     async for bookmark in iterate_rows(database, bookmarks, Bookmark):
-        yield ExportedBookmark.model_validate(bookmark)
+        name = await find_post_name(database, bookmark.post_id, user.id)
+        yield ExportedBookmark.model_validate(bookmark, update=name)
     async for media in iterate_rows(database, media_of(user.id), Media):
         url = make_link(request, media.url)
         yield ExportedMedia.model_validate(media, update={"url": url})
+
+
+async def find_post_name(database: Database, post_id: int, user_id: int) -> dict[str, str | None]:
+    """Return the slug and the title of a post that a user sees."""
+    query = select(Post.slug, Post.title).where(col(Post.id) == post_id, is_visible_to(user_id))
+    async with database.session(writes=False) as session:
+        slug, title = (await session.exec(query)).first() or (None, None)
+    return {"post_slug": slug, "post_title": title}
 
 
 @router.delete(

@@ -71,6 +71,20 @@ def migrated_copies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def patient_waits() -> Iterator[None]:
+    """Wait long for the database: on a busy machine, requests that compete for it would be 503."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in (
+            "engine.CONNECT_TIMEOUT_SECONDS",
+            "engine.STATEMENT_TIMEOUT_SECONDS",
+            "session.SLOT_TIMEOUT_SECONDS",
+            "session.STATEMENT_TIMEOUT_SECONDS",
+        ):
+            patch.setattr(f"blog_api.db.{name}", 30.0)
+        yield
+
+
 @pytest.fixture(scope="session")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     if TEST_DATABASE_URL is None:

@@ -58,6 +58,32 @@ def test_only_html_of_the_api_is_parsed_by_the_front_end():
 
 
 @pytest.mark.browser
+async def test_links_within_a_text_scroll_and_keep_the_page(front: FrontEnd, api: Server):
+    content = (
+        "[Notes](#примечания) [broken](#%) A[^1]\n\n"
+        "<video src=/media/a.mp4 poster=/media/a.png></video>\n\n"
+        + "c\n\n" * 200
+        + "## Примечания\n\n[Up](#top)\n\n[^1]: D"
+    )
+    async with api.client() as client:
+        await sign_up(client, "Bob")
+        await client.post("/posts", json={"title": "Long", "content": content})
+    await front.open("#/post/long")
+
+    positions = []
+    for link in ("Notes", "Up", "[1]", "broken"):
+        await front.follow(link)
+        positions.append(await front.page.evaluate("scrollY"))
+
+    assert positions[0] > 1000
+    assert positions[1] == 0
+    assert positions[2] > 1000
+    assert front.page.url.endswith("#/post/long")
+    poster = await front.page.locator("video").get_attribute("poster")
+    assert poster == f"{front.api}/media/a.png"
+
+
+@pytest.mark.browser
 async def test_an_anonymous_reader_lists_pages_filters_searches_and_reads(
     api: Server, front: FrontEnd
 ):

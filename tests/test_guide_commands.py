@@ -1,7 +1,6 @@
 """The shell commands of README and guide, run in order against a real server."""
 
 import re
-import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -29,6 +28,9 @@ PAGES = (
     ),
 )  # fmt: skip
 
+# Run by test_operators_day.py, which also loses what has to be restored.
+OPERATIONS = ("back-up", "failover", "upgrade")
+
 SHELL_BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 # Blocks that cannot run here, by what they contain.
@@ -36,6 +38,7 @@ NOT_RUN = {
     "-m venv": "creates an environment and downloads packages",
     "pip install": "downloads packages",
     "createdb": "needs a Postgres server, and serves until it is stopped",
+    "BLOG_SECRET_KEY_PREVIOUS": "reloads a service with several workers, see test_operators_day.py",
     "docker": "needs Docker and downloads images",
     ".venv/bin/alembic": "works on a source tree with an entity that is not there",
     "tests/test_series.py": "is run on a copy of the tree, see test_add_an_entity.py",
@@ -64,7 +67,7 @@ EXPECTED = {
     ],
     "mail": ["\n202\n"],
     "media": ['"alt":"A teal rectangle"', "0 files and "],
-    "configure": ["BLOG_POOL_SIZE=5", "BLOG_SECRET_KEY=***"],
+    "configure": ["BLOG_POOL_SIZE=5", "BLOG_SECRET_KEY=***", '"player.vimeo.com"]'],
     "administrate": ['"users":{"total":2', "urn:blog-api:post-not-found", "take-down-post"],
     "comments": ['"is_approved":false', "urn:blog-api:comment-not-found", '"is_approved":true'],
     "import-and-export": [
@@ -110,13 +113,13 @@ def test_the_commands_work_when_pasted(tmp_path: Path):
         for text in expected:
             assert text in output[page], f"{page}: {text}\n{output[page]}"
     assert (tmp_path / "posts.jsonl").read_text().count('"slug": "hello-world"') == 1
-    copy = (tmp_path / "copy.db").stat()
-    assert (copy.st_size > 0, stat.S_IMODE(copy.st_mode)) == (True, 0o600)
 
 
 def test_every_block_is_run_or_has_a_reason():
     """A page that is not listed has no block that could run."""
-    others = [page for page in GUIDE.glob("*.md") if page not in PAGES]
+    others = [
+        page for page in GUIDE.glob("*.md") if page not in PAGES and page.stem not in OPERATIONS
+    ]
     texts = [page.read_text() for page in (*PAGES, *others)]
     blocks = [block for text in texts for block in SHELL_BLOCK.findall(text)]
 

@@ -132,6 +132,20 @@ async def test_a_worker_that_dies_during_a_health_check_is_replaced(
         server.stop()
 
 
+async def test_workers_stop_if_their_parent_is_killed(tmp_path: Path, shared_url: URL):
+    """They would go on listening, and the service could not be started again."""
+    with Server(tmp_path, shared_url, workers=2) as server:
+        server.process.kill()
+        # Waits for the end of the log, which the workers write too.
+        server.stop()
+    port = int(server.address.rpartition(":")[2])
+    with Server(tmp_path, shared_url, port=port) as again:
+        async with again.client() as client:
+            assert (await client.get("/posts")).status_code == 200
+
+    assert server.log.count("Finished server process") == 2
+
+
 async def test_four_concurrent_first_starts_create_one_database_and_one_key(tmp_path: Path):
     url = make_url(f"sqlite:///{tmp_path}/blog.db")
 

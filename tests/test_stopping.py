@@ -83,10 +83,33 @@ async def test_clients_that_are_stuck_do_not_delay_the_stop(
             served[1].write(REQUEST)
             await read_response(served[0])
             await asyncio.to_thread(server.stop)
+            rejected = await half_body[0].read()
 
         for _, writer in (silent, half_head, half_body, served):
             writer.close()
+    assert rejected.startswith(b"HTTP/1.1 503 ")
+    assert b"\r\nretry-after: 1\r\n" in rejected
     assert "Cancel 1 running task(s)" in server.log
+    assert "Traceback" not in server.log
+
+
+async def test_a_second_ctrl_c_does_not_wait_for_requests(tmp_path: Path, shared_url: URL):
+    with Server(tmp_path, shared_url, settings={"SHUTDOWN_SECONDS": "60"}) as server:
+        with fail_after(DEADLINE / 2):
+            _, half_body = await connect(server)
+            half_body.write(
+                b"POST /sign-up HTTP/1.1\r\nHost: test\r\nContent-Length: 100\r\n"
+                b"Content-Type: application/json\r\n\r\n{"
+            )
+            await half_body.drain()
+            server.process.send_signal(signal.SIGINT)
+            await asyncio.to_thread(server.wait_for_log, "(Shutting down)")
+            server.process.send_signal(signal.SIGINT)
+            await asyncio.to_thread(server._wait)
+
+        half_body.close()
+    assert "Application shutdown complete" in server.log
+    assert "Traceback" not in server.log
 
 
 async def test_workers_are_replaced_without_a_failed_request(tmp_path: Path, shared_url: URL):
@@ -113,4 +136,19 @@ async def test_workers_are_replaced_without_a_failed_request(tmp_path: Path, sha
 
     assert min(numbers) > 0
     assert server.log.count("Started server process") == 4
+    assert "Traceback" not in server.log
+
+
+async def test_a_restart_of_the_workers_ends_with_the_stop(tmp_path: Path, shared_url: URL):
+    with Server(tmp_path, shared_url, workers=2) as server:
+        # Both signals arrive at the same moment.
+        server.process.send_signal(signal.SIGSTOP)
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGCONT):
+            server.process.send_signal(number)
+        server.stop()
+
+    # One may have been started before the parent noticed.
+    assert server.log.count("Started server process") <= 3
+    assert server.log.count("Finished server process") >= 2
+    assert "Received SIGTERM" in server.log
     assert "Traceback" not in server.log

@@ -95,7 +95,8 @@ def test_the_index_of_models_lists_every_table():
 
 def test_every_table_is_in_the_models_of_its_package():
     for mapper in TableBase._sa_registry.mappers:
-        assert mapper.class_.__module__.endswith(".models"), mapper.class_
+        # `search_models` and the like, once there are too many for one module.
+        assert re.fullmatch(r"blog_api\.\w+\.(\w+_)?models", mapper.class_.__module__), mapper
 
 
 IMPORT_EVERYTHING = """

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,35 +12,15 @@ from pathlib import Path
 import pytest
 from httpx import AsyncClient
 
-import blog_api
 from blog_api.db.migrate import migrate
-from blog_api.db.revisions import find_migrations, get_head_revision
 from tests.support.clients import MINIMUM_HASHING, make_settings, request_with_retry, sign_up
 from tests.support.databases import temporary_database
 from tests.support.processes import Server
+from tests.support.versions import NEWER_REVISION, add_migration, copy_code
 
 pytestmark = pytest.mark.processes
 
-ADDITIVE_MIGRATION = """
-import sqlalchemy as sa
-from alembic import op
-
-revision = "aaaaaaaaaaaa"
-down_revision = "{head}"
-
-
-def upgrade() -> None:
-    op.add_column("posts", sa.Column("mood", sa.String(length=20), nullable=True))
-"""
 CREATED = 100
-
-
-def copy_newer_version(folder: Path) -> None:
-    """Put a copy of the code with one more migration into a folder."""
-    shutil.copytree(Path(blog_api.__file__).parent, folder / "blog_api")
-    shutil.copytree(find_migrations(), folder / "migrations")
-    migration = folder / "migrations" / "versions" / "newer.py"
-    migration.write_text(ADDITIVE_MIGRATION.format(head=get_head_revision()))
 
 
 def run_migrate(server: Server) -> None:
@@ -64,7 +43,8 @@ async def create_posts(client: AsyncClient, number: int) -> list[int]:
 async def test_two_versions_serve_one_database_during_an_upgrade(tmp_path: Path):
     newer_folder = tmp_path / "newer"
     newer_folder.mkdir()
-    copy_newer_version(newer_folder)
+    copy_code(newer_folder)
+    add_migration(newer_folder)
 
     async with temporary_database(tmp_path, "upgrade") as url:
         await migrate(make_settings(database_url=url, **MINIMUM_HASHING))
@@ -88,7 +68,7 @@ async def test_two_versions_serve_one_database_during_an_upgrade(tmp_path: Path)
                     total = (await bob.get("/posts?size=1")).json()["total_count"]
 
     assert ready[0]["status"] == "ok"
-    assert "revision aaaaaaaaaaaa of a newer version, which serves this one" in ready[0]["detail"]
+    assert f"revision {NEWER_REVISION} of a newer version, which serves" in ready[0]["detail"]
     assert ready[1] == {"status": "ok"}
     assert len(set(ids)) == total == 2 * CREATED + 10
     assert "Traceback" not in old.log + new.log

@@ -40,7 +40,7 @@ from blog_api.core.settings import Settings
 from blog_api.db.base import NOW
 from blog_api.db.queries import NamedQuery, execute_query
 from blog_api.db.session import SessionDep, connection_released
-from blog_api.web.conditional import mark_public
+from blog_api.web.conditional import mark_public, mark_shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,17 +175,31 @@ async def get_optional_auth(
     signer: SignerDep,
     request: Request,
 ) -> Auth | None:
-    """Authenticate the request if it has a token. Raises InvalidToken and InactiveUser."""
+    """Authenticate the request if it has a token. Raises InvalidToken and InactiveUser.
+
+    FastAPI calls this once for each set of scopes; the response cache has looked up the token of a
+    public read before.
+    """
     if token is None:
         # All anonymous clients get the same response.
         mark_public(request)
         return None
-    auth = await authenticate(session, signer, token)
-    request.app.state.token_uses.record(auth.token_id)
+    auth: Auth | None = getattr(request.state, "auth", None)
+    if auth is None:
+        auth = request.state.auth = await authenticate(session, signer, token)
+        request.app.state.token_uses.record(auth.token_id)
     return auth
 
 
 OptionalAuth = Annotated[Auth | None, Security(get_optional_auth)]
+
+
+async def verify_token(_auth: OptionalAuth, request: Request) -> None:
+    """Reject a bad token; the response is the same for all readers."""
+    mark_shared(request)
+
+
+SAME_FOR_ALL = Security(verify_token)
 
 
 def get_reader_id(auth: Auth | None) -> int | None:

@@ -101,6 +101,10 @@ class User(UserBase, TableModel, table=True):
     password_hash: str | None = Field(default=None, max_length=255)
     # Identifies an imported author in later imports: names are not unique.
     import_key: str | None = Field(default=None, max_length=255, unique=True)
+    # Identifies the author of imported comments in later imports: an HMAC of the address.
+    commenter_digest: str | None = Field(default=None, max_length=43)
+    # False for the author of imported comments who has no posts.
+    is_listed: bool = Field(default=True, sa_column_kwargs={"server_default": true()})
     is_active: bool = True
     is_admin: bool = False
     # The default is for users whom the version before inserts.
@@ -117,21 +121,15 @@ class User(UserBase, TableModel, table=True):
 
 
 LACKS_MAILBOX_KEY = and_(col(User.mailbox_key).is_(None), col(User.email).is_not(None))
-HAS_MAILBOX_KEY = col(User.mailbox_key).is_not(None)
 # Partial: otherwise SQLite finds missing keys by the unique index, and reads all imported authors.
-Index(
-    "ix_users_mailbox_key",
-    col(User.mailbox_key),
-    unique=True,
-    postgresql_where=HAS_MAILBOX_KEY,
-    sqlite_where=HAS_MAILBOX_KEY,
-)
-Index(
-    "ix_users_id_without_mailbox_key",
-    col(User.id),
-    postgresql_where=LACKS_MAILBOX_KEY,
-    sqlite_where=LACKS_MAILBOX_KEY,
-)
+for name, column, where in (
+    ("mailbox_key", col(User.mailbox_key), col(User.mailbox_key).is_not(None)),
+    ("commenter_digest", col(User.commenter_digest), col(User.commenter_digest).is_not(None)),
+    ("id_without_mailbox_key", col(User.id), LACKS_MAILBOX_KEY),
+    ("id_listed", col(User.id), col(User.is_listed)),
+):
+    is_unique = not name.startswith("id_")
+    Index(f"ix_users_{name}", column, unique=is_unique, postgresql_where=where, sqlite_where=where)
 
 
 class UsernameClaim(TableBase, table=True):

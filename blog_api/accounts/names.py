@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator, Mapping
 from itertools import pairwise, takewhile
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete
+from sqlalchemy import ColumnElement, case, delete
 from sqlmodel import and_, col, func, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
@@ -26,6 +26,8 @@ from blog_api.db.rebuild import Derived, Span
 from blog_api.db.session import Database
 from blog_api.text.tokenizer import RUN, fold_accents
 
+# Empty, and so without keys, for a user who is not listed.
+NAME_IN_LIST: ColumnElement[str] = case((col(User.is_listed), col(User.name)), else_="")
 LAST_CHARACTER = "\U0010ffff"
 
 
@@ -71,7 +73,7 @@ async def index_names(session: AsyncSession, names: Mapping[int, str]) -> None:
 async def find_wrong_names(database: Database, span: Span) -> Collection[int]:
     """Return the users who have other keys than those of their names."""
     query = (
-        select(User.id, User.name, NameKey.key, NameKey.shared_length)
+        select(User.id, NAME_IN_LIST, NameKey.key, NameKey.shared_length)
         .outerjoin(NameKey, col(NameKey.user_id) == col(User.id))
         .where(span.contains(User.id))
     )
@@ -91,7 +93,7 @@ async def find_wrong_names(database: Database, span: Span) -> Collection[int]:
 
 
 async def index_names_again(session: AsyncSession, user_ids: Collection[int]) -> None:
-    query = select(User.id, User.name).where(col(User.id).in_(user_ids)).order_by(col(User.id))
+    query = select(User.id, NAME_IN_LIST).where(col(User.id).in_(user_ids)).order_by(col(User.id))
     names = dict((await session.exec(query.with_for_update(key_share=True))).all())
     await session.exec(delete(NameKey).where(col(NameKey.user_id).in_(names)))
     await index_names(session, names)

@@ -13,6 +13,7 @@ from blog_api.accounts.errors import EmailBanned, EmailTaken, InsufficientScope,
 from blog_api.accounts.mail_codes import IS_RESET, IS_VERIFICATION, void_codes
 from blog_api.accounts.mailer import Mailer
 from blog_api.accounts.models import Token, User, UserCreate
+from blog_api.accounts.names import index_names
 from blog_api.accounts.scopes import Scope
 from blog_api.accounts.service import (
     build_user,
@@ -140,7 +141,10 @@ async def set_user_password(
     await set_email(session, user, email)
     user.password_hash = password_hash
     user.pending_email = None
+    # From now on it is an account like others: no imported comment becomes its own.
+    user.is_listed, user.commenter_digest = True, None
     await flush_unique(session, or_raise=EmailTaken)
+    await index_names(session, {user.id: user.name})
     await revoke_tokens(session, user)
     await void_codes(session, user)
     record_audit_entry(session, None, AuditAction.set_password, user_id=user_id)

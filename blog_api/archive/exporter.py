@@ -6,10 +6,12 @@ from sqlmodel import select
 
 from blog_api.archive.formats import WriteRecord
 from blog_api.archive.record import make_record
+from blog_api.comments.imported import find_exported_comments
 from blog_api.db.queries import iterate_rows
 from blog_api.db.session import Database
 from blog_api.media.folders import FolderExport
 from blog_api.posts.models import Post
+from blog_api.posts.slugs import find_public_old_slugs
 
 
 class ArchiveWriteError(Exception):
@@ -24,7 +26,10 @@ async def export_posts(
     Into a folder, their pictures are written too.
     """
     async for post in iterate_rows(database, select(Post), Post):
-        record = make_record(post)
+        async with database.session(writes=False) as session:
+            old_slugs = await find_public_old_slugs(session, post)
+            comments = await find_exported_comments(session, post.id)
+        record = make_record(post, old_slugs, comments)
         try:
             if pictures is not None:
                 exported = await pictures.export_pictures(record.source, record.cover_url)

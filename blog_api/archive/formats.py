@@ -1,17 +1,27 @@
-"""The format of an archive, chosen by its name: JSON Lines, a folder of files, or WXR."""
+"""The format of an archive, chosen by its name: JSON Lines, a folder, WXR, Ghost, or ZIP."""
 
+import codecs
 import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-from blog_api.archive.jsonl import read_jsonl, read_lines, write_jsonl
-from blog_api.archive.markdown_files import SUFFIXES, find_posts, read_post, write_post
-from blog_api.archive.record import ArchiveEntry, PostRecord
-from blog_api.archive.wordpress import WXRWriter, read_wxr
+from blog_api.archive.ghost import load_ghost, read_ghost
+from blog_api.archive.jsonl import COMMENTS_SUFFIX, read_jsonl, read_lines, write_jsonl
+from blog_api.archive.markdown_files import read_file, write_post
+from blog_api.archive.record import SUPPORTED, ArchiveEntry, PostRecord, format_location
+from blog_api.archive.wordpress import read_wxr, scan_wxr
+from blog_api.archive.wordpress_writer import WXRWriter
+from blog_api.core.zips import InvalidZip, unpack_zip
+from blog_api.text.sanitizer import sanitize_html
+from blog_api.text.site_files import OTHER_SUFFIXES, SUFFIXES, find_files
+
+# The root of XML, with its namespaces, is here.
+SNIFFED_BYTES = 16 * 1024
 
 
 @dataclass(frozen=True)
@@ -22,24 +32,71 @@ class Archive:
     entries: Iterator[ArchiveEntry]
 
 
-def open_archive(path: Path) -> Archive:
-    """Open a folder of Markdown and HTML, one such file, WXR (`.xml`), or else JSON Lines.
+def open_archive(path: Path, *, with_pages: bool = False, folder: Path | None = None) -> Archive:
+    """Open a folder of Markdown and HTML, one such file, WXR (`.xml`), Ghost's export (`.json`), or
+    else JSON Lines.
 
-    Raises OSError, also later while the entries are read.
+    Pages are left out, or drafts. Pictures of Ghost's are in the folder. Raises OSError, also later
+    while the entries are read.
     """
     if not path.is_dir() and not path.is_file():
         path.stat()  # raises FileNotFoundError
         # The first pass counts, the second reads: impossible with a pipe.
         raise OSError(errno.EINVAL, "Neither a file nor a folder", str(path))
-    if path.is_dir() or path.suffix.lower() in SUFFIXES:
-        files = find_posts(path) if path.is_dir() else [path]
-        folder = path if path.is_dir() else None
-        return Archive(len(files), (read_post(file, folder) for file in files))
-    if path.suffix.lower() == ".xml":
-        authors: dict[str, str] = {}
-        total = sum(1 for _ in read_wxr(path, authors))
-        return Archive(total, read_wxr(path, authors))
+    suffix = path.suffix.lower()
+    if path.is_dir():
+        files = [one for one in find_files(path) if not one.name.endswith(COMMENTS_SUFFIX)]
+        return Archive(len(files), (read_file(file, path, with_pages=with_pages) for file in files))
+    if suffix in SUFFIXES:
+        return Archive(1, iter([read_file(path)]))
+    if suffix == ".xml":
+        site = scan_wxr(path)
+        return Archive(site.total, read_wxr(site, with_pages=with_pages))
+    if suffix == ".json" and (data := load_ghost(path)) is not None:
+        entries = read_ghost(path, folder, data, with_pages=with_pages)
+        return Archive(len(data["posts"]), entries)
+    if suffix in OTHER_SUFFIXES - {".jsonl"} or not (suffix == ".jsonl" or has_objects(path)):
+        return Archive(
+            1, iter([ArchiveEntry(format_location(path, 1), error=f"not supported; {SUPPORTED}")])
+        )
     return Archive(sum(1 for _ in read_lines(path)), read_jsonl(path))
+
+
+def open_zip(path: Path, folder: Path, *, with_pages: bool = False) -> Archive:
+    """Unpack a ZIP file into an empty folder, and open what it has.
+
+    These are exports of WordPress or Ghost, JSON Lines, or else a folder. Raises OSError.
+    """
+    try:
+        unpack_zip(path, folder)
+    except InvalidZip as error:
+        raise OSError(errno.EINVAL, str(error), str(path)) from None
+    files = [one for one in sorted(folder.rglob("*")) if one.is_file() and is_export(one)]
+    if not files:
+        return open_archive(folder, with_pages=with_pages)
+    opened = [open_archive(one, with_pages=with_pages, folder=folder) for one in files]
+    return Archive(sum(one.total for one in opened), chain(*(one.entries for one in opened)))
+
+
+def is_export(path: Path) -> bool:
+    """Tell whether a file holds a whole blog."""
+    with path.open("rb") as file:
+        start = file.read(SNIFFED_BYTES)
+    match path.suffix.lower():
+        case ".xml":
+            return b"wordpress.org/export/" in start
+        case ".json":
+            return load_ghost(path) is not None
+        case ".jsonl":
+            return not path.name.endswith(COMMENTS_SUFFIX)
+    return False
+
+
+def has_objects(path: Path) -> bool:
+    """Tell whether a file begins with a line that could be a JSON object."""
+    with path.open("rb") as file:
+        start = file.read(SNIFFED_BYTES).removeprefix(codecs.BOM_UTF8).lstrip()
+    return not start or (start.startswith(b"{") and start.partition(b"\n")[0].strip() != b"{")
 
 
 # Adds a post with its HTML to an archive.
@@ -68,7 +125,8 @@ def create_archive(path: Path, *, title: str, link: str) -> Iterator[WriteRecord
         try:
             if path.suffix.lower() == ".xml":
                 with WXRWriter(file, title=title, link=link) as wxr:
-                    yield wxr.write_post
+                    # Some tables change once more when an import sanitizes them again.
+                    yield lambda record, html: wxr.write_post(record, sanitize_html(html))
             else:
                 yield lambda record, _: write_jsonl(file, record)
             file.close()

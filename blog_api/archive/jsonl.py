@@ -1,15 +1,16 @@
 """JSON Lines: a post per line."""
 
 import codecs
+import errno
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, Any
 
 from blog_api.archive.record import (
     MAX_RECORD_BYTES,
     OPTIONAL_FIELDS,
-    TOO_LARGE,
     ArchiveEntry,
     InvalidRecord,
     PostRecord,
@@ -17,19 +18,29 @@ from blog_api.archive.record import (
     format_location,
     make_entry,
 )
-from blog_api.archive.visibility import fold_key, fold_keys, parse_published_at
+from blog_api.comments.imported import CommentRecord
+from blog_api.core.security import open_private
+from blog_api.text.front_matter import fold_key, fold_keys
+from blog_api.text.front_matter_values import InvalidFrontMatter
+from blog_api.text.front_matter_visibility import parse_published_at
+from blog_api.text.strict_json import parse_object
+
+# A post with its comments.
+MAX_LINE_BYTES = 4 * MAX_RECORD_BYTES
+# Of the file of a post.
+COMMENTS_SUFFIX = ".comments.jsonl"
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Yield the number and the bytes of each line that is not blank.
 
-    A line over MAX_RECORD_BYTES is truncated to one byte more.
+    A line over MAX_LINE_BYTES is truncated to one byte more.
     """
     with path.open("rb") as file:
         number = 0
-        while line := file.readline(MAX_RECORD_BYTES + 1):
+        while line := file.readline(MAX_LINE_BYTES + 1):
             number += 1
-            rest = line if len(line) > MAX_RECORD_BYTES else b"\n"
+            rest = line if len(line) > MAX_LINE_BYTES else b"\n"
             while rest and not rest.endswith(b"\n"):
                 rest = file.readline(MAX_RECORD_BYTES)
             if number == 1:
@@ -42,7 +53,7 @@ def read_jsonl(path: Path) -> Iterator[ArchiveEntry]:
     for number, line in read_lines(path):
         try:
             yield make_entry(path, number, parse_post(line))
-        except InvalidRecord as error:
+        except InvalidFrontMatter as error:
             yield ArchiveEntry(format_location(path, number), error=str(error))
 
 
@@ -63,43 +74,50 @@ def parse_post(line: bytes) -> dict[str, Any]:
 
 def parse_line(line: bytes) -> dict[str, Any]:
     """Parse a JSON object; raises InvalidRecord."""
-    if len(line) > MAX_RECORD_BYTES:
-        raise InvalidRecord(TOO_LARGE)
+    if len(line) > MAX_LINE_BYTES:
+        raise InvalidRecord(f"larger than {MAX_LINE_BYTES // 1024**2} MiB")
+    text = decode_utf8(line)
     try:
-        values = json.loads(
-            decode_utf8(line),
-            parse_constant=reject_constant,
-            object_pairs_hook=reject_repeated_keys,
-        )
-    except json.JSONDecodeError as error:
-        message = f"invalid JSON: {error.msg}, at character {error.pos + 1}"
-        raise InvalidRecord(message) from None
-    except RecursionError:
-        raise InvalidRecord("nested too deeply") from None
-    except ValueError:
-        raise InvalidRecord("a number is too long") from None
-    if not isinstance(values, dict):
-        raise InvalidRecord("must be a JSON object, in braces")
-    return values
-
-
-def reject_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Reject a repeated key: `"draft": false` would undo an earlier `"draft": true`."""
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        raise InvalidRecord("a key is repeated")
-    return values
-
-
-def reject_constant(name: str) -> NoReturn:
-    """Reject NaN and the infinities, which Python reads but JSON does not have."""
-    raise InvalidRecord(f"invalid JSON: {name} is not allowed")
+        return parse_object(text)
+    except ValueError as error:
+        raise InvalidRecord(str(error)) from None
 
 
 def write_jsonl(file: IO[str], record: PostRecord) -> None:
     """Append a line."""
     values = record.model_dump(mode="json")
     for key in OPTIONAL_FIELDS:
-        if values[key] == PostRecord.model_fields[key].default:
+        if values[key] == PostRecord.model_fields[key].get_default(call_default_factory=True):
             del values[key]
-    file.write(json.dumps(values, ensure_ascii=False) + "\n")
+    if record.comments:
+        values["comments"] = [*map(dump_comment, record.comments)]
+    line = json.dumps(values, ensure_ascii=False) + "\n"
+    if len(line.encode()) > MAX_LINE_BYTES:
+        raise OSError(errno.EFBIG, f"{record.slug}: has too many comments; export a folder")
+    file.write(line)
+
+
+def dump_comment(comment: CommentRecord) -> dict[str, Any]:
+    """Return the values of a comment without those that are missing or false."""
+    return {key: one for key, one in comment.model_dump(mode="json").items() if one}
+
+
+def get_comments_path(path: Path) -> Path:
+    """Return the file with the comments on the post in a file: JSON Lines beside it."""
+    return path.with_name(f"{path.name}{COMMENTS_SUFFIX}")
+
+
+def write_comments(path: Path, comments: Sequence[CommentRecord]) -> None:
+    """Write the comments on the post in a file beside it, if there are any."""
+    if comments:
+        with open(get_comments_path(path), "x", encoding="utf-8", opener=open_private) as file:
+            for comment in comments:
+                file.write(json.dumps(dump_comment(comment), ensure_ascii=False) + "\n")
+
+
+def read_comments(path: Path) -> list[dict[str, Any]]:
+    """Return the comments on the post in a file. Raises InvalidRecord."""
+    comments = get_comments_path(path)
+    # Unlike `Path.is_file()`, this takes names that are too long.
+    is_file = os.path.isfile(comments)
+    return [parse_line(line) for _, line in read_lines(comments)] if is_file else []

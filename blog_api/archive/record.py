@@ -1,55 +1,60 @@
 """A post in an archive, and the error messages for invalid ones."""
 
-import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, ValidationError, ValidationInfo, field_validator
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import PydanticCustomError
 from sqlmodel import Field
 
-from blog_api.accounts.models import User
+from blog_api.accounts.imported import make_author_key
+from blog_api.comments.imported import CommentRecord, make_comment_records
+from blog_api.comments.models import Comment
 from blog_api.core.characters import CONTROL_CHARACTERS, escape_unprintable
 from blog_api.core.fields import (
+    MAX_CONTENT_LENGTH,
     MAX_SLUG_LENGTH,
     MAX_SUMMARY_LENGTH,
     Name,
     PictureAddress,
-    PostContent,
     RequestModel,
     ShortText,
     TagNames,
     Timestamp,
     Title,
     WebAddress,
-    utc_now,
+    check_text,
 )
+from blog_api.core.repair import SLUG_PATTERN, describe_field_error, repair_values
 from blog_api.media.folders import PostFile
 from blog_api.posts.models import Post
 from blog_api.text.excerpts import cut_summary
+from blog_api.text.front_matter_values import InvalidFrontMatter
 from blog_api.text.markdown import MARKDOWN, ContentType, Source
 
 # Left out of an export if they have their default.
 OPTIONAL_FIELDS = (
-    "author_key", "taken_down_at", "slug_given", "summary", "cover_url", "cover_alt",
-    "canonical_url", "comments_open", "content_type",
+    "author_key", "updated_at", "taken_down_at", "slug_given", "old_slugs", "summary", "cover_url",
+    "cover_alt", "canonical_url", "comments_open", "comments", "content_type",
+)  # fmt: skip
+
+# Of a post and of its record.
+SAME_FIELDS = (
+    "slug", "title", "published_at", "updated_at", "taken_down_at", "tags", "cover_url",
+    "cover_alt", "canonical_url", "comments_open", "content_type", "content",
 )  # fmt: skip
 
 # A post of maximum size fits even if JSON escapes each of its characters (`\ud83d\ude00`).
 MAX_RECORD_BYTES = 8 * 1024 * 1024
 TOO_LARGE = f"larger than {MAX_RECORD_BYTES // 1024**2} MiB"
-SLUG_PATTERN = re.compile(rf"(?!\.+\Z)[\w.-]{{1,{MAX_SLUG_LENGTH}}}")
+SUPPORTED = (
+    "an import reads Markdown and HTML with front matter (.md, .html), folders of them, exports of "
+    "WordPress (.xml) and Ghost (.json), JSON Lines (.jsonl), and a .zip of these"
+)
 # Errors reported for one post.
 MAX_ERRORS = 3
-# Pydantic's own messages are written for programmers.
-ERROR_MESSAGES = {
-    "missing": "missing",
-    "string_type": "must be text in quotes",
-    "string_unicode": "not valid Unicode",
-    "string_too_short": "must not be empty",
-    "list_type": "must be a list",
-}
 
 
 def check_slug(value: str) -> str:
@@ -62,31 +67,45 @@ def check_slug(value: str) -> str:
     return value
 
 
+SlugName = Annotated[str, AfterValidator(check_slug)]
+
+
 class PostRecord(RequestModel):
     """A post outside of the database. Unknown fields are ignored."""
 
-    slug: Annotated[str, AfterValidator(check_slug)] | None = None
+    slug: SlugName | None = None
     title: Title
     author: Name | None = None
     # Identifies the author if the name does not: see `make_author_key()`.
     author_key: Title | None = None
-    # Missing: now. Null: a draft.
-    published_at: Timestamp | None = Field(default_factory=utc_now)
+    # Null: a draft.
+    published_at: Timestamp | None = None
+    updated_at: Timestamp | None = None
     taken_down_at: Timestamp | None = None
     tags: TagNames = Field(default_factory=list)
     # Without these two, they are made of the title and the text, and change with them.
     slug_given: bool = False
+    # Of addresses that redirect to the post.
+    old_slugs: list[SlugName] = Field(default_factory=list)
     summary: ShortText | None = None
     cover_url: PictureAddress | None = None
     cover_alt: ShortText | None = None
     canonical_url: WebAddress | None = None
     comments_open: bool = True
     content_type: ContentType = MARKDOWN
-    content: PostContent
+    content: Annotated[str, Field(max_length=MAX_CONTENT_LENGTH), AfterValidator(check_text)]
+    comments: list[CommentRecord] = Field(default_factory=list)
 
     @property
     def source(self) -> Source:
         return Source(self.content, self.content_type)
+
+    @field_validator("comments")
+    @classmethod
+    def check_parents(cls, comments: list[CommentRecord]) -> list[CommentRecord]:
+        if any(one.parent and one.parent >= number for number, one in enumerate(comments, 1)):
+            raise PydanticCustomError("parent", "an answer must come after what it answers")
+        return comments
 
     @field_validator("content_type", mode="before")
     @classmethod
@@ -114,49 +133,44 @@ class PostRecord(RequestModel):
         return cls.model_fields[str(info.field_name)].default if is_empty else value
 
 
-def make_author_key(user: User) -> str:
-    """Return the key by which an import recognizes an author, here or on another instance."""
-    return user.import_key or f"user:{user.id}:{user.created_at:%Y%m%d%H%M%S%f}"
-
-
-def make_record(post: Post) -> PostRecord:
+def make_record(
+    post: Post, old_slugs: Sequence[str] = (), comments: Sequence[Comment] = ()
+) -> PostRecord:
     key = make_author_key(post.user)
     return PostRecord.model_construct(
-        slug=post.slug,
-        title=post.title,
+        **{name: getattr(post, name) for name in SAME_FIELDS},
         author=post.user_name,
         author_key=None if key == post.user_name else key,
-        published_at=post.published_at,
-        taken_down_at=post.taken_down_at,
-        tags=post.tags,
         slug_given=post.given_slug == post.slug,
+        old_slugs=list(old_slugs),
         summary=post.given_summary,
-        cover_url=post.cover_url,
-        cover_alt=post.cover_alt,
-        canonical_url=post.canonical_url,
-        comments_open=post.comments_open,
-        content_type=post.content_type,
-        content=post.content,
+        comments=list(make_comment_records(comments)),
     )
 
 
 @dataclass(frozen=True)
 class ArchiveEntry:
-    """One post of an archive with its location, or the error that makes it invalid."""
+    """One post of an archive with its location, or the error that makes it invalid.
+
+    With neither, it is no post: `left_out` says what it is.
+    """
 
     location: str
     record: PostRecord | None = None
     error: str | None = None
+    # The kind, and what is told of this one.
+    left_out: str | None = None
+    details: str = ""
+    # Of what was changed to make the post valid, each with its location.
+    warnings: tuple[str, ...] = ()
+    # The archive has no time of publication, nor anything else that hides the post.
+    is_undated: bool = False
     # Where the pictures of a Markdown or HTML file are looked for.
     file: PostFile | None = None
 
 
-class InvalidRecord(Exception):
-    """A post that cannot be read: a message of one line, and the line of the file."""
-
-    def __init__(self, message: str, line: int = 1) -> None:
-        super().__init__(message)
-        self.line = line
+class InvalidRecord(InvalidFrontMatter):
+    """A post that cannot be read."""
 
 
 def format_location(path: Path, line: int) -> str:
@@ -165,25 +179,41 @@ def format_location(path: Path, line: int) -> str:
 
 
 def make_entry(
-    path: Path, line: int, values: dict[str, Any], file: PostFile | None = None
+    path: Path,
+    line: int,
+    values: dict[str, Any],
+    file: PostFile | None = None,
+    warnings: Iterable[str] = (),
+    find_line: Callable[[str], int] | None = None,
 ) -> ArchiveEntry:
-    """Validate the values of a post."""
+    """Validate the values of a post, after changing what can be changed to make it valid.
+
+    `find_line` returns the line of a field, by default that of the post.
+    """
+
+    def locate(message: str) -> str:
+        return format_location(path, find_line(message.partition(": ")[0]) if find_line else line)
+
+    messages = [*warnings, *repair_values(values)]
     location = format_location(path, line)
     try:
-        return ArchiveEntry(location, PostRecord.model_validate(values), file=file)
+        record = PostRecord.model_validate(values)
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)[:MAX_ERRORS]
-        return ArchiveEntry(location, error="; ".join(map(describe_field_error, details)))
+        fields = [str(one["loc"][0]) for one in details]
+        errors = [*map(describe_field_error, details)]
+        if EXPENDABLE_FIELDS.issuperset(fields):
+            kept = {key: one for key, one in values.items() if key not in fields}
+            lost = (f"{one}; it was left out" for one in errors)
+            return make_entry(path, line, kept, file, [*messages, *lost], find_line)
+        return ArchiveEntry(locate(fields[0]), error="; ".join(errors))
+    told = tuple(f"{locate(one)}: {one}" for one in messages)
+    is_undated = "published_at" not in values
+    return ArchiveEntry(location, record, file=file, warnings=told, is_undated=is_undated)
 
 
-def describe_field_error(detail: ErrorDetails) -> str:
-    """Return a message such as `tags, item 2: must be text in quotes`."""
-    field, *index = detail["loc"]
-    item = f", item {int(index[0]) + 1}" if index else ""
-    # "String should have …" and "List should have … after validation, not 11".
-    message = re.sub(r"^\w+ (?=should )", "", detail["msg"]).partition(" after validation")[0]
-    message = ERROR_MESSAGES.get(detail["type"], message)
-    return f"{field}{item}: {message[0].lower()}{message[1:]}"
+# A post is imported without them if they are invalid.
+EXPENDABLE_FIELDS = {"cover_url", "cover_alt", "canonical_url", "updated_at", "old_slugs"}
 
 
 def decode_utf8(raw: bytes) -> str:

@@ -1,338 +1,296 @@
 """WXR, the format of WordPress exports: RSS with elements of its own."""
 
+import hashlib
 import re
 from collections.abc import Callable, Iterator
-from html import escape, unescape
+from dataclasses import dataclass, field
+from html import unescape
 from pathlib import Path
-from typing import IO, Any, Self
-from urllib.parse import quote, unquote
-from xml.sax import SAXParseException
-from xml.sax.handler import ContentHandler, feature_namespaces
-from xml.sax.xmlreader import AttributesNSImpl
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
-from defusedxml import DefusedXmlException
-from defusedxml.expatreader import DefusedExpatParser
-from defusedxml.sax import make_parser
-from slugify import slugify
+from pydantic import ValidationError
 
 from blog_api.archive.record import (
     MAX_RECORD_BYTES,
+    SUPPORTED,
     TOO_LARGE,
     ArchiveEntry,
-    PostRecord,
+    check_slug,
     format_location,
     make_entry,
 )
-from blog_api.core.characters import NON_XML_CHARACTERS, VISIBLE_CHARACTER
-from blog_api.core.fields import MAX_TAGS, tag_key
-from blog_api.text.addresses import make_media_absolute
+from blog_api.comments.imported import CommentRecord
+from blog_api.comments.models import MAX_COMMENT_LENGTH
+from blog_api.core.characters import VISIBLE_CHARACTER
+from blog_api.core.fields import tag_key, utc_now
+from blog_api.core.urls import check_picture_address, check_web_address
 from blog_api.text.excerpts import make_excerpt
-from blog_api.text.markdown import HTML, MARKDOWN, SANITIZER
+from blog_api.text.markdown import HTML
+from blog_api.text.sanitizer import sanitize_html
+from blog_api.text.wordpress import (
+    MEMBERS_ONLY,
+    Attachment,
+    render_comment,
+    render_title,
+    render_wordpress,
+)
+from blog_api.text.wxr import NO_TIME, NOT_WXR, WXRElement, get, get_number, read_elements
+from blog_api.text.xml import XMLError
 
-CHUNK_BYTES = 64 * 1024
-# The parser buffers a tag or a comment, and scans it again with every chunk.
-MAX_MARKUP_BYTES = 1024 * 1024
-MAX_DEPTH = 100
-
-# Without `http://` or `https://`; WordPress' own namespace ends in the version.
-NAMESPACES = {
-    "wordpress.org/export/": "wp:",
-    "purl.org/dc/elements/1.1/": "dc:",
-    "purl.org/rss/1.0/modules/content/": "content:",
-}
-EXCERPT_NAMESPACE = re.compile(r"wordpress\.org/export/[^/]*/excerpt/")
-READ_ELEMENTS = {
-    "title", "category", "dc:creator", "dc:format", "content:encoded", "excerpt:encoded",
-    "wp:post_type", "wp:status", "wp:post_name", "wp:post_date", "wp:post_date_gmt",
-    "wp:post_password", "wp:author_login", "wp:author_display_name", "wp:comment_status",
-}  # fmt: skip
-SITE_PATH = ["wp:base_site_url"]
-TAG_DOMAINS = {"post_tag", "category"}
+TAG_DOMAINS = ("post_tag", "category")
 NO_CATEGORY = "uncategorized"
-NO_TIME = "0000-00-00 00:00:00"
-SKIPPED_STATUSES = {"trash", "auto-draft", "inherit"}
+SKIPPED_STATUSES = {"trash": "trash", "auto-draft": "automatic draft", "inherit": "revision"}
+# Of the post: a plugin shows it to members alone.
+ACCESS_META = re.compile(
+    r"_jetpack_newsletter_access|_members_access_role|rcp_.*(?:level|access).*"
+)
+PUBLIC_ACCESS = {"", "0", "all", "everybody", "everyone", "none"}
 AUTHOR_KEY_PREFIX = "wordpress:"
-MAX_AUTHOR_KEY_LENGTH = 255
 # Of the HTML that is read for a summary, in characters.
 MAX_EXCERPT_LENGTH = 10_000
 
-HEAD = """<?xml version="1.0" encoding="UTF-8"?>
-<rss version="2.0" xmlns:excerpt="http://wordpress.org/export/1.2/excerpt/" \
-xmlns:content="http://purl.org/rss/1.0/modules/content/" \
-xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:wp="http://wordpress.org/export/1.2/">
-<channel>
-"""
-TAIL = "</channel>\n</rss>\n"
+
+@dataclass
+class Site:
+    """What posts refer to, wherever in the file it is, and the number of entries."""
+
+    path: Path
+    address: str = ""
+    # Display names and keys by login, and logins by user id.
+    authors: dict[str, tuple[str, str]] = field(default_factory=dict)
+    logins: dict[str, str] = field(default_factory=dict)
+    attachments: dict[str, Attachment] = field(default_factory=dict)
+    covers: set[str] = field(default_factory=set)
+    total: int = 0
+
+    def add(self, element: WXRElement) -> None:
+        if element.name == "item":
+            self.total += 1
+            alt = next(iter(element.get_meta("_wp_attachment_image_alt")), "")
+            if url := element.get("wp:attachment_url"):
+                attachment = Attachment(url, alt, element.get("wp:post_parent"))
+                self.attachments[element.get("wp:post_id")] = attachment
+            self.covers.update(element.get_meta("_thumbnail_id"))
+        elif element.name == "wp:author":
+            login = element.get("wp:author_login")
+            name = unescape(element.values.get("wp:author_display_name", ""))
+            self.authors[login] = (name, element.get("dc:identifier"))
+            self.logins[element.get("wp:author_id")] = login
+        elif element.name in {"wp:base_site_url", "link"}:
+            is_wanted = not self.address or element.name == "wp:base_site_url"
+            if is_wanted and re.match(r"https?://\S", element.text):
+                self.address = element.text
+
+    @property
+    def identity(self) -> str:
+        """Return the address, or else a digest of the file: no two sites share an author."""
+        if not self.address:
+            with self.path.open("rb") as file:
+                self.address = hashlib.file_digest(file, "sha256").hexdigest()
+        return self.address
 
 
-def read_wxr(path: Path, authors: dict[str, str]) -> Iterator[ArchiveEntry]:
+def scan_wxr(path: Path) -> Site:
+    """Read what posts refer to, and count the entries. Raises OSError."""
+    site = Site(path)
+    try:
+        for element in read_elements(path, max_bytes=MAX_RECORD_BYTES):
+            site.add(element)
+    except XMLError:
+        site.total += 1
+    site.total -= len(site.covers & site.attachments.keys())
+    return site
+
+
+def read_wxr(site: Site, *, with_pages: bool = False) -> Iterator[ArchiveEntry]:
     """Yield the posts of an export; the last entry may be an error that ends the reading.
 
-    Adds display names by login to `authors`. Authors may follow their posts, so only a second
-    pass finds all names. Raises OSError.
+    Pages are left out, or drafts. Raises OSError.
     """
-    parser = make_parser()
-    parser.forbid_dtd = True
-    parser.setFeature(feature_namespaces, True)
-    handler = WXRHandler(path, authors, parser.getLineNumber)
-    parser.setContentHandler(handler)
-    error = None
-    position, buffered = (0, 0), 0
-    with path.open("rb") as file:
-        chunk = b"first"
-        while chunk and error is None:
-            chunk = file.read(CHUNK_BYTES)
-            error = feed_parser(parser, chunk)
-            last, position = position, (parser.getLineNumber(), parser.getColumnNumber() or 0)
-            buffered = buffered + len(chunk) if position == last else 0
-            if error is None and buffered > MAX_MARKUP_BYTES:
-                error = f"a tag or a comment is larger than {MAX_MARKUP_BYTES // 1024**2} MiB"
-            yield from handler.entries
-            handler.entries.clear()
-    if error:
-        yield ArchiveEntry(format_location(path, parser.getLineNumber()), error=error)
-    elif not handler.is_wxr:
-        yield ArchiveEntry(format_location(path, 1), error="not a WordPress export")
-
-
-def feed_parser(parser: DefusedExpatParser, chunk: bytes) -> str | None:
-    """Parse a chunk; an empty one is the end. Returns an error message, or None."""
     try:
-        if chunk:
-            parser.feed(chunk)
-        else:
-            parser.close()
-    except NestedTooDeeply:
-        return f"elements are nested more than {MAX_DEPTH} deep"
-    except DefusedXmlException:
-        return "document types and entities are not allowed"
-    except SAXParseException as error:
-        return f"invalid XML: {error.getMessage()}"
-    except (LookupError, ValueError):
-        return "unknown encoding"
-    return None
+        for element in read_elements(site.path, max_bytes=MAX_RECORD_BYTES):
+            # A cover is a part of its post.
+            if element.name == "item" and element.get("wp:post_id") not in site.covers:
+                yield Item(site, element).make_entry(with_pages=with_pages)
+    except XMLError as error:
+        told = f"; {SUPPORTED}" if str(error) == NOT_WXR else ""
+        yield ArchiveEntry(format_location(site.path, error.line), error=f"{error}{told}")
 
 
-def shorten_name(namespace: str | None, name: str) -> str:
-    """Return a name such as `wp:status`, whatever prefix the file declares."""
-    if namespace is None:
-        return name
-    address = namespace.partition("://")[2]
-    if EXCERPT_NAMESPACE.fullmatch(address):
-        return f"excerpt:{name}"
-    found = (short for start, short in NAMESPACES.items() if address.startswith(start))
-    return next(found, "other:") + name
+class Item:
+    """A post, a page, an attachment or another item of an export."""
 
+    def __init__(self, site: Site, element: WXRElement) -> None:
+        self.site = site
+        self.element = element
+        self.get = element.get
+        self.get_meta = element.get_meta
+        self.values = element.values
+        self.warnings: list[str] = []
 
-class NestedTooDeeply(Exception):
-    """An element has more than MAX_DEPTH ancestors: expat takes quadratic time for them."""
-
-
-class WXRHandler(ContentHandler):
-    """Collect the entries in `rss/channel/item`, and the authors."""
-
-    def __init__(self, path: Path, authors: dict[str, str], get_line: Callable[[], int]) -> None:
-        super().__init__()
-        self.file = path
-        self.get_line = get_line
-        self.authors = authors
-        self.entries: list[ArchiveEntry] = []
-        self.is_wxr = False
-        self.site = ""
-        self.path: list[str] = []
-        self.reset_item()
-
-    def reset_item(self) -> None:
-        self.line = self.get_line()
-        self.values: dict[str, str] = {}
-        self.tags: dict[str, str] = {}
-        self.is_too_large = False
-
-    def startElementNS(
-        self, name: tuple[str | None, str], qname: str | None, attrs: AttributesNSImpl
-    ) -> None:
-        if len(self.path) >= MAX_DEPTH:
-            raise NestedTooDeeply
-        self.path.append(shorten_name(*name))
-        self.is_wxr = self.is_wxr or self.path[-1].startswith("wp:")
-        if len(self.path) == 3:
-            self.reset_item()
-        if len(self.path) in (3, 4):
-            self.text: list[str] = []
-            self.size = 0
-            self.domain = attrs.get((None, "domain"))
-
-    def characters(self, content: str) -> None:
-        if self.path[2:] == SITE_PATH or (len(self.path) == 4 and self.path[3] in READ_ELEMENTS):
-            self.size += len(content)
-            if self.size > MAX_RECORD_BYTES:
-                self.is_too_large = True
-            else:
-                self.text.append(content)
-
-    def endElementNS(self, name: tuple[str | None, str], qname: str | None) -> None:
-        if len(self.path) == 4:
-            self.add_field(self.path[3], "".join(self.text))
-        elif self.path[2:] == SITE_PATH:
-            self.site = "".join(self.text).strip()
-        elif len(self.path) == 3 and self.path[2] == "item":
-            self.add_entry()
-        elif len(self.path) == 3 and self.path[2] == "wp:author":
-            login = self.values.get("wp:author_login", "").strip()
-            self.authors[login] = unescape(self.values.get("wp:author_display_name", ""))
-        self.path.pop()
-
-    def add_field(self, name: str, text: str) -> None:
-        if name == "category":
-            # WordPress has no maximum.
-            if self.domain in TAG_DOMAINS and len(self.tags) < MAX_TAGS:
-                tag = unescape(text).strip()
-                key = tag_key(tag)
-                if tag and key != NO_CATEGORY:
-                    self.tags.setdefault(key, tag)
-        elif name in READ_ELEMENTS:
-            self.values[name] = text
-
-    def add_entry(self) -> None:
-        is_post = self.get_value("wp:post_type") == "post"
-        if not is_post or self.get_value("wp:status") in SKIPPED_STATUSES:
-            return
-        if self.is_too_large:
-            entry = ArchiveEntry(format_location(self.file, self.line), error=TOO_LARGE)
-        else:
-            entry = make_entry(self.file, self.line, self.make_values())
-        self.entries.append(entry)
-
-    def get_value(self, name: str) -> str:
-        return self.values.get(name, "").strip()
+    def make_entry(self, *, with_pages: bool) -> ArchiveEntry:
+        line = self.element.line
+        location = format_location(self.site.path, line)
+        kind = re.sub(r"\W+", " ", self.get("wp:post_type"))[:40].strip() or "item"
+        if kind != "attachment":
+            kind = SKIPPED_STATUSES.get(self.get("wp:status"), kind)
+        if kind != "post" and not (kind == "page" and with_pages):
+            return ArchiveEntry(location, left_out=kind, details=self.get("wp:attachment_url"))
+        if self.element.is_too_large:
+            return ArchiveEntry(location, error=TOO_LARGE)
+        if lines := self.element.lines_left_out:
+            self.warnings.append(f"control characters were left out in lines {lines}")
+        return make_entry(self.site.path, line, self.make_values(), warnings=self.warnings)
 
     def make_values(self) -> dict[str, Any]:
-        login = self.get_value("dc:creator")
-        author = self.authors.get(login) or login
-        # A login is unique within its site only: each may have an `admin`.
-        key = f"{AUTHOR_KEY_PREFIX}{self.site}:{login}"
+        login = self.get("dc:creator")
+        content = self.values.get("content:encoded", "")
+        post_id = self.get("wp:post_id")
+        is_own = "dc:format" in self.values  # An export of this program.
+        if not is_own:
+            content = render_wordpress(content, post_id, self.site.attachments)
+        published_at = self.parse_published_at()
+        slug = unquote(self.get("wp:post_name"))
+        tags = [tag for domain in TAG_DOMAINS for tag in self.element.categories[domain]]
+        cover = self.find_cover()
         return {
-            "slug": unquote(self.get_value("wp:post_name")) or None,
-            # Titles are HTML in WordPress, plain text here.
-            "title": unescape(self.values.get("title", "")),
-            "author": author or None,
-            "author_key": key[:MAX_AUTHOR_KEY_LENGTH] if login else None,
-            "published_at": self.parse_published_at(),
-            "tags": list(self.tags.values()),
+            "slug": slug or None,
+            "title": render_title(self.values.get("title", "")),
+            "author": (self.site.authors.get(login, ("", ""))[0] or login) if login else None,
+            "author_key": self.make_author_key(login) if login else None,
+            "published_at": published_at,
+            "updated_at": self.parse_time("wp:post_modified_gmt"),
+            "tags": [tag for tag in tags if tag_key(tag) != NO_CATEGORY],
+            "old_slugs": self.find_old_slugs(slug, is_public=published_at is not None),
             "summary": self.parse_summary(),
-            "comments_open": self.get_value("wp:comment_status") != "closed",
-            # Of an export of this program. Markdown makes paragraphs of WordPress' blank lines.
-            "content_type": HTML if self.get_value("dc:format") == HTML else MARKDOWN,
-            "content": self.values.get("content:encoded", ""),
+            "cover_url": cover.url if cover else None,
+            "cover_alt": (cover.alt or None) if cover else None,
+            "canonical_url": self.find_canonical_url(),
+            "comments_open": self.get("wp:comment_status") != "closed",
+            "comments": self.make_comments(keeps_waiting=is_own),
+            "content_type": HTML,
+            "content": content,
         }
+
+    def make_author_key(self, login: str) -> str:
+        """Return a key of the site: a login is unique within it only, each may have an `admin`."""
+        key = self.site.authors.get(login, ("", ""))[1]
+        return (key or f"{AUTHOR_KEY_PREFIX}{self.site.identity}:{login}")[:255]
+
+    def parse_time(self, name: str) -> str | None:
+        time = self.get(name)
+        return None if time in {"", NO_TIME} else time.replace(" ", "T") + "Z"
+
+    def parse_published_at(self) -> str | None:
+        """Return the time of a post that is plainly public or scheduled."""
+        status = self.get("wp:status")
+        if status not in {"publish", "future"} or self.values.get("wp:post_password"):
+            return None
+        if self.get("wp:post_type") != "post":
+            return None
+        metas = self.element.children["wp:postmeta"]
+        if MEMBERS_ONLY.search(self.values.get("content:encoded", "")) or any(
+            ACCESS_META.fullmatch(one.get("wp:meta_key", ""))
+            and one.get("wp:meta_value", "").strip().casefold() not in PUBLIC_ACCESS
+            for one in metas
+        ):
+            self.warnings.append("for members, so it is a draft")
+            return None
+        time = self.parse_time("wp:post_date_gmt")
+        if time is None and status == "publish":
+            time = self.parse_time("wp:post_date")
+        # The format sorts as text.
+        if status == "future" and time is not None and time < utc_now().isoformat():
+            self.warnings.append("scheduled for a time that has passed, so it is a draft")
+            return None
+        return time
 
     def parse_summary(self) -> str | None:
         """Return the excerpt, which is HTML of any length, as plain text of one line."""
         html = self.values.get("excerpt:encoded", "")[:MAX_EXCERPT_LENGTH]
-        summary = make_excerpt(SANITIZER.clean(html)).summary
+        summary = make_excerpt(sanitize_html(html)).summary
         return summary if VISIBLE_CHARACTER.search(summary) else None
 
-    def parse_published_at(self) -> str | None:
-        status = self.get_value("wp:status")
-        if status not in {"publish", "future"} or self.values.get("wp:post_password"):
-            return None
-        time = self.get_value("wp:post_date_gmt")
-        if time in {"", NO_TIME} and status == "publish":
-            time = self.get_value("wp:post_date")
-        return None if time in {"", NO_TIME} else time.replace(" ", "T") + "Z"
+    def find_cover(self) -> Attachment | None:
+        for one in self.get_meta("_thumbnail_id"):
+            cover = self.site.attachments.get(one)
+            if cover is not None and is_valid(check_picture_address, cover.url):
+                return cover
+        return None
 
+    def find_canonical_url(self) -> str | None:
+        """Return the address of the original, if a plugin has one on another site."""
+        found = self.get_meta("_yoast_wpseo_canonical") + self.get_meta("rank_math_canonical_url")
+        return next((url for url in found if url and is_valid(check_web_address, url)), None)
 
-class WXRWriter:
-    """Write an export that WordPress can import, in a `with` block, into a file in UTF-8.
+    def find_old_slugs(self, slug: str, *, is_public: bool) -> list[str]:
+        """Return former slugs, and the last part of the address of a public post."""
+        address = urlsplit(self.get("link")).path if is_public else ""
+        found = [*self.get_meta("_wp_old_slug"), address.rstrip("/").rpartition("/")[2]]
+        slugs = dict.fromkeys(unquote(one) for one in found)
+        return [one for one in slugs if one != slug and is_valid(check_slug, one)]
 
-    After an exception the end tags are missing, so that the file is not taken for complete.
-    """
+    def make_comments(self, *, keeps_waiting: bool) -> list[dict[str, Any]]:
+        """Return the approved comments, those that are answered first.
 
-    def __init__(self, file: IO[str], *, title: str, link: str) -> None:
-        self.file = file
-        self.title = title
-        self.link = link
-        self.logins: dict[str, str] = {}
-        self.count = 0
+        An answer to one that is left out answers the comment above it.
+        """
+        comments = self.element.children["wp:comment"]
+        parents = {get(one, "wp:comment_id"): get(one, "wp:comment_parent") for one in comments}
+        numbers: dict[str, int] = {}
+        made: list[dict[str, Any]] = []
+        for one in sorted(comments, key=lambda one: get_number(one, "wp:comment_id")):
+            approved = get(one, "wp:comment_approved")
+            is_waiting = keeps_waiting and approved == "0"
+            if get(one, "wp:comment_type") not in {"", "comment"}:
+                continue
+            if approved not in {"1", "approve"} and not is_waiting:
+                continue
+            parent = get(one, "wp:comment_parent")
+            for _ in parents:
+                if parent in numbers or parent not in parents:
+                    break
+                parent = parents[parent]
+            values = self.make_comment(one) | {
+                "parent": numbers.get(parent), "is_waiting": is_waiting
+            }  # fmt: skip
+            try:
+                CommentRecord.model_validate(values)
+            except ValidationError as error:
+                message = error.errors(include_url=False, include_input=False)[0]["msg"]
+                self.warnings.append(f"comment {get(one, 'wp:comment_id')} was left out: {message}")
+                continue
+            made.append(values)
+            numbers[get(one, "wp:comment_id")] = len(made)
+        return made
 
-    def __enter__(self) -> Self:
-        self.file.write(HEAD + format_element("title", escape(self.title, quote=False)))
-        self.file.write(format_element("link", self.link) + format_element("description", ""))
-        self.file.write(format_element("wp:wxr_version", "1.2"))
-        self.file.write(format_element("wp:base_site_url", self.link))
-        return self
-
-    def __exit__(self, exception: type[BaseException] | None, *_: object) -> None:
-        if exception is None:
-            self.file.write(TAIL)
-
-    def write_post(self, record: PostRecord, content_html: str) -> None:
-        """Write a post, after its author if the author is new."""
-        login = self.write_author(record)
-        self.count += 1
-        time, status = NO_TIME, "draft"
-        if record.published_at is not None:
-            time = record.published_at.replace(tzinfo=None).isoformat(" ", "seconds")
-            # WordPress itself schedules a post whose date is in the future.
-            status = "publish"
-        if record.taken_down_at is not None:
-            status = "private"
-        fields = {
-            "title": escape(record.title, quote=False),
-            "dc:creator": login,
-            "dc:format": record.content_type,
-            "content:encoded": make_media_absolute(content_html, self.link.rstrip("/")),
-            "excerpt:encoded": escape(record.summary or "", quote=False),
-            "wp:post_id": str(self.count),
-            "wp:post_date": time,
-            "wp:post_date_gmt": time,
-            "wp:comment_status": "open" if record.comments_open else "closed",
-            "wp:ping_status": "closed",
-            "wp:post_name": quote(record.slug or ""),
-            "wp:status": status,
-            "wp:post_parent": "0",
-            "wp:menu_order": "0",
-            "wp:post_type": "post",
-            "wp:post_password": "",
-            "wp:is_sticky": "0",
+    def make_comment(self, comment: dict[str, str]) -> dict[str, Any]:
+        name = " ".join(unescape(comment.get("wp:comment_author", "")).split())[:100]
+        name = name if VISIBLE_CHARACTER.search(name) else "Anonymous"
+        login = self.site.logins.get(get(comment, "wp:comment_user_id"))
+        email = get(comment, "wp:comment_author_email").casefold()
+        key = get(comment, "dc:identifier") or (self.make_author_key(login) if login else None)
+        times = [get(comment, "wp:comment_date_gmt"), get(comment, "wp:comment_date")]
+        times.append(self.get("wp:post_date_gmt"))
+        time = next((one for one in times if one not in {"", NO_TIME}), "")
+        content = render_comment(comment.get("wp:comment_content", ""))
+        if len(content) > MAX_COMMENT_LENGTH:
+            content = content[: MAX_COMMENT_LENGTH - 1] + "…"
+            self.warnings.append(f"comment {get(comment, 'wp:comment_id')} was shortened")
+        return {
+            "author": name,
+            "author_key": key,
+            # Whose address two names have stays as unknown as it was.
+            "address": None if key else f"{email or self.site.identity}\n{name}",
+            "created_at": time.replace(" ", "T") + "Z",
+            "content": content,
         }
-        self.file.write("<item>\n")
-        self.file.writelines(format_element(name, text) for name, text in fields.items())
-        self.file.writelines(format_category(tag) for tag in record.tags)
-        self.file.write("</item>\n")
-
-    def write_author(self, record: PostRecord) -> str:
-        """Return the login of the author; the author is written first if new."""
-        name = record.author or record.author_key
-        identity = record.author_key or record.author
-        if name is None or identity is None:
-            return ""
-        if identity in self.logins:
-            return self.logins[identity]
-        # WordPress removes non-ASCII characters from a login.
-        login = identity.rpartition(":")[2]
-        if not identity.startswith(AUTHOR_KEY_PREFIX):
-            login = slugify(name, max_length=50) or "author"
-        if login in self.logins.values():
-            login = f"{login}-{len(self.logins) + 1}"
-        self.logins[identity] = login
-        self.file.write("<wp:author>\n" + format_element("wp:author_login", login))
-        self.file.write(format_element("wp:author_email", ""))
-        self.file.write(format_element("wp:author_display_name", escape(name, quote=False)))
-        self.file.write("</wp:author>\n")
-        return login
 
 
-def format_category(tag: str) -> str:
-    # Without a nicename WordPress would give C and C++ the same one, `c`.
-    nicename = quote(tag_key(tag).replace(" ", "-"), safe="").lower()
-    return format_element(
-        "category", escape(tag, quote=False), f' domain="post_tag" nicename="{nicename}"'
-    )
-
-
-def format_element(name: str, text: str, attributes: str = "") -> str:
-    # XML excludes control characters, and turns carriage returns into line feeds.
-    text = NON_XML_CHARACTERS.sub("", text).replace("]]>", "]]]]><![CDATA[>")
-    text = text.replace("\r", "]]>&#13;<![CDATA[")
-    return f"<{name}{attributes}><![CDATA[{text}]]></{name}>\n"
+def is_valid(check: Callable[[str], str], value: str) -> bool:
+    try:
+        check(value)
+    except ValueError:
+        return False
+    return True

@@ -16,10 +16,10 @@ from blog_api.accounts.passwords import PasswordHasher, PasswordRejected
 from blog_api.core.errors import Problem
 from blog_api.core.security import InvalidKeyFile
 from blog_api.core.settings import Settings, exit_with_errors
-from blog_api.core.urls import get_sqlite_path
+from blog_api.core.urls import get_sqlite_path, parse_database_url
 from blog_api.db.copy import CopyFailed
 from blog_api.db.errors import describe_error
-from blog_api.db.migrate import IncompatibleSchema, check_sqlite_file
+from blog_api.db.migrate import IncompatibleSchema, check_sqlite_file, migrate_in_memory
 from blog_api.db.session import Database
 from blog_api.web.health import require_migrated
 
@@ -47,21 +47,36 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
 
 
 def require_file(settings: Settings, label: str) -> None:
-    """Exit with status 2 if a SQLite file does not exist. Raises OSError if it cannot be opened."""
+    """Exit with status 2 if a SQLite file does not exist, and with 1 if it cannot be used."""
     file = get_sqlite_path(settings.database_url)
     if file is not None:
         if not file.exists():
             exit_with_errors(f"{label}: {file} does not exist; blog-api migrate creates it")
-        check_sqlite_file(file)
+        try:
+            check_sqlite_file(file)
+        except OSError as error:
+            exit_with_error(f"{label}: {describe_error(error)}")
+        except IncompatibleSchema as error:
+            exit_with_error(f"{label}: {error}")
 
 
-def run_with_database(settings: Settings, work: Callable[[Database], Awaitable[T]]) -> T:
+def run_with_database(
+    settings: Settings,
+    work: Callable[[Database], Awaitable[T]],
+    *,
+    in_memory_if_missing: bool = False,
+) -> T:
     """Run on a migrated database; a missing SQLite file is not created."""
+    file = get_sqlite_path(settings.database_url)
+    if in_memory_if_missing and file is not None and not file.exists():
+        settings = settings.model_copy(update={"database_url": parse_database_url("sqlite://")})
 
     async def run() -> T:
         require_file(settings, "BLOG_DATABASE_URL")
         database = Database(settings)
         try:
+            if settings.is_in_memory:
+                await migrate_in_memory(database)
             async with database.session(writes=False) as session:
                 await require_migrated(session)
             return await work(database)

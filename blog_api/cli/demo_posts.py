@@ -62,13 +62,13 @@ that is worth it. I did ***both*** this spring.
 
 ## What to bring
 
-- Water, because the spring at the chapel is dry
-- Something to eat
+- [x] Water, because the spring at the chapel is dry
+- [x] Something to eat
   - bread
   - cheese, which
     1. does not melt
     2. does not smell
-- A map on paper
+- [ ] A map on paper
 
 ## The way
 
@@ -83,7 +83,9 @@ that is worth it. I did ***both*** this spring.
 > > Nor are your shoes.
 
 The boat runs ~~daily~~ at weekends. Its [timetable](https://example.com/boat "Boats") hangs at
-the pier.
+the pier.[^boat]
+
+[^boat]: And at https://example.com/boat.
 """,
         summary="Three hours along the shore, with a wooden bridge and a boat back.",
         cover_url="https://example.com/lake.jpg",

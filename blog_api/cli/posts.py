@@ -2,8 +2,11 @@
 
 import sys
 from collections import Counter
+from collections.abc import Iterable
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,20 +18,97 @@ from blog_api.cli.console import (
     progress,
     run_with_database,
 )
-from blog_api.core.fields import MAX_INT32
+from blog_api.core.characters import escape_unprintable
+from blog_api.core.fields import MAX_INT32, utc_now
 from blog_api.core.settings import load_settings
+from blog_api.db.migrate import prepare_database
 from blog_api.db.queries import count_rows
 from blog_api.db.session import Database
 from blog_api.media.storage import open_storage
 from blog_api.posts.models import Post
 from blog_api.text.renderer import Renderer
 
+if TYPE_CHECKING:
+    from blog_api.archive.importer import Result
+
+NOTHING_FOUND = (
+    "Nothing here can be imported. Formats: Markdown with front matter (.md) and folders of it; "
+    "exports of WordPress (.xml) and Ghost (.json) and JSON Lines (.jsonl), which have to be named "
+    "themselves; and a .zip of these."
+)
+
+
+class Undated(StrEnum):
+    draft = "draft"
+    now = "now"
+
+
+class ImportSummary:
+    """Count the results of an import, and print warnings and errors as they come."""
+
+    def __init__(self, replaced: tuple[str, str]) -> None:
+        self.replaced = replaced
+        self.outcomes: Counter[str] = Counter()
+        self.left_out: Counter[str] = Counter()
+        self.drafts = self.undated = self.warnings = self.missing_pictures = 0
+
+    def add(self, result: "Result") -> None:
+        self.outcomes[result.outcome] += 1
+        if result.kind is not None:
+            self.left_out[result.kind] += 1
+            if result.details:
+                told = escape_unprintable(f"left out: {result.kind} {result.details}")
+                self.print(f"{result.location}: {told}")
+        if result.outcome == "imported":
+            self.drafts += result.is_draft
+            self.undated += result.is_undated
+        self.missing_pictures += len(result.missing_pictures)
+        if result.error is not None:
+            self.print(f"{result.location}: {result.error}")
+        self.add_warnings([*result.warnings, *result.missing_pictures])
+
+    def add_warnings(self, warnings: Iterable[str]) -> None:
+        for warning in warnings:
+            self.print(warning)
+            self.warnings += 1
+
+    def print(self, message: str) -> None:
+        print(message.replace(*self.replaced), file=sys.stderr)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether something was found, and neither a post nor a picture was rejected."""
+        found = self.outcomes["imported"] + self.outcomes["already present"]
+        return bool(found) and not self.outcomes["rejected"] and not self.missing_pictures
+
+    def __str__(self) -> str:
+        names = ("imported", "already present", "rejected")
+        lines = [", ".join(f"{self.outcomes[name]} {name}" for name in names) + "."]
+        if self.drafts:
+            lines.append(f"{count_things(self.drafts, 'draft')} among the imported posts.")
+        if self.undated:
+            posts = count_things(self.undated, "post")
+            lines.append(f"{posts} without a time: drafts; --undated now publishes them.")
+        if self.left_out:
+            kinds = (count_things(number, kind) for kind, number in self.left_out.most_common())
+            lines.append(f"Left out: {', '.join(kinds)}.")
+        if self.warnings:
+            lines.append(f"{count_things(self.warnings, 'warning')}, above.")
+        if not self.outcomes.total() - self.outcomes["left out"]:
+            lines.append(NOTHING_FOUND)
+        return "\n".join(lines)
+
+
+def count_things(number: int, name: str) -> str:
+    return f"{number} {name}{'' if number == 1 else 's'}"
+
 
 def import_archive(
     file: Annotated[
         Path,
         typer.Argument(
-            help="JSON Lines, a folder of Markdown and HTML, or a WordPress export (.xml)."
+            help="A folder of Markdown and HTML, an export of WordPress (.xml) or Ghost (.json), "
+            "JSON Lines, or a .zip of these."
         ),
     ],
     author: Annotated[
@@ -36,46 +116,60 @@ def import_archive(
         typer.Option(min=1, max=MAX_INT32, help="Id of a user: the author of all posts."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing.")] = False,
+    pages: Annotated[bool, typer.Option("--pages", help="Import pages, too, as drafts.")] = False,
+    undated: Annotated[
+        Undated, typer.Option(help="Posts without a time: drafts, or published now.")
+    ] = Undated.draft,
 ) -> None:
     """Import posts; those already present stay unchanged.
 
     Authors become users, who cannot log in before set-password. Pictures beside
-    the posts of a folder are stored. Rejected posts and pictures are reported with
-    file and line, and the exit status is then 1.
+    the posts of a folder are stored. What is changed, rejected or missing is
+    reported with file and line. The exit status is 1 if something was rejected,
+    a picture is missing, or nothing was found.
     """
     # Imported here, and below: serving does without the libraries of the formats.
-    from blog_api.archive.formats import open_archive
-    from blog_api.archive.importer import Importer, Outcome
+    from blog_api.archive.formats import open_archive, open_zip
+    from blog_api.archive.importer import Importer
     from blog_api.media.folders import FolderImport
 
     settings = load_settings()
     print_database(settings)
+    # Where a ZIP file is unpacked.
+    folder = TemporaryDirectory(prefix="blog-api-import-", ignore_cleanup_errors=True)
     try:
-        archive = open_archive(file)
+        if file.suffix.lower() == ".zip" and file.is_file():
+            archive = open_zip(file, Path(folder.name), with_pages=pages)
+        else:
+            archive = open_archive(file, with_pages=pages)
     except OSError as error:
+        folder.cleanup()
         exit_with_error(str(error))
-    counts: Counter[Outcome] = Counter()
-    warnings: list[str] = []
+    summary = ImportSummary((folder.name, file.name))
 
     async def run_import(database: Database) -> None:
-        renderer = Renderer()
-        pictures = FolderImport(database, renderer, storage, max_bytes=settings.media_max_bytes)
-        importer = Importer(database, renderer, pictures, author_id=author, dry_run=dry_run)
+        renderer = Renderer(iframe_hosts=settings.iframe_hosts)
+        pictures = FolderImport(
+            database, renderer, storage, max_bytes=settings.media_max_bytes, dry_run=dry_run
+        )
+        importer = Importer(
+            database,
+            renderer,
+            pictures,
+            None if dry_run else await prepare_database(settings, database),
+            author_id=author,
+            undated_at=utc_now() if undated is Undated.now else None,
+        )
         with progress(file.name, archive.total) as advance:
             async for result in importer.import_entries(archive.entries):
-                counts[result.outcome] += 1
-                if result.error is not None:
-                    print(f"{result.location}: {result.error}", file=sys.stderr)
-                for warning in result.warnings:
-                    print(warning, file=sys.stderr)
-                warnings.extend(result.warnings)
+                summary.add(result)
                 advance()
+        summary.add_warnings(await importer.add_old_slugs())
 
-    with open_storage(settings) as storage:
-        run_with_database(settings, run_import)
-    summary = ", ".join(f"{counts[outcome]} {outcome}" for outcome in Outcome)
-    print(f"{'Dry run, nothing written: ' if dry_run else ''}{summary}.")
-    if counts[Outcome.rejected] or warnings:
+    with folder, open_storage(settings) as storage:
+        run_with_database(settings, run_import, in_memory_if_missing=dry_run)
+    print(f"{'Dry run, nothing written: ' if dry_run else ''}{summary}")
+    if not summary.is_complete:
         raise typer.Exit(1)
 
 
@@ -101,7 +195,7 @@ def export_archive(
     async def run_export(database: Database, write: WriteRecord) -> None:
         pictures = None
         if storage is not None and file.is_dir():
-            pictures = FolderExport(Renderer(), storage, file)
+            pictures = FolderExport(Renderer(iframe_hosts=settings.iframe_hosts), storage, file)
         with progress(file.name, total) as advance:
             async for _ in export_posts(database, write, pictures):
                 advance()

@@ -22,7 +22,7 @@ from blog_api.posts.search_index import SearchIndex
 from blog_api.text.renderer import Renderer
 
 
-def make_kinds() -> tuple[Rebuild, ...]:
+def make_kinds(renderer: Renderer) -> tuple[Rebuild, ...]:
     """Return all kinds of derived values, each after those that it is derived from."""
     renderer = Renderer()
     return (
@@ -66,7 +66,7 @@ def rebuild(
     async def run(database: Database) -> dict[str, int]:
         return {
             kind.name: await rebuild_kind(database, kind, repairs=not check)
-            for kind in make_kinds()
+            for kind in make_kinds(Renderer(iframe_hosts=settings.iframe_hosts))
         }
 
     wrong = run_with_database(settings, run)

@@ -111,7 +111,7 @@ async def warn_unless_ready(settings: Settings) -> None:
         if schema.fit is Fit.NEWER:
             log.warning("%s", schema)
     except ServiceUnavailable:
-        log.warning("Requests get 503 until the database responds")
+        log.warning("Requests get 503 until the database of BLOG_DATABASE_URL responds")
     except NotReady as problem:
         log.warning("Requests get 503: %s", problem.detail)
     finally:

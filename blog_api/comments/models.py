@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, StrictInt
 from sqlalchemy import Index
@@ -17,7 +17,7 @@ from blog_api.core.fields import (
     check_visible_text,
     schema_example,
 )
-from blog_api.db.base import ReadModel, VersionedModel
+from blog_api.db.base import Invalidates, ReadModel, VersionedModel
 from blog_api.web.pagination import Page
 
 MAX_THREAD_DEPTH = 8
@@ -25,9 +25,11 @@ MAX_THREAD_DEPTH = 8
 ID_DIGITS = len(str(MAX_INT32))
 
 
+MAX_COMMENT_LENGTH = 10_000
+
 CommentText = Annotated[
     str,
-    Field(min_length=1, max_length=10_000),
+    Field(min_length=1, max_length=MAX_COMMENT_LENGTH),
     SchemaDefaults("Plain text.", "Well said.", pattern=VISIBLE_TEXT_PATTERN),
     AfterValidator(check_visible_text),
 ]
@@ -75,6 +77,7 @@ class Comment(CommentBase, VersionedModel, table=True):
     """A comment. A deleted one with answers stays without content and user."""
 
     __tablename__ = "comments"
+    invalidates: ClassVar = Invalidates.ROWS
     __table_args__ = (
         Index("ix_comments_post_id_parent_id_id", "post_id", "parent_id", "id"),
         Index("ix_comments_thread_id_path", "thread_id", "path"),

@@ -3,8 +3,23 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from itertools import accumulate
+from typing import Any
 
-from sqlalchemy import ColumnElement, ScalarSelect, delete, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    ScalarSelect,
+    String,
+    bindparam,
+    cast,
+    delete,
+    func,
+    insert,
+    inspect,
+    update,
+)
+from sqlalchemy import select as select_columns
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 from sqlmodel import and_, col, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -20,7 +35,7 @@ from blog_api.comments.models import ID_DIGITS, MAX_THREAD_DEPTH, Comment
 from blog_api.comments.visibility import is_shown_to, is_text_visible_to
 from blog_api.core.fields import utc_now
 from blog_api.db.base import preserve_updated_at
-from blog_api.db.functions import utf8_length
+from blog_api.db.functions import next_id, utf8_length
 from blog_api.db.queries import BATCH_SIZE
 from blog_api.posts.errors import PostNotFound
 from blog_api.posts.models import MAX_LISTED_BYTES, Post
@@ -29,6 +44,24 @@ from blog_api.posts.queries import (
     lock_post_for_counters,
     lock_posts_for_counters,
     update_counters,
+)
+
+NEW_ID = select_columns(next_id("comments").label("id")).subquery("new")
+PADDED_ID = func.substr(cast(cast(NEW_ID.c.id, BigInteger) + 10**ID_DIGITS, String), 2)
+COLUMNS: dict[str, ColumnElement[Any]] = {
+    one.columns[0].name: bindparam(one.key, type_=one.columns[0].type)
+    for one in inspect(Comment).column_attrs
+}
+# The place of a comment in its thread is made of its id.
+COLUMNS |= {
+    "id": NEW_ID.c.id,
+    "path": COLUMNS["path"] + PADDED_ID,
+    "thread_id": func.coalesce(COLUMNS["thread_id"], NEW_ID.c.id),
+}
+INSERT_COMMENT = (
+    insert(Comment)
+    .from_select([*COLUMNS], select_columns(*COLUMNS.values()))
+    .returning(col(Comment.id), col(Comment.path), col(Comment.thread_id))
 )
 
 # Of posts that are deleted together.
@@ -56,11 +89,11 @@ async def insert_comment(session: AsyncSession, post: Post, comment: Comment) ->
     if not comment.is_waiting:
         count_comment(post, 1)
     await count_hidden_answer(session, comment, was_shown=False)
-    session.add(comment)
-    await session.flush()
-    comment.path = f"{parent.path if parent else ''}{comment.id:0{ID_DIGITS}}"
-    comment.thread_id = parent.thread_id if parent else comment.id
-    preserve_updated_at(comment)
+    comment.updated_at = comment.created_at
+    above = {"thread_id": parent.thread_id, "path": parent.path} if parent else {"path": ""}
+    connection: AsyncConnection = session.info["connection"]
+    inserted = await connection.execute(INSERT_COMMENT, comment.model_dump() | above)
+    comment.id, comment.path, comment.thread_id = inserted.one()
 
 
 async def find_comment(session: AsyncSession, query: SelectOfScalar[Comment]) -> Comment:

@@ -7,6 +7,7 @@ ends with its id. With `BLOG_LOG_FORMAT=json` each line is an object: `time`, `l
 
 import json
 import logging
+from asyncio import CancelledError
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -52,6 +53,13 @@ class JSONFormatter(logging.Formatter):
         return json.dumps(values, ensure_ascii=False)
 
 
+class CancelledFilter(logging.Filter):
+    """Drop the tracebacks of requests that uvicorn cancels when it stops; it logs their number."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], CancelledError))
+
+
 def make_log_config(settings: Settings) -> dict[str, Any]:
     """Return the configuration of all logs for `logging.config.dictConfig()`."""
     formatter = {
@@ -69,6 +77,10 @@ def make_log_config(settings: Settings) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"line": formatter},
-        "handlers": {"stderr": {**stream, "formatter": "line"}, "lines": stream},
+        "filters": {"cancelled": {"()": CancelledFilter}},
+        "handlers": {
+            "stderr": {**stream, "formatter": "line", "filters": ["cancelled"]},
+            "lines": stream,
+        },
         "loggers": loggers,
     }

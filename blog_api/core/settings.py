@@ -29,6 +29,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 from sqlalchemy import URL
 
+from blog_api.core.domains import to_a_labels
 from blog_api.core.fields import check_line
 from blog_api.core.urls import (
     check_media_url,
@@ -82,6 +83,14 @@ def check_host(host: str) -> str:
     if not re.fullmatch(r"\*|(\*\.)?[A-Za-z0-9._-]+", host):
         raise ValueError("must be host names such as example.com or *.example.com, or *")
     return host
+
+
+def check_iframe_host(host: str) -> str:
+    """Validate a host name and return its A-labels, as addresses have them."""
+    name = to_a_labels(host)
+    if not re.fullmatch(r"[a-z0-9-]+(\.[a-z0-9-]+)*\.[a-z][a-z0-9-]*", name):
+        raise ValueError("must be host names such as www.youtube-nocookie.com, without a port")
+    return name
 
 
 def check_network(network: str) -> str:
@@ -186,6 +195,9 @@ class Settings(BaseSettings):
     )
     public_url: Annotated[str, AfterValidator(check_public_url)] | None = None
     post_url: Annotated[str, AfterValidator(check_post_url)] | None = None
+    iframe_hosts: tuple[Annotated[str, AfterValidator(check_iframe_host)], ...] = Field(
+        default=(), examples=["www.youtube-nocookie.com"]
+    )
     cors_origins: tuple[Annotated[str, AfterValidator(check_origin)], ...] = Field(
         default=(), examples=["https://example.com"]
     )
@@ -288,6 +300,9 @@ class Settings(BaseSettings):
             raise ValueError("BLOG_REQUIRE_VERIFIED_EMAIL: needs BLOG_MAIL_URL")
         if self.mail_from is None and self.mail_url and self.mail_url.host:
             raise ValueError("BLOG_MAIL_FROM: is required with an SMTP server")
+        pages = (self.public_url, self.post_url, *self.cors_origins)
+        if own := {urlsplit(page or "").hostname for page in pages} & {*self.iframe_hosts}:
+            raise ValueError(f"BLOG_IFRAME_HOSTS: frames from {own.pop()} could change the blog")
         if self.cors_credentials and self.allows_any_origin:
             raise ValueError("BLOG_CORS_CREDENTIALS: requires a list of origins, not all origins")
         return self

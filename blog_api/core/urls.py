@@ -50,6 +50,8 @@ MEDIA_PATH_PATTERN = f"^/media/{MEDIA_NAME_PATTERN}$"
 PICTURE_ADDRESS_PATTERN = f"{MEDIA_PATH_PATTERN}|{WEB_ADDRESS_PATTERN}"
 
 
+NOT_RELATIVE = re.compile(r"[a-z][a-z0-9+.-]*:|[/\\?#]|\Z", re.IGNORECASE)
+
 # Scheme and user, hosts separated by commas, and the rest.
 SEVERAL_HOSTS = re.compile(r"([^/?#]*://(?:[^@/?#]*@)?)([^@/?#]*,[^@/?#]*)(/.*)?")
 HOST_AND_PORT = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?")
@@ -216,3 +218,8 @@ def is_ipv6(host: str) -> bool:
         return bool(IPv6Address(host))
     except ValueError:
         return False
+
+
+def is_relative(address: str) -> bool:
+    """Tell whether an address is relative to the file that has it."""
+    return NOT_RELATIVE.match(address) is None

@@ -3,15 +3,17 @@
 from datetime import datetime
 from enum import IntEnum
 from functools import lru_cache
+from hashlib import sha256
 from typing import Any, ClassVar, TypeVar
 
-from sqlalchemy import Connection, MetaData, bindparam, event
-from sqlalchemy.orm import object_session, registry
+from sqlalchemy import Connection, MetaData, bindparam, event, inspect, literal_column
+from sqlalchemy.orm import registry
 from sqlalchemy.orm.attributes import flag_modified
 from sqlmodel import Field, SQLModel, UTCDateTime
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.core.fields import ResponseModel, utc_now
+from blog_api.db.functions import later_time
 
 CONSTRAINT_NAMES = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -30,13 +32,16 @@ class Invalidates(IntEnum):
 
     NOTHING = 0
     LISTS = 1
-    EVERYTHING = 2
+    # Lists, and by an UPDATE the responses that show one of the updated rows.
+    ROWS = 2
+    EVERYTHING = 3
 
 
 class TableBase(SQLModel, registry=TABLE_REGISTRY):
     """The parent of every table.
 
-    A table that invalidates cached responses needs the trigger `notify_of_change` on Postgres.
+    A table that invalidates cached responses needs the trigger `notify_of_change` on Postgres, and
+    with ROWS also `notify_of_rows`.
     """
 
     invalidates: ClassVar[Invalidates] = Invalidates.EVERYTHING
@@ -51,8 +56,23 @@ def get_invalidates(operation: str, table: str) -> Invalidates:
     for mapper in TABLE_REGISTRY.mappers:
         if str(mapper.local_table) == table:
             declared: Invalidates = mapper.class_.invalidates
-            return min(declared, Invalidates.LISTS) if operation == "INSERT" else declared
+            if operation == "INSERT":
+                return min(declared, Invalidates.LISTS)
+            is_of_rows = declared is Invalidates.ROWS and operation == "UPDATE"
+            return declared if is_of_rows or declared < Invalidates.ROWS else Invalidates.EVERYTHING
     return Invalidates.EVERYTHING
+
+
+@lru_cache(maxsize=1_000)
+def identify_row(table: str, row_id: int) -> str:
+    """Return the part of an ETag that identifies a row, in 12 hexadecimal digits."""
+    return sha256(f"{table}/{row_id}".encode()).hexdigest()[:12]
+
+
+# The time of execution, for statements that are built once.
+NOW = bindparam("now", callable_=utc_now, type_=UTCDateTime())
+# Not earlier than the row's creation if the clock was set back.
+TIME_OF_UPDATE = later_time(literal_column("created_at", UTCDateTime()), NOW)
 
 
 class TableModel(TableBase):
@@ -63,13 +83,12 @@ class TableModel(TableBase):
 
     id: int = Field(default=None, primary_key=True)
     created_at: datetime = Field(default_factory=utc_now)
-    updated_at: datetime = Field(default_factory=utc_now, sa_column_kwargs={"onupdate": utc_now})
+    updated_at: datetime = Field(
+        default_factory=utc_now, sa_column_kwargs={"onupdate": TIME_OF_UPDATE}
+    )
 
 
 TableModelT = TypeVar("TableModelT", bound=TableModel)
-
-# The time of execution, for statements that are built once.
-NOW = bindparam("now", callable_=utc_now, type_=UTCDateTime())
 
 
 @event.listens_for(TableModel, "before_insert", propagate=True)
@@ -79,14 +98,13 @@ def set_updated_at(_mapper: object, _connection: Connection, row: TableModel) ->
 
 
 @event.listens_for(TableModel, "before_update", propagate=True)
-def keep_times_in_order(_mapper: object, _connection: Connection, row: TableModel) -> None:
-    """Change a row at its creation at the earliest, after the clock was set back."""
-    created_at: datetime | None = row.__dict__.get("created_at")
-    if created_at is None or created_at <= utc_now():
-        return
-    session = object_session(row)
-    if session is not None and session.is_modified(row):
-        row.updated_at = max(created_at, row.updated_at)
+def set_time_of_update(_mapper: object, _connection: Connection, row: TableModel) -> None:
+    """Set `updated_at` to a value, as `TIME_OF_UPDATE` would have to be read again."""
+    state = inspect(row)
+    is_given = state.attrs.updated_at.history.has_changes()
+    if not is_given and state.session is not None and state.session.is_modified(row):
+        row.updated_at = max(row.created_at, utc_now())
+        # Also if it is what it was.
         preserve_updated_at(row)
 
 

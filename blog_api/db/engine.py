@@ -26,8 +26,12 @@ STATEMENT_TIMEOUT_SECONDS = 5.0
 CONNECT_TIMEOUT_SECONDS = 1.0
 
 
-def create_engine(url: URL, *, pool_size: int = 1, for_migrations: bool = False) -> AsyncEngine:
+def create_engine(
+    url: URL, *, pool_size: int = 1, for_migrations: bool = False, application_name: str = ""
+) -> AsyncEngine:
     """Return an engine that has not connected yet.
+
+    `application_name` is shown in `pg_stat_activity` of Postgres.
 
     For migrations it has no statement timeout, and no foreign keys on SQLite: Alembic's batch mode
     drops and recreates tables, which would delete the rows that refer to theirs.
@@ -51,6 +55,9 @@ def create_engine(url: URL, *, pool_size: int = 1, for_migrations: bool = False)
             "command_timeout": STATEMENT_TIMEOUT_SECONDS,
             "timeout": CONNECT_TIMEOUT_SECONDS,
         }
+    if application_name:
+        names = {"application_name": application_name}
+        options.setdefault("connect_args", {}).update(server_settings=names)
     if not supports_prepared_statements(url):
         # Unnamed statements, also those of asyncpg itself: names of several clients would collide.
         options.setdefault("connect_args", {}).update(

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import ExceptionContext
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm.exc import StaleDataError
 
 from blog_api.core.errors import Conflict, ServiceUnavailable
@@ -15,14 +16,16 @@ from blog_api.core.errors import Conflict, ServiceUnavailable
 log = logging.getLogger(__name__)
 
 # Errors of Postgres that are not caused by the statement: unreachable, access denied, disk full,
-# starting or stopping, read-only, deadlock, timeout, tables not migrated yet, a cached plan that a
-# migration changed. https://www.postgresql.org/docs/current/errcodes-appendix.html
+# starting or stopping, read-only, deadlock, timeout, tables not migrated yet or of another user, a
+# cached plan that a migration changed, damaged data.
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
 UNAVAILABLE_SQLSTATES = {
-    "0A000", "25006", "40001", "40P01", "42703", "42P01", "55000", "55P03", "57014",
+    "0A000", "40001", "40P01", "42501", "42703", "42883", "42P01", "55000", "55P03", "57014",
 }  # fmt: skip
-# The connection is closed, being closed, or in no transaction or a failed one.
-LOST_SQLSTATES = ("08", "25P", "57P")
-UNAVAILABLE_SQLSTATE_CLASSES = (*LOST_SQLSTATES, "28", "3D", "53", "58")
+# The connection is closed, being closed, read-only (others may not be, such as those to a new
+# primary), or in no transaction or a failed one.
+LOST_SQLSTATES = ("08", "25006", "25P", "57P")
+UNAVAILABLE_SQLSTATE_CLASSES = (*LOST_SQLSTATES, "28", "3D", "53", "58", "XX")
 UNAVAILABLE_SQLITE_CODES = {
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
@@ -39,9 +42,8 @@ UNAVAILABLE_SQLITE_CODES = {
 }
 # Of the general code SQLITE_ERROR: the file was replaced or is not migrated, or SQLite has rolled
 # the transaction back because of an earlier error.
-UNAVAILABLE_SQLITE_MESSAGES = re.compile(
-    r"no such (table|column|savepoint)|has no column named|no transaction is active"
-)
+NO_SUCH_NAME = re.compile(r"no such (table|column)\b|has no column named")
+ROLLED_BACK = re.compile(r"no such savepoint|no transaction is active")
 LOCK_TIMEOUT = "55P03"
 UNIQUE_VIOLATIONS = {"23505", sqlite3.SQLITE_CONSTRAINT_UNIQUE}
 FOREIGN_KEY_VIOLATIONS = {"23503", sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY}
@@ -49,15 +51,55 @@ FOREIGN_KEY_VIOLATIONS = {"23503", sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY}
 
 # A numeric value, or a sequence at its end.
 OUT_OF_RANGE_SQLSTATES = {"22003", "2200H"}
+
+# What the log says: the problem, and the setting or the command that solves it.
+UNAVAILABLE = "The database is unavailable: check BLOG_DATABASE_URL, and that it runs"
+BUSY = "The database is busy: the request can be repeated"
+TOO_SLOW = "The database does not respond in time: check its load, and BLOG_DATABASE_URL"
+NO_CONNECTION = "No connection of the pool is free: raise BLOG_POOL_SIZE"
+WRONG_SCHEMA = "The schema of the database does not match this version: run blog-api migrate"
 OUT_OF_RANGE = (
-    "An id, a version or a counter has reached the end of its column. On Postgres, the next line "
-    "names the value or the sequence: ALTER TABLE … ALTER COLUMN … TYPE bigint, and ALTER SEQUENCE "
-    "… AS bigint"
+    "An id, a version or a counter has reached the end of its column. On Postgres, the error names "
+    "the value or the sequence: ALTER TABLE … ALTER COLUMN … TYPE bigint, and ALTER SEQUENCE … AS "
+    "bigint"
 )
 DISK_FULL = (
     "Free space on the disk of the SQLite file. If there is some, an id has reached its maximum: "
     "delete the row with the largest id, and its table's row in sqlite_sequence"
 )
+NOT_WRITABLE = (
+    "The service must be able to write the SQLite file of BLOG_DATABASE_URL, and its folder"
+)
+DAMAGED = "The SQLite file of BLOG_DATABASE_URL, or its disk, is damaged: restore a backup"
+# By the start of a SQLSTATE: the first one that fits.
+POSTGRES_ADVICE = {
+    "42501": "The user of BLOG_DATABASE_URL may not use a table: run blog-api migrate as this "
+    "user, or grant it the rights",
+    "42": WRONG_SCHEMA,
+    "XX": "Data of Postgres is damaged: see its log, and restore a backup",
+    "22": OUT_OF_RANGE,
+    "40": BUSY,
+    LOCK_TIMEOUT: BUSY,
+    "57014": TOO_SLOW,
+    "25006": "The database is read-only: BLOG_DATABASE_URL must lead to the primary",
+    "28": "The database denies access: check the user and the password in BLOG_DATABASE_URL",
+    "3D": "There is no such database: create it, or change the name in BLOG_DATABASE_URL",
+    "53300": "Postgres has too many connections: raise its max_connections, or lower "
+    "BLOG_POOL_SIZE or the number of workers",
+    "53": "Postgres has no disk space or memory left: free some on its server",
+}
+SQLITE_ADVICE = {
+    sqlite3.SQLITE_BUSY: "Another process writes to the SQLite file for too long: end it",
+    sqlite3.SQLITE_FULL: DISK_FULL,
+    sqlite3.SQLITE_READONLY: NOT_WRITABLE,
+    sqlite3.SQLITE_CANTOPEN: NOT_WRITABLE,
+    sqlite3.SQLITE_PERM: NOT_WRITABLE,
+    sqlite3.SQLITE_IOERR: DAMAGED,
+    sqlite3.SQLITE_CORRUPT: DAMAGED,
+    sqlite3.SQLITE_NOTADB: DAMAGED,
+}
+# Of these, no action may be needed.
+WARNINGS = {UNAVAILABLE, BUSY, TOO_SLOW, NO_CONNECTION}
 
 
 @contextmanager
@@ -72,11 +114,7 @@ def translate_errors() -> Iterator[None]:
         if get_error_code(error) in UNIQUE_VIOLATIONS | FOREIGN_KEY_VIOLATIONS:
             log.warning("Conflict with another transaction: %s", describe_error(error))
             raise Conflict from error
-        if is_out_of_range(error):
-            log.error(OUT_OF_RANGE)
-        elif get_error_code(error) == sqlite3.SQLITE_FULL:
-            log.error(DISK_FULL)
-        elif not is_unavailable(error):
+        if not is_out_of_range(error) and not is_unavailable(error):
             raise
         raise to_service_unavailable(error) from error
 
@@ -93,17 +131,38 @@ def translate_os_error(context: ExceptionContext) -> None:
 
     A hook of the engine, since an OSError of a route has another cause.
     """
-    if isinstance(context.original_exception, OverflowError):
-        # Of SQLite's driver.
-        log.error(OUT_OF_RANGE)
-        raise to_service_unavailable(context.original_exception) from context.original_exception
-    if isinstance(context.original_exception, OSError):
+    # An OverflowError is one of SQLite's driver.
+    if isinstance(context.original_exception, OSError | OverflowError):
         raise to_service_unavailable(context.original_exception) from context.original_exception
 
 
 def to_service_unavailable(error: Exception) -> ServiceUnavailable:
-    log.warning("The database is unavailable: %s", describe_error(error))
+    """Log the error and what solves it, and return the problem."""
+    advice = find_advice(error)
+    level = logging.WARNING if advice in WARNINGS else logging.ERROR
+    log.log(level, "%s (%s)", advice, describe_error(error))
     return ServiceUnavailable()
+
+
+def find_advice(error: Exception) -> str:
+    """Return what the log says about an error of the database."""
+    if isinstance(error, PoolTimeout):
+        return NO_CONNECTION
+    if isinstance(error, TimeoutError):
+        return TOO_SLOW
+    if isinstance(error, OverflowError):
+        return OUT_OF_RANGE
+    if not isinstance(error, DBAPIError):
+        return UNAVAILABLE
+    if is_out_of_range(error):
+        return OUT_OF_RANGE
+    code = get_error_code(error)
+    if isinstance(code, str):
+        found = (POSTGRES_ADVICE[start] for start in POSTGRES_ADVICE if code.startswith(start))
+        return next(found, UNAVAILABLE)
+    if NO_SUCH_NAME.search(str(error.orig)):
+        return WRONG_SCHEMA
+    return SQLITE_ADVICE.get(get_primary_code(code) or 0, UNAVAILABLE)
 
 
 def is_unique_violation(error: DBAPIError) -> bool:
@@ -124,7 +183,8 @@ def is_unavailable(error: DBAPIError) -> bool:
     code = get_error_code(error)
     if isinstance(code, str):
         return code in UNAVAILABLE_SQLSTATES or code.startswith(UNAVAILABLE_SQLSTATE_CLASSES)
-    if UNAVAILABLE_SQLITE_MESSAGES.search(str(error.orig)):
+    message = str(error.orig)
+    if NO_SUCH_NAME.search(message) or ROLLED_BACK.search(message):
         return True
     return get_primary_code(code) in UNAVAILABLE_SQLITE_CODES
 

@@ -1,10 +1,12 @@
 """SQL functions that both databases have under different names."""
 
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Integer
+from sqlalchemy import Integer, String, literal
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import GenericFunction
+from sqlmodel import UTCDateTime
 
 
 class utf8_length(GenericFunction[int]):
@@ -58,3 +60,42 @@ def compile_json_integers(element: json_integers, compiler: Any, **options: Any)
 @compiles(json_integers, "sqlite")
 def compile_json_integers_on_sqlite(element: json_integers, compiler: Any, **options: Any) -> str:
     return f"(SELECT value FROM json_each({compiler.process(element.clauses, **options)}))"
+
+
+class next_id(GenericFunction[int]):
+    """The id of the next row of a table, for an INSERT that uses it in other columns too."""
+
+    type = Integer()
+    inherit_cache = True
+
+    def __init__(self, table: str) -> None:
+        super().__init__(literal(table, String))
+
+
+@compiles(next_id)
+def compile_next_id(element: next_id, compiler: Any, **options: Any) -> str:
+    return f"nextval(pg_get_serial_sequence({compiler.process(element.clauses, **options)}, 'id'))"
+
+
+@compiles(next_id, "sqlite")
+def compile_next_id_on_sqlite(element: next_id, compiler: Any, **options: Any) -> str:
+    table = compiler.process(element.clauses, **options)
+    return f"coalesce((SELECT seq FROM sqlite_sequence WHERE name = {table}), 0) + 1"
+
+
+class later_time(GenericFunction[datetime]):
+    """The later one of two times."""
+
+    type = UTCDateTime()
+    inherit_cache = True
+
+
+@compiles(later_time)
+def compile_later_time(element: later_time, compiler: Any, **options: Any) -> str:
+    return f"greatest({compiler.process(element.clauses, **options)})"
+
+
+# Times are texts of one format.
+@compiles(later_time, "sqlite")
+def compile_later_time_on_sqlite(element: later_time, compiler: Any, **options: Any) -> str:
+    return f"max({compiler.process(element.clauses, **options)})"

@@ -10,21 +10,21 @@ instead, which is polled; a database in memory has no other process. While commi
 
 import logging
 import sqlite3
-import time
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+from itertools import chain, repeat
 from pathlib import Path
+from time import monotonic
 from typing import Any, Protocol
 from uuid import uuid4
 
 import anyio
 from sqlalchemy.exc import DBAPIError
-from sqlmodel import func, select
 
 from blog_api.core.errors import ServiceUnavailable
 from blog_api.core.settings import Settings
 from blog_api.core.urls import get_sqlite_path
-from blog_api.db.base import Invalidates, get_invalidates
+from blog_api.db.base import Invalidates, get_invalidates, identify_row
 from blog_api.db.engine import create_engine, get_driver_errors
 from blog_api.db.errors import describe_error
 from blog_api.db.session import CacheVersion, Database
@@ -33,12 +33,15 @@ log = logging.getLogger(__name__)
 
 # The trigger `notify_of_change` notifies it.
 CHANNEL = "blog_changes"
+LISTENER = "blog-api listener"
 # A cached response may be older by this than the SQLite file, after a commit of another process.
 POLL_SECONDS = 0.005
 # Until the notification that tests the connection arrives.
 PROBE_TIMEOUT_SECONDS = 5.0
 # Between two attempts to connect.
 RETRY_SECONDS = 0.2
+# Between two log lines about one problem; the last repeats.
+LOG_PAUSES_SECONDS = (60.0, 600.0, 3_600.0)
 
 
 class NotificationsLost(Exception):
@@ -49,6 +52,26 @@ class NotificationsLost(Exception):
             "notifications do not arrive. Behind a pooler such as PgBouncer, set "
             "BLOG_LISTEN_DATABASE_URL to the address of the Postgres itself"
         )
+
+
+class Outage:
+    """Log why the cache is off: each reason once, and then after growing pauses."""
+
+    def __init__(self) -> None:
+        self.end()
+
+    def end(self) -> None:
+        self._reasons: set[str] = set()
+        self._pauses = chain(LOG_PAUSES_SECONDS, repeat(LOG_PAUSES_SECONDS[-1]))
+        self._next_at = 0.0
+
+    def log(self, reason: str) -> None:
+        now = monotonic()
+        if reason in self._reasons and now < self._next_at:
+            return
+        log.warning("The response cache is off: %s", reason)
+        self._reasons.add(reason)
+        self._next_at = now + next(self._pauses)
 
 
 class Invalidation(Protocol):
@@ -92,10 +115,11 @@ class SqliteFileInvalidation:
         self._version: CacheVersion | None = None
         self._own_version = database.cache_version
         self._polled_at = 0.0
+        self._outage = Outage()
 
     def current_version(self) -> CacheVersion | None:
         # Polling takes as long as all the rest of sending a cached response.
-        now, own_version = time.monotonic(), self._database.cache_version
+        now, own_version = monotonic(), self._database.cache_version
         if own_version is not self._own_version or now - self._polled_at > POLL_SECONDS:
             self._own_version, self._polled_at = own_version, now
             self._version = self._poll()
@@ -108,9 +132,10 @@ class SqliteFileInvalidation:
             # Takes microseconds, less than a thread.
             (version,) = self._connection.execute("PRAGMA data_version").fetchone()
         except sqlite3.Error as error:
-            log.warning("The response cache is off: %s", error)
+            self._outage.log(f"the file of BLOG_DATABASE_URL cannot be read: {error}")
             return None
-        return CacheVersion(int(version), int(version))
+        self._outage.end()
+        return CacheVersion(int(version), int(version), int(version))
 
     @asynccontextmanager
     async def watch(self) -> AsyncGenerator[None]:
@@ -129,6 +154,9 @@ class PostgresInvalidation:
         self._settings = settings
         self._database = database
         self._is_listening = False
+        # It leads to the connection that listens.
+        is_direct = settings.listen_database_url is None
+        self._setting = "BLOG_DATABASE_URL" if is_direct else "BLOG_LISTEN_DATABASE_URL"
 
     def current_version(self) -> CacheVersion | None:
         return self._database.cache_version if self._is_listening else None
@@ -142,19 +170,27 @@ class PostgresInvalidation:
 
     async def _keep_listening(self) -> None:
         errors: tuple[type[Exception], ...] = get_driver_errors("postgresql")
-        errors += (NotificationsLost, ServiceUnavailable, DBAPIError, OSError)
-        logged = ""
+        errors += (ServiceUnavailable, DBAPIError, OSError)
+        outage = Outage()
         while True:
             try:
                 await self._listen()
-                logged = ""
+                outage.end()
+            except NotificationsLost as error:
+                outage.log(str(error))
             except errors as error:
-                # Once: it may be tried again for days.
-                reason = describe_error(error)
-                if reason != logged:
-                    log.warning("The response cache is off: %s", reason)
-                logged = reason
+                outage.log(f"cannot listen at {self._setting}: {describe_error(error)}")
             await anyio.sleep(RETRY_SECONDS)
+
+    def _invalidate(self, payload: str) -> None:
+        """Invalidate what a change such as `UPDATE posts 3,5` or `INSERT posts` makes stale."""
+        operation, _, rest = payload.partition(" ")
+        table, _, ids = rest.partition(" ")
+        found = get_invalidates(operation, table)
+        if found is Invalidates.ROWS and not ids:
+            found = Invalidates.EVERYTHING
+        rows = (identify_row(table, int(one)) for one in ids.split(",") if one.isdecimal())
+        self._database.invalidate(found, rows)
 
     def _is_own(self, pid: int) -> bool:
         """Return whether a notification is that of a commit of this process.
@@ -165,12 +201,19 @@ class PostgresInvalidation:
         return is_direct and pid in self._database.backend_pids
 
     async def _probe(self, probe: str, is_probed: anyio.Event) -> None:
-        """Wait for a notification from a connection of the pool. Raises NotificationsLost.
+        """Wait for a notification from another connection. Raises NotificationsLost.
 
         A pooler delivers what the listening connection sends to itself, and nothing else.
         """
-        async with self._database.session(writes=True) as session:
-            await session.exec(select(func.pg_notify(CHANNEL, probe)))
+        # On a connection of its own, whose errors are not logged for each attempt.
+        engine = create_engine(self._settings.database_url)
+        try:
+            async with engine.connect() as connection:
+                driver: Any = (await connection.get_raw_connection()).driver_connection
+                # One message, which a pooler sends to one server.
+                await driver.execute(f"NOTIFY {CHANNEL}, '{probe}'")
+        finally:
+            await engine.dispose()
         with anyio.move_on_after(PROBE_TIMEOUT_SECONDS):
             await is_probed.wait()
         if not is_probed.is_set():
@@ -178,7 +221,8 @@ class PostgresInvalidation:
 
     async def _listen(self) -> None:
         """Listen on a connection outside the pool until it is lost."""
-        engine = create_engine(self._settings.listen_database_url or self._settings.database_url)
+        url = self._settings.listen_database_url or self._settings.database_url
+        engine = create_engine(url, application_name=LISTENER)
         is_lost, is_probed = anyio.Event(), anyio.Event()
         probe = str(uuid4())
 
@@ -190,8 +234,7 @@ class PostgresInvalidation:
             if payload == probe:
                 is_probed.set()
             elif not self._is_own(pid):
-                operation, _, table = payload.partition(" ")
-                self._database.invalidate(get_invalidates(operation, table))
+                self._invalidate(payload)
 
         try:
             async with engine.connect() as connection:

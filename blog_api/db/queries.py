@@ -196,6 +196,14 @@ async def insert_returning_id(
     return row_id
 
 
+async def lock_work(session: AsyncSession, name: str) -> None:
+    """Let one transaction at a time do a kind of work. SQLite has one writer anyway."""
+    connection: AsyncConnection = session.info["connection"]
+    if connection.dialect.name == "postgresql":
+        key = func.hashtextextended(f"blog-api {name}", 0)
+        await connection.execute(select(func.pg_advisory_xact_lock(key)))
+
+
 async def count_rows(database: Database, table: type[TableModel]) -> int:
     async with database.session(writes=False) as session:
         return (await session.exec(select(func.count()).select_from(table))).one()

@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, inspect, text
 
+from blog_api.db.base import TABLE_REGISTRY
+
 VERSION_TABLE = "alembic_version"
 # Of every revision.
 OWN_TABLES = {"users", "tokens", "posts", "slugs"}
@@ -29,6 +31,9 @@ class Fit(Enum):
         "at revision {head}, too"
     )
     OLDER = "The database is not migrated: run blog-api migrate of the newest version"
+    INCOMPLETE = (
+        "The database does not match its revision {current}: tables are missing. Restore a backup"
+    )
     FOREIGN = "The database belongs to another application: its tables are not of this one"
     TOO_NEW = (
         "The database is at revision {current} of a newer version, which does not serve this one, "
@@ -90,7 +95,8 @@ def get_schema(connection: Connection) -> Schema:
     current: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
     known, head = read_revisions()
     if current == head:
-        return Schema(current, Fit.SAME)
+        is_complete = tables >= TABLE_REGISTRY.metadata.tables.keys()
+        return Schema(current, Fit.SAME if is_complete else Fit.INCOMPLETE)
     if current is None or current in known:
         return Schema(current, Fit.OLDER)
     if not tables >= OWN_TABLES:

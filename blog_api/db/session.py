@@ -11,21 +11,24 @@ declare (`TableBase.invalidates`).
 
 import logging
 from asyncio import Semaphore, timeout
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
+from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, NamedTuple
 
 from anyio import CancelScope
 from fastapi import Depends, Request
-from sqlalchemy import Connection, Executable, Insert, UpdateBase, event
+from sqlalchemy import Connection, Delete, Executable, Insert, UpdateBase, event
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.pool import QueuePool
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.core.errors import Problem, ServiceUnavailable
 from blog_api.core.settings import Settings
 from blog_api.core.urls import get_sqlite_path
-from blog_api.db.base import Invalidates, get_invalidates
+from blog_api.db.base import Invalidates, get_invalidates, identify_row
 from blog_api.db.engine import (
     STATEMENT_TIMEOUT_SECONDS,
     create_engine,
@@ -40,23 +43,51 @@ SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 SLOT_TIMEOUT_SECONDS = 1.0
 
 
-class CacheVersion(NamedTuple):
-    """Counters of commits: a cached response is valid until its counter changes.
+# Further ones invalidate everything.
+MAX_CHANGED_ROWS = 10_000
 
-    A response that shows one row depends on `rows`, every other on `lists`.
+
+class CacheVersion(NamedTuple):
+    """Counters of commits: a cached response is valid until those that it depends on change.
+
+    `lists` counts all commits, `rows` those that changed rows, and `tables` those that may have
+    changed any row. `changed_rows` has the number of the last commit that changed a row.
     """
 
     lists: int
     rows: int
+    tables: int = 0
+    changed_rows: Mapping[str, int] = MappingProxyType({})
 
 
-def record_invalidation(connection: Connection, statement: Executable, *_: object) -> None:
+def get_operation(statement: UpdateBase) -> str:
+    """Return the operation as a notification names it."""
+    if isinstance(statement, Insert):
+        return "INSERT"
+    return "DELETE" if isinstance(statement, Delete) else "UPDATE"
+
+
+def record_invalidation(
+    connection: Connection,
+    statement: Executable,
+    several_values: Sequence[Mapping[str, Any]],
+    values: Mapping[str, Any],
+    _options: object,
+) -> None:
     """Note in the session what the commit of a statement will invalidate."""
-    if isinstance(statement, UpdateBase):
-        operation = "INSERT" if isinstance(statement, Insert) else "UPDATE"
-        info = connection.get_execution_options()["session_info"]
-        found = get_invalidates(operation, str(statement.table))
-        info["invalidates"] = max(found, info.get("invalidates", found))
+    if not isinstance(statement, UpdateBase):
+        return
+    table = str(statement.table)
+    found = get_invalidates(get_operation(statement), table)
+    info = connection.get_execution_options()["session_info"]
+    if found is Invalidates.ROWS:
+        # So SQLAlchemy names the parameter when it updates an object.
+        ids = {one.get(f"{table}_id") for one in several_values or [values]}
+        if None in ids:
+            found = Invalidates.EVERYTHING
+        else:
+            info.setdefault("changed_rows", set()).update(identify_row(table, one) for one in ids)
+    info["invalidates"] = max(found, info.get("invalidates", found))
 
 
 class Database:
@@ -70,8 +101,10 @@ class Database:
         # SQLAlchemy executes every statement if a pooler does not support prepared statements, or
         # if statements are traced.
         self.uses_driver_queries = supports_prepared_statements(settings.database_url)
-        pool_size = 1 if settings.is_in_memory else settings.pool_size
+        self.pool_size = pool_size = 1 if settings.is_in_memory else settings.pool_size
         self.engine = create_engine(settings.database_url, pool_size=pool_size)
+        # Requests that wait for a slot, and those that have waited too long.
+        self.waiting_requests = self.connection_timeouts = 0
         # On SQLite a transaction begins only with the option `sqlite_begin`. Without prepared
         # statements, readers need one too.
         self._read_engine = (
@@ -82,16 +115,18 @@ class Database:
         self._write_engine = self.engine.execution_options(sqlite_begin="IMMEDIATE")
         event.listen(self._write_engine.sync_engine, "before_execute", record_invalidation)
         self.cache_version = CacheVersion(0, 0)
+        self._changed_rows: dict[str, int] = {}
         # Server processes of the connections to Postgres: they send this process' notifications.
         self.backend_pids: set[int] = set()
         if not settings.is_sqlite:
             event.listen(self.engine.sync_engine, "connect", self._add_backend)
             event.listen(self.engine.sync_engine, "close", self._remove_backend)
         self.file = get_sqlite_path(settings.database_url)
-        # Device and inode of the file when it was first opened.
+        # When it was first opened.
         self.file_id: tuple[int, int] | None = None
         if self.file is not None:
             event.listen(self.engine.sync_engine, "first_connect", self._identify_file)
+            event.listen(self.engine.sync_engine, "do_connect", self._check_file)
         self._slots = Semaphore(pool_size)
         # A page of a list may have 2 MB, a search read many posts, and indexing a long post take a
         # second. Many of them delay each other, and nothing else.
@@ -139,14 +174,26 @@ class Database:
         try:
             await session.commit()
         finally:
-            self.invalidate(session.info.pop("invalidates", Invalidates.NOTHING))
+            invalidates = session.info.pop("invalidates", Invalidates.NOTHING)
+            self.invalidate(invalidates, session.info.pop("changed_rows", set()))
 
-    def invalidate(self, responses: Invalidates) -> None:
+    def invalidate(self, responses: Invalidates, changed_rows: Iterable[str] = ()) -> None:
         """Change the cache version for a commit of this process or of another."""
-        if responses is not Invalidates.NOTHING:
-            lists, rows = self.cache_version
-            rows += responses is Invalidates.EVERYTHING
-            self.cache_version = CacheVersion(lists + 1, rows)
+        if responses is Invalidates.NOTHING:
+            return
+        lists, rows, tables, _ = self.cache_version
+        lists += 1
+        self._changed_rows.update(dict.fromkeys(changed_rows, lists))
+        if len(self._changed_rows) > MAX_CHANGED_ROWS:
+            responses = Invalidates.EVERYTHING
+        if responses is Invalidates.EVERYTHING:
+            self._changed_rows.clear()
+        self.cache_version = CacheVersion(
+            lists,
+            rows + (responses >= Invalidates.ROWS),
+            tables + (responses is Invalidates.EVERYTHING),
+            self._changed_rows,
+        )
 
     async def acquire(self, session: AsyncSession) -> None:
         """Wait for a slot, take a connection, and begin the transaction of a writer."""
@@ -158,14 +205,18 @@ class Database:
             seconds = self._write_timeout_seconds
         must_wait = any(semaphore.locked() for semaphore in semaphores)
         acquired: list[Semaphore] = session.info.setdefault("acquired", [])
+        self.waiting_requests += must_wait
         try:
             async with timeout(seconds) if must_wait else nullcontext():
                 for semaphore in semaphores:
                     await semaphore.acquire()
                     acquired.append(semaphore)
         except TimeoutError as error:
+            self.connection_timeouts += 1
             log.warning("Too many requests wait for the connections of BLOG_POOL_SIZE")
             raise ServiceUnavailable from error
+        finally:
+            self.waiting_requests -= must_wait
         try:
             # A cancelled statement would close the connection, and with it a database in memory.
             with CancelScope(shield=True) if self._is_in_memory else nullcontext():
@@ -176,6 +227,7 @@ class Database:
 
     async def _connect(self, session: AsyncSession) -> None:
         if session.info["writes"]:
+            self.require_file()
             if self._reading_connections:
                 # A slot is a connection: all others may be in use.
                 await self._reading_connections.pop().close()
@@ -211,6 +263,15 @@ class Database:
             while acquired:
                 acquired.pop().release()
 
+    def count_connections(self) -> tuple[int, int]:
+        """Return the number of connections in use, and of idle ones."""
+        pool = self.engine.pool
+        if not isinstance(pool, QueuePool):
+            # In memory there is one.
+            return (1, 0) if self._slots.locked() else (0, 1)
+        idle = len(self._reading_connections)
+        return pool.checkedout() - idle, pool.checkedin() + idle
+
     async def close(self) -> None:
         """Close all connections."""
         while self._reading_connections:
@@ -219,8 +280,24 @@ class Database:
 
     def _identify_file(self, *_: object) -> None:
         assert self.file is not None
-        found = self.file.stat()
-        self.file_id = (found.st_dev, found.st_ino)
+        self.file_id = get_file_id(self.file)
+
+    def _check_file(self, *_: object) -> None:
+        # SQLite would create a missing file.
+        self.require_file()
+
+    def require_file(self) -> None:
+        """Raise ServiceUnavailable if the SQLite file was moved away or replaced.
+
+        What is written to the file that is open would be lost with it.
+        """
+        if self.file is not None and self.file_id not in (None, get_file_id(self.file)):
+            log.error(
+                "The database cannot be written: %s was moved away or replaced. "
+                "Bring it back, or restart the service",
+                self.file,
+            )
+            raise ServiceUnavailable
 
     def _add_backend(self, dbapi_connection: Any, record: Any) -> None:
         # A lost connection has no process.
@@ -229,6 +306,15 @@ class Database:
 
     def _remove_backend(self, _dbapi_connection: object, record: Any) -> None:
         self.backend_pids.discard(record.info["pid"])
+
+
+def get_file_id(file: Path) -> tuple[int, int] | None:
+    """Return the device and the inode of a file, or None if there is none."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def is_client_error(error: BaseException) -> bool:

@@ -17,7 +17,7 @@ from blog_api.core.characters import escape_unprintable
 from blog_api.core.errors import Conflict, ContentTooLarge, ServiceUnavailable
 from blog_api.core.fields import MAX_CONTENT_LENGTH
 from blog_api.core.security import open_private
-from blog_api.core.urls import is_media_path
+from blog_api.core.urls import is_media_path, is_relative
 from blog_api.db.session import Database
 from blog_api.media.errors import MediaBlocked, UnsupportedPicture
 from blog_api.media.pictures import TYPES
@@ -32,17 +32,11 @@ from blog_api.text.addresses import MarkedText, ShownAddress, find_addresses, re
 from blog_api.text.markdown import Source
 from blog_api.text.renderer import Renderer
 
-# An address that begins so is not relative to the file that has it.
-NOT_RELATIVE = re.compile(r"[a-z][a-z0-9+.-]*:|[/\\?#]|\Z", re.IGNORECASE)
 QUERY_OR_FRAGMENT = re.compile(r"[?#].*", re.DOTALL)
 PICTURE_SUFFIXES = {"jpeg", *(suffix for _, suffix in TYPES.values())}
 NOT_CONFIGURED = "BLOG_MEDIA_URL is not set: pictures stay where they are"
 TOO_LONG = "with the addresses of its pictures the text would be too long; they stay"
 NO_PICTURE = "is no complete JPEG, PNG, GIF, WebP or AVIF picture"
-
-
-def is_relative(address: str) -> bool:
-    return NOT_RELATIVE.match(address) is None
 
 
 async def change_shown(
@@ -132,16 +126,24 @@ class FolderImport:
     """Store the pictures of a folder for the authors of its posts.
 
     They are verified and encoded again like an upload. They count in the quota of the author but
-    are not limited by it: the operator imports them. Without a storage there is one warning.
+    are not limited by it: the operator imports them. Without a storage there is one warning. A dry
+    run verifies the pictures and stores none.
     """
 
     def __init__(
-        self, database: Database, renderer: Renderer, storage: Storage | None, *, max_bytes: int
+        self,
+        database: Database,
+        renderer: Renderer,
+        storage: Storage | None,
+        *,
+        max_bytes: int,
+        dry_run: bool = False,
     ) -> None:
         self.database = database
         self.renderer = renderer
         self.storage = storage
         self.max_bytes = max_bytes
+        self.dry_run = dry_run
         # By author and file.
         self._stored: dict[tuple[int, Path], str | PictureRejected] = {}
         self._is_warned = False
@@ -203,6 +205,8 @@ class FolderImport:
                 picture = await verify_picture(
                     self.renderer, source, target, owner=user_id, name=path.name
                 )
+                if self.dry_run:
+                    return f"/media/{picture.name}"
                 async with self.database.session(writes=True) as session:
                     await check_not_blocked(session, digest, picture.digest)
                     async with stored_file(session, storage, picture.name, target):

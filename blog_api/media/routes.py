@@ -180,7 +180,13 @@ async def upload_picture(
     "/media/{name}",
     response_class=Response,
     responses=FILE_RESPONSES
-    | problem_responses(MediaNotFound, MediaNotConfigured, RangeNotSatisfiable, ValidationFailed),
+    | problem_responses(
+        MediaNotFound,
+        MediaNotConfigured,
+        RangeNotSatisfiable,
+        ServiceUnavailable,
+        ValidationFailed,
+    ),
 )
 async def read_file(
     name: Annotated[

@@ -33,11 +33,11 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def storage_errors() -> Iterator[None]:
-    """Log an error of the disk, such as a full one, and raise ServiceUnavailable."""
+    """Log an error of a disk, such as a full one, and raise ServiceUnavailable."""
     try:
         yield
     except OSError as error:
-        log.error("Cannot store a picture: %s", error)
+        log.error("A picture cannot be stored or read: %s", error)
         raise ServiceUnavailable from error
 
 
@@ -81,6 +81,12 @@ class FileInFolder:
                 yield chunk
 
 
+def measure_file(path: Path) -> int:
+    """Return the size of a file that can be read: the response begins before it is."""
+    with path.open("rb") as file:
+        return os.fstat(file.fileno()).st_size
+
+
 def sync_folder(folder: Path) -> None:
     """Write the names in a folder to the disk: a power failure may lose a new one otherwise."""
     # Windows cannot open a folder.
@@ -103,10 +109,11 @@ class FolderStorage:
 
     async def open(self, name: str) -> FileInFolder | None:
         path = self._path(name)
-        try:
-            return FileInFolder(path, (await run_sync(path.stat)).st_size)
-        except FileNotFoundError:
-            return None
+        with storage_errors():
+            try:
+                return FileInFolder(path, await run_sync(measure_file, path))
+            except FileNotFoundError:
+                return None
 
     async def delete(self, name: str) -> None:
         await run_sync(lambda: self._path(name).unlink(missing_ok=True))

@@ -4,8 +4,8 @@ from contextlib import suppress
 from typing import Any
 
 from fastapi import APIRouter, Depends
-from sqlalchemy import ColumnElement, Integer, bindparam, delete
-from sqlmodel import and_, col, select
+from sqlalchemy import Integer, bindparam, delete
+from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.accounts.auth import CanWriteAccount, CurrentUser
@@ -110,9 +110,8 @@ async def unbookmark_post(auth: CanWriteAccount, post_id: PathId, session: Sessi
     """Remove a bookmark. Idempotent."""
     # Lock even without a bookmark: one that is added meanwhile would be deleted but not counted.
     with suppress(PostNotFound):
-        await lock_post_for_counters(session, col(Post.id) == post_id)
-    own = and_(col(Bookmark.user_id) == auth.user.id, col(Bookmark.post_id) == post_id)
-    await remove_bookmarks(session, own)
+        post = await lock_post_for_counters(session, col(Post.id) == post_id)
+        await remove_bookmark(session, auth.user.id, post)
 
 
 async def add_bookmark(session: AsyncSession, user_id: int, post: Post) -> None:
@@ -122,17 +121,21 @@ async def add_bookmark(session: AsyncSession, user_id: int, post: Post) -> None:
         preserve_updated_at(post)
 
 
-async def remove_bookmarks(session: AsyncSession, which: ColumnElement[bool]) -> None:
-    """Remove the bookmarks of one user that meet a condition."""
-    is_bookmarked = col(Post.id).in_(select(Bookmark.post_id).where(which))
-    await lock_posts_for_counters(session, is_bookmarked)
-    await update_counters(session, is_bookmarked, bookmark_count=col(Post.bookmark_count) - 1)
-    await session.exec(delete(Bookmark).where(which))
+async def remove_bookmark(session: AsyncSession, user_id: int, post: Post) -> None:
+    """Remove the bookmark of a post that is locked, if the user has one."""
+    own = (col(Bookmark.user_id) == user_id, col(Bookmark.post_id) == post.id)
+    if (await session.exec(delete(Bookmark).where(*own))).rowcount:
+        post.bookmark_count -= 1
+        preserve_updated_at(post)
 
 
 async def remove_some_bookmarks(session: AsyncSession, user_id: int) -> bool:
     """Remove a batch of a user's bookmarks; return whether more may be left."""
     query = select(Bookmark.id).where(col(Bookmark.user_id) == user_id).limit(BATCH_SIZE)
     ids = (await session.exec(query)).all()
-    await remove_bookmarks(session, col(Bookmark.id).in_(ids))
+    which = col(Bookmark.id).in_(ids)
+    is_bookmarked = col(Post.id).in_(select(Bookmark.post_id).where(which))
+    await lock_posts_for_counters(session, is_bookmarked)
+    await update_counters(session, is_bookmarked, bookmark_count=col(Post.bookmark_count) - 1)
+    await session.exec(delete(Bookmark).where(which))
     return len(ids) == BATCH_SIZE

@@ -8,14 +8,14 @@ from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
 import anyio.to_thread
-from fastapi import APIRouter, Depends, Query, Request, Response, Security
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import Field
 from sqlalchemy import func
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from blog_api.accounts.auth import get_optional_auth
+from blog_api.accounts.auth import SAME_FOR_ALL
 from blog_api.accounts.errors import OPTIONAL_AUTH_PROBLEMS
 from blog_api.core.errors import ServiceUnavailable, ValidationFailed, problem_responses
 from blog_api.core.settings import Settings
@@ -41,7 +41,7 @@ from blog_api.web.pagination import MAX_PAGE_SIZE
 router = APIRouter(
     tags=["feeds"],
     responses=problem_responses(ServiceUnavailable, *OPTIONAL_AUTH_PROBLEMS, ValidationFailed),
-    dependencies=[Security(get_optional_auth)],
+    dependencies=[SAME_FOR_ALL],
 )
 
 # Of uvicorn.

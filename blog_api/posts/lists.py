@@ -10,13 +10,13 @@ from typing import Any
 
 import anyio.to_thread
 from anyio import CapacityLimiter
-from fastapi import APIRouter, Security
+from fastapi import APIRouter
 from sqlalchemy import ColumnElement, Subquery, bindparam, case, func
 from sqlmodel import UTCDateTime, col, false, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
-from blog_api.accounts.auth import CanReadDrafts, get_optional_auth
+from blog_api.accounts.auth import SAME_FOR_ALL, CanReadDrafts
 from blog_api.accounts.errors import OPTIONAL_AUTH_PROBLEMS, SCOPE_PROBLEMS, UserNotFound
 from blog_api.core.errors import ServiceUnavailable, ValidationFailed, problem_responses
 from blog_api.db.base import NOW
@@ -260,7 +260,7 @@ def add_snippet(highlighter: Highlighter, post: dict[str, Any]) -> dict[str, Any
     "/posts",
     response_model=PostPage,
     responses=problem_responses(*OPTIONAL_AUTH_PROBLEMS, ValidationFailed),
-    dependencies=[Security(get_optional_auth)],
+    dependencies=[SAME_FOR_ALL],
 )
 async def list_posts(params: PostParams, paginator: PaginatorDep) -> Page[Any]:
     """List the published posts, newest first, or search them by relevance."""
@@ -296,7 +296,7 @@ async def list_own_posts(
     "/users/{user_id}/posts",
     response_model=PostPage,
     responses=problem_responses(*OPTIONAL_AUTH_PROBLEMS, UserNotFound, ValidationFailed),
-    dependencies=[Security(get_optional_auth)],
+    dependencies=[SAME_FOR_ALL],
 )
 async def list_posts_of_user(
     user: UserFromKey, params: PostParams, paginator: PaginatorDep
@@ -309,7 +309,7 @@ async def list_posts_of_user(
     "/tags",
     response_model=TagPage,
     responses=problem_responses(*OPTIONAL_AUTH_PROBLEMS, ValidationFailed),
-    dependencies=[Security(get_optional_auth)],
+    dependencies=[SAME_FOR_ALL],
 )
 async def list_tags(params: PageParams, paginator: PaginatorDep) -> Page[Any]:
     """List the tags of published posts, most used first. There are no cursors."""

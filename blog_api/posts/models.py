@@ -112,7 +112,7 @@ class PostUpdate(RequestBody):
 
 class Post(PostBase, VersionedModel, table=True):
     __tablename__ = "posts"
-
+    invalidates: ClassVar = Invalidates.ROWS
     slug: str = Field(max_length=MAX_SLUG_LENGTH, unique=True)
     # The author has chosen the slug if it is this one: versions without the column change `slug`.
     given_slug: str | None = Field(default=None, max_length=MAX_SLUG_LENGTH)

@@ -17,11 +17,12 @@ from sqlalchemy import (
     case,
     inspect,
     null,
+    true,
     update,
 )
 from sqlalchemy import cast as cast_type
 from sqlalchemy import select as select_columns
-from sqlalchemy.orm import QueryableAttribute, defer
+from sqlalchemy.orm import QueryableAttribute, defer, load_only, raiseload
 from sqlmodel import and_, col, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
@@ -197,14 +198,37 @@ async def find_visible_post_by_slug(
     raise PostNotFound if (await session.exec(of_deleted)).first() is None else PostGone
 
 
-async def lock_post_for_counters(session: AsyncSession, *conditions: ColumnElement[bool]) -> Post:
+COUNTED_POSTS = select(Post).options(
+    load_only(
+        *cast(
+            "list[QueryableAttribute[Any]]",
+            [
+                Post.user_id,
+                Post.created_at,
+                Post.updated_at,
+                Post.comments_open,
+                Post.comment_count,
+                Post.bookmark_count,
+            ],
+        ),
+        raiseload=True,
+    ),
+    raiseload(cast("QueryableAttribute[Any]", Post.user)),
+)
+
+
+async def lock_post_for_counters(
+    session: AsyncSession,
+    *conditions: ColumnElement[bool],
+    query: SelectOfScalar[Post] = COUNTED_POSTS,
+) -> Post:
     """Lock and return a post before its counters change. Raises PostNotFound.
 
     Adding or removing a comment or a bookmark locks the post first, so that two of them never
     wait for each other.
     """
-    query = select(Post).where(*conditions).with_for_update(of=Post, key_share=True)
-    return await find_post(session, query)
+    locked = query.where(*conditions).with_for_update(of=Post, key_share=True)
+    return await find_post(session, locked)
 
 
 async def lock_posts_for_counters(session: AsyncSession, is_affected: ColumnElement[bool]) -> None:
@@ -226,13 +250,14 @@ async def update_counters(
 async def get_post_locked_for_counters(
     post_id: PathId, auth: OptionalAuth, session: SessionDep
 ) -> Post:
-    if auth is not None:
-        # The user before the post, as when an account is deleted.
-        user = select(User.id).where(col(User.id) == auth.user.id)
-        await session.exec(user.with_for_update(read=True, key_share=True))
-    return await lock_post_for_counters(
-        session, col(Post.id) == post_id, is_visible_to(get_reader_id(auth))
-    )
+    """Lock the user and the post, in this order as when an account is deleted."""
+    user_id = auth.user.id if auth else None
+    user = select(User.id).where(col(User.id) == user_id)
+    locked_user = user.with_for_update(read=True, key_share=True).cte("locked_user")
+    # Postgres joins before it locks the rows that it found.
+    query = COUNTED_POSTS.join(locked_user, true(), isouter=True)
+    is_visible = is_visible_to(get_reader_id(auth))
+    return await lock_post_for_counters(session, col(Post.id) == post_id, is_visible, query=query)
 
 
 PostLockedForCounters = Annotated[Post, Depends(get_post_locked_for_counters)]

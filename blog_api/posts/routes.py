@@ -7,7 +7,14 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import RedirectResponse, Response
 from starlette import status as codes
 
-from blog_api.accounts.auth import CanWrite, CanWritePosts, OptionalAuth, connection_released_for
+from blog_api.accounts.auth import (
+    Auth,
+    CanWrite,
+    CanWritePosts,
+    OptionalAuth,
+    connection_released_for,
+    get_reader_id,
+)
 from blog_api.accounts.errors import OPTIONAL_AUTH_PROBLEMS, WRITE_POST_PROBLEMS
 from blog_api.accounts.idempotency import IDEMPOTENCY_PROBLEMS, CreationDep, IdempotentRoute
 from blog_api.accounts.write_limits import limit_posts
@@ -44,7 +51,13 @@ from blog_api.posts.slugs import generate_slugs
 from blog_api.posts.words import get_word_source, make_words
 from blog_api.text.markdown import MARKDOWN, Source
 from blog_api.text.renderer import RendererDep
-from blog_api.web.conditional import PreconditionDep, set_etag_row, set_etag_version
+from blog_api.web.conditional import (
+    PreconditionDep,
+    mark_independent,
+    mark_shared,
+    set_etag_row,
+    set_etag_version,
+)
 from blog_api.web.links import append_query, make_link
 
 router = APIRouter(
@@ -86,7 +99,7 @@ def get_qualities(request: Request) -> tuple[float, float]:
 
 
 def make_post_response(
-    request: Request, response: Response, post: dict[str, Any], body: PostBody
+    request: Request, response: Response, auth: Auth | None, post: dict[str, Any], body: PostBody
 ) -> dict[str, Any] | Response:
     """Return the post as JSON or its Markdown source, by `Accept`.
 
@@ -97,6 +110,10 @@ def make_post_response(
     if markdown > json == 0 and not is_markdown:
         raise NotAcceptable
     set_etag_version(request, Post, post["id"], post["version"])
+    mark_independent(request)
+    if post["user_id"] != get_reader_id(auth):
+        # Others see published posts only, and all of them the same.
+        mark_shared(request)
     headers = {"Vary": "Accept"}
     if markdown > json and is_markdown:
         return Response(post["content"], media_type=MARKDOWN, headers=headers)
@@ -123,7 +140,7 @@ async def read_post(
     `Accept: text/markdown` returns the source of a post in Markdown.
     """
     post = await find_visible_post(session, auth, post_id)
-    return make_post_response(request, response, post, body)
+    return make_post_response(request, response, auth, post, body)
 
 
 @router.get(
@@ -145,7 +162,7 @@ async def read_post_by_slug(
     """
     post = await find_visible_post_by_slug(session, auth, slug)
     if post["slug"] == slug:
-        return make_post_response(request, response, post, body)
+        return make_post_response(request, response, auth, post, body)
     # Not cached for good: the post may take its former slug again.
     return RedirectResponse(
         append_query(make_link(request, f"/posts/slug/{post['slug']}"), request.url.query),

@@ -10,8 +10,9 @@ constraint: of two posts that claim one slug at the same time, one gets it.
 
 import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import count
 from typing import Any
 
 from slugify import slugify
@@ -45,6 +46,34 @@ def generate_slugs(title: str, own: Sequence[str] = ()) -> Iterator[str]:
     yield from (one for one in own if re.fullmatch(re.escape(slug) + suffix, one))
     for _ in range(MAX_ATTEMPTS):
         yield f"{slug}-{secrets.token_hex(SUFFIX_BYTES)}"
+
+
+def number_slugs(slug: str) -> Iterator[str]:
+    """Yield `hello`, `hello-2`, `hello-3` and so on."""
+    yield slug
+    for number in count(2):
+        end = f"-{number}"
+        yield f"{slug[: MAX_SLUG_LENGTH - len(end)]}{end}"
+
+
+async def add_old_slugs(
+    session: AsyncSession, slugs: Mapping[str, str], *, dry_run: bool
+) -> list[str]:
+    """Let old slugs lead to the posts of other slugs; return those of other posts."""
+    query = select(Slug.slug, Slug.post_id).where(col(Slug.slug).in_({*slugs, *slugs.values()}))
+    post_ids = dict((await session.exec(query)).all())
+    rows = [
+        {"slug": old, "post_id": post_ids[slug], "was_public": True}
+        for old, slug in sorted(slugs.items())
+        if old not in post_ids and slug in post_ids
+    ]
+    if rows and not dry_run:
+        await insert_if_missing(session, Slug, *rows)
+    return [
+        old
+        for old, slug in slugs.items()
+        if old in post_ids and post_ids[old] != post_ids.get(slug)
+    ]
 
 
 async def lock_own_slug(session: AsyncSession, post_id: int, slug: str) -> bool:
@@ -92,6 +121,12 @@ async def claim_given_slug(session: AsyncSession, slug: str, post_id: int | None
     await session.exec(delete(Slug).where(*is_free))
     if not await insert_if_missing(session, Slug, {"slug": slug, "post_id": post_id}):
         raise SlugTaken
+
+
+async def find_public_old_slugs(session: AsyncSession, post: Post) -> list[str]:
+    """Return the former slugs under which a post was public, sorted."""
+    query = select(Slug.slug).where(col(Slug.post_id) == post.id, col(Slug.was_public))
+    return sorted(slug for slug in await session.exec(query) if slug != post.slug)
 
 
 async def change_slug(session: AsyncSession, post: Post, changes: dict[str, Any]) -> dict[str, Any]:

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Security
+from fastapi import APIRouter, Depends, Path, Query, Request
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from blog_api.accounts.auth import get_optional_auth
+from blog_api.accounts.auth import SAME_FOR_ALL
 from blog_api.accounts.bans import BansDep
 from blog_api.accounts.errors import OPTIONAL_AUTH_PROBLEMS, SIGN_UP_PROBLEMS, UserNotFound
 from blog_api.accounts.idempotency import NO_KEY, IdempotencyKeyNotSupported
@@ -98,15 +98,15 @@ async def create_user(
     "/users",
     response_model=list[ProfileRead],
     responses=problem_responses(*OPTIONAL_AUTH_PROBLEMS, ValidationFailed),
-    dependencies=[Security(get_optional_auth)],
+    dependencies=[SAME_FOR_ALL],
 )
 async def list_users(
     params: Annotated[UserQuery, Query()], session: SessionDep, count_posts: PostCounterDep
 ) -> Sequence[ProfileRead]:
     """List public profiles in the order of their ids, or search them by name.
 
-    `q` finds names that contain it from the beginning of a word on, with or without accents, and
-    orders them by that part.
+    Authors of imported comments who have no posts are left out. `q` finds names that contain it
+    from the beginning of a word on, with or without accents, and orders them by that part.
     """
     return await make_profiles(session, count_posts, await find_users(session, params))
 
@@ -120,7 +120,8 @@ async def find_users(session: AsyncSession, params: UserQuery) -> Sequence[User]
     if CONTROL_CHARACTERS.search(q):
         return []
     text = fold_name(q)
-    query = select(User).order_by(col(User.id)).offset(params.skip).limit(params.limit)
+    query = select(User).where(col(User.is_listed)).order_by(col(User.id))
+    query = query.offset(params.skip).limit(params.limit)
     if text:
         query = users_by_name(text, skip=params.skip, limit=params.limit)
     return (await session.exec(query)).all()
@@ -130,7 +131,7 @@ async def find_users(session: AsyncSession, params: UserQuery) -> Sequence[User]
     "/users/{user_id:int}",
     response_model=ProfileRead,
     responses=problem_responses(*OPTIONAL_AUTH_PROBLEMS, UserNotFound, ValidationFailed),
-    dependencies=[Security(get_optional_auth)],
+    dependencies=[SAME_FOR_ALL],
 )
 async def read_user(
     user: UserFromPath, session: SessionDep, count_posts: PostCounterDep
@@ -144,7 +145,7 @@ async def read_user(
     "/users/username/{username}",
     response_model=ProfileRead,
     responses=problem_responses(*OPTIONAL_AUTH_PROBLEMS, UserNotFound, ValidationFailed),
-    dependencies=[Security(get_optional_auth)],
+    dependencies=[SAME_FOR_ALL],
 )
 async def read_user_by_username(
     username: PathUsername, session: SessionDep, count_posts: PostCounterDep

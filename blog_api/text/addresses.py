@@ -13,28 +13,32 @@ from secrets import token_hex
 from typing import NamedTuple
 
 from blog_api.core.urls import is_media_path
+from blog_api.text.attributes import TAG_WITH_ATTRIBUTES, join_srcset, split_srcset
 from blog_api.text.markdown import HTML, MARKDOWN, Source
 
-# Tags with attributes, and addresses in them, as the sanitizer writes them.
-TAG_WITH_ATTRIBUTES = re.compile(r'<[a-z][a-z0-9]*(?: [a-z-]+="[^"]*")+')
-ADDRESS = re.compile(r' (src|href|cite)="([^"]*)"')
+# As the sanitizer writes them.
+ADDRESS = re.compile(r' (src|srcset|href|poster|cite)="([^"]*)"')
 
 MAX_LENGTH = 2_048
 # Of HTML, also within Markdown.
 ATTRIBUTE = (
-    rf"\b(?:src|href)\s*=\s*(?:\"([^\"<>\n]{{1,{MAX_LENGTH}}})\""
+    rf"\b(?:src|href|poster)\s*=\s*(?:\"([^\"<>\n]{{1,{MAX_LENGTH}}})\""
     rf"|'([^'<>\n]{{1,{MAX_LENGTH}}})'|([^\s\"'<>=`]{{1,{MAX_LENGTH}}}))"
+)
+SRCSET = (
+    rf"\bsrcset\s*=\s*(?:\"(?P<in_double>[^\"<>]{{1,{MAX_LENGTH}}})\""
+    rf"|'(?P<in_single>[^'<>]{{1,{MAX_LENGTH}}})')"
 )
 # Links and pictures, and the definitions of references. A character that could begin or end another
 # construct is no part of an address here, so that a marker in its place changes nothing else. A tag
 # after a bracket has an address of its own.
 LINK = (
-    rf"\](?:\(|:)\s*(?:<(?!(?:img|a)\s[^<>\n]*=)([^<>\n`|]{{1,{MAX_LENGTH}}})>"
+    rf"\](?:\(|:)\s*(?:<(?!(?:a|audio|img|source|video)\s[^<>\n]*=)([^<>\n`|]{{1,{MAX_LENGTH}}})>"
     r"|((?:\\[^\s`|]|[^\s<>()\\`|\[\]]|\([^\s<>()\\`|\[\]]*\))+))"
 )
 PATTERNS = {
-    HTML: re.compile(ATTRIBUTE, re.IGNORECASE),
-    MARKDOWN: re.compile(f"{LINK}|{ATTRIBUTE}", re.IGNORECASE),
+    HTML: re.compile(f"{ATTRIBUTE}|{SRCSET}", re.IGNORECASE),
+    MARKDOWN: re.compile(f"{LINK}|{ATTRIBUTE}|{SRCSET}", re.IGNORECASE),
 }
 ESCAPED = re.compile(r"\\([!-/:-@\[-`{-~])")
 
@@ -43,8 +47,12 @@ def change_addresses(html: str, change: Callable[[str], str | None]) -> str:
     """Return sanitized HTML with each address changed; one stays if the change is None."""
 
     def replace(found: re.Match[str]) -> str:
-        changed = change(found[2])
-        return found[0] if changed is None else f' {found[1]}="{changed}"'
+        name, value = found.groups()
+        if name != "srcset":
+            changed = change(value)
+            return found[0] if changed is None else f' {name}="{changed}"'
+        candidates = [one._replace(url=change(one.url) or one.url) for one in split_srcset(value)]
+        return f' {name}="{join_srcset(candidates)}"'
 
     return TAG_WITH_ATTRIBUTES.sub(lambda tag: ADDRESS.sub(replace, tag[0]), html)
 
@@ -74,10 +82,16 @@ def find_addresses(source: Source, is_wanted: Callable[[str], bool]) -> list[Add
     found = []
     for match in PATTERNS[source.content_type].finditer(source.content):
         (group,) = (n for n, text in enumerate(match.groups(), 1) if text is not None)
+        start, text = match.start(group), match[group]
+        if match.lastgroup:
+            parts = [(start + one.start, one.url) for one in split_srcset(text)]
+        else:
+            parts = [(start, text)]
         is_markdown = group <= 2 and source.content_type != HTML
-        value = unescape(ESCAPED.sub(r"\1", match[group]) if is_markdown else match[group])
-        if is_wanted(value):
-            found.append(Address(*match.span(group), value))
+        for start, text in parts:
+            value = unescape(ESCAPED.sub(r"\1", text) if is_markdown else text)
+            if is_wanted(value):
+                found.append(Address(start, start + len(text), value))
     return found
 
 
@@ -96,10 +110,11 @@ class MarkedText:
         """Return the addresses whose markers are addresses in the HTML of the marked text."""
         pictures: dict[int, bool] = {}
         for tag in TAG_WITH_ATTRIBUTES.finditer(html):
-            for _, value in ADDRESS.findall(tag[0]):
-                if marker := self._marker.fullmatch(value):
+            for name, value in ADDRESS.findall(tag[0]):
+                is_picture = tag[0].startswith("<img ") or name in ("srcset", "poster")
+                urls = [one.url for one in split_srcset(value)] if name == "srcset" else [value]
+                for marker in filter(None, map(self._marker.fullmatch, urls)):
                     number = int(marker[1])
-                    is_picture = tag[0].startswith("<img ")
                     pictures[number] = pictures.get(number, False) or is_picture
         return [ShownAddress(self._addresses[n], pictures[n]) for n in sorted(pictures)]
 

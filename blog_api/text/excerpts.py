@@ -17,8 +17,14 @@ MAX_READ_IN_LIST = 5_000
 # A space earlier than this is not the place to cut: some scripts have few.
 MIN_SUMMARY_LENGTH = MAX_SUMMARY_LENGTH // 2
 
+# Texts with fewer words in common are different posts. Imported pictures change a few.
+MIN_SIMILARITY = 0.5
+
 # Tags as the sanitizer writes them. Text has no `<`; the value of an attribute may have both signs.
 TAG = re.compile(r'</?([a-z][a-z0-9]*)(?:\s[^<>"]*(?:"[^"]*"[^<>"]*)*)?>')
+# The marks of footnotes, which are no words of the text, and what browsers show that have no video.
+HIDDEN_START = re.compile(r'<(sup|a)(?: [a-z-]+="[^"]*")*? class="footnote-|<(audio|video)[ >]')
+FOOTNOTES = '<section class="footnotes">'
 # These stand within a word; all other tags separate words.
 INLINE_TAGS = frozenset({
     "a", "abbr", "acronym", "area", "b", "bdi", "bdo", "cite", "code", "data", "del", "dfn",
@@ -37,6 +43,7 @@ class Excerpt:
 
 def extract_text(html: str) -> str:
     """Return sanitized HTML without its tags. A tag that separates words becomes a space."""
+    html = remove_hidden(html)
     return unescape(TAG.sub(lambda tag: "" if tag[1] in INLINE_TAGS else " ", html)).strip()
 
 
@@ -44,6 +51,18 @@ def cut_html(html: str, limit: int) -> str:
     """Return the beginning of sanitized HTML, without a tag that would be incomplete."""
     html = html[:limit]
     return html[: html.rfind("<")] if html.rfind("<") > html.rfind(">") else html
+
+
+def remove_hidden(html: str) -> str:
+    """Return sanitized HTML without the elements whose text is not read with the rest."""
+    parts = []
+    end = 0
+    while start := HIDDEN_START.search(html, end):
+        parts.append(html[end : start.start()])
+        end_tag = f"</{start[1] or start[2]}>"
+        found = html.find(end_tag, start.end())
+        end = found + len(end_tag) if found >= 0 else len(html)
+    return "".join([*parts, html[end:]])
 
 
 def make_excerpt(html: str, *, length: int | None = None, limit: int = MAX_READ) -> Excerpt:
@@ -54,12 +73,16 @@ def make_excerpt(html: str, *, length: int | None = None, limit: int = MAX_READ)
     length = length or len(html)
     if length > limit:
         html = cut_html(html, limit)
-    words = extract_text(html).split()
+    text, mark, notes = html.partition(FOOTNOTES)
+    words = extract_text(text).split()
+    summary = cut_summary(" ".join(words))
+    if mark:
+        words += extract_text(notes).split()
     # A dash between spaces is no word.
     count = sum(any(map(str.isalnum, word)) for word in words)
     if html and length > limit:
         count = round(count * length / len(html))
-    return Excerpt(cut_summary(" ".join(words)), max(1, -(-count // WORDS_PER_MINUTE)))
+    return Excerpt(summary, max(1, -(-count // WORDS_PER_MINUTE)))
 
 
 def cut_summary(text: str) -> str:
@@ -78,3 +101,10 @@ def cut_summary(text: str) -> str:
         ):
             end -= 1
     return line[:end].rstrip() + ELLIPSIS
+
+
+def have_common_words(one: str, other: str) -> bool:
+    """Tell whether two texts are versions of one, whatever the order of their words."""
+    # One may be Markdown, and the other the HTML of it.
+    words, others = (set(re.findall(r"\w+", re.sub("<[^>]*>", " ", text))) for text in (one, other))
+    return words == others or len(words & others) >= MIN_SIMILARITY * len(words | others)

@@ -12,7 +12,7 @@ another one is next. A text that waits too long for its slot is rejected with Se
 """
 
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Annotated, TypeVar
 from weakref import WeakValueDictionary
@@ -67,10 +67,16 @@ def is_inexpensive(source: Source) -> bool:
 
 
 class Renderer:
-    """Renders texts, each in at most `seconds` after it has its slot."""
+    """Renders texts, each in at most `seconds` after it has its slot.
 
-    def __init__(self, seconds: float = RENDER_TIMEOUT_SECONDS) -> None:
+    Frames from `iframe_hosts` stay in the HTML.
+    """
+
+    def __init__(
+        self, seconds: float = RENDER_TIMEOUT_SECONDS, *, iframe_hosts: Collection[str] = ()
+    ) -> None:
         self.seconds = seconds
+        self.iframe_hosts = frozenset(iframe_hosts)
         self._cores = count_available_cores()
         self._processes = CapacityLimiter(3 * self._cores)
         self._threads = CapacityLimiter(self._cores)
@@ -147,10 +153,12 @@ class Renderer:
     async def _render(self, source: Source) -> str | None:
         if is_inexpensive(source):
             return await anyio.to_thread.run_sync(
-                render_within_limits, source, limiter=self._threads
+                render_within_limits, source, self.iframe_hosts, limiter=self._threads
             )
         label = f"a text of {len(source.content)} characters"
-        return await self._run(render_in_process, source, seconds=self.seconds, label=label)
+        return await self._run(
+            render_in_process, source, self.iframe_hosts, seconds=self.seconds, label=label
+        )
 
     async def _run(
         self, work: Callable[..., T], *args: object, seconds: float, label: str

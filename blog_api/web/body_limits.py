@@ -9,7 +9,6 @@ from asyncio import timeout
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 
-from fastapi.security.utils import get_authorization_scheme_param
 from starlette.datastructures import Headers
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.requests import ClientDisconnect
@@ -24,6 +23,7 @@ from blog_api.core.errors import (
 )
 from blog_api.core.fields import MAX_SMALL_BODY_BYTES
 from blog_api.web.body_memory import BodyMemory, get_network
+from blog_api.web.clients import get_bearer_token
 from blog_api.web.links import get_route_path
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
@@ -176,12 +176,6 @@ def get_content_length(scope: Scope) -> int:
     """Return the declared size in bytes; 0 for a chunked body."""
     value = Headers(scope=scope).get("Content-Length", "")
     return int(value) if value.isdecimal() and len(value) < MAX_DIGITS else 0
-
-
-def get_bearer_token(scope: Scope) -> str:
-    """Return the token as `OAuth2PasswordBearer` does; empty without one."""
-    scheme, token = get_authorization_scheme_param(Headers(scope=scope).get("Authorization"))
-    return token if scheme.lower() == "bearer" else ""
 
 
 def replay(body: bytes, receive: Receive) -> Receive:

@@ -2,9 +2,13 @@
 
 A route marks its response public (`Cache-Control: public, no-cache`); the cache stores it under
 the path, the known query parameters and `Accept`, and sends it to anonymous clients until a commit
-invalidates it. Example: `GET /posts` is computed once; `POST /posts` changes `CacheVersion.lists`,
-so the next `GET /posts` is computed again, while `GET /posts/1` (a response with a versioned ETag)
-stays valid until `CacheVersion.rows` changes. Concurrent requests for one key wait for the first.
+invalidates it. Example: `GET /posts` is computed once; a comment on post 2 changes
+`CacheVersion.lists`, so the next `GET /posts` is computed again, while `GET /posts/1` (a response
+with a versioned ETag) stays valid: only post 2 is in `CacheVersion.changed_rows`. Concurrent
+requests for one key wait for the first.
+
+A signed-in client shares the responses that the route has also marked as the same for all readers,
+after its token was looked up. Otherwise the application responds.
 """
 
 import time
@@ -13,6 +17,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from sys import getsizeof
+from typing import Any
 from urllib.parse import parse_qsl
 
 import anyio
@@ -23,9 +28,12 @@ from starlette import status as codes
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from blog_api.core.errors import ServiceUnavailable
+from blog_api.core.errors import Problem, ServiceUnavailable
 from blog_api.db.session import CacheVersion
+from blog_api.web.cache_metrics import CacheStatistics
+from blog_api.web.clients import get_bearer_token
 from blog_api.web.conditional import (
+    NO_CACHE,
     PUBLIC_NO_CACHE,
     VERSIONED_ETAG,
     RawHeaders,
@@ -50,28 +58,41 @@ Parameters = tuple[tuple[str, str], ...]
 Key = tuple[str, str, Parameters, bytes, bytes]
 
 CACHED_METHODS = {"GET", "HEAD"}
-# The response to a request with credentials or a body is for that client alone.
-UNCACHEABLE_HEADERS = {b"authorization", b"content-length", b"transfer-encoding"}
+AUTHORIZATION = b"authorization"
+CACHE_CONTROL = b"cache-control"
+# The response to a request with a body is for that client alone.
+BODY_HEADERS = {b"content-length", b"transfer-encoding"}
 
 
 @dataclass(frozen=True, slots=True)
 class CachedResponse:
-    """A complete response with status 200. `key_size` is the memory of its key in bytes."""
+    """A complete response with status 200, without its `Cache-Control`.
+
+    `key_size` is the memory of its key in bytes. A signed-in client gets it if `is_shared`.
+    """
 
     key_size: int
     headers: RawHeaders
     body: bytes
     etag: bytes
     created_at: float
-    version: int
+    version: CacheVersion
+    # The identity of the row whose changes alone invalidate it, if there is one.
+    row: str | None
     shows_one_row: bool
+    is_shared: bool
 
     def is_fresh(self, current: CacheVersion) -> bool:
         """Return whether no commit invalidated it and it is not too old."""
-        return (
-            self.version == (current.rows if self.shows_one_row else current.lists)
-            and 0 <= time.time() - self.created_at < MAX_AGE_SECONDS
-        )
+        version = self.version
+        if self.row is not None:
+            last_change = current.changed_rows.get(self.row, 0)
+            is_valid = version.tables == current.tables and last_change <= version.lists
+        elif self.shows_one_row:
+            is_valid = version.rows == current.rows
+        else:
+            is_valid = version.lists == current.lists
+        return is_valid and 0 <= time.time() - self.created_at < MAX_AGE_SECONDS
 
     @property
     def size(self) -> int:
@@ -83,8 +104,9 @@ class CachedResponse:
 class PendingResponse:
     """A response that is being computed while other clients wait for it."""
 
-    def __init__(self, version: CacheVersion) -> None:
+    def __init__(self, version: CacheVersion, *, is_signed_in: bool) -> None:
         self.version = version
+        self.is_signed_in = is_signed_in
         self.finished = anyio.Event()
         self.status = 0
         # None if the response must not be shared.
@@ -96,24 +118,30 @@ class ResponseCache:
 
     Holds at most `max_bytes`; the least recently used response is evicted first. `get_version`
     returns None while commits of other processes may be missed: nothing is cached then.
-    `parameters` returns the names of the query parameters that belong to a key, `by_host` adds the
-    Host header to it. `unavailable` responds to clients whose pending response became a 503.
-    `limit_send` wraps the `send` of all responses but small hits.
+    `authenticate` returns the user of a token or raises a problem. `parameters` returns the names
+    of the query parameters that belong to a key, `by_host` adds the Host header to it.
+    `unavailable` responds to clients whose pending response became a 503. `limit_send` wraps the
+    `send` of all responses but small hits. A client that waits for a pending response counts as a
+    miss in `statistics`.
     """
 
     def __init__(
         self,
         app: ASGIApp,
         get_version: Callable[[], CacheVersion | None],
+        authenticate: Callable[[str], Awaitable[object]],
         max_bytes: int,
         parameters: Callable[[], frozenset[str]],
         by_host: bool,
         unavailable: ASGIApp,
         limit_send: LimitSend,
+        statistics: CacheStatistics,
     ) -> None:
         self.app = app
+        self.statistics = statistics
         self.limit_send = limit_send
         self.get_version = get_version
+        self.authenticate = authenticate
         self.max_bytes = max_bytes
         self.by_host = by_host
         self.unavailable = unavailable
@@ -121,33 +149,58 @@ class ResponseCache:
         self._parameters = {name: name for name in parameters()}
         self._parse_short_query = lru_cache(maxsize=MAX_PARSED_QUERIES)(self.parse_query)
         self._responses: OrderedDict[Key, CachedResponse] = OrderedDict()
-        self._size = 0
         self._pending: dict[Key, PendingResponse] = {}
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        key = version = None
-        if scope["type"] == "http" and scope["method"] in CACHED_METHODS:
-            key, version = self.make_key(scope), self.get_version()
-        if key is None or version is None:
+        is_read = scope["type"] == "http" and scope["method"] in CACHED_METHODS
+        key = self.make_key(scope) if is_read else None
+        if key is None or self.get_version() is None:
             return self.app(scope, receive, self.limit_send(scope, receive, send))
+        if any(name == AUTHORIZATION for name, _ in scope["headers"]):
+            return self.respond_to_user(key, scope, receive, send)
+        return self.respond(key, scope, receive, send)
+
+    async def respond_to_user(self, key: Key, scope: Scope, receive: Receive, send: Send) -> None:
+        """Look up the token, so that a revoked one gets no response from the cache."""
+        try:
+            scope["state"]["auth"] = await self.authenticate(get_bearer_token(scope))
+        except Problem:
+            # The application raises it again where the client is told.
+            await self.app(scope, receive, self.limit_send(scope, receive, send))
+        else:
+            await self.respond(key, scope, receive, send)
+
+    def respond(self, key: Key, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Send the cached response, or wait for the one that is being computed, or compute it."""
+        is_signed_in = "auth" in scope["state"]
+        version = self.get_version()
         response = self._responses.get(key)
-        is_fresh = response is not None and response.is_fresh(version)
-        if response is None or not is_fresh or len(response.body) > SLICE_BYTES:
+        is_hit = (
+            response is not None
+            and version is not None
+            and response.is_fresh(version)
+            and (response.is_shared or not is_signed_in)
+        )
+        if response is None or not is_hit or len(response.body) > SLICE_BYTES:
             # A hit of a small response would take a sixth longer.
             send = self.limit_send(scope, receive, send)
-        if response is not None and is_fresh:
+        if response is not None and is_hit:
             self._responses.move_to_end(key)
+            self.statistics.hits += 1
             return send_cached(response, scope, send)
-        if scope["method"] != "GET":
+        self.statistics.misses += 1
+        if scope["method"] != "GET" or version is None:
             return self.app(scope, receive, send)
         pending = self._pending.get(key)
         if pending is None or pending.version != version:
-            return self.compute(key, PendingResponse(version), scope, receive, send)
-        return self.wait(pending, scope, receive, send)
+            pending = PendingResponse(version, is_signed_in=is_signed_in)
+            return self.compute(key, pending, scope, receive, send)
+        return self.wait(key, pending, scope, receive, send)
 
     def make_key(self, scope: Scope) -> Key | None:
         """Return the cache key, or None if the response must not be shared."""
         accept = host = b""
+        has_token = False
         for name, value in scope["headers"]:
             if name == b"accept":
                 accept += value + b","
@@ -156,7 +209,11 @@ class ResponseCache:
                     # Rejected by `ProblemDocuments`.
                     return None
                 host = value + b","
-            elif name in UNCACHEABLE_HEADERS:
+            elif name == AUTHORIZATION:
+                if has_token or not get_bearer_token(scope):
+                    return None
+                has_token = True
+            elif name in BODY_HEADERS:
                 return None
         query: bytes = scope["query_string"]
         if not host or len(query) + len(accept) + len(host) > MAX_KEY_LENGTH:
@@ -191,13 +248,13 @@ class ResponseCache:
             nonlocal start
             if message["type"] == "http.response.start":
                 pending.status = message["status"]
-                if is_cacheable(message):
+                if is_cacheable(message, scope["state"]):
                     start = message
                     return
             elif start is not None and not message.get("more_body", False):
                 body = message.get("body", b"")
                 response = make_cached_response(
-                    key, start["headers"], body, created_at, pending.version
+                    key, start["headers"], body, created_at, pending.version, scope["state"]
                 )
                 pending.response = response
                 # Unless a later request for this key has replaced the pending response.
@@ -221,15 +278,20 @@ class ResponseCache:
             self.finish(key, pending)
 
     async def wait(
-        self, pending: PendingResponse, scope: Scope, receive: Receive, send: Send
+        self, key: Key, pending: PendingResponse, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Send the pending response once it is computed, if it may be shared."""
         await pending.finished.wait()
-        if pending.response is not None:
-            await send_cached(pending.response, scope, send)
+        is_signed_in = "auth" in scope["state"]
+        response = pending.response
+        if response is not None and (response.is_shared or not is_signed_in):
+            await send_cached(response, scope, send)
         elif pending.status == ServiceUnavailable.status:
             # Computing it again would only wait for the database again.
             await self.unavailable(scope, receive, send)
+        elif pending.is_signed_in and not is_signed_in:
+            # It was for its reader alone; the first of the others computes the public one.
+            await self.respond(key, scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
@@ -244,17 +306,28 @@ class ResponseCache:
             return
         replaced = self._responses.pop(key, None)
         self._responses[key] = response
-        self._size += response.size - (replaced.size if replaced else 0)
-        while self._size > self.max_bytes:
+        statistics = self.statistics
+        statistics.bytes += response.size - (replaced.size if replaced else 0)
+        while statistics.bytes > self.max_bytes:
             _, evicted = self._responses.popitem(last=False)
-            self._size -= evicted.size
+            statistics.bytes -= evicted.size
+            statistics.evictions += 1
+        statistics.responses = len(self._responses)
 
 
-def is_cacheable(start: Message) -> bool:
-    """Return whether a response is marked public and has an ETag for revalidation."""
+def is_cacheable(start: Message, state: dict[str, Any]) -> bool:
+    """Return whether a response may be shared and has an ETag for revalidation."""
+    is_signed_in = "auth" in state
+    if start["status"] != codes.HTTP_200_OK or (is_signed_in and not state.get("is_shared")):
+        return False
     headers = dict(start["headers"])
-    is_public = headers.get(b"cache-control") == PUBLIC_NO_CACHE and b"etag" in headers
-    return is_public and start["status"] == codes.HTTP_200_OK
+    cache_control = headers.get(CACHE_CONTROL)
+    return cache_control == get_cache_control(state) and b"etag" in headers
+
+
+def get_cache_control(state: dict[str, Any]) -> bytes:
+    """Return the `Cache-Control` of a response that is shared, for this client."""
+    return NO_CACHE if "auth" in state else PUBLIC_NO_CACHE
 
 
 def measure_key(key: Key) -> int:
@@ -265,24 +338,38 @@ def measure_key(key: Key) -> int:
 
 
 def make_cached_response(
-    key: Key, headers: RawHeaders, body: bytes, created_at: float, version: CacheVersion
+    key: Key,
+    headers: RawHeaders,
+    body: bytes,
+    created_at: float,
+    version: CacheVersion,
+    state: dict[str, Any],
 ) -> CachedResponse:
     etag = dict(headers)[b"etag"]
-    shows_one_row = VERSIONED_ETAG.fullmatch(etag.decode()) is not None
-    valid_for = version.rows if shows_one_row else version.lists
+    versioned = VERSIONED_ETAG.fullmatch(etag.decode())
     return CachedResponse(
-        measure_key(key), [*headers], body, etag, created_at, valid_for, shows_one_row
+        measure_key(key),
+        [line for line in headers if line[0] != CACHE_CONTROL],
+        body,
+        etag,
+        created_at,
+        version,
+        versioned["identity"] if versioned and state.get("is_independent", False) else None,
+        versioned is not None,
+        state.get("is_shared", False),
     )
 
 
 async def send_cached(response: CachedResponse, scope: Scope, send: Send) -> None:
     """Send a cached response, or 304 if `If-None-Match` names its ETag."""
-    status, headers, body = codes.HTTP_200_OK, response.headers, response.body
+    cache_control = (CACHE_CONTROL, get_cache_control(scope["state"]))
+    headers: RawHeaders = [*response.headers, cache_control]
+    status, body = codes.HTTP_200_OK, response.body
     if matches_if_none_match(scope, response.etag):
         status, headers, body = codes.HTTP_304_NOT_MODIFIED, remove_body_headers(headers), b""
     elif scope["method"] == "HEAD":
         body = b""
-    await send({"type": "http.response.start", "status": status, "headers": [*headers]})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 

@@ -1,9 +1,12 @@
-"""Where a request comes from."""
+"""Who sends a request, and from where."""
 
 from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
+from fastapi.security.utils import get_authorization_scheme_param
+from starlette.datastructures import Headers
+from starlette.types import Scope
 
 MAX_USER_AGENT_LENGTH = 200
 
@@ -23,3 +26,9 @@ async def get_client(request: Request) -> Client:
 
 
 ClientDep = Annotated[Client, Depends(get_client)]
+
+
+def get_bearer_token(scope: Scope) -> str:
+    """Return the token as `OAuth2PasswordBearer` does; empty without one."""
+    scheme, token = get_authorization_scheme_param(Headers(scope=scope).get("Authorization"))
+    return token if scheme.lower() == "bearer" else ""

@@ -18,10 +18,9 @@ from starlette import status as codes
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from blog_api.core.errors import Problem
-from blog_api.db.base import TableModel, VersionedModel
+from blog_api.db.base import TableModel, VersionedModel, identify_row
 
 ETAG_DIGITS = 24
-IDENTITY_DIGITS = 12
 IF_NONE_MATCH = b"if-none-match"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Caches may store a response, but revalidate it by its ETag each time.
@@ -34,7 +33,7 @@ BODY_HEADERS = {b"content-length", b"content-type"}
 RawHeaders = list[tuple[bytes, bytes]]
 
 # The ETag of one row, with its version and its identity.
-VERSIONED_ETAG = re.compile(r'"(\d{1,20}-[0-9a-f]{12})-[0-9a-f]{24}"', re.ASCII)
+VERSIONED_ETAG = re.compile(r'"(\d{1,20}-(?P<identity>[0-9a-f]{12}))-[0-9a-f]{24}"', re.ASCII)
 # A compressing proxy weakens an ETag (nginx) or appends a suffix (Apache).
 RECEIVED_ETAG = re.compile(r'(?:W/)?("[^"]*?)(?:-(?:gzip|br|zstd|deflate))?"')
 
@@ -89,8 +88,7 @@ def make_validator(row: TableModel) -> str:
 
 
 def format_validator(table: type[TableModel], row_id: int, version: int) -> str:
-    identity = sha256(f"{table.__tablename__}/{row_id}".encode()).hexdigest()
-    return f"{version}-{identity[:IDENTITY_DIGITS]}"
+    return f"{version}-{identify_row(str(table.__tablename__), row_id)}"
 
 
 def count_microseconds(time: datetime) -> int:
@@ -130,8 +128,21 @@ def set_etag_version(
 
 
 def mark_public(request: Request) -> None:
-    """Allow shared caches to store the response: it is the same for every client."""
+    """Allow shared caches to store the response: it is the same for every anonymous client."""
     request.state.is_public = True
+
+
+def mark_shared(request: Request) -> None:
+    """Allow the response cache to send the response to signed-in clients too."""
+    request.state.is_shared = True
+
+
+def mark_independent(request: Request) -> None:
+    """Let the response stay in the cache while other rows than that of its ETag are updated.
+
+    The tables of those rows declare `Invalidates.ROWS`.
+    """
+    request.state.is_independent = True
 
 
 def make_etag(validator: str | None, body: bytes | memoryview) -> str:
@@ -192,7 +203,7 @@ def add_etag(scope: Scope, start: Message, body: Message) -> Message:
     if b"cache-control" not in given:
         headers.append((b"cache-control", PUBLIC_NO_CACHE if is_public else NO_CACHE))
     # The response cache stores the complete response and compares `If-None-Match` itself.
-    is_cached = is_public and state.get("is_cached", False)
+    is_cached = state.get("is_cached", False) and (is_public or state.get("is_shared", False))
     if not is_read or is_cached or not matches_if_none_match(scope, etag):
         start["headers"] = headers
         return body

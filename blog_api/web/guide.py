@@ -6,15 +6,15 @@ a page is its first line, and the order of the pages is the order of the links i
 
 import re
 from functools import cache
-from html import escape, unescape
+from html import escape
 from pathlib import Path
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
-from slugify import slugify
 
 from blog_api.core.errors import NotFound
 from blog_api.text.markdown import render_markdown
+from blog_api.text.sanitizer import ID_PREFIX
 
 FOLDER = Path(__file__).parent / "guide"
 INDEX = "index"
@@ -31,8 +31,6 @@ CONTENT_SECURITY_POLICY = "; ".join(
 
 LINK_IN_MARKDOWN = re.compile(r"\]\(([a-z-]+)\.md\)")
 LINK_IN_HTML = re.compile(r'href="([a-z-]+)\.md(#[\w-]+)?"')
-HEADING = re.compile(r"<(h[1-6])>(.*?)</\1>")
-TAG = re.compile(r"<[^>]+>")
 # The policy forbids inline styles; the renderer aligns the columns of a table with one.
 ALIGNMENT = re.compile(r'style="text-align: ?(left|center|right);?"')
 
@@ -78,16 +76,11 @@ def page_path(name: str) -> str:
     return "/guide" if name == INDEX else f"/guide/{name}"
 
 
-def add_id(heading: re.Match[str]) -> str:
-    """Add the id that an anchor such as `#backups` refers to; the sanitizer removes ids."""
-    tag, content = heading.groups()
-    return f'<{tag} id="{slugify(unescape(TAG.sub("", content)))}">{content}</{tag}>'
-
-
 @cache
 def render_page(name: str, root: str) -> str:
     """Return a page as HTML whose links begin with `root`, the prefix of the service."""
-    content = HEADING.sub(add_id, render_markdown(read_page(name)))
+    # Nothing on the page has an id, so that those of the text need no prefix.
+    content = render_markdown(read_page(name)).replace(ID_PREFIX, "")
     content = ALIGNMENT.sub(r'class="\1"', content)
     content = LINK_IN_HTML.sub(
         lambda link: f'href="{root}{page_path(link[1])}{link[2] or ""}"', content

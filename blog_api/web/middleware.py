@@ -2,6 +2,7 @@
 
 import logging
 import time
+from asyncio import CancelledError
 from collections.abc import Awaitable
 from contextlib import suppress
 from itertools import count
@@ -174,6 +175,11 @@ class ProblemDocuments:
         channel = ProblemChannel(scope, receive, send)
         try:
             await self.app(scope, channel.receive, channel.send)
+        except CancelledError:
+            # The server stops. uvicorn 0.54 responds with 500 if nothing was sent.
+            if not channel.is_started:
+                await send_unavailable(scope, receive, send)
+            raise
         except Exception:
             # Broad: FastAPI's own handler outside of this would respond in
             # plain text. The traceback is logged, and after the start of a response the
@@ -200,9 +206,9 @@ class ProblemChannel:
 
     def send(self, message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
-            self.is_started = True
             if message["status"] in PLAIN_TEXT_PROBLEMS:
                 return self._send_rejection(message)
+            self.is_started = True
         return self._discard() if self.is_replaced else self._send(message)
 
     async def _send_rejection(self, start: Message) -> None:
@@ -210,6 +216,7 @@ class ProblemChannel:
         # A client that sends `Expect: 100-continue` has not started to send its body.
         if problem is ContentTooLarge and "Expect" not in Headers(scope=self._scope):
             await self._drain_body()
+        self.is_started = True
         content_type = Headers(raw=start["headers"]).get("Content-Type", "")
         self.is_replaced = content_type.startswith("text/plain")
         if self.is_replaced:

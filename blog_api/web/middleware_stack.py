@@ -11,6 +11,7 @@ from blog_api.web.access_log import AccessLogWriter
 from blog_api.web.body_limits import BodyLimits
 from blog_api.web.body_memory import BodyMemory
 from blog_api.web.cache import ResponseCache
+from blog_api.web.cache_metrics import CacheStatistics
 from blog_api.web.conditional import ConditionalRequests
 from blog_api.web.large_responses import LargeResponses, ResponseSender
 from blog_api.web.middleware import (
@@ -43,8 +44,10 @@ def outer_middleware(
     settings: Settings,
     log: AccessLogWriter,
     get_version: Callable[[], CacheVersion | None],
+    authenticate: Callable[[str], Awaitable[object]],
     parameters: Callable[[], frozenset[str]],
     memory: BodyMemory,
+    statistics: CacheStatistics,
 ) -> list[Middleware]:
     """Return the middleware outside of FastAPI's own, outermost first.
 
@@ -72,11 +75,13 @@ def outer_middleware(
             Middleware(
                 ResponseCache,
                 get_version=get_version,
+                authenticate=authenticate,
                 max_bytes=settings.cache_bytes,
                 parameters=parameters,
                 by_host="*" not in settings.trusted_hosts,
                 unavailable=unavailable,
                 limit_send=limit_send,
+                statistics=statistics,
             )
         )
     else:

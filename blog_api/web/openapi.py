@@ -80,6 +80,8 @@ EXAMPLES: dict[str, Any] = {
     "next_cursor": None,
     "parent_id": None,
     "pending_email": None,
+    "post_slug": "hello-world",
+    "post_title": "Hello, World",
     "refresh_token": "c2Vzc2lvbg.cmVmcmVzaC10b2tlbg",
     "response_types_supported": ["none"],
     "revocation_endpoint": "https://example.com/revoke",

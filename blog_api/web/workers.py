@@ -5,9 +5,11 @@ import logging
 import os
 import signal
 import socket
-from threading import Timer
+from multiprocessing import parent_process
+from threading import Thread, Timer
 
-from uvicorn import Server
+from uvicorn import Config, Server
+from uvicorn.lifespan.on import LifespanOn
 from uvicorn.supervisors import Multiprocess, multiprocess
 
 from blog_api.core.settings import load_settings
@@ -43,6 +45,9 @@ class DrainingServer(Server):
             listener.close()
         await asyncio.sleep(DRAIN_SECONDS)
         await super().shutdown(sockets)
+        # After a second Ctrl-C uvicorn 0.54 does not wait, and does not stop the application.
+        if isinstance(self.lifespan, LifespanOn) and not self.lifespan.shutdown_event.is_set():
+            await self.lifespan.shutdown()
 
 
 class WorkerProcess(multiprocess.Process):
@@ -61,6 +66,18 @@ class WorkerProcess(multiprocess.Process):
         signal.signal(signal.SIGINT, interrupt)
         self.child_conn.close()
 
+    def target(self, sockets: list[socket.socket] | None = None) -> None:
+        Thread(target=self._stop_with_parent, daemon=True).start()
+        super().target(sockets)
+
+    def _stop_with_parent(self) -> None:
+        """Stop when the parent was killed: otherwise a new one could not listen on the port."""
+        parent = parent_process()
+        assert parent is not None
+        parent.join()
+        log.error("The parent process has ended: stopping")
+        self.server.should_exit = True
+
     @property
     def server(self) -> Server:
         if self._server is None:
@@ -74,7 +91,20 @@ multiprocess.Process = WorkerProcess  # type: ignore[misc]
 
 
 class Supervisor(Multiprocess):
+    """Stops at once also while it replaces the workers: uvicorn 0.54 replaces all of them first."""
+
+    def __init__(self, config: Config, sockets: list[socket.socket]) -> None:
+        super().__init__(config, sockets)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._stop)
+
+    def _stop(self, number: int, _frame: object) -> None:
+        self.signal_queue.append(number)
+        # The main thread, which runs this, may hold the lock of the event.
+        Thread(target=self.should_exit.set).start()
+
     def terminate_all(self) -> None:
+        self.handle_signals()
         super().terminate_all()
         # Otherwise connections would be accepted until the last worker ends, and then be reset.
         for listener in self.sockets:

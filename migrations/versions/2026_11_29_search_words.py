@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "c41d7e05b9f8"
-down_revision = "7d2f90c6e4b8"
+down_revision = "a94d1c7e2b06"
 branch_labels = None
 depends_on = None
 

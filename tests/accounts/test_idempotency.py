@@ -17,7 +17,6 @@ from blog_api.accounts.models import IdempotencyKey
 from blog_api.core.errors import Conflict
 from blog_api.core.fields import utc_now
 from blog_api.core.security import hash_token
-from blog_api.db import session as db_session
 from blog_api.db.session import connection_released
 from blog_api.posts.service import insert_post
 from tests.support.clients import (
@@ -272,7 +271,7 @@ async def test_a_request_that_meets_the_first_still_under_way_is_rejected_after_
     path = path.format(post=(await publish(ann))["id"])
     user_id = await id_of(ann)
     monkeypatch.setattr(idempotency, "MAX_WAIT_SECONDS", 0.2)
-    monkeypatch.setattr(db_session, "STATEMENT_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(empty_app.state.database, "_write_timeout_seconds", 0.2)
 
     async with empty_app.state.database.session(writes=True) as session:
         await hold_key(session, user_id, path)

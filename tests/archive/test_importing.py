@@ -27,6 +27,7 @@ RECORD = {
     "title": "Hello",
     "author": "Ann",
     "published_at": "2020-01-31T09:00:00Z",
+    "updated_at": "2020-02-01T09:00:00Z",
     "tags": ["News", "Python"],
     "content": "My *first* post.",
 }
@@ -55,7 +56,9 @@ async def test_exported_posts_equal_the_imported_ones(url: URL, tmp_path: Path):
     exported = await run_command("export", "out.jsonl")
 
     assert (imported.exit_code, exported.exit_code) == (0, 0), imported.output + exported.output
-    assert imported.stdout == "2 imported, 0 already present, 0 rejected.\n"
+    assert imported.stdout == (
+        "2 imported, 0 already present, 0 rejected.\n1 draft among the imported posts.\n"
+    )
     assert exported.stdout == "2 posts exported.\n"
     assert read_lines(tmp_path / "out.jsonl") == [RECORD, draft]
     async with serve_database(url) as client:
@@ -95,7 +98,7 @@ async def test_a_dry_run_writes_nothing(url: URL, tmp_path: Path):
 async def test_invalid_lines_are_reported_and_the_others_imported(url: URL, tmp_path: Path):
     file = write_lines(
         tmp_path / "in.jsonl",
-        RECORD | {"slug": "a b"},
+        RECORD | {"author_key": 5},
         "{",
         RECORD,
         RECORD | {"title": "Another"},
@@ -105,12 +108,12 @@ async def test_invalid_lines_are_reported_and_the_others_imported(url: URL, tmp_
     result = await run_command("import", file)
 
     assert result.exit_code == 1
-    assert result.stdout == "1 imported, 0 already present, 4 rejected.\n"
-    errors = re.findall(r"in\.jsonl:(\d+): (.*)", result.stderr)
+    assert result.stdout == "2 imported, 0 already present, 3 rejected.\n1 warning, above.\n"
+    errors = sorted(re.findall(r"in\.jsonl:(\d+): (.*)", result.stderr))
     assert [line for line, _ in errors] == ["1", "2", "4", "5"]
-    assert "slug" in errors[0][1]
+    assert "author_key" in errors[0][1]
     assert "JSON" in errors[1][1]
-    assert errors[2][1].endswith("in.jsonl:3")
+    assert errors[2][1] == "slug: hello is taken, the post gets hello-2"
     assert "--author" in errors[3][1]
 
 
@@ -196,21 +199,27 @@ async def test_all_posts_can_be_imported_for_one_user(url: URL, tmp_path: Path):
         assert len((await client.get("/users")).json()) == 1
 
 
-async def test_a_slug_of_another_author_is_rejected(url: URL, tmp_path: Path):
+async def test_a_slug_of_another_post_is_replaced_and_told(url: URL, tmp_path: Path):
     async with serve_database(url) as bob:
         await sign_up(bob, "Bob")
-        await bob.post("/posts", json={"title": "Hello", "content": "Bob's"})
+        body = {"title": "Hello", "content": "Bob's", "published_at": RECORD["published_at"]}
+        await bob.post("/posts", json=body)
+        await bob.post("/posts", json={"title": "Other", "content": "Bob's"})
         deleted = (await bob.post("/posts", json={"title": "Bye", "content": "x"})).json()
         await bob.delete(f"/posts/{deleted['id']}")
-    file = write_lines(tmp_path / "in.jsonl", RECORD, RECORD | {"slug": "bye"})
+    file = write_lines(
+        tmp_path / "in.jsonl", RECORD, RECORD | {"slug": "bye"}, RECORD | {"slug": "other"}
+    )
 
     result = await run_command("import", file)
 
-    assert result.stdout == "0 imported, 0 already present, 2 rejected.\n"
-    assert "hello belongs to another author's post" in result.stderr
-    assert "bye belonged to a deleted post" in result.stderr
+    assert result.stdout == "1 imported, 0 already present, 2 rejected.\n1 warning, above.\n"
+    assert "in.jsonl:1: slug: hello belongs to another author's post" in result.stderr
+    assert "in.jsonl:2: slug: bye belonged to a deleted post" in result.stderr
+    assert "in.jsonl:3: slug: other is taken, the post gets other-2" in result.stderr
     async with serve_database(url) as client:
         assert (await client.get("/posts/slug/hello")).json()["content"] == "Bob's"
+        assert (await client.get("/posts/slug/other-2")).json()["user_name"] == "Ann"
 
 
 async def test_authors_with_the_same_name_stay_distinct_on_another_instance(
@@ -406,8 +415,17 @@ async def test_the_export_of_an_account_has_all_its_data(ann: AsyncClient, bob: 
         "Post 0",
         "Post 119",
     ]
+    named = {"post_slug": by_bob["slug"], "post_title": "Bob's"}
     assert lines[-3]["content"] == "Mine"
+    assert lines[-3].items() >= named.items()
     assert lines[-2]["author_id"] == by_bob["user_id"]
+    assert lines[-2]["author"] == by_bob["author"]
     assert lines[-1]["post_id"] == by_bob["id"]
+    assert lines[-1].items() >= named.items()
     assert "access_token" not in response.text
     assert "hash" not in response.text
+
+    await bob.patch(f"/posts/{by_bob['id']}", json={"published_at": None, "title": "Secret"})
+
+    hidden = [json.loads(line) for line in (await ann.get("/users/me/export")).text.splitlines()]
+    assert [line["post_title"] for line in hidden if "post_title" in line] == [None, None]

@@ -609,7 +609,7 @@ async def test_a_database_that_is_not_ready_is_logged_at_the_start(
 
     assert "run blog-api migrate" in caplog.messages[0]
     assert "ConnectionRefusedError" in caplog.messages[1]
-    assert caplog.messages[2] == "Requests get 503 until the database responds"
+    assert caplog.messages[2] == "Requests get 503 until the database of BLOG_DATABASE_URL responds"
 
 
 def test_the_version_is_printed():

@@ -1,13 +1,13 @@
 """`blog-api copy`: everything in a database to an empty one of either kind."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import asyncpg
 import pytest
 from httpx import AsyncClient
 from sqlalchemy import URL, Table, inspect, make_url, text
@@ -30,7 +30,7 @@ from tests.support.clients import (
     sign_up,
 )
 from tests.support.commands import run_command
-from tests.support.databases import TEST_DATABASE_URL, temporary_database
+from tests.support.databases import TEST_DATABASE_URL, connect_by_driver, temporary_database
 from tests.support.rebuilds import count_wrong
 from tests.support.rows import ROWS, fill_tables, read_tables
 
@@ -306,6 +306,8 @@ async def test_the_target_may_be_set_by_a_variable(
         (["--to", "nowhere"], 2, "--to: is not a database URL"),
         (["--to", "sqlite:///none.db"], 2, "--to: none.db does not exist; blog-api migrate"),
         (["--to", "sqlite://"], 2, "--to: is a database in memory"),
+        (["--to", "sqlite:///folder"], 1, "--to: OSError: unable to open database file"),
+        (["--to", "sqlite:///other.db"], 1, "--to: The database belongs to another application"),
         (["--to", "postgresql://ann:hunter2@127.0.0.1:1/blog"], 1, "--to: ConnectionRefused"),
     ],
 )
@@ -313,6 +315,10 @@ async def test_a_target_that_cannot_be_used_is_one_line(
     tmp_path: Path, options: list[str], status: int, message: str
 ):
     await migrate(settings_of(make_url(f"sqlite+aiosqlite:///{tmp_path}/blog.db")))
+
+    (tmp_path / "folder").mkdir()
+    with closing(sqlite3.connect(tmp_path / "other.db")) as other:
+        other.execute("CREATE TABLE notes (id INTEGER)")
 
     result = await run_command("copy", *options)
 
@@ -346,8 +352,7 @@ async def test_workers_get_one_notification(same_kind: Pair, monkeypatch: pytest
         await fill_tables(connection, metadata)
     received: list[str] = []
     last = asyncio.Event()
-    url = same_kind.target.set(drivername="postgresql")
-    listener = await asyncpg.connect(show(url))
+    listener = await connect_by_driver(same_kind.target)
 
     def receive(_connection: object, _pid: int, _channel: str, payload: str) -> None:
         received.append(payload)
@@ -357,7 +362,7 @@ async def test_workers_get_one_notification(same_kind: Pair, monkeypatch: pytest
     await listener.add_listener(CHANNEL, receive)
     result = await copy(same_kind, monkeypatch)
     await execute(same_kind.target, f"SELECT pg_notify('{CHANNEL}', 'last')")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await last.wait()
     await listener.close()
 

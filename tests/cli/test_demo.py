@@ -44,7 +44,9 @@ PASSWORD_LINE = re.compile(r"^Log in as (.+) with the password (\w+)$", re.MULTI
 
 # What the HTML of the posts has, together.
 ELEMENTS = (
-    "<h1>", "<h2>", "<h3>", "<em>", "<strong>", "<s>", "<code>", '<code class="language-python">',
+    '<h1 id="', '<h2 id="user-content-the-way">', '<h3 id="', 'type="checkbox"',
+    '<sup class="footnote-ref">', '<section class="footnotes">', "<em>",
+    "<strong>", "<s>", "<code>", '<code class="language-python">',
     "<pre><code>", "<table>", '<td style="text-align:right">', "</p>\n<blockquote>",
     "<ul>", "<ol>", '<a href="https://commonmark.org/help/"', '<a href="mailto:tomas@example.com"',
     '<img src="https://example.com/bridge.jpg"', "<kbd>", "<sub>", "<details>", "<hr>", "<br>",

@@ -319,7 +319,7 @@ async def test_a_change_that_is_not_committed_yet_is_waited_for(blog: Blog):
         await connection.execute(count_comment)
         await connection.execute(insert)
         task = asyncio.create_task(run_command("rebuild"))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not await is_waited_for(blog):
                 pass
     result = await task

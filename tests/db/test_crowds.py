@@ -27,8 +27,10 @@ DEADLINE = 30
 
 
 async def test_a_crowd_that_comments_on_one_post_is_served_or_told_to_come_back(
-    empty_url: URL, caplog: pytest.LogCaptureFixture
+    empty_url: URL, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
+    # As in production.
+    monkeypatch.setattr("blog_api.db.session.SLOT_TIMEOUT_SECONDS", 1.0)
     settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
     await migrate(settings)
     async with running(settings) as app, client_of(app) as ann:

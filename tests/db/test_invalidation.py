@@ -2,8 +2,10 @@
 
 import re
 from io import StringIO
+from itertools import count
 from pathlib import Path
 
+import anyio
 import pytest
 from alembic import command
 from alembic.config import Config
@@ -12,7 +14,7 @@ from sqlalchemy import text
 
 from blog_api.db.base import Invalidates, TableBase, get_invalidates
 from blog_api.db.revisions import find_migrations
-from tests.support.clients import SECRET_KEY
+from tests.support.clients import MINIMUM_HASHING, SECRET_KEY, make_settings, running
 
 CHANGE_OF_TRIGGER = re.compile(
     r"^\s*(CREATE|DROP) (?:OR REPLACE )?TRIGGER (?:IF EXISTS )?notify_of_change\b.*? ON (\w+)",
@@ -30,7 +32,8 @@ def find_invalidating_tables() -> set[str]:
     ("operation", "table", "expected"),
     [
         ("INSERT", "posts", Invalidates.LISTS),
-        ("UPDATE", "posts", Invalidates.EVERYTHING),
+        ("UPDATE", "posts", Invalidates.ROWS),
+        ("DELETE", "posts", Invalidates.EVERYTHING),
         ("DELETE", "users", Invalidates.EVERYTHING),
         ("DELETE", "post_tags", Invalidates.LISTS),
         ("INSERT", "bookmarks", Invalidates.NOTHING),
@@ -73,3 +76,29 @@ async def test_every_invalidating_table_has_its_trigger_on_postgres(app: FastAPI
         notifying = set((await connection.execute(text(SQL_OF_TRIGGERS))).scalars())
 
     assert notifying == find_invalidating_tables()
+
+
+async def test_a_process_that_cannot_listen_logs_it_after_growing_pauses(
+    closed_port: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """After 1, 10 and 60 minutes, and then every hour. Each attempt takes a minute here."""
+    minutes = count()
+    is_over = anyio.Event()
+
+    def tell_time() -> float:
+        minute = next(minutes)
+        if minute == 200:
+            is_over.set()
+        return minute * 60.0
+
+    monkeypatch.setattr("blog_api.db.invalidation.monotonic", tell_time)
+    monkeypatch.setattr("blog_api.db.invalidation.RETRY_SECONDS", 0)
+    url = f"postgresql://ann@127.0.0.1:{closed_port}/test"
+    async with running(make_settings(database_url=url, **MINIMUM_HASHING)):
+        with anyio.fail_after(60):
+            await is_over.wait()
+
+    lines = [one for one in caplog.messages if one.startswith("The response cache is off")]
+    # At 0, 1, 11, 71, 131 and 191 minutes.
+    assert len(lines) == 6
+    assert all("cannot listen at BLOG_DATABASE_URL: ConnectionRefusedError" in one for one in lines)

@@ -10,6 +10,7 @@ from sqlalchemy import URL
 
 from blog_api.db import invalidation
 from blog_api.db.migrate import migrate
+from blog_api.db.session import CacheVersion
 from tests.support.clients import (
     MINIMUM_HASHING,
     client_of,
@@ -97,15 +98,21 @@ async def test_responses_are_cached_only_if_notifications_arrive(
             return "The response cache is" in caplog.text
 
         await wait_until(has_logged)
+        current_version = app.state.invalidation.current_version
         titles = []
         for number in range(20):
             await anonymous.get(path)
-            title = f"Title {number}"
+            title, before = f"Title {number}", current_version()
+
+            async def is_notified(before: CacheVersion | None = before) -> bool:
+                is_changed: bool = current_version() != before
+                return is_changed
+
             await execute_on_server(empty_url, f"UPDATE posts SET title = '{title}'")
-            # Far less than the maximum age of a cached response.
-            await asyncio.sleep(0.1 if is_direct else 0)
+            if is_direct:
+                await wait_until(is_notified)
             titles.append((await anonymous.get(path)).json()["title"])
-        version = app.state.invalidation.current_version()
+        version = current_version()
 
     assert titles == [f"Title {number}" for number in range(20)]
     assert (version is not None) == is_direct

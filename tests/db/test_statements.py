@@ -65,3 +65,21 @@ async def test_a_long_list_executes_no_more_statements_than_a_short_one(
         if "feed." not in path:
             page = (await admin.get(path.format(**ids))).json()
             assert (len(page) if path == "/users" else page["total_count"]) >= 12, path
+
+
+async def test_a_comment_and_a_bookmark_take_at_most_six_round_trips(
+    app: FastAPI, ann: AsyncClient, bob: AsyncClient
+):
+    post = await publish(ann)
+    writes = [
+        ("POST", f"/posts/{post['id']}/comments", {"content": "Hi"}),
+        ("PUT", f"/users/me/bookmarks/{post['id']}", None),
+    ]
+    for method, path, body in writes:
+        with executions(app) as executed:
+            response = await bob.request(method, path, json=body)
+        assert response.is_success
+
+        # The token, the lock, the row and the counter, between BEGIN and COMMIT.
+        statements = [one.statement for one in executed if not one.statement.startswith("BEGIN")]
+        assert len(statements) == 4, statements

@@ -19,11 +19,25 @@ export function sanitized(html) {
   const template = el("template");
   // The alignment of columns: the policy allows no attribute `style`.
   template.innerHTML = policy.createHTML(html.replace(/<(t[dh]) style="text-align: ?(\w+);?"/g, '<$1 align="$2"'));
-  for (const name of ["src", "href"]) {
+  for (const name of ["src", "href", "poster"]) {
     template.content.querySelectorAll(`[${name}^="/media/"]`).forEach(element =>
       element.setAttribute(name, pictureAddress(element.getAttribute(name))));
   }
+  template.content.querySelectorAll("[srcset]").forEach(element =>
+    element.setAttribute("srcset", element.getAttribute("srcset").split(", ").map(pictureAddress).join(", ")));
+  template.content.querySelectorAll('[href^="#"]').forEach(element => { element.onclick = followFragment; });
   return template.content;
+}
+
+// Scroll to the place in the text that a link names. The fragment of the page stays: it is the route.
+function followFragment(event) {
+  event.preventDefault();
+  // Unlike decodeURIComponent, it accepts any text.
+  const query = this.getAttribute("href").slice(1).replace(/[+&]/g, encodeURIComponent);
+  const name = new URLSearchParams(`name=${query}`).get("name");
+  const place = document.getElementById(name) || document.getElementsByName(name)[0];
+  if (place) place.scrollIntoView();
+  else if (!name || name === "top") scrollTo(0, 0);
 }
 
 // A picture that cannot be loaded, such as one that was removed, is not shown.

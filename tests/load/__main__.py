@@ -18,7 +18,8 @@ from tests.load.bench import Bench, Options, running_bench
 from tests.load.databases import ForeignDatabase, server_version
 from tests.load.memory import MemoryUse, measure_memory
 from tests.load.parts import PARTS
-from tests.load.report import draw, write_report
+from tests.load.plot import DRAWN, draw
+from tests.load.report import write_report
 
 MARK = "made-by-the-load-test"
 
@@ -27,9 +28,15 @@ DEFAULT_FOLDER = Path(tempfile.gettempdir()) / "blog-api-load"
 
 class Part(StrEnum):
     reads = "reads"
+    signed_in = "signed-in"
     create = "create"
+    comments = "comments"
+    bookmarks = "bookmarks"
+    search = "search"
     growth = "growth"
     mixed = "mixed"
+    discussion = "discussion"
+    page = "page"
     storm = "storm"
     workers = "workers"
     memory = "memory"
@@ -80,6 +87,14 @@ def main(
         list[int] | None, typer.Option(min=1, help="Numbers of connections; 32 and 256 by default.")
     ] = None,
     rounds: Annotated[int, typer.Option(min=1)] = 3,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            help="Another checkout of this project, which is measured beside this one.",
+        ),
+    ] = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="Duration of a round.")] = 5,
     output: Annotated[Path | None, typer.Option(help="Write the tables to this .md file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Write the plot to this .png file.")] = None,
@@ -99,20 +114,23 @@ def main(
         sys.exit("load: `wrk` is not installed")
     if plot is not None and find_spec("matplotlib") is None:
         sys.exit("load: --plot requires matplotlib")
+    if baseline is not None and not (baseline / "blog_api" / "__main__.py").exists():
+        sys.exit(f"load: {baseline} is not a checkout of this project")
     parts = part or list(Part)
-    if plot is not None and not {Part.reads, Part.growth} & {*parts}:
-        sys.exit("load: --plot draws the parts reads and growth")
+    if plot is not None and not DRAWN & {*parts}:
+        sys.exit(f"load: --plot draws the parts {', '.join(sorted(DRAWN))}")
     prepare_folder(folder, may_replace=yes)
     options = Options(
         folder=folder.resolve(),
         server=parse_database_url(database_url),
         connections=tuple(connections or ((32,) if quick else (32, 256))),
         rounds=1 if quick else rounds,
-        seconds=0.5 if quick else seconds,
+        seconds=0.25 if quick else seconds,
         warm_up=0 if quick else 2,
         quick=quick,
         may_replace=yes,
         logs=logs or quick,
+        baseline=baseline and baseline.resolve(),
     )
     try:
         bench, memory = measure_all(parts, options)

@@ -1,7 +1,7 @@
 """The bench: prepare databases, start servers, compare contenders and collect the results."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -11,8 +11,8 @@ from statistics import median
 from sqlalchemy import URL
 
 from blog_api.cli.console import progress
-from tests.load.contenders import Contender, Running
-from tests.load.data import LARGE, MEDIUM, SMALL, TINY, Size
+from tests.load.contenders import Contender, Running, baseline
+from tests.load.data import LARGE, MEDIUM, MEDIUM_INDEXED, SMALL, SMALL_INDEXED, TINY, Size
 from tests.load.databases import Loaded, postmaster_pid, prepare_postgres, prepare_sqlite
 from tests.load.measure import Figures, Load, measure, medians
 
@@ -31,10 +31,17 @@ class Options:
     quick: bool
     may_replace: bool
     logs: bool
+    # Another checkout of this project, which is measured too.
+    baseline: Path | None = None
 
     @property
     def small(self) -> Size:
         return SMALL if self.quick else MEDIUM
+
+    @property
+    def indexed(self) -> Size:
+        """As many posts, whose contents can be searched."""
+        return SMALL_INDEXED if self.quick else MEDIUM_INDEXED
 
     @property
     def sizes(self) -> tuple[Size, Size]:
@@ -86,7 +93,7 @@ class Bench:
 
     def __post_init__(self) -> None:
         # Prepare each database once.
-        self.postgres: Callable[[Size], Loaded] = cache(self._postgres)
+        self.postgres = cache(self._postgres)
         self.sqlite: Callable[[Size], Loaded] = cache(self._sqlite)
         self.postmaster: Callable[[], int | None] = cache(
             lambda: postmaster_pid(self.options.server)
@@ -95,9 +102,9 @@ class Bench:
         self._running: list[Running] = []
         self._loaded: list[Loaded] = []
 
-    def _postgres(self, size: Size) -> Loaded:
+    def _postgres(self, size: Size, checkout: Path | None = None) -> Loaded:
         may_replace = self.options.may_replace
-        loaded = prepare_postgres(self.options.server, size, may_replace=may_replace)
+        loaded = prepare_postgres(self.options.server, size, checkout, may_replace=may_replace)
         self._loaded.append(loaded)
         return loaded
 
@@ -117,6 +124,12 @@ class Bench:
         log = self.options.folder / f"{contender.name}.log" if self.options.logs else None
         return Running(contender, self.options.folder, log)
 
+    @contextmanager
+    def servers(self, contenders: Iterable[Contender]) -> Iterator[list[Running]]:
+        """Start servers that no other part uses; stop them at the end of the block."""
+        with ExitStack() as stack:
+            yield [stack.enter_context(self.make_server(contender)) for contender in contenders]
+
     def start(self, contender: Contender) -> Running:
         """Return a server that runs until `stop()`, started earlier or now."""
         for running in self._running:
@@ -124,6 +137,11 @@ class Bench:
                 return running
         self._running.append(self._stack.enter_context(self.make_server(contender)))
         return self._running[-1]
+
+    def baselines(self, size: Size) -> list[Contender]:
+        """Return the service of another checkout on a database of its own, if one is given."""
+        checkout = self.options.baseline
+        return [] if checkout is None else [baseline(self.postgres(size, checkout))]
 
     def stop(self) -> None:
         self._running.clear()

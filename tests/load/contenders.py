@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -22,6 +22,9 @@ HERE = Path(__file__).parent
 START_SECONDS = 60
 STOP_SECONDS = 30
 POLL_SECONDS = 0.05
+BASELINE = "baseline"
+# As the documentation of Gunicorn recommends for one core: twice the cores and one.
+GUNICORN = ("--workers", "3", "--worker-class", "gthread", "--threads", "4")
 
 
 @dataclass(frozen=True)
@@ -66,12 +69,41 @@ def blog_api(
     )
 
 
+def baseline(loaded: Loaded) -> Contender:
+    """The service as another checkout has it, with the packages that are installed here."""
+    assert loaded.checkout is not None
+    ours = blog_api(loaded)
+    path = {"PYTHONPATH": str(loaded.checkout)}
+    return replace(ours, name=BASELINE, variables={**ours.variables, **path})
+
+
 def tutorial(loaded: Loaded, kind: str) -> Contender:
     """The blog as a tutorial writes it: `async` or `sync`."""
     return Contender(
         name=f"tutorial, {kind}",
         command=uvicorn(f"tutorial.in_{kind}:app"),
         variables={"DATABASE_URL": render_plain_url(loaded.url)},
+        loaded=loaded,
+    )
+
+
+def rest_framework(loaded: Loaded) -> Contender:
+    """The blog in Django REST framework on Gunicorn; the package `drf` says how it is set up."""
+    options = ("--bind", "127.0.0.1:0", "--no-control-socket", *GUNICORN)
+    return Contender(
+        name="Django REST framework",
+        command=(
+            sys.executable,
+            "-m",
+            "gunicorn",
+            *options,
+            "django.core.wsgi:get_wsgi_application()",
+        ),
+        variables={
+            "DATABASE_URL": render_plain_url(loaded.url),
+            "DJANGO_SETTINGS_MODULE": "load.drf.settings",
+            "PYTHONPATH": str(HERE.parent),
+        },
         loaded=loaded,
     )
 

@@ -5,21 +5,27 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from itertools import chain
 from typing import Any
 
+from blog_api.accounts.jwt import Claims, JWTSigner
 from blog_api.accounts.scopes import DEFAULT_SCOPES, join_scopes
-from blog_api.core.security import hash_token
+from blog_api.core.security import SecretKeys, hash_token
 from blog_api.posts.excerpts import make_excerpt_columns
+from blog_api.text.lexemes import IndexedWords, index_words
 from blog_api.text.markdown import render_markdown
 from blog_api.text.tokenizer import VERSION
+from tests.support.clients import SECRET_KEY
 
 # Increase it with every change below, so that existing databases are recreated.
-LAYOUT = 3
+LAYOUT = 4
 
 AUTHORS = 1_000
 TAGS = 200
 LOGINS = 16
+# The first authors, who have tokens.
+READERS = 100
 BODIES = 500
 BODY_LENGTH = 1_500
 
@@ -28,8 +34,6 @@ FIRST_PUBLISHED_AT = datetime(2024, 1, 1, tzinfo=UTC)
 POST_INTERVAL = timedelta(minutes=1)
 NEVER = datetime(2100, 1, 1, tzinfo=UTC)
 
-# A token of the first author.
-TOKEN = "a-token-for-the-load-test-and-nothing-else"
 PASSWORD = "a password for the load test"
 
 VOCABULARY = (
@@ -48,11 +52,38 @@ class Size:
 
     name: str
     posts: int
+    # Otherwise the search finds words of titles only: indexing the contents of a million posts
+    # would take most of an hour.
+    indexes_contents: bool = False
 
 
 TINY, SMALL, MEDIUM, LARGE = (Size(f"1e{n}", 10**n) for n in (2, 3, 4, 6))
+SMALL_INDEXED, MEDIUM_INDEXED = (
+    Size(f"{size.name}_indexed", size.posts, indexes_contents=True) for size in (SMALL, MEDIUM)
+)
 
 Row = dict[str, Any]
+
+
+def token_of(user_id: int) -> str:
+    """Return the opaque token of one of the first authors."""
+    return f"a-token-for-the-load-test-and-nothing-else-{user_id}"
+
+
+# A token of the first author.
+TOKEN = token_of(1)
+
+
+def jwt_session_of(user_id: int) -> str:
+    return f"a-session-for-the-load-test-and-nothing-else-{user_id}"
+
+
+@cache
+def jwt_of(user_id: int) -> str:
+    """Return a JWT of one of the first authors that does not expire during a run."""
+    digest = hash_token(jwt_session_of(user_id))
+    claims = Claims(user_id, digest, frozenset(DEFAULT_SCOPES), NEVER)
+    return JWTSigner(SecretKeys(SECRET_KEY)).sign(claims)
 
 
 def login_email(number: int) -> str:
@@ -101,6 +132,11 @@ def sample_markdown() -> str:
     return markdown(random.Random(1))
 
 
+def sample_comment() -> str:
+    words = random.Random(1)
+    return " ".join(sentence(words) for _ in range(3))
+
+
 def times(at: datetime) -> Row:
     return {"created_at": at, "updated_at": at}
 
@@ -134,14 +170,20 @@ def user_rows(password_hash: str) -> Iterator[Row]:
 
 
 def token_rows() -> Iterator[Row]:
-    yield {
-        "id": 1,
-        **times(FIRST_PUBLISHED_AT),
-        "user_id": 1,
-        "digest": hash_token(TOKEN),
-        "scope": join_scopes(DEFAULT_SCOPES),
-        "expires_at": NEVER,
-    }
+    """Yield the opaque tokens of the readers, then their sessions with JWT."""
+    for token_id in range(1, 2 * READERS + 1):
+        is_opaque = token_id <= READERS
+        user_id = token_id if is_opaque else token_id - READERS
+        secret = token_of(user_id) if is_opaque else jwt_session_of(user_id)
+        yield {
+            "id": token_id,
+            **times(FIRST_PUBLISHED_AT),
+            "user_id": user_id,
+            "digest": hash_token(secret),
+            "refresh_digest": None if is_opaque else hash_token(f"{secret}-refresh"),
+            "scope": join_scopes(DEFAULT_SCOPES),
+            "expires_at": NEVER,
+        }
 
 
 def tag_rows() -> Iterator[Row]:
@@ -188,6 +230,28 @@ def post_rows(size: Size) -> Iterator[Row]:
         }
 
 
+def index_title(title: str) -> IndexedWords:
+    """Return the words of a title, which are ASCII."""
+    return IndexedWords(title.lower(), f" {title.lower()} ", False)
+
+
+def word_rows(size: Size) -> Iterator[Row]:
+    words = random.Random(0)
+    contents = [markdown(words) for _ in range(BODIES)]
+    for post_id, title in enumerate(titles(size), 1):
+        if size.indexes_contents:
+            tags = [tag_name(tag_id) for tag_id in tag_ids(post_id)]
+            indexed = index_words(title, tags, contents[post_id % BODIES])
+        else:
+            indexed = index_title(title)
+        yield {
+            "post_id": post_id,
+            "published_at": published_at(post_id),
+            "title_length": len(title),
+            **indexed._asdict(),
+        }
+
+
 def slug_rows(size: Size) -> Iterator[Row]:
     for post_id, title in enumerate(titles(size), 1):
         yield {
@@ -210,9 +274,10 @@ def tables(size: Size, password_hash: str) -> Iterator[tuple[str, int, list[str]
     for table, count, rows in (
         ("users", AUTHORS + LOGINS, user_rows(password_hash)),
         ("usernames", AUTHORS + LOGINS, username_rows()),
-        ("tokens", 1, token_rows()),
+        ("tokens", 2 * READERS, token_rows()),
         ("tags", TAGS, tag_rows()),
         ("posts", size.posts, post_rows(size)),
+        ("post_words", size.posts, word_rows(size)),
         ("slugs", size.posts, slug_rows(size)),
         ("post_tags", 3 * size.posts, post_tag_rows(size)),
     ):
@@ -220,35 +285,44 @@ def tables(size: Size, password_hash: str) -> Iterator[tuple[str, int, list[str]
         yield table, count, list(first), chain([first], rows)
 
 
-# Triggers do this otherwise. Only titles are indexed for search, which is not measured: indexing
-# the contents of a million posts would take most of an hour.
+# Triggers do this otherwise.
 COUNTS = """
     INSERT INTO post_counts (user_id, tag_id, delta, is_total)
     SELECT 0, 0, count(*), TRUE FROM posts
     UNION ALL SELECT user_id, 0, count(*), TRUE FROM posts GROUP BY user_id
     UNION ALL SELECT 0, tag_id, count(*), TRUE FROM post_tags GROUP BY tag_id
 """
-INSERT_WORDS = """
-    INSERT INTO post_words (post_id, published_at, title_length, is_cut, lexemes, folded)
-    SELECT id, published_at, length(title), FALSE, lower(title), ' ' || lower(title) || ' '
-    FROM posts
-"""
-SEARCH_ON_POSTGRES = (
-    "INSERT INTO post_search (post_id, vector) SELECT id, to_tsvector('simple', title) FROM posts",
-    INSERT_WORDS,
-)
-SEARCH_ON_SQLITE = (
-    "INSERT INTO post_search (rowid, title) SELECT id, title FROM posts",
-    INSERT_WORDS,
-    "INSERT INTO post_search_words (post_search_words) VALUES ('rebuild')",
-)
+# The index of versions before `post_words`, which Django REST framework searches.
+VECTORS = {
+    False: "to_tsvector('simple', title)",
+    True: "post_search_vector(title, tags, content)",
+}
+REBUILD_ON_SQLITE = "INSERT INTO post_search_words (post_search_words) VALUES ('rebuild')"
+
+
+def statements_on_postgres(size: Size) -> list[str]:
+    vector = VECTORS[size.indexes_contents]
+    return [
+        COUNTS,
+        f"INSERT INTO post_search (post_id, vector) SELECT id, {vector} FROM posts",
+        "VACUUM ANALYZE",
+    ]
+
+
+def statements_on_sqlite() -> list[str]:
+    titles = "INSERT INTO post_search (rowid, title) SELECT id, title FROM posts"
+    return [COUNTS, titles, REBUILD_ON_SQLITE]
 
 
 def cleanup_statements(size: Size) -> list[str]:
     """Return statements that delete what was added since the data was loaded."""
     return [
+        "UPDATE posts SET comment_count = 0, bookmark_count = 0 WHERE id IN "
+        "(SELECT post_id FROM comments UNION SELECT post_id FROM bookmarks)",
+        "DELETE FROM comments",
+        "DELETE FROM bookmarks",
         f"DELETE FROM posts WHERE id > {size.posts}",
         f"DELETE FROM slugs WHERE id > {size.posts}",
         f"DELETE FROM tags WHERE id > {TAGS}",
-        "DELETE FROM tokens WHERE id > 1",
+        f"DELETE FROM tokens WHERE id > {2 * READERS}",
     ]

@@ -2,6 +2,8 @@
 
 import asyncio
 import sqlite3
+import subprocess
+import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import closing
@@ -17,11 +19,12 @@ from sqlalchemy import URL
 from blog_api.accounts.passwords import PasswordHasher
 from blog_api.cli.console import progress
 from blog_api.db.migrate import migrate
-from blog_api.db.revisions import find_migrations, get_head_revision
+from blog_api.db.revisions import find_migrations
 from tests.load import data
 from tests.load.data import Row, Size
 from tests.load.machine import parent_named
 from tests.support.clients import make_settings
+from tests.support.processes import make_environment
 
 BATCH = 1_000
 # Marks the databases of this program: a comment on Postgres, an application id on SQLite.
@@ -39,6 +42,8 @@ class Loaded:
 
     url: URL
     size: Size
+    # The checkout whose migrations created it; None: this one.
+    checkout: Path | None = None
 
     @property
     def is_sqlite(self) -> bool:
@@ -56,13 +61,13 @@ class Loaded:
             asyncio.run(clean_postgres(self))
 
 
-def describe_data(size: Size) -> str:
+def describe_data(loaded: Loaded) -> str:
     """Return a description of schema and data, which is stored in a complete database."""
-    scripts = sorted((find_migrations() / "versions").glob("*.py"))
+    migrations = find_migrations() if loaded.checkout is None else loaded.checkout / "migrations"
+    scripts = sorted((migrations / "versions").glob("*.py"))
     # A migration that is not released yet can change and keep its revision.
     schema = zlib.crc32(b"".join(script.read_bytes() for script in scripts))
-    revision = f"{get_head_revision()} ({schema:08x})"
-    return f"{MARK}: {size.posts} posts, layout {data.LAYOUT}, revision {revision}"
+    return f"{MARK}: {loaded.size.posts} posts, layout {data.LAYOUT}, schema {schema:08x}"
 
 
 def hash_password() -> str:
@@ -84,17 +89,30 @@ def render_plain_url(url: URL) -> str:
     return url.set(drivername="postgresql").render_as_string(hide_password=False)
 
 
-def prepare_postgres(server: URL, size: Size, *, may_replace: bool) -> Loaded:
+def prepare_postgres(
+    server: URL, size: Size, checkout: Path | None = None, *, may_replace: bool
+) -> Loaded:
     """Return the database `load_test_…` of this size; create and load it if necessary.
 
-    Raises ForeignDatabase.
+    That of another checkout is migrated by that checkout. Raises ForeignDatabase.
     """
-    loaded = Loaded(server.set(database=f"load_test_{size.name}"), size)
-    if asyncio.run(create_if_missing(server, loaded, may_replace=may_replace)):
-        asyncio.run(migrate(make_settings(database_url=loaded.url)))
-        asyncio.run(load_postgres(loaded, hash_password()))
-    else:
+    name = f"load_test_{size.name}" + ("" if checkout is None else "_baseline")
+    loaded = Loaded(server.set(database=name), size, checkout)
+    if not asyncio.run(create_if_missing(server, loaded, may_replace=may_replace)):
         loaded.clean()
+        return loaded
+    if checkout is None:
+        asyncio.run(migrate(make_settings(database_url=loaded.url)))
+    else:
+        subprocess.run(
+            (sys.executable, "-m", "blog_api", "migrate"),
+            # Without a `.env` file.
+            cwd=Path(__file__).parent,
+            env=make_environment(loaded.url, {}) | {"PYTHONPATH": str(checkout)},
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )
+    asyncio.run(load_postgres(loaded, hash_password()))
     return loaded
 
 
@@ -108,7 +126,7 @@ async def create_if_missing(server: URL, loaded: Loaded, *, may_replace: bool) -
             "WHERE datname = $1",
             name,
         )
-        if comment == describe_data(loaded.size):
+        if comment == describe_data(loaded):
             return False
         if comment is not None and not comment.startswith(MARK) and not may_replace:
             raise ForeignDatabase(f"the database {name}")
@@ -120,12 +138,22 @@ async def create_if_missing(server: URL, loaded: Loaded, *, may_replace: bool) -
         await connection.close()
 
 
+async def read_columns(connection: asyncpg.Connection, table: str) -> set[str]:
+    query = "SELECT column_name FROM information_schema.columns WHERE table_name = $1"
+    return {row["column_name"] for row in await connection.fetch(query, table)}
+
+
 async def load_postgres(loaded: Loaded, hashed: str) -> None:
     connection = await asyncpg.connect(render_plain_url(loaded.url))
     try:
         # Disables triggers and foreign keys; only a superuser may.
         await connection.execute("SET session_replication_role = replica")
-        for table, count, columns, rows in data.tables(loaded.size, hashed):
+        for table, count, names, rows in data.tables(loaded.size, hashed):
+            # Another checkout may lack a table or a column.
+            existing = await read_columns(connection, table)
+            columns = [name for name in names if name in existing]
+            if not columns:
+                continue
             with progress(f"{loaded.url.database}: {table}", -(-count // BATCH)) as step:
                 for batch in batches(rows, columns):
                     await connection.copy_records_to_table(table, records=batch, columns=columns)
@@ -134,10 +162,10 @@ async def load_postgres(loaded: Loaded, hashed: str) -> None:
                 await connection.execute(
                     f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), {count})"
                 )
-        for statement in (data.COUNTS, *data.SEARCH_ON_POSTGRES, "VACUUM ANALYZE"):
+        for statement in data.statements_on_postgres(loaded.size):
             await connection.execute(statement)
         await connection.execute(
-            f"COMMENT ON DATABASE \"{loaded.url.database}\" IS '{describe_data(loaded.size)}'"
+            f"COMMENT ON DATABASE \"{loaded.url.database}\" IS '{describe_data(loaded)}'"
         )
     finally:
         await connection.close()
@@ -192,7 +220,7 @@ def prepare_sqlite(folder: Path, size: Size, *, may_replace: bool) -> Loaded:
                 file.execute(f"PRAGMA {name}").fetchone()[0]
                 for name in ("application_id", "user_version")
             )
-        if (application_id, version) == (APPLICATION_ID, version_of(size)):
+        if (application_id, version) == (APPLICATION_ID, version_of(loaded)):
             loaded.clean()
             return loaded
         if application_id != APPLICATION_ID and not may_replace:
@@ -204,8 +232,8 @@ def prepare_sqlite(folder: Path, size: Size, *, may_replace: bool) -> Loaded:
     return loaded
 
 
-def version_of(size: Size) -> int:
-    return zlib.crc32(describe_data(size).encode()) >> 1
+def version_of(loaded: Loaded) -> int:
+    return zlib.crc32(describe_data(loaded).encode()) >> 1
 
 
 def to_sqlite(value: object) -> object:
@@ -233,10 +261,10 @@ def load_file(loaded: Loaded, hashed: str) -> None:
                 for batch in batches(rows, columns):
                     file.executemany(insert, [tuple(map(to_sqlite, row)) for row in batch])
                     step()
-        for statement in (data.COUNTS, *data.SEARCH_ON_SQLITE, *sql_by_trigger.values(), "ANALYZE"):
+        for statement in (*data.statements_on_sqlite(), *sql_by_trigger.values(), "ANALYZE"):
             file.execute(statement)
         file.execute("COMMIT")
-        file.execute(f"PRAGMA user_version = {version_of(loaded.size)}")
+        file.execute(f"PRAGMA user_version = {version_of(loaded)}")
 
 
 def clean_file(loaded: Loaded) -> None:

@@ -20,6 +20,7 @@ TIMEOUT = "60s"
 MAX_SECONDS = 90
 SIGNAL_SECONDS = 0.5
 LONGEST_ROUND_SECONDS = 10
+MEASURED_APART = ("writes_per_second", "read_p50_ms", "read_p99_ms", "write_p50_ms", "write_p99_ms")
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,10 @@ class Load:
 
     name: str
     requests: Sequence[Request]
+    # The requests of one of the connections, which does not send the others.
+    writer: Sequence[Request] = ()
+    # Whether reads and writes are also measured apart. Each connection costs a thread of wrk then.
+    is_apart: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,12 @@ class Figures:
     # CPU time of a request in the server and in Postgres, if that is used and runs here.
     cpu_us: float
     postgres_us: float | None
+    # None unless reads and writes are measured apart.
+    writes_per_second: float | None = None
+    read_p50_ms: float | None = None
+    read_p99_ms: float | None = None
+    write_p50_ms: float | None = None
+    write_p99_ms: float | None = None
 
     @property
     def all_cpu_us(self) -> float:
@@ -61,27 +72,47 @@ def get(path: str, token: str | None = None, **query: object) -> Request:
     return Request(f"{path}?{urlencode(query)}" if query else path, headers=headers)
 
 
+def put(path: str, token: str) -> Request:
+    return Request(path, "PUT", {"Authorization": f"Bearer {token}"})
+
+
+def delete(path: str, token: str) -> Request:
+    return Request(path, "DELETE", {"Authorization": f"Bearer {token}"})
+
+
 def post(path: str, token: str, body: dict[str, Any]) -> Request:
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     return Request(path, "POST", headers, json.dumps(body))
 
 
-def write_load(load: Load, file: Path) -> None:
-    """Write a load as Lua for wrk; ASCII strings are the same in Lua and JSON.
-
-    `@run@` is replaced by a word of this run, so that titles are new in each run.
-    """
+def format_requests(requests: Sequence[Request]) -> str:
+    """Return requests as a Lua table; ASCII strings are the same in Lua and JSON."""
     rows = []
-    for one in load.requests:
+    for one in requests:
         values = {"method": one.method, "path": one.path, "body": one.body}
         assignments = [f"{name} = {json.dumps(value)}" for name, value in values.items() if value]
         headers = ", ".join(
             f"[{json.dumps(name)}] = {json.dumps(value)}" for name, value in one.headers.items()
         )
         rows.append(f"  {{ {', '.join(assignments)}, headers = {{ {headers} }} }},\n")
-    text = "".join(rows).replace("@run@", secrets.token_hex(4))
+    return f"{{\n{''.join(rows)}}}"
+
+
+def write_load(load: Load, connections: int, file: Path) -> None:
+    """Write a load as Lua for wrk.
+
+    `@run@` is replaced by a word of this run, so that titles are new in each run.
+    """
+    values = {
+        "requests": format_requests(load.requests),
+        "writer": format_requests(load.writer) if load.writer else "nil",
+        "is_apart": json.dumps(load.is_apart),
+        "connections": str(connections),
+    }
+    text = ",\n".join(f"{name} = {value}" for name, value in values.items())
+    text = text.replace("@run@", secrets.token_hex(4))
     assert text.isascii() and "\\u" not in text
-    file.write_text(f"return {{\n{text}}}\n")
+    file.write_text(f"return {{\n{text}\n}}\n")
 
 
 def start_wrk(command: Sequence[str]) -> subprocess.Popen[str]:
@@ -97,8 +128,9 @@ def start_wrk(command: Sequence[str]) -> subprocess.Popen[str]:
 def run_wrk(url: str, load: Load, connections: int, seconds: float, folder: Path) -> dict[str, Any]:
     """Send a load for a time; return the figures that `wrk.lua` prints."""
     file = folder / "requests.lua"
-    write_load(load, file)
-    command = ["wrk", "--threads", "1", "--connections", str(connections), "--timeout", TIMEOUT]
+    write_load(load, connections, file)
+    threads = str(connections) if load.is_apart else "1"
+    command = ["wrk", "--threads", threads, "--connections", str(connections), "--timeout", TIMEOUT]
     # wrk accepts whole seconds only, so it is interrupted below.
     command += ["--duration", f"{MAX_SECONDS}s", "--script", str(SCRIPT), url, "--", str(file)]
     wrk = start_wrk(command)
@@ -150,6 +182,7 @@ def measure(
         errors=output["errors"] + (output["requests"] == 0),
         cpu_us=cpu,
         postgres_us=of_postgres[0] if of_postgres else None,
+        **{name: output[name] for name in MEASURED_APART},
     )
 
 

@@ -8,11 +8,11 @@ from itertools import chain
 
 from blog_api.cli.console import progress
 from blog_api.core.settings import Settings
+from tests.load.available import other_readers
 from tests.load.bench import Bench
 from tests.load.contenders import Contender, Running, blog_api, client_of
 from tests.load.data import Size
 from tests.load.machine import memory_bytes
-from tests.load.parts import other_readers
 
 # Request more than fits into the cache: this many posts, then long lists.
 FILL_RATIO = 1.25

@@ -5,84 +5,41 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib.util import find_spec
 
 from blog_api.cli.console import progress
 from tests.load import data
+from tests.load.available import other_readers, other_writers, rest_frameworks
 from tests.load.bench import Bench, Entry
-from tests.load.checks import check_create, check_reads, record_responses
-from tests.load.contenders import (
-    HERE,
-    Contender,
-    Running,
-    bare,
-    blog_api,
-    client_of,
-    fastify,
-    install_fastify,
-    tutorial,
+from tests.load.checks import check_create, check_reads, check_total, record_responses
+from tests.load.contenders import HERE, Running, bare, blog_api, client_of, tutorial
+from tests.load.data import Size
+from tests.load.loads import (
+    make_anonymous_reads,
+    make_bookmark,
+    make_comment,
+    make_discussion,
+    make_mixed_requests,
+    make_new_post,
+    make_reads,
+    make_searches,
 )
-from tests.load.data import TOKEN, Size
-from tests.load.databases import Loaded
-from tests.load.machine import CORES, LOAD_CORES, SERVER_CORES, pinned
-from tests.load.measure import Figures, Load, Request, get, post
+from tests.load.machine import CORES, LOAD_CORES, pinned
+from tests.load.measure import Figures, Load, get
+from tests.load.member_parts import (
+    compare_loads,
+    measure_bookmarks,
+    measure_comments,
+    measure_discussion,
+    measure_page,
+    measure_signed_in,
+    start_services,
+)
 
 # Growth is measured with a single client, for the cost and latency of one request.
 ONE_CONNECTION = 1
 LOGIN_SECONDS = 60
-
-
-def make_reads(size: Size) -> list[Load]:
-    return [
-        Load("list", [get("/posts", page=1, size=10)]),
-        Load("one post", [get(f"/posts/{size.posts // 2}")]),
-        Load("me", [get("/users/me", TOKEN)]),
-    ]
-
-
-def make_new_post() -> Request:
-    tags = [data.tag_name(tag_id) for tag_id in data.tag_ids(1)]
-    title = "Load @run@ @number@"
-    return post("/posts", TOKEN, {"title": title, "content": data.sample_markdown(), "tags": tags})
-
-
-def make_anonymous_reads(size: Size, count: int, words: random.Random) -> list[Request]:
-    """Return random requests: half for twenty pages of the list, half for two hundred posts."""
-    pages = [get("/posts", page=page, size=10) for page in range(1, 21)]
-    step = max(1, size.posts // 200)
-    posts = [get(f"/posts/{post_id}") for post_id in range(1, size.posts + 1, step)][:200]
-    return [words.choice(pages if number % 2 else posts) for number in range(count)]
-
-
-def make_mixed_requests(size: Size) -> list[Request]:
-    """Return 95 % anonymous reads, 4 % reads with a token and 1 % new posts, always the same."""
-    words = random.Random(1)
-    with_token = [
-        get("/users/me", TOKEN) if number % 2 else get(f"/posts/{1 + number}", TOKEN)
-        for number in range(80)
-    ]
-    requests = [*make_anonymous_reads(size, 1_900, words), *with_token, *[make_new_post()] * 20]
-    words.shuffle(requests)
-    return requests
-
-
-def other_readers(bench: Bench, loaded: Loaded) -> list[Contender]:
-    """Return the other implementations; add a note for each that cannot run here."""
-    contenders = []
-    error = install_fastify(bench.options.folder / "fastify")
-    if error is None:
-        folder = bench.options.folder / "fastify"
-        contenders = [fastify(loaded, folder, count=count) for count in ("exact", "counter")]
-    else:
-        bench.add_note(f"Fastify is omitted: {error}.")
-    return [*contenders, *tutorials(bench, loaded)]
-
-
-def tutorials(bench: Bench, loaded: Loaded) -> list[Contender]:
-    if find_spec("psycopg") is None:
-        bench.add_note("The synchronous tutorial is omitted: `psycopg` is not installed.")
-        return [tutorial(loaded, "async")]
-    return [tutorial(loaded, kind) for kind in ("async", "sync")]
+WORKERS = (1, 2, 4)
+QUICK_WORKERS = (1, 2)
 
 
 def measure_reads(bench: Bench) -> None:
@@ -115,17 +72,32 @@ def measure_reads(bench: Bench) -> None:
 def measure_create(bench: Bench) -> None:
     """New posts by all contenders that can write."""
     size = bench.options.small
-    on_postgres, on_sqlite = bench.postgres(size), bench.sqlite(size)
-    reference = bench.start(blog_api(on_postgres))
-    in_file = bench.start(blog_api(on_sqlite))
-    others = [bench.start(contender) for contender in tutorials(bench, on_postgres)]
-    for writer in (reference, in_file, *others):
-        bench.problems += check_create(writer if writer is in_file else reference, writer)
-    load = Load("create", [make_new_post()])
-    entries = [Entry(one.contender.name, one, load) for one in (reference, in_file, *others)]
+    loaded = bench.postgres(size)
+    reference, *own = start_services(bench, size)
+    others = [bench.start(contender) for contender in other_writers(bench, loaded)]
+    for writer in (reference, *own, *others):
+        bench.problems += check_create(writer if writer in own else reference, writer)
     bench.clean()
-    connections = bench.options.connections[0]
-    bench.compare("create", f"create, {connections} connections", entries, connections, writes=True)
+    load = Load("create", [make_new_post()])
+    compare_loads(bench, "create", [reference, *own, *others], [load], writes=True)
+
+
+def measure_search(bench: Bench) -> None:
+    """The search for a word of a single post, and for one of nearly all. Django REST framework
+    uses the full-text search of Postgres with an index, and returns no snippets."""
+    size = bench.options.indexed
+    loaded = bench.postgres(size)
+    contenders = (
+        blog_api(loaded),
+        blog_api(loaded, cache=False),
+        blog_api(bench.sqlite(size), cache=False),
+        *rest_frameworks(bench, loaded),
+    )
+    loads = make_searches(size)
+    with bench.servers(contenders) as running:
+        for one in running:
+            bench.problems += check_total(running[0], one, loads)
+        compare_loads(bench, "search", running, loads)
 
 
 def growth_loads(running: Running, size: Size, deep_page: int) -> list[Load]:
@@ -139,8 +111,18 @@ def growth_loads(running: Running, size: Size, deep_page: int) -> list[Load]:
         Load("one post", [get(f"/posts/{size.posts // 2}")]),
         Load("posts of an author", [get("/users/7/posts", page=1, size=10)]),
         Load("posts of a tag", [get("/posts", tag=data.tag_name(7), page=1, size=10)]),
+        Load("post, signed in", [get(f"/posts/{size.posts // 2}", data.token_of(2))]),
         Load("create", [make_new_post()]),
+        Load("comment", [make_comment(size.posts // 2, 2)]),
+        Load(
+            "bookmark",
+            [make_bookmark(size.posts // 2, 2, adds=adds) for adds in (True, False)],
+        ),
     ]
+
+
+# Loads of growth that write.
+WRITES = {"create", "comment", "bookmark"}
 
 
 def measure_growth(bench: Bench) -> None:
@@ -159,7 +141,7 @@ def measure_growth(bench: Bench) -> None:
     for number, load in enumerate(entries[0][1]):
         entries_of_load = [Entry(name, running, loads[number]) for name, loads, running in entries]
         bench.compare(
-            "growth", load.name, entries_of_load, ONE_CONNECTION, writes=load.name == "create"
+            "growth", load.name, entries_of_load, ONE_CONNECTION, writes=load.name in WRITES
         )
 
 
@@ -168,7 +150,7 @@ def measure_mixed(bench: Bench) -> None:
     size = bench.options.small
     loaded = bench.postgres(size)
     load = Load("mixed", make_mixed_requests(size))
-    contenders = (blog_api(loaded), tutorial(loaded, "async"))
+    contenders = (blog_api(loaded), *bench.baselines(size), tutorial(loaded, "async"))
     entries = [Entry(one.name, bench.start(one), load) for one in contenders]
     for connections in bench.options.connections:
         bench.compare(
@@ -227,32 +209,38 @@ def with_logins(url: str, work: Callable[[], Figures]) -> tuple[Figures, dict[st
 
 
 def measure_workers(bench: Bench) -> None:
-    """One worker on one core, and two workers on two cores."""
+    """One, two and four workers on as many cores, but not on the core of wrk."""
     size = bench.options.small
     loaded = bench.postgres(size)
-    two_cores = frozenset(CORES[:2])
-    if len(CORES) < 3:
+    workers = QUICK_WORKERS if bench.options.quick else WORKERS
+    cores = CORES[: max(1, len(CORES) - 1)]
+    if len(cores) < max(workers):
         bench.add_note(
-            f"workers: this machine has only {len(CORES)} cores, so two workers share one with wrk "
-            "and all with Postgres."
+            f"workers: the machine leaves {len(cores)} of its cores to the workers. Where that is "
+            "fewer than there are workers, compare the CPU time of a request, not the requests."
         )
-    running = [
-        bench.start(blog_api(loaded, cache=cache, workers=workers, cores=cores))
-        for cache in (True, False)
-        for workers, cores in ((1, frozenset(SERVER_CORES)), (2, two_cores))
+    loads = [*make_reads(size), make_discussion(size)]
+    contenders = [
+        blog_api(loaded, workers=count, cores=frozenset(cores[:count])) for count in workers
     ]
-    for connections in bench.options.connections:
-        for load in make_reads(size):
-            entries = [Entry(one.contender.name, one, load) for one in running]
-            case = f"{load.name}, {connections} connections"
-            bench.compare("workers", case, entries, connections)
+    # All servers together would need more connections than Postgres accepts by default.
+    bench.stop()
+    with bench.servers(contenders) as running:
+        for load in loads:
+            compare_loads(bench, "workers", running, [load], writes=load.is_apart)
 
 
 PARTS: dict[str, Callable[[Bench], None]] = {
     "reads": measure_reads,
+    "signed-in": measure_signed_in,
     "create": measure_create,
+    "comments": measure_comments,
+    "bookmarks": measure_bookmarks,
+    "search": measure_search,
     "growth": measure_growth,
     "mixed": measure_mixed,
+    "discussion": measure_discussion,
+    "page": measure_page,
     "storm": measure_storm,
     "workers": measure_workers,
 }

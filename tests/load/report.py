@@ -9,15 +9,38 @@ from itertools import groupby
 from pathlib import Path
 
 from tests.load.bench import Bench, Result
+from tests.load.contenders import BASELINE
 from tests.load.machine import CORES, cpu_model
 from tests.load.measure import Figures
 from tests.load.memory import MemoryUse, measure_memory
 from tests.load.parts import PARTS
 
 # The contenders with which the others are compared, if they took part.
-BASELINES = ("bare ASGI", "tutorial, async", "tutorial, sync")
+REFERENCES = (
+    BASELINE,
+    "bare ASGI",
+    "tutorial, async",
+    "tutorial, sync",
+    "Django REST framework",
+    "Fastify, a counter",
+)
+# The cases of the summary, and their names there.
+SUMMARY = {
+    ("reads", "list"): "list",
+    ("reads", "one post"): "one post",
+    ("reads", "me"): "`/users/me`",
+    ("signed-in", "list"): "list, signed in",
+    ("signed-in", "post"): "one post, signed in",
+    ("create", "create"): "new post",
+    ("comments", "comment on many posts"): "new comment",
+    ("bookmarks", "bookmark many posts"): "bookmark",
+    ("search", "frequent word"): "search",
+    ("discussion", "discussion"): "discussion",
+}
 PACKAGES = ("fastapi", "starlette", "uvicorn", "sqlmodel", "sqlalchemy", "asyncpg", "pydantic")
 MIB = 1024 * 1024
+
+Column = Callable[[Result], str]
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
@@ -45,32 +68,82 @@ def describe_part(part: Callable[[Bench], object]) -> str:
 
 
 def case_table(results: Sequence[Result]) -> Iterator[str]:
-    """Yield the table of one case, with ratios to the baselines."""
+    """Yield the table of one case, with ratios to the references."""
     by_name = {one.contender: one for one in results}
-    baselines = [name for name in BASELINES if name in by_name] or [results[0].contender]
-    has_errors = any(one.figures.errors for one in results)
-    head = [results[0].case, "requests/s", *(f"÷ {name}" for name in baselines)]
-    head += ["p50 ms", "p99 ms", "CPU µs", "Postgres µs", *(["failed"] if has_errors else [])]
-    rows = []
-    for one in results:
-        figures = one.figures
-        ratios = [
-            one.ratio_to(by_name[name], lambda found: found.requests_per_second)
-            for name in baselines
+    references = [name for name in REFERENCES if name in by_name] or [results[0].contender]
+    columns: list[tuple[str, Column]] = [
+        ("requests/s", lambda one: format_number(one.figures.requests_per_second, 0)),
+        *((f"÷ {name}", ratio_column(by_name[name], requests_per_second)) for name in references),
+        *time_columns(results),
+        ("CPU µs", lambda one: format_number(one.figures.cpu_us, 0)),
+        ("Postgres µs", lambda one: format_number(one.figures.postgres_us, 0)),
+    ]
+    if BASELINE in by_name:
+        of_baseline = by_name[BASELINE]
+        columns += [
+            (f"CPU ÷ {BASELINE}", ratio_column(of_baseline, lambda found: found.cpu_us)),
+            (
+                f"with Postgres ÷ {BASELINE}",
+                ratio_column(of_baseline, lambda found: found.all_cpu_us),
+            ),
         ]
-        rows.append(
-            [
-                one.contender,
-                format_number(figures.requests_per_second, 0),
-                *(format_ratio(ratio) for ratio in ratios),
-                format_number(figures.p50_ms),
-                format_number(figures.p99_ms),
-                format_number(figures.cpu_us, 0),
-                format_number(figures.postgres_us, 0),
-                *([format_number(figures.errors, 0)] if has_errors else []),
-            ]
-        )
-    return table(head, rows)
+    if any(one.figures.errors for one in results):
+        columns.append(("failed", lambda one: format_number(one.figures.errors, 0)))
+    head = [results[0].case, *(name for name, _ in columns)]
+    return table(head, ([one.contender, *(show(one) for _, show in columns)] for one in results))
+
+
+def requests_per_second(figures: Figures) -> float:
+    return figures.requests_per_second
+
+
+def server_cpu(figures: Figures) -> float:
+    return figures.cpu_us
+
+
+def all_cpu(figures: Figures) -> float:
+    return figures.all_cpu_us
+
+
+def ratio_column(other: Result, value: Callable[[Figures], float]) -> Column:
+    return lambda one: format_ratio(one.ratio_to(other, value))
+
+
+def time_columns(results: Sequence[Result]) -> list[tuple[str, Column]]:
+    """Return the columns of response times, those of reads and writes apart if they are known."""
+    names = {"p50_ms": "p50 ms", "p99_ms": "p99 ms"}
+    if any(one.figures.writes_per_second is not None for one in results):
+        names = {
+            "read_p50_ms": "reads p50 ms",
+            "read_p99_ms": "reads p99 ms",
+            "writes_per_second": "writes/s",
+            "write_p50_ms": "writes p50 ms",
+            "write_p99_ms": "writes p99 ms",
+        }
+
+    def column(name: str) -> Column:
+        return lambda one: format_number(getattr(one.figures, name))
+
+    return [(title, column(name)) for name, title in names.items()]
+
+
+def summary_tables(results: Sequence[Result]) -> Iterator[str]:
+    """Yield the tables of the README: requests, and CPU time of server and Postgres together."""
+    found: dict[tuple[str, str], Result] = {}
+    for one in results:
+        name = SUMMARY.get((one.part, one.case.partition(", ")[0]))
+        if name is not None:
+            # The first number of connections.
+            found.setdefault((name, one.contender), one)
+    columns = [name for name in SUMMARY.values() if any(name == key[0] for key in found)]
+    contenders = list(dict.fromkeys(contender for _, contender in found))
+    for title, value in (("requests/s", requests_per_second), ("CPU µs", all_cpu)):
+
+        def cell(key: tuple[str, str], value: Callable[[Figures], float] = value) -> str:
+            return format_number(value(found[key].figures), 0) if key in found else ""
+
+        rows = ([name, *(cell((column, name)) for column in columns)] for name in contenders)
+        yield from ("", *table([title, *columns], rows))
 
 
 def growth_table(results: Sequence[Result]) -> Iterator[str]:
@@ -132,6 +205,17 @@ def node_version() -> str:
     return f"Node.js {process.stdout.strip().removeprefix('v')}"
 
 
+def describe_commit(folder: Path) -> str:
+    """Return the commit of a checkout, or its path if it is no working copy of Git."""
+    process = subprocess.run(
+        ["git", "-C", str(folder), "log", "-1", "--format=%h, “%s”"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return process.stdout.strip() or str(folder)
+
+
 def about(bench: Bench, postgres: str) -> Iterator[str]:
     options = bench.options
     yield "# Load test"
@@ -143,11 +227,15 @@ def about(bench: Bench, postgres: str) -> Iterator[str]:
     yield ""
     yield (
         f"Medians of {options.rounds} rounds of {options.seconds:g} s, in which the contenders "
-        "take turns; a ratio is the median of the ratios of the rounds. Each server has one core, "
+        "take turns; a ratio (÷) is the median of the ratios of the rounds. Each server has one "
+        "core, "
         "and wrk another; Postgres may use both. `CPU µs` is the CPU time of a request in the "
         "server's processes, `Postgres µs` that in all Postgres processes; no other client should "
         "use Postgres meanwhile."
     )
+    if options.baseline is not None:
+        yield ""
+        yield f"`{BASELINE}` is the service at {describe_commit(options.baseline)}."
     if options.quick:
         yield ""
         yield "**A quick run: it shows that the benchmark works, not how fast the service is.**"
@@ -155,6 +243,7 @@ def about(bench: Bench, postgres: str) -> Iterator[str]:
 
 def write_report(bench: Bench, memory: Sequence[MemoryUse], postgres: str) -> str:
     lines = list(about(bench, postgres))
+    lines += ["", "## Summary", *summary_tables(bench.results)]
     for part, of_part in groupby(bench.results, lambda one: one.part):
         lines += ["", f"## {part.title()}", "", describe_part(PARTS[part])]
         if part == "growth":
@@ -168,59 +257,3 @@ def write_report(bench: Bench, memory: Sequence[MemoryUse], postgres: str) -> st
         if texts:
             lines += ["", f"## {title}", "", *(f"- {text}" for text in texts)]
     return "\n".join(lines) + "\n"
-
-
-def draw(results: Sequence[Result], file: Path) -> None:
-    """Plot reads and growth; an axis starts at 0 or is labeled as logarithmic."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    reads = [one for one in results if one.part == "reads"]
-    # Only the cases with the first number of connections.
-    cases = [
-        case
-        for case in dict.fromkeys(one.case for one in reads)
-        if case.partition(", ")[2] == reads[0].case.partition(", ")[2]
-    ]
-    growth = [one for one in results if one.part == "growth"]
-    figure, all_axes = pyplot.subplots(
-        len(cases) + bool(growth), 1, figsize=(9, 3 * len(cases) + 4 * bool(growth)), squeeze=False
-    )
-    axes = list(all_axes[:, 0])
-    for case in cases:
-        axis = axes.pop(0)
-        of_case = [one for one in reads if one.case == case]
-        bars = axis.barh(
-            [one.contender for one in of_case],
-            [one.figures.requests_per_second for one in of_case],
-            color=[
-                "#1f77b4" if one.contender.startswith("blog-api") else "#999" for one in of_case
-            ],
-        )
-        axis.bar_label(bars, fmt="{:,.0f}", padding=3)
-        axis.invert_yaxis()
-        axis.set_xlim(0, 1.15 * max(one.figures.requests_per_second for one in of_case))
-        axis.set_title(f"{case}: requests per second on one core")
-    if growth:
-        axis = axes.pop(0)
-        names = list(dict.fromkeys(one.contender for one in growth))
-        growth_cases = list(dict.fromkeys(one.case for one in growth))
-        width = 0.8 / len(names)
-        for place, name in enumerate(names):
-            of_name = [one for one in growth if one.contender == name]
-            places = [growth_cases.index(one.case) + place * width for one in of_name]
-            axis.bar(places, [one.figures.all_cpu_us / 1000 for one in of_name], width, label=name)
-        middle = 0.4 - width / 2
-        axis.set_xticks([tick + middle for tick in range(len(growth_cases))], growth_cases)
-        axis.tick_params(axis="x", rotation=20)
-        axis.set_yscale("log")
-        axis.set_ylabel("CPU ms a request (log scale)")
-        axis.set_title("Growth: CPU of the server and of Postgres, no cache")
-        # Room for the legend above the bars.
-        axis.set_ylim(top=4 * axis.get_ylim()[1])
-        axis.legend(ncols=len(names), loc="upper center")
-    figure.tight_layout()
-    figure.savefig(file, dpi=120)
-    pyplot.close(figure)

@@ -1,5 +1,6 @@
 """Uploads over HTTP: bodies, files, sharing, quota, deletion."""
 
+import shutil
 from collections.abc import AsyncIterator
 from hashlib import sha256
 from pathlib import Path
@@ -405,6 +406,21 @@ async def test_a_range_after_the_end_is_416(anonymous: AsyncClient, served: tupl
 
         assert_problem(response, 416)
         assert response.headers["Content-Range"] == f"bytes */{len(content)}"
+
+
+@pytest.mark.parametrize("broken", ["file", "folder"])
+async def test_a_file_that_cannot_be_read_is_503(ann: AsyncClient, folder: Path, broken: str):
+    path = (await upload(ann, make_picture()))["url"]
+    (file,) = (found for found in folder.rglob("*") if found.is_file())
+    # Root can read a file without permissions.
+    if broken == "file":
+        file.unlink()
+        file.mkdir()
+    else:
+        shutil.rmtree(file.parent)
+        file.parent.write_bytes(b"")
+
+    assert_problem(await ann.get(path), 503)
 
 
 @pytest.mark.parametrize(

@@ -678,7 +678,8 @@ async def test_the_relative_addresses_in_a_feed_are_limited(ann: AsyncClient, pa
 async def test_addresses_in_the_content_are_absolute(ann: AsyncClient, anonymous: AsyncClient):
     content = (
         '![A](/media/a.png "a>b") [B](b?c=1&d=2) [C](#c) [D](https://example.com/d) '
-        '[E](mailto:a@example.com) `<a href="/f">`'
+        '[E](mailto:a@example.com) `<a href="/f">` '
+        '<video src="g.mp4" poster="/media/h.png"></video> <img srcset="i.png 1x, /media/j.png 2x">'
     )
     post = await publish(ann, content=content)
 
@@ -686,8 +687,10 @@ async def test_addresses_in_the_content_are_absolute(ann: AsyncClient, anonymous
         (item,) = (await fetch_feed(anonymous, path)).items
         for address in (
             f'src="{LOCAL}/media/a.png"', f'href="{LOCAL}/posts/slug/b?c=1&amp;d=2"',
-            f'href="{LOCAL}/posts/slug/{post["slug"]}#c"', 'href="https://example.com/d"',
-            'href="mailto:a@example.com"',
+            f'href="{LOCAL}/posts/slug/{post["slug"]}#user-content-c"', 'href="https://example.com/d"',
+            'href="mailto:a@example.com"', f'src="{LOCAL}/posts/slug/g.mp4"',
+            f'poster="{LOCAL}/media/h.png"',
+            f'srcset="{LOCAL}/posts/slug/i.png 1x, {LOCAL}/media/j.png 2x"',
         ):  # fmt: skip
             assert address in item.content_html, (address, item.content_html)
         assert f"{LOCAL}/f" not in item.content_html

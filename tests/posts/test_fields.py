@@ -10,6 +10,7 @@ from httpx import AsyncClient
 from sqlalchemy import text
 
 from blog_api.core.urls import is_media_path
+from blog_api.db.base import Invalidates
 from blog_api.db.session import Database
 from blog_api.media.pictures import SUFFIXES
 from tests.support.clients import (
@@ -341,7 +342,7 @@ async def test_a_text_that_the_version_before_changes_has_no_stale_summary(
     await execute(empty_app, statement, html=html, id=post["id"])
     # The search does not find it until its words are made again.
     await count_wrong(empty_app.state.database, "search", repairs=True)
-    empty_app.state.database.invalidate(2)
+    empty_app.state.database.invalidate(Invalidates.EVERYTHING)
 
     shown = await read_everywhere(ann, post)
     feed = (await ann.get("/feed.json")).json()["items"][0]
@@ -362,7 +363,7 @@ async def test_a_given_summary_stays_when_the_version_before_changes_the_text(
     post = await publish(ann, summary="Mine")
     await execute(empty_app, OLD_UPDATE, html=f"<p>{LONG}</p>\n", id=post["id"])
     await count_wrong(empty_app.state.database, "search", repairs=True)
-    empty_app.state.database.invalidate(2)
+    empty_app.state.database.invalidate(Invalidates.EVERYTHING)
 
     for one in await read_everywhere(ann, post):
         assert (one["summary"], one["reading_minutes"]) == ("Mine", 2)
@@ -374,7 +375,7 @@ async def test_the_reading_time_of_a_very_long_text_of_the_version_before_is_est
     post = await publish(ann)
     html = f"<p>{'word ' * 100_000}</p>\n"
     await execute(empty_app, OLD_RENDER, html=html, id=post["id"])
-    empty_app.state.database.invalidate(2)
+    empty_app.state.database.invalidate(Invalidates.EVERYTHING)
 
     (listed,) = (await ann.get("/posts")).json()["results"]
     shown = (await ann.get(f"/posts/{post['id']}")).json()

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from httpx import AsyncClient
 from sqlalchemy import text
 
+from blog_api.db.base import Invalidates
 from blog_api.text.markdown import HTML, MARKDOWN, Source
 from blog_api.text.renderer import is_inexpensive
 from tests.support.clients import publish
@@ -53,7 +54,7 @@ async def execute(app: FastAPI, *statements: str, **values: object) -> None:
             clause = text(statement)
             names = clause.compile().params.keys()
             await connection.execute(clause, {name: values[name] for name in names})
-    app.state.database.invalidate(2)
+    app.state.database.invalidate(Invalidates.EVERYTHING)
 
 
 async def check_index(app: FastAPI) -> None:
@@ -145,7 +146,9 @@ async def test_a_new_type_renders_the_same_content_again(ann: AsyncClient, empty
 
     assert html["content_html"] == '# *a* <b title="moon">b</b>'
     assert html["summary"] == "# *a* b"
-    assert markdown["content_html"] == '<h1><em>a</em> <b title="moon">b</b></h1>\n'
+    assert markdown["content_html"] == (
+        '<h1 id="user-content-a-b"><em>a</em> <b title="moon">b</b></h1>\n'
+    )
     assert html["updated_at"] < markdown["updated_at"]
     assert found_as_html == [False, True]
     assert found_as_markdown == [True, True]
@@ -374,7 +377,7 @@ async def test_html_whose_content_the_version_before_does_not_change_stays_html(
     rendered = await read(ann, post)
     database = empty_app.state.database
     changed = await count_wrong(database, "html", "search", repairs=True)
-    database.invalidate(2)
+    database.invalidate(Invalidates.EVERYTHING)
 
     assert rendered["content_type"] == HTML
     assert changed == {"html": 1, "search": 1}
@@ -388,7 +391,7 @@ async def test_rendering_again_changes_nothing_in_html(ann: AsyncClient, empty_a
 
     database = empty_app.state.database
     changed = await count_wrong(database, "html", repairs=True)
-    database.invalidate(2)
+    database.invalidate(Invalidates.EVERYTHING)
 
     assert changed == {}
     assert [await read(ann, post) for post in posts] == posts

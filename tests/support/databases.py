@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 from sqlalchemy import URL, make_url, text
 from sqlalchemy.exc import DBAPIError
@@ -36,6 +37,12 @@ GIVEN_URL = read_test_database_url()
 TEST_DATABASE_URL = (
     GIVEN_URL.set(database=f"{GIVEN_URL.database}_{WORKER}") if GIVEN_URL and WORKER else GIVEN_URL
 )
+
+
+async def connect_by_driver(url: URL) -> Any:
+    """Connect to Postgres by asyncpg alone, which takes other parameters than SQLAlchemy's URL."""
+    _, parameters = url.get_dialect()().create_connect_args(url)
+    return await asyncpg.connect(**parameters)
 
 
 async def execute_on_server(url: URL, *statements: str) -> list[Any]:

@@ -58,15 +58,15 @@ class Server:
         self.folder = folder
         self.url = url
         self.workers = workers
-        self.port = port
+        command = [sys.executable, "-m", "blog_api", "serve", "--port", str(port)]
+        self.command = [*command, "--workers", str(workers)]
         self.environment = make_environment(url, settings) | (variables or {})
         self.log = ""
         self.address = ""
 
     def __enter__(self) -> Self:
-        command = [sys.executable, "-m", "blog_api", "serve", "--port", str(self.port)]
         self.process = subprocess.Popen(
-            [*command, "--workers", str(self.workers)],
+            self.command,
             cwd=self.folder,
             env=self.environment,
             stderr=subprocess.PIPE,

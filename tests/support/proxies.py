@@ -1,6 +1,7 @@
 """nginx and Apache as compressing proxies before a server, and PgBouncer before Postgres."""
 
 import os
+import random
 import re
 import socket
 import subprocess
@@ -14,7 +15,7 @@ from sqlalchemy import URL
 
 import blog_api.web
 
-START_SECONDS = 10
+START_SECONDS = 60
 GUIDE = Path(blog_api.web.__file__).parent / "guide"
 
 NGINX = """
@@ -86,6 +87,19 @@ def find_free_port() -> int:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
         return port
+
+
+def find_fixed_port() -> int:
+    """Return a free port that no client gets as its own while the server of it is stopped."""
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        with socket.socket() as listener:
+            port = random.randrange(10_000, first)
+            try:
+                listener.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def wait_until_listening(port: int, process: subprocess.Popen[bytes]) -> None:

@@ -17,7 +17,8 @@ const record = (view) => {
     // Do not follow links: only their execution is an error.
     view.addEventListener("click", (event) => {
         const link = event.target.closest && event.target.closest("a[href], area[href]");
-        if (link && ["http:", "https:", "mailto:"].includes(link.protocol)) event.preventDefault();
+        const followed = ["http:", "https:", "mailto:", "tel:"];
+        if (link && followed.includes(link.protocol)) event.preventDefault();
     }, true);
     view.addEventListener("submit", (event) => {
         if (event.isTrusted) view.ran.push("submit");
@@ -143,7 +144,7 @@ class RecordingPage:
         if request.url == "http://blog.example/" and request.resource_type == "document":
             await route.fulfill(body="<!doctype html><p>", content_type="text/html")
             return
-        if request.resource_type != "image":
+        if request.resource_type not in ("image", "media"):
             self.events.append(f"{request.resource_type}: {request.url}")
         await route.abort()
 

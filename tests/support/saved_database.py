@@ -4,11 +4,12 @@ import sqlite3
 from hashlib import sha256
 from typing import Any, NamedTuple, Protocol
 
-import asyncpg
 from sqlalchemy import URL
 
 from blog_api.core.urls import get_sqlite_path
 from blog_api.models import metadata
+from tests.support.databases import connect_by_driver
+from tests.support.faults import WAIT_SECONDS, wait_until
 
 TABLES = [table.name for table in metadata.sorted_tables]
 
@@ -65,10 +66,13 @@ class SavedFile:
         return state
 
     async def restore(self) -> None:
-        # `backup()` would wait for a lock for ever.
-        self._live.execute("BEGIN IMMEDIATE")
-        self._live.execute("ROLLBACK")
+        # `backup()` would wait for a lock for ever. The thread of a connection that was closed
+        # takes one once more for a BEGIN that it had received before.
+        await wait_until(self._is_unlocked)
         self._saved.backup(self._live)
+
+    async def _is_unlocked(self) -> bool:
+        return not await self.count_open_transactions()
 
     async def count_open_transactions(self) -> int:
         """Return 1 if the file is locked."""
@@ -93,13 +97,12 @@ class SavedPostgres:
 
     @classmethod
     async def save(cls, url: URL) -> "SavedPostgres":
-        address = url.set(drivername="postgresql").render_as_string(hide_password=False)
-        self = cls(await asyncpg.connect(address))
+        self = cls(await connect_by_driver(url))
         await self._connection.execute("CREATE SCHEMA saved")
         for table in TABLES:
             await self._connection.execute(f"CREATE TABLE saved.{table} AS TABLE {table}")
         await self._connection.execute("SET session_replication_role = replica")
-        await self._connection.execute("SET lock_timeout = '2s'")
+        await self._connection.execute(f"SET lock_timeout = '{WAIT_SECONDS}s'")
         columns = await self._connection.fetch(
             "SELECT table_name, string_agg(quote_ident(column_name), ', ') AS names "
             "FROM information_schema.columns "
@@ -130,7 +133,7 @@ class SavedPostgres:
     async def count_open_transactions(self) -> int:
         count: int = await self._connection.fetchval(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
-            "AND pid <> pg_backend_pid() AND state LIKE 'idle in transaction%'"
+            "AND pid <> pg_backend_pid() AND backend_type = 'client backend' AND state <> 'idle'"
         )
         return count
 

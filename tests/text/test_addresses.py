@@ -39,6 +39,8 @@ def change(content: str, content_type: ContentType = MARKDOWN) -> str:
         ("<img src=a.png >", "<img src=PICTURE >"),
         ("| ![A](a.png) | `![A](a.png)` |\n|-|-|", "| ![A](PICTURE) | `![A](a.png)` |\n|-|-|"),
         ("- > ![A](a.png)", "- > ![A](PICTURE)"),
+        ("A[^1]\n\n[^1]: ![](a.png)", "A[^1]\n\n[^1]: ![](PICTURE)"),
+        ('x[1]: <source srcset="a.png"> y', 'x[1]: <source srcset="PICTURE"> y'),
         ("**![A](a.png)**\r\n![A](a.png)", "**![A](PICTURE)**\r\n![A](PICTURE)"),
         ("![A](a.png) `![A](a.png)` ![A](a.png)", "![A](PICTURE) `![A](a.png)` ![A](PICTURE)"),
         ("[x]: a.png\n[x]: b/a.png\n\n![x]", "[x]: PICTURE\n[x]: b/a.png\n\n![x]"),
@@ -81,7 +83,14 @@ def test_what_only_looks_like_an_address_stays(content: str):
         ("<a href='a.png'>![A](a.png)</a>", "<a href='NEW'>![A](a.png)</a>"),
         ('<pre>&lt;img src="a.png"&gt;</pre>', '<pre>&lt;img src="a.png"&gt;</pre>'),
         ('<!-- <img src="a.png"> -->', '<!-- <img src="a.png"> -->'),
-        ('<video src="a.png"></video>', '<video src="a.png"></video>'),
+        ('<video src="a.png"></video>', '<video src="NEW"></video>'),
+        ("<video POSTER=a.png></video>", "<video POSTER=PICTURE></video>"),
+        ('<track src="a.png">', '<track src="a.png">'),
+        (
+            "<picture><source srcset=' a.png 1x,b/a.png 2x '><img srcset='c.png,\na.png 9w'>",
+            "<picture><source srcset=' PICTURE 1x,PICTURE 2x '><img srcset='c.png,\nPICTURE 9w'>",
+        ),
+        ('<img srcset="a.png,w_1.png 1x">', '<img srcset="PICTURE 1x">'),
     ],
 )
 def test_html_has_no_markdown(content: str, changed: str):
@@ -102,7 +111,20 @@ def test_an_address_is_read_without_its_escapes(content: str, value: str):
 
 
 def test_a_long_text_of_possible_addresses_is_searched_at_once():
-    for part in ("](", "](<", "](((", "src=", 'src="', "]: ", "](\\", "](" + " " * 100, "](<a "):
+    for part in (
+        "](",
+        "](<",
+        "](((",
+        "src=",
+        'src="',
+        "]: ",
+        "](\\",
+        "](" + " " * 100,
+        "](<a ",
+        "srcset='a",
+        "srcset='a, ",
+        "poster=",
+    ):
         content = part * (500_000 // len(part))
         before = time.process_time()
 

@@ -22,10 +22,20 @@ from blog_api.text.markdown import render_markdown, render_plain_text
         ("<script>alert(1)</script>", ""),
         ("a<!-- secret -->b", "ab"),
         ("\x85a\x9fb", "a b"),
+        ("a[^1]. b[^1]\n\n[^1]: note", "a. b"),
+        ("- [x] a\n- [ ] b", "a b"),
+        ("<figure><img src=a.png><figcaption>a</figcaption></figure>b", "a b"),
+        ("a <video src=b.mp4>no <i>video</i></video><audio>no sound</audio> b", "a b"),
     ],
 )
 def test_a_summary_is_the_text_without_markup(markdown: str, summary: str):
     assert make_excerpt(render_markdown(markdown)).summary == summary
+
+
+def test_the_reading_time_counts_footnotes():
+    html = render_markdown(f"a[^1]\n\n[^1]: {'word ' * 200}")
+
+    assert make_excerpt(html).reading_minutes == 2
 
 
 def test_a_text_that_is_too_expensive_to_render_has_a_summary():
@@ -77,7 +87,17 @@ def test_the_reading_time_of_a_long_text_is_estimated():
         assert abs(excerpt.reading_minutes - 1000) < 20
 
 
-@pytest.mark.parametrize("html", ["<p " * 300_000, '<p title="' * 300_000, "&" * 1_000_000])
+@pytest.mark.parametrize(
+    "html",
+    [
+        "<p " * 300_000,
+        '<p title="' * 300_000,
+        "&" * 1_000_000,
+        "<video>" * 150_000,
+        '<sup class="footnote-ref">' * 40_000,
+        '<a x="' * 150_000,
+    ],
+)
 def test_html_that_no_sanitizer_writes_has_an_excerpt(html: str):
     """Searching it for tags must not be quadratic: that would take minutes."""
     assert len(make_excerpt(html, limit=1_000_000).summary) <= 300

@@ -9,6 +9,7 @@ import pytest
 from anyio import fail_after
 from httpx import AsyncClient
 
+from blog_api.core.errors import ServiceUnavailable
 from tests.support.processes import Server
 from tests.support.proxies import read_guide_block, running_guide_proxy
 
@@ -60,6 +61,27 @@ async def test_clients_that_send_nothing_more_are_disconnected(
     assert set(read) == {200}
     assert large.status_code == 413
     assert long_head.status_code in (400, 431)
+
+
+@pytest.mark.parametrize("kind", ["nginx", "caddy"])
+async def test_a_stopped_service_is_unavailable_for_a_while(
+    tmp_path: Path, closed_port: int, kind: str
+):
+    address = f"http://127.0.0.1:{closed_port}"
+    with running_guide_proxy(kind, tmp_path, address) as port:
+        async with AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+            headers = {"Host": host_of(kind, port)}
+            responses = [
+                await client.request(method, "/posts", headers=headers)
+                for method in ("GET", "POST")
+            ]
+
+    for response in responses:
+        assert response.status_code == 503
+        assert response.headers["Retry-After"] == "1"
+        assert response.headers["Cache-Control"] == "no-store"
+        assert response.headers["Content-Type"] == "application/problem+json"
+        assert response.json()["type"] == ServiceUnavailable.urn
 
 
 def test_the_unit_of_systemd_is_valid(tmp_path: Path):

@@ -20,13 +20,10 @@ from .models import (
     Token,
     User,
     UserRead,
-    another_slug,
-    digest,
     new_post,
-    slug_of,
     tagged,
-    utc_now,
 )
+from .texts import another_slug, digest, slug_of, utc_now
 
 engine = create_engine(make_url(os.environ["DATABASE_URL"]).set(drivername="postgresql+psycopg"))
 # The size of SQLAlchemy's default pool with its overflow.

@@ -5,11 +5,14 @@ a draft. Keys are compared without regard to case, hyphens and underscores.
 """
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from blog_api.archive.times import parse_time
 from blog_api.core.fields import utc_now
+from blog_api.text.front_matter import fold_key
+from blog_api.text.front_matter_values import InvalidFrontMatter
+from blog_api.text.times import is_time, parse_time
 
 YES = {"true", "yes", "on", "y", "t", "1"}
 NO = {"false", "no", "off", "n", "f", "0", ""}
@@ -31,7 +34,8 @@ def is_not_no(value: object) -> bool:
 
 
 def is_not_yes(value: object) -> bool:
-    return to_word(value) not in YES
+    # `published` may also be the time.
+    return to_word(value) not in YES and not is_time(value)
 
 
 def is_not_public(value: object) -> bool:
@@ -49,7 +53,7 @@ def is_plain_no(value: object) -> bool:
 
 
 def is_set(value: object) -> bool:
-    return value is not None and value is not False and value != ""
+    return value is not None and to_word(value) not in {"false", ""}
 
 
 def is_null(value: object) -> bool:
@@ -58,8 +62,9 @@ def is_null(value: object) -> bool:
 
 HIDES_UNLESS_NO = {
     "deleted", "draft", "eleventyexcludefromcollections", "encrypted", "expired", "headless",
-    "hidden", "hide", "isdraft", "ishidden", "isprivate", "isunlisted", "membersonly", "private",
-    "protected", "secret", "trash", "trashed", "unlisted", "unpublished", "wip",
+    "hidden", "hide", "isdraft", "ishidden", "isprivate", "isunlisted", "membersonly", "paid",
+    "paidonly", "paywall", "premium", "private", "protected", "secret", "sponsorsonly",
+    "subscribersonly", "trash", "trashed", "unlisted", "unpublished", "wip",
 }  # fmt: skip
 HIDES_UNLESS_YES = {
     "islisted", "ispublic", "ispublished", "isvisible", "listed", "public", "publish", "published",
@@ -79,33 +84,33 @@ HIDING_KEYS: dict[str, Callable[[object], bool]] = {
     **dict.fromkeys(("<<", "passphrase", "password", "postpassword"), is_set),
     "publishedat": is_null,
 }
+HIDDEN_POST = {"published_at": None}
 STATUS_KEYS = {"status", "state", "poststatus"}
 # The first decides, unless another is in the future.
-TIME_KEYS = ("publishedat", "date", "publishdate", "publishedon", "pubdate", "pubdatetime")
+TIME_KEYS = (
+    "publishedat", "date", "publishdate", "publishedon", "pubdate", "pubdatetime", "published",
+    "publisheddate", "datepublished", "publish", "postdate", "created", "createdat", "createdon",
+    "creationdate", "datecreated",
+)  # fmt: skip
 EXPIRY_KEYS = {
     "expirationdate", "expires", "expiresat", "expiry", "expirydate", "unpublishat",
     "unpublishdate", "unpublishedat",
 }  # fmt: skip
-OTHER_KEYS = {
-    "author", "authorkey", "authors", "canonicalurl", "categories", "category", "contenttype",
-    "coveralt", "coverurl", "created", "description", "lang", "lastmod", "modified", "slug",
-    "sluggiven", "summary", "tag", "tags", "takendownat", "title", "updated",
-}  # fmt: skip
-KNOWN_KEYS = {*HIDING_KEYS, *TIME_KEYS, *EXPIRY_KEYS, *OTHER_KEYS}
 
 
-def fold_key(key: object) -> str:
-    """Return `publishdate` for `publishDate`, `publish_date` and `Publish-Date`."""
-    folded = str(key).strip().casefold()
-    for separator in "_- ":
-        folded = folded.replace(separator, "")
-    return folded
+def parse_key_time(key: object, value: object) -> datetime:
+    """Return a time in UTC. Raises InvalidFrontMatter with the key."""
+    try:
+        return parse_time(value).astimezone(UTC)
+    except ValueError as error:
+        raise InvalidFrontMatter(str(error), key=str(key)) from None
 
 
-def fold_keys(values: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return the values by folded keys; a key in its folded spelling wins over others."""
-    exact_last = sorted(values.items(), key=lambda item: fold_key(item[0]) == item[0])
-    return {fold_key(key): value for key, value in exact_last}
+def hides(value: object) -> bool:
+    """Tell whether a mapping, or one of a list, would hide a post."""
+    if isinstance(value, list):
+        return any(map(hides, value))
+    return isinstance(value, Mapping) and parse_published_at(value, "2000-01-01") == HIDDEN_POST
 
 
 def is_in_draft_folder(path: Path) -> bool:
@@ -119,26 +124,26 @@ def parse_published_at(
 ) -> dict[str, str | None]:
     """Return `published_at`, null for a draft; an empty dict if there is no time.
 
-    Raises InvalidRecord for a time that cannot be read.
+    Raises InvalidFrontMatter for a time that cannot be read.
     """
     pairs = [(key, fold_key(key), value) for key, value in values.items()]
     if any(folded in HIDING_KEYS and HIDING_KEYS[folded](value) for _, folded, value in pairs):
-        return {"published_at": None}
+        return {**HIDDEN_POST}
     times = [
-        parse_time(str(key), value)
+        parse_key_time(key, value)
         for wanted in TIME_KEYS
         for key, folded, value in pairs
-        if folded == wanted and value is not None
+        if folded == wanted and not (value is None or value == "" or to_word(value) in YES)
     ]
     if not times and default is not None:
-        times = [parse_time("date", default)]
+        times = [parse_key_time("date", default)]
     now = utc_now()
     time = max(times) if times and max(times) > now else next(iter(times), None)
     is_scheduled = any(f in STATUS_KEYS and to_word(v) in SCHEDULED for _, f, v in pairs)
     end = max(now, time) if time else now
     if (time is None and is_scheduled) or any(
-        folded in EXPIRY_KEYS and value is not None and parse_time(str(key), value) <= end
+        folded in EXPIRY_KEYS and value not in (None, "") and parse_key_time(key, value) <= end
         for key, folded, value in pairs
     ):
-        return {"published_at": None}
+        return {**HIDDEN_POST}
     return {"published_at": time.isoformat()} if time else {}
