@@ -2,7 +2,7 @@
 
 Markdown has no worst case that is fast: 500,000 brackets take minutes, and Python cannot stop a
 thread. Short texts with few brackets, cells and quotes are rendered at once, and so is short HTML:
-that takes half a millisecond, 9 ms at worst. All others go to worker processes with limited memory
+that takes half a millisecond, 12 ms at worst. All others go to worker processes with limited memory
 and CPU time (`blog_api.text.markdown`), which are killed after a timeout; the text is then shown as
 preformatted text. There are three lanes, each with a slot per core: one for texts of up to
 `MAX_SHORT_LENGTH` characters, one for longer texts, and one for other work, such as decoding a
@@ -45,11 +45,11 @@ QUEUE_TIMEOUT_SECONDS = 10.0
 # In characters; the slowest known text of this length takes half a second.
 MAX_SHORT_LENGTH = 20_000
 
-# Rendered at once; the slowest known text within these limits takes 9 ms.
+# Rendered at once; the slowest known text within these limits takes 12 ms.
 MAX_INLINE_LENGTH = 2_000
 MAX_INLINE_BRACKETS = 10
 # The cells of a table, and the levels of quotes, which every line below them may continue.
-MAX_INLINE_CELLS = 2_000
+MAX_INLINE_CELLS = 3_000
 
 
 def is_inexpensive(source: Source) -> bool:
