@@ -175,11 +175,13 @@ class ResponseCache:
         is_signed_in = "auth" in scope["state"]
         version = self.get_version()
         response = self._responses.get(key)
+        # Unknown for a signed-in client until a response was cached, which may be outdated.
+        is_for_all = not is_signed_in or (response is not None and response.is_shared)
         is_hit = (
-            response is not None
+            is_for_all
+            and response is not None
             and version is not None
             and response.is_fresh(version)
-            and (response.is_shared or not is_signed_in)
         )
         if response is None or not is_hit or len(response.body) > SLICE_BYTES:
             # A hit of a small response would take a sixth longer.
@@ -192,10 +194,12 @@ class ResponseCache:
         if scope["method"] != "GET" or version is None:
             return self.app(scope, receive, send)
         pending = self._pending.get(key)
-        if pending is None or pending.version != version:
-            pending = PendingResponse(version, is_signed_in=is_signed_in)
-            return self.compute(key, pending, scope, receive, send)
-        return self.wait(key, pending, scope, receive, send)
+        if is_for_all and pending is not None and pending.version == version:
+            return self.wait(key, pending, scope, receive, send)
+        pending = PendingResponse(version, is_signed_in=is_signed_in)
+        if is_for_all:
+            self._pending[key] = pending
+        return self.compute(key, pending, scope, receive, send)
 
     def make_key(self, scope: Scope) -> Key | None:
         """Return the cache key, or None if the response must not be shared."""
@@ -257,9 +261,7 @@ class ResponseCache:
                     key, start["headers"], body, created_at, pending.version, scope["state"]
                 )
                 pending.response = response
-                # Unless a later request for this key has replaced the pending response.
-                if self._pending.get(key) is pending:
-                    self.store(key, response)
+                self.store(key, response)
                 self.finish(key, pending)
                 await send_cached(response, scope, send)
                 return
@@ -270,7 +272,6 @@ class ResponseCache:
             self.finish(key, pending)
             await send(message)
 
-        self._pending[key] = pending
         try:
             scope["state"]["is_cached"] = True
             await self.app(scope, receive, send_or_store)
@@ -302,9 +303,11 @@ class ResponseCache:
             del self._pending[key]
 
     def store(self, key: Key, response: CachedResponse) -> None:
-        if response.size * MAX_SHARE > self.max_bytes:
+        replaced = self._responses.get(key)
+        is_late = replaced is not None and replaced.version.lists > response.version.lists
+        if is_late or response.size * MAX_SHARE > self.max_bytes:
             return
-        replaced = self._responses.pop(key, None)
+        self._responses.pop(key, None)
         self._responses[key] = response
         statistics = self.statistics
         statistics.bytes += response.size - (replaced.size if replaced else 0)

@@ -133,3 +133,19 @@ async def test_anonymous_clients_do_not_get_what_was_computed_for_one_reader():
 
         assert (await own).json() == {"request": 1}
         assert [one.json() for one in await asyncio.gather(*others)] == [{"request": 2}] * 3
+
+
+async def test_requests_of_several_users_for_one_path_do_not_wait_for_each_other():
+    backend, invalidation = Backend(), FakeInvalidation()
+    async with cache_of(backend, invalidation) as client:
+        own = [
+            asyncio.ensure_future(client.get("/", headers={"Authorization": f"Bearer {name}"}))
+            for name in ("ann", "bob")
+        ]
+        for _ in range(20):
+            await asyncio.sleep(0)
+        begun = backend.request_count
+        backend.may_respond.set()
+        await asyncio.gather(*own)
+
+    assert begun == 2

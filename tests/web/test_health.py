@@ -200,7 +200,8 @@ async def test_a_missing_table_or_column_names_the_command_that_adds_it(
     assert_problem(rejected, 503)
     assert rejected.json()["type"] == "urn:blog-api:service-unavailable"
     assert rejected.headers["Retry-After"] == "1"
-    (line,) = [one for one in caplog.messages if "bookmarks" in one or "user_id" in one]
+    errors = [one.getMessage() for one in caplog.records if one.name == "blog_api.db.errors"]
+    (line,) = [one for one in errors if "bookmarks" in one or "user_id" in one]
     assert line.startswith(
         "The schema of the database does not match this version: run blog-api migrate ("
     )
