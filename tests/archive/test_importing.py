@@ -387,7 +387,7 @@ async def test_html_is_exported_and_imported_as_html(url: URL, tmp_path: Path, o
 
 async def delete_posts(settings: Settings) -> None:
     async with migration_connection(settings) as connection:
-        for table in ("slugs", "posts"):
+        for table in ("post_words", "slugs", "posts"):
             await connection.exec_driver_sql(f"DELETE FROM {table}")
 
 
