@@ -46,6 +46,7 @@ from tests.support.clients import (
     running,
     sign_up,
 )
+from tests.support.faults import wait_until
 from tests.support.mailbox import Mailbox
 from tests.support.rebuilds import count_wrong
 
@@ -311,6 +312,12 @@ async def test_the_search_works_after_a_downgrade_and_upgrade(empty_url: URL):
 
     async with running(settings) as app, client_of(app) as client:
         client.headers = ann.headers
+
+        async def is_old_post_found() -> bool:
+            return bool((await client.get("/posts?q=moon")).json()["results"])
+
+        # The workers index it after the start.
+        await wait_until(is_old_post_found)
         post = (await client.post("/posts", json={"title": "New", "content": "Sun"})).json()
         await client.patch(f"/posts/{post['id']}", json={"content": "Star"})
         found = {
