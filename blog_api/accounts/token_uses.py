@@ -53,7 +53,7 @@ class TokenUses:
         if not token_ids:
             return
         try:
-            async with self._database.session(writes=True) as session:
+            async with self._database.background_session(writes=True) as session:
                 values = {"token_ids": json.dumps(sorted(token_ids))}
                 await execute_write(session, WRITE_USES, values)
         except ServiceUnavailable as error:

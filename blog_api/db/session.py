@@ -169,6 +169,17 @@ class Database:
                 finally:
                     await self.release(session, is_broken=is_broken)
 
+    @asynccontextmanager
+    async def background_session(self, *, writes: bool) -> AsyncGenerator[AsyncSession]:
+        """Open a session that is completed before the task is cancelled.
+
+        Anyio cancels again and again until a task ends. aiosqlite 0.22 may then wait forever for a
+        thread that has stopped already, and so would the end of the process.
+        """
+        with CancelScope(shield=True):
+            async with self.session(writes=writes) as session:
+                yield session
+
     async def commit(self, session: AsyncSession) -> None:
         """Commit and invalidate, even on an error: the server may have committed before it."""
         try:

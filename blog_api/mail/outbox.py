@@ -144,7 +144,7 @@ class Outbox:
 
     async def _get_pause(self) -> float:
         """Return the seconds until a mail is due, at most `POLL_SECONDS`."""
-        async with self._database.session(writes=False) as session:
+        async with self._database.background_session(writes=False) as session:
             next_at = (await session.exec(NEXT_ATTEMPT)).one()
         if next_at is None:
             return POLL_SECONDS
@@ -153,7 +153,7 @@ class Outbox:
     async def claim(self) -> Mail | None:
         """Claim the next mail that is due for the time of `LEASE`, or return None."""
         while True:
-            async with self._database.session(writes=True) as session:
+            async with self._database.background_session(writes=True) as session:
                 claim = CLAIM.values(send_at=utc_now() + LEASE, attempts=col(Mail.attempts) + 1)
                 mail = (await session.exec(claim.returning(Mail))).scalars().first()
                 await session.exec(DELETE_SOME_EXPIRED)

@@ -120,11 +120,11 @@ async def make_words_of_posts(
 ) -> list[PendingPost]:
     """Return the words of posts as they are now."""
     found = []
-    async with database.session(writes=False) as session:
+    async with database.background_session(writes=False) as session:
         groups = await split_by_length(session, ids)
     for group in groups:
         query: Any = select_columns(*SOURCE_COLUMNS).where(col(Post.id).in_(group))
-        async with database.session(writes=False) as session:
+        async with database.background_session(writes=False) as session:
             rows = [row._asdict() for row in await session.exec(query.order_by(col(Post.id)))]
         made = await make_words_of_all(renderer, [get_word_source(row) for row in rows])
         found += [
@@ -174,13 +174,13 @@ class PendingIndex:
     async def _find_pending(self, after: int) -> Sequence[int]:
         query = select(Post.id).where(IS_PENDING, col(Post.id) > after)
         query = query.order_by(col(Post.id)).limit(BATCH_POSTS)
-        async with self._database.session(writes=False) as session:
+        async with self._database.background_session(writes=False) as session:
             return (await session.exec(query)).all()
 
     async def _claim(self) -> bool:
         """Return whether this process indexes the next posts."""
         now = utc_now()
-        async with self._database.session(writes=True) as session:
+        async with self._database.background_session(writes=True) as session:
             await insert_if_missing(session, WordsLease, {"id": 1, "until": now})
             is_free = col(WordsLease.until) <= now
             claim = update(WordsLease).where(is_free).values(until=now + LEASE)
@@ -190,7 +190,7 @@ class PendingIndex:
         if not ids:
             return
         posts = await make_words_of_posts(self._database, self._renderer, ids)
-        async with self._database.session(writes=True) as session:
+        async with self._database.background_session(writes=True) as session:
             await save_pending(session, posts)
             await session.exec(update(WordsLease).values(until=utc_now()))
 
