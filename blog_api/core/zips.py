@@ -1,6 +1,7 @@
 """Unpack a ZIP file that others made, within limits."""
 
 import stat
+import zlib
 from pathlib import Path, PurePosixPath
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
@@ -23,14 +24,18 @@ def unpack_zip(path: Path, folder: Path) -> None:
     """Unpack a ZIP file into an empty folder. Raises InvalidZip and OSError."""
     try:
         with ZipFile(path) as file:
-            entries = [one for one in file.infolist() if not one.is_dir()]
+            # `is_dir()` of Python 3.11 fails for an empty name.
+            entries = [one for one in file.infolist() if not one.filename.endswith("/")]
             check_entries(entries)
             remaining = MAX_BYTES
             for entry in entries:
                 if IGNORED_FOLDERS.isdisjoint(PurePosixPath(entry.filename).parts):
                     remaining = unpack_entry(file, entry, folder, remaining)
-    # `RuntimeError` is a file with a password, `NotImplementedError` an unknown compression.
-    except (BadZipFile, EOFError, NotImplementedError, RuntimeError, UnicodeDecodeError) as error:
+    # `RuntimeError` is a file with a password, `NotImplementedError` an unknown compression, and
+    # `UnicodeDecodeError` is a `ValueError`.
+    except (
+        BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, zlib.error,
+    ) as error:  # fmt: skip
         raise InvalidZip(f"cannot be unpacked: {error}") from None
 
 
@@ -43,7 +48,7 @@ def check_entries(entries: list[ZipInfo]) -> None:
     for one in entries:
         name = PurePosixPath(one.filename)
         is_outside = name.is_absolute() or ".." in name.parts or "\\" in one.filename
-        if is_outside or ":" in name.parts[0]:
+        if is_outside or not name.parts or ":" in name.parts[0]:
             raise InvalidZip(f"has a name that leaves the folder: {one.filename!a}")
         mode = one.external_attr >> 16
         if stat.S_IFMT(mode) not in (0, stat.S_IFREG):

@@ -471,6 +471,7 @@ async def test_a_zip_file_of_any_format_is_imported(url: URL, kind: str):
         ("/evil.md", "x", "has a name that leaves the folder: '/evil.md'"),
         ("a\\..\\..\\evil.md", "x", "has a name that leaves the folder"),
         ("C:evil.md", "x", "has a name that leaves the folder"),
+        (".", "x", "has a name that leaves the folder: '.'"),
         ("bomb.md", " " * 10_000_000, "has a file that is packed too much: 'bomb.md'"),
     ],
 )
@@ -501,6 +502,16 @@ async def test_links_and_too_many_files_in_a_zip_file_are_rejected(
     assert "is larger than" in await import_file(write_zip(a="123456"), status=1)
 
     Path("blog.zip").write_bytes(b"no ZIP file")
+    assert "cannot be unpacked" in await import_file("blog.zip", status=1)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xff\xff\xff", b"\x00\x00\x00\x00"])
+async def test_a_damaged_zip_file_is_rejected(url: URL, content: bytes):
+    damaged = bytearray(Path(write_zip(**{"a.md": "Hello " * 100})).read_bytes())
+    # After the header of the file and its name.
+    damaged[34:38] = content
+    Path("blog.zip").write_bytes(damaged)
+
     assert "cannot be unpacked" in await import_file("blog.zip", status=1)
 
 
