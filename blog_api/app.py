@@ -100,8 +100,8 @@ ROUTERS = (
 # The first threshold of the garbage collector, in objects. A request leaves no reference cycles:
 # the default of 700 costs a twentieth of a request's time and a sixth of the start.
 GC_THRESHOLD = 10_000
-# Of `BLOG_SHUTDOWN_SECONDS`, after the requests (`blog_api.cli.serve`): deliveries of mails that
-# have begun, and what is written to the database at the end.
+# Shares of `BLOG_SHUTDOWN_SECONDS` after the requests (`blog_api.cli.serve`): for deliveries of
+# mails that have begun, and for the last writes to the database.
 BACKGROUND_SHARE = 0.2
 CLOSING_SHARE = 0.1
 

@@ -53,7 +53,7 @@ MAX_EXCERPT_LENGTH = 10_000
 
 @dataclass
 class Site:
-    """What posts refer to, wherever in the file it is, and the number of entries."""
+    """Authors and attachments that posts refer to, and the number of entries in the file."""
 
     path: Path
     address: str = ""

@@ -43,7 +43,7 @@ class CommentState(StrEnum):
 
 
 class Approver(StrEnum):
-    """Who approved a comment: the post's author, or an administrator."""
+    """Role of the user who approved a comment."""
 
     author = "author"
     admin = "admin"

@@ -31,11 +31,8 @@ def unpack_zip(path: Path, folder: Path) -> None:
             for entry in entries:
                 if IGNORED_FOLDERS.isdisjoint(PurePosixPath(entry.filename).parts):
                     remaining = unpack_entry(file, entry, folder, remaining)
-    # `RuntimeError` is a file with a password, `NotImplementedError` an unknown compression, and
-    # `UnicodeDecodeError` is a `ValueError`.
-    except (
-        BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, zlib.error,
-    ) as error:  # fmt: skip
+    # `RuntimeError`: a password or, as `NotImplementedError`, an unknown compression.
+    except (BadZipFile, EOFError, RuntimeError, UnicodeDecodeError, zlib.error) as error:
         raise InvalidZip(f"cannot be unpacked: {error}") from None
 
 

@@ -300,7 +300,7 @@ class Database:
     def require_file(self) -> None:
         """Raise ServiceUnavailable if the SQLite file was moved away or replaced.
 
-        What is written to the file that is open would be lost with it.
+        Writes to the file that is open would be lost with it.
         """
         if self.file is not None and self.file_id not in (None, get_file_id(self.file)):
             log.error(

@@ -87,7 +87,7 @@ class PendingPost(NamedTuple):
 
     @property
     def expected(self) -> tuple[Any, ...]:
-        """What `STORED_COLUMNS` have if the post is indexed."""
+        """Values of `STORED_COLUMNS` if the post is indexed."""
         return (*self.made.columns.values(), True, True, *self.made.words)
 
 

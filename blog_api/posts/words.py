@@ -25,7 +25,7 @@ INCOMPLETE = 0
 
 
 class WordSource(NamedTuple):
-    """What the words of a post are made from."""
+    """Texts from which the words of a post are made."""
 
     title: str
     tags: Sequence[str]

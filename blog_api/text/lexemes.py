@@ -33,7 +33,7 @@ FIRST_TOKENS = 60
 
 
 class IndexedWords(NamedTuple):
-    """What the index of the search holds of a post."""
+    """Content of the search index for one post."""
 
     lexemes: str
     """Separated by spaces, each once."""

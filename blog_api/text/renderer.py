@@ -86,7 +86,8 @@ class Renderer:
     async def render(self, source: Source, *, owner: int | None = None) -> str:
         """Return the text as HTML, preformatted if it is too expensive to render.
 
-        Raises ServiceUnavailable if too many texts wait. The caller holds no transaction.
+        Raises ServiceUnavailable if too many texts wait. The caller holds no transaction, unless
+        `is_inexpensive()`.
         """
         text = source.content
         if is_inexpensive(source):

@@ -89,7 +89,7 @@ class Term:
 
     @cached_property
     def needle(self) -> str:
-        """What the normalized text has to contain."""
+        """Text that the normalized text has to contain."""
         start = "" if self.tokens[0].is_run else " "
         end = "" if self.last.is_run or self.is_prefix else " "
         return f"{start}{' '.join(token.text for token in self.tokens)}{end}"

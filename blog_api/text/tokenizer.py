@@ -82,7 +82,7 @@ class Token(NamedTuple):
     is_run: bool
     """Whether the text is of a script without spaces; each word but the last has two characters."""
     offsets: tuple[int, ...] = ()
-    """Of the characters of a run, in the text that was tokenized."""
+    """Positions of the characters of a run in the text that was tokenized."""
 
 
 def fold_accents(text: str) -> str:

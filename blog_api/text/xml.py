@@ -30,7 +30,7 @@ BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\
 
 
 class XMLError(Exception):
-    """What follows a line was not read: a message of one line."""
+    """Broken XML, whose rest was not read: a message of one line, and the line of the file."""
 
     def __init__(self, message: str, line: int) -> None:
         super().__init__(message)

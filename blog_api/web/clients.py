@@ -1,4 +1,4 @@
-"""Who sends a request, and from where."""
+"""The client and the bearer token of a request."""
 
 from dataclasses import dataclass
 from typing import Annotated
