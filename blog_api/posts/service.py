@@ -152,7 +152,8 @@ async def connection_released_to_render(
 async def render_post(
     renderer: Renderer, source: Source, *, owner: int | None = None
 ) -> dict[str, Any]:
-    """Return the columns that are made of a source. The caller holds no transaction.
+    """Return the columns that are made of a source. Called within
+    `connection_released_to_render()`, or without a transaction.
 
     Raises ServiceUnavailable if too many texts wait.
     """

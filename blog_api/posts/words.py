@@ -64,7 +64,7 @@ def make_word_source(post: Post, values: Mapping[str, Any] = MappingProxyType({}
 async def make_words(
     renderer: Renderer, source: WordSource, *, owner: int | None = None
 ) -> MadeWords:
-    """Return the words of a source. The caller holds no transaction.
+    """Return the words of a source. Called as `render_post()` is.
 
     Raises ServiceUnavailable if too many texts wait.
     """
