@@ -19,7 +19,7 @@ from blog_api.accounts.passwords import PasswordHasher
 from blog_api.core.logs import LOGGERS
 from blog_api.core.settings import Settings
 from blog_api.db.base import Invalidates
-from blog_api.db.engine import get_driver_connection
+from blog_api.db.driver import get_driver_connection
 from blog_api.db.migrate import migrate
 from blog_api.db.session import Database
 from blog_api.models import metadata

@@ -28,7 +28,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from blog_api.core.settings import Settings
 from blog_api.core.urls import get_sqlite_path
-from blog_api.db.engine import create_engine, get_driver_connection, get_driver_errors
+from blog_api.db.driver import get_driver_connection, get_driver_errors
+from blog_api.db.engine import create_engine
 from blog_api.db.errors import describe_error
 from blog_api.db.invalidation import CHANNEL
 from blog_api.db.migrate import migration_connection

@@ -1,25 +1,18 @@
-"""Engines for SQLite and Postgres, and the statements that go directly to their drivers."""
+"""Engines for SQLite and Postgres."""
 
 import sqlite3
-from collections.abc import Sequence
 from contextlib import suppress
-from functools import cache
 from typing import Any
 
 from pydantic_core import from_json
 from sqlalchemy import URL, Connection, ExceptionContext, event
 from sqlalchemy.exc import DBAPIError, DisconnectionError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import StaticPool
 
 from blog_api.core.urls import get_sqlite_path
-from blog_api.db.errors import (
-    LOST_SQLSTATES,
-    is_busy,
-    is_unavailable,
-    to_service_unavailable,
-    translate_os_error,
-)
+from blog_api.db.driver import is_connection_lost
+from blog_api.db.errors import is_busy, is_unavailable, translate_os_error
 
 # A statement on Postgres, with its wait for locks; on SQLite, a writer's wait for other writers.
 STATEMENT_TIMEOUT_SECONDS = 5.0
@@ -82,59 +75,14 @@ def supports_prepared_statements(url: URL) -> bool:
     return url.query.get("prepared_statement_cache_size") != "0"
 
 
-def is_connection_open(connection: AsyncConnection) -> bool:
-    """Return whether the driver has not noticed that the connection was closed.
-
-    A ping would cost three round trips per request.
-    """
-    return connection.dialect.name == "sqlite" or not get_driver_connection(connection).is_closed()
-
-
-def get_driver_connection(connection: AsyncConnection) -> Any:
-    """Return the connection of aiosqlite or asyncpg."""
-    assert connection.sync_connection is not None
-    return connection.sync_connection.connection.driver_connection
-
-
-@cache
-def get_driver_errors(dialect: str) -> tuple[type[Exception], ...]:
-    """Return the errors that the driver raises for a failed statement or connection."""
-    if dialect == "sqlite":
-        return (sqlite3.Error,)
-    # Imported here: SQLite does without its memory.
-    from asyncpg import InterfaceError, InternalClientError, PostgresError
-
-    return (PostgresError, InterfaceError, InternalClientError)
-
-
-def is_connection_lost(driver: Any, error: BaseException) -> bool:
-    """Return whether asyncpg's connection is unusable: closed, being closed by the server, or in
-    another state than asyncpg believes."""
-    from asyncpg import DataError, InterfaceError, InternalClientError
-
-    if driver.is_closed() or isinstance(error, InternalClientError):
-        return True
-    # A wrong parameter is a DataError, which is an InterfaceError.
-    if isinstance(error, InterfaceError) and not isinstance(error, DataError):
-        return True
-    return (getattr(error, "sqlstate", None) or "").startswith(LOST_SQLSTATES)
-
-
 def discard_connection_on_postgres(context: ExceptionContext) -> None:
-    """Close a connection that is lost, or that has no transaction after an error in one.
-
-    After a failed BEGIN, asyncpg believes in a transaction: later ones would begin with SAVEPOINT,
-    and fail. After a failed COMMIT or ROLLBACK the state is unknown.
-    """
+    """Close a connection that is lost, which SQLAlchemy does not notice in all cases."""
     connection = context.connection
     if connection is None or connection.closed or connection.invalidated:
         return
     driver: Any = connection.connection.driver_connection
-    begins = connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT"
     error = context.original_exception
-    if is_connection_lost(driver, error.__cause__ or error) or (
-        begins and not driver.is_in_transaction()
-    ):
+    if is_connection_lost(driver, error.__cause__ or error):
         discard_connection(context)
 
 
@@ -154,30 +102,6 @@ def discard_connection(context: ExceptionContext) -> None:
     context.is_disconnect = True
     # The others are checked when they leave the pool.
     context.invalidate_pool_on_disconnect = False
-
-
-async def fetch_records(
-    connection: AsyncConnection, sql: str, parameters: Sequence[Any]
-) -> Sequence[Sequence[Any]]:
-    """Return the rows of a statement by the driver alone, which caches the prepared statement.
-
-    Raises DBAPIError, as SQLAlchemy does, and ServiceUnavailable on a timeout.
-    """
-    driver = get_driver_connection(connection)
-    dialect = connection.dialect.name
-    try:
-        if dialect == "sqlite":
-            records: Sequence[Sequence[Any]] = await driver.execute_fetchall(sql, parameters)
-        else:
-            records = await driver.fetch(sql, *parameters)
-    except get_driver_errors(dialect) as error:
-        is_lost = dialect != "sqlite" and is_connection_lost(driver, error)
-        if is_lost:
-            await connection.invalidate(error)
-        raise DBAPIError(sql, None, error, connection_invalidated=is_lost) from error
-    except OSError as error:
-        raise to_service_unavailable(error) from error
-    return records
 
 
 def reject_closed_connection(dbapi_connection: Any, *_: object) -> None:

@@ -25,9 +25,11 @@ from blog_api.core.errors import ServiceUnavailable
 from blog_api.core.settings import Settings
 from blog_api.core.urls import get_sqlite_path
 from blog_api.db.base import Invalidates, get_invalidates, identify_row
-from blog_api.db.engine import create_engine, get_driver_errors
+from blog_api.db.cache_version import CacheVersion
+from blog_api.db.driver import get_driver_errors
+from blog_api.db.engine import create_engine
 from blog_api.db.errors import describe_error
-from blog_api.db.session import CacheVersion, Database
+from blog_api.db.session import Database
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
 from blog_api.db.base import TableBase, TableModel, TableModelT
-from blog_api.db.engine import fetch_records
+from blog_api.db.driver import fetch_records
 from blog_api.db.errors import is_unique_violation
 from blog_api.db.session import Database
 

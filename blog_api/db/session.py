@@ -4,22 +4,21 @@
 Example, with a pool of one connection: a first request acquires the only slot and the connection;
 a second waits for the slot, first in, first out, and becomes a 503 after a second. When the first
 is done it releases the slot, and the second takes the connection. Safe methods read in autocommit
-mode, on connections that stay open between readers, so no round trip is spent on BEGIN, COMMIT or
-a reset by the pool. A commit changes `Database.cache_version` as the classes of the written tables
-declare (`TableBase.invalidates`).
+mode; connections stay open between requests, so that no time is spent on the pool. A commit changes
+`Database.cache_version` as the classes of the written tables declare (`TableBase.invalidates`).
 """
 
 import logging
-from asyncio import Semaphore, timeout
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from asyncio import Semaphore, Task, create_task, shield, timeout
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from contextlib import asynccontextmanager, nullcontext, suppress
 from pathlib import Path
-from types import MappingProxyType
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 from anyio import CancelScope
 from fastapi import Depends, Request
-from sqlalchemy import Connection, Delete, Executable, Insert, UpdateBase, event
+from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.pool import QueuePool
@@ -28,11 +27,18 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from blog_api.core.errors import Problem, ServiceUnavailable
 from blog_api.core.settings import Settings
 from blog_api.core.urls import get_sqlite_path
-from blog_api.db.base import Invalidates, get_invalidates, identify_row
+from blog_api.db.base import Invalidates
+from blog_api.db.cache_version import MAX_CHANGED_ROWS, CacheVersion, record_invalidation
+from blog_api.db.driver import (
+    begin_transaction,
+    commit_transaction,
+    is_connection_open,
+    is_in_transaction,
+    roll_back_transaction,
+)
 from blog_api.db.engine import (
     STATEMENT_TIMEOUT_SECONDS,
     create_engine,
-    is_connection_open,
     supports_prepared_statements,
 )
 from blog_api.db.errors import to_service_unavailable, translate_errors
@@ -41,53 +47,6 @@ log = logging.getLogger(__name__)
 
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 SLOT_TIMEOUT_SECONDS = 1.0
-
-
-# Further ones invalidate everything.
-MAX_CHANGED_ROWS = 10_000
-
-
-class CacheVersion(NamedTuple):
-    """Counters of commits: a cached response is valid until those that it depends on change.
-
-    `lists` counts all commits, `rows` those that changed rows, and `tables` those that may have
-    changed any row. `changed_rows` has the number of the last commit that changed a row.
-    """
-
-    lists: int
-    rows: int
-    tables: int = 0
-    changed_rows: Mapping[str, int] = MappingProxyType({})
-
-
-def get_operation(statement: UpdateBase) -> str:
-    """Return the operation as a notification names it."""
-    if isinstance(statement, Insert):
-        return "INSERT"
-    return "DELETE" if isinstance(statement, Delete) else "UPDATE"
-
-
-def record_invalidation(
-    connection: Connection,
-    statement: Executable,
-    several_values: Sequence[Mapping[str, Any]],
-    values: Mapping[str, Any],
-    _options: object,
-) -> None:
-    """Note in the session what the commit of a statement will invalidate."""
-    if not isinstance(statement, UpdateBase):
-        return
-    table = str(statement.table)
-    found = get_invalidates(get_operation(statement), table)
-    info = connection.get_execution_options()["session_info"]
-    if found is Invalidates.ROWS:
-        # So SQLAlchemy names the parameter when it updates an object.
-        ids = {one.get(f"{table}_id") for one in several_values or [values]}
-        if None in ids:
-            found = Invalidates.EVERYTHING
-        else:
-            info.setdefault("changed_rows", set()).update(identify_row(table, one) for one in ids)
-    info["invalidates"] = max(found, info.get("invalidates", found))
 
 
 class Database:
@@ -105,15 +64,12 @@ class Database:
         self.engine = create_engine(settings.database_url, pool_size=pool_size)
         # Requests that wait for a slot, and those that have waited too long.
         self.waiting_requests = self.connection_timeouts = 0
-        # On SQLite a transaction begins only with the option `sqlite_begin`. Without prepared
-        # statements, readers need one too.
-        self._read_engine = (
-            self.engine
-            if settings.is_sqlite or not self.uses_driver_queries
-            else self.engine.execution_options(isolation_level="AUTOCOMMIT")
-        )
-        self._write_engine = self.engine.execution_options(sqlite_begin="IMMEDIATE")
-        event.listen(self._write_engine.sync_engine, "before_execute", record_invalidation)
+        # The connections of sessions. SQLAlchemy begins no transactions on them.
+        options = {} if settings.is_sqlite else {"isolation_level": "AUTOCOMMIT"}
+        self._engine = self.engine.execution_options(**options)
+        event.listen(self._engine.sync_engine, "before_execute", record_invalidation)
+        # A pooler can give each statement outside a transaction to another server.
+        self._begins_to_read = not supports_prepared_statements(settings.database_url)
         self.cache_version = CacheVersion(0, 0)
         self._changed_rows: dict[str, int] = {}
         # Server processes of the connections to Postgres: they send this process' notifications.
@@ -131,8 +87,9 @@ class Database:
         # A page of a list may have 2 MB, a search read many posts, and indexing a long post take a
         # second. Many of them delay each other, and nothing else.
         self.expensive_slots = Semaphore((pool_size + 1) // 2)
-        # Open connections for the next readers.
-        self._reading_connections: list[AsyncConnection] = []
+        # Open connections for the next sessions.
+        self._idle_connections: list[AsyncConnection] = []
+        self._releases: set[Task[None]] = set()
         # Writers wait here first, in order and without a slot. SQLite has one writer at a time; on
         # Postgres one slot is left to readers, who would wait behind many slow writes.
         self._write_slots = Semaphore(1 if settings.is_sqlite else max(pool_size - 1, 1))
@@ -147,10 +104,8 @@ class Database:
         Raises ServiceUnavailable if the database does not respond, and Conflict if another
         transaction made the changes impossible.
         """
-        # A reader is bound when it has a connection.
-        engine = self._write_engine if writes else None
-        info = {"database": self, "writes": writes}
-        session = AsyncSession(engine, expire_on_commit=False, info=info)
+        # It is bound to a connection by `acquire()`.
+        session = AsyncSession(expire_on_commit=False, info={"database": self, "writes": writes})
         is_broken = False
         with translate_errors():
             try:
@@ -162,12 +117,7 @@ class Database:
                 is_broken = not is_client_error(error)
                 raise
             finally:
-                try:
-                    if writes or session.in_transaction():
-                        # Unlike `close()` alone, this completes even if the task is cancelled.
-                        await session.__aexit__(None, None, None)
-                finally:
-                    await self.release(session, is_broken=is_broken)
+                await self.release(session, is_broken=is_broken)
 
     @asynccontextmanager
     async def background_session(self, *, writes: bool) -> AsyncGenerator[AsyncSession]:
@@ -182,8 +132,15 @@ class Database:
 
     async def commit(self, session: AsyncSession) -> None:
         """Commit and invalidate, even on an error: the server may have committed before it."""
+        connection: AsyncConnection = session.info["connection"]
         try:
-            await session.commit()
+            if session.in_transaction():
+                await session.commit()
+            if connection.in_transaction():
+                await connection.commit()
+            if session.info["has_begun"]:
+                await commit_transaction(connection)
+                session.info["has_begun"] = False
         finally:
             invalidates = session.info.pop("invalidates", Invalidates.NOTHING)
             self.invalidate(invalidates, session.info.pop("changed_rows", set()))
@@ -237,42 +194,83 @@ class Database:
             raise to_service_unavailable(error) from error
 
     async def _connect(self, session: AsyncSession) -> None:
-        if session.info["writes"]:
+        info = session.info
+        if info["writes"]:
             self.require_file()
-            if self._reading_connections:
-                # A slot is a connection: all others may be in use.
-                await self._reading_connections.pop().close()
-            options = {"session_info": session.info}
-            connection = await session.connection(execution_options=options)
-        else:
-            connection = await self._get_reading_connection()
-            # Faster than `session.connection()`, with which the session would begin.
-            session.sync_session.bind = connection.sync_connection
-        session.info["connection"] = connection
+        connection = info["connection"] = await self._get_connection()
+        # Faster than `session.connection()`.
+        session.sync_session.bind = connection.sync_connection
+        connection.info["session_info"] = info
+        info["has_begun"] = info["writes"] or self._begins_to_read
+        if info["has_begun"]:
+            await begin_transaction(connection)
 
-    async def _get_reading_connection(self) -> AsyncConnection:
-        while self._reading_connections:
-            connection = self._reading_connections.pop()
+    async def _get_connection(self) -> AsyncConnection:
+        while self._idle_connections:
+            connection = self._idle_connections.pop()
             if is_connection_open(connection):
                 return connection
             await connection.close()
-        return await self._read_engine.connect()
+        return await self._engine.connect()
 
     async def release(self, session: AsyncSession, *, is_broken: bool = False) -> None:
-        """Release the slot, and leave the connection to the next reader unless it is broken."""
+        """Release the slot, and leave the connection to the next session unless it is broken.
+
+        Completes even if the task is cancelled: the slot is released after the connection.
+        """
         connection: AsyncConnection | None = session.info.pop("connection", None)
+        has_begun = session.info.pop("has_begun", False)
+        if connection is None:
+            self._release_slots(session)
+        elif is_broken or has_begun or session.in_transaction() or connection.in_transaction():
+            work = self._roll_back(session, connection, is_broken=is_broken, has_begun=has_begun)
+            task = create_task(work)
+            self._releases.add(task)
+            task.add_done_callback(self._releases.discard)
+            await shield(task)
+        else:
+            self._idle_connections.append(connection)
+            self._release_slots(session)
+
+    async def _roll_back(
+        self,
+        session: AsyncSession,
+        connection: AsyncConnection,
+        *,
+        is_broken: bool,
+        has_begun: bool,
+    ) -> None:
+        """Roll back, and release the connection and the slot.
+
+        After an error, a connection without the transaction that was begun is closed: what follows
+        would be committed statement by statement.
+        """
+        is_usable = False
         try:
-            if connection is not None and not session.info["writes"]:
+            with suppress(DBAPIError, ServiceUnavailable):
+                is_usable = is_in_transaction(connection) or not (is_broken and has_begun)
+                if is_in_transaction(connection):
+                    is_usable = False
+                    await roll_back_transaction(connection)
+                    is_usable = True
+                await session.close()
+        finally:
+            try:
+                if not is_usable and not self._is_in_memory:
+                    await connection.invalidate()
                 if is_broken:
                     await connection.close()
                 else:
                     if connection.in_transaction():
                         await connection.rollback()
-                    self._reading_connections.append(connection)
-        finally:
-            acquired: list[Semaphore] = session.info.get("acquired", [])
-            while acquired:
-                acquired.pop().release()
+                    self._idle_connections.append(connection)
+            finally:
+                self._release_slots(session)
+
+    def _release_slots(self, session: AsyncSession) -> None:
+        acquired: list[Semaphore] = session.info.get("acquired", [])
+        while acquired:
+            acquired.pop().release()
 
     def count_connections(self) -> tuple[int, int]:
         """Return the number of connections in use, and of idle ones."""
@@ -280,13 +278,13 @@ class Database:
         if not isinstance(pool, QueuePool):
             # In memory there is one.
             return (1, 0) if self._slots.locked() else (0, 1)
-        idle = len(self._reading_connections)
+        idle = len(self._idle_connections)
         return pool.checkedout() - idle, pool.checkedin() + idle
 
     async def close(self) -> None:
         """Close all connections."""
-        while self._reading_connections:
-            await self._reading_connections.pop().close()
+        while self._idle_connections:
+            await self._idle_connections.pop().close()
         await self.engine.dispose()
 
     def _identify_file(self, *_: object) -> None:
@@ -343,8 +341,7 @@ async def connection_released(session: AsyncSession) -> AsyncIterator[None]:
     if session.info.get("is_release_forbidden", False):
         raise RuntimeError("This would commit a part of the transaction")
     database: Database = session.info["database"]
-    if session.in_transaction():
-        await database.commit(session)
+    await database.commit(session)
     await database.release(session)
     yield
     await database.acquire(session)

@@ -29,7 +29,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from blog_api.core.errors import Problem, ServiceUnavailable
-from blog_api.db.session import CacheVersion
+from blog_api.db.cache_version import CacheVersion
 from blog_api.web.cache_metrics import CacheStatistics
 from blog_api.web.clients import get_bearer_token
 from blog_api.web.conditional import (

@@ -6,7 +6,7 @@ from functools import partial
 from starlette.middleware import Middleware
 
 from blog_api.core.settings import Settings
-from blog_api.db.session import CacheVersion
+from blog_api.db.cache_version import CacheVersion
 from blog_api.web.access_log import AccessLogWriter
 from blog_api.web.body_limits import BodyLimits
 from blog_api.web.body_memory import BodyMemory

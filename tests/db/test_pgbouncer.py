@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import URL
 
 from blog_api.db import invalidation
+from blog_api.db.cache_version import CacheVersion
 from blog_api.db.migrate import migrate
-from blog_api.db.session import CacheVersion
 from tests.support.clients import (
     MINIMUM_HASHING,
     client_of,

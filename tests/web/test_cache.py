@@ -17,8 +17,8 @@ from sqlalchemy import URL
 from starlette.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
+from blog_api.db.cache_version import CacheVersion
 from blog_api.db.migrate import migrate
-from blog_api.db.session import CacheVersion
 from blog_api.web.cache import OVERHEAD_BYTES, ResponseCache, find_query_parameters
 from blog_api.web.cache_metrics import CacheStatistics
 from blog_api.web.middleware import send_unavailable
