@@ -19,7 +19,7 @@ from blog_api.accounts.errors import EmailTaken
 from blog_api.accounts.models import BannedAddress, User
 from blog_api.core.errors import Problem
 from blog_api.core.security import SecretKeys
-from blog_api.db.queries import insert_if_missing
+from blog_api.db.queries import insert_row_if_missing
 from blog_api.db.session import SessionDep
 
 
@@ -40,7 +40,7 @@ class Bans:
         """Let the ban of a locked user, if there is one, outlive the account."""
         if not user.is_active and user.email is not None:
             digest, *_ = self._make_digests(user.email)
-            await insert_if_missing(self.session, BannedAddress, {"digest": digest})
+            await insert_row_if_missing(self.session, BannedAddress, {"digest": digest})
 
     async def check(self, address: str, *, or_raise: type[Problem] = EmailTaken) -> None:
         """Raise `or_raise` if the address is banned.

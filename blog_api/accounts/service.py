@@ -37,7 +37,7 @@ from blog_api.core.fields import utc_now
 from blog_api.core.networks import get_client_networks
 from blog_api.core.security import hash_token
 from blog_api.core.settings import Settings
-from blog_api.db.queries import insert_if_missing, insert_unique
+from blog_api.db.queries import insert_row_if_missing, insert_unique
 from blog_api.db.session import connection_released
 from blog_api.mail.models import MailKind
 from blog_api.web.clients import Client
@@ -99,7 +99,7 @@ async def insert_account(session: AsyncSession, user: User) -> None:
 async def claim_username(session: AsyncSession, username: str, user_id: int | None = None) -> None:
     """Reserve a username for ever. Raises UsernameTaken if another user has or had it."""
     claim = {"username": username, "user_id": user_id}
-    if await insert_if_missing(session, UsernameClaim, claim):
+    if await insert_row_if_missing(session, UsernameClaim, claim) is not None:
         return
     owner = select(UsernameClaim.user_id).where(col(UsernameClaim.username) == username)
     if user_id is None or (await session.exec(owner)).first() != user_id:

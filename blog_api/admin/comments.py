@@ -22,7 +22,7 @@ from blog_api.core.fields import MAX_INT32, PathId, SearchText
 from blog_api.db.functions import text_position
 from blog_api.db.list_query import ListQuery
 from blog_api.db.session import SessionDep
-from blog_api.posts.models import Post
+from blog_api.posts.counters import CountedPost
 from blog_api.web.conditional import PreconditionDep, set_etag_row
 from blog_api.web.pagination import Page, PaginatorDep
 
@@ -66,7 +66,7 @@ class Moderation:
 
     session: AsyncSession
     auth: Auth
-    post: Post
+    post: CountedPost
     comment: Comment
 
     @property

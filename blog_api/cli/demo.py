@@ -25,11 +25,11 @@ from blog_api.core.fields import utc_now
 from blog_api.core.settings import Settings, load_settings
 from blog_api.core.urls import get_sqlite_path
 from blog_api.db.migrate import migrate
-from blog_api.db.queries import insert_if_missing
+from blog_api.db.queries import insert_row_if_missing
 from blog_api.db.session import Database
 from blog_api.posts.bookmarks import add_bookmark
+from blog_api.posts.counters import CountedPost, lock_post_for_counters
 from blog_api.posts.models import Post, PostCreate
-from blog_api.posts.queries import lock_post_for_counters
 from blog_api.posts.service import insert_post, render_post
 from blog_api.posts.slugs import generate_slugs
 from blog_api.posts.words import MadeWords, get_word_source, make_words
@@ -120,13 +120,14 @@ class DemoBlog:
         comments = 0
         for demo, (columns, words) in zip(POSTS, made, strict=True):
             post = await self.insert_post(demo, users[demo.author], columns, words)
+            locked = await lock_post_for_counters(self.session, post.id)
             for user_id in (users[name] for name in BOOKMARKS.get(demo.title, ())):
-                await add_bookmark(self.session, user_id, post)
-            await self.insert_comments(post, demo.comments, users)
+                await add_bookmark(self.session, user_id, locked)
+            await self.insert_comments(post, locked, demo.comments, users)
             comments += post.comment_count
         for follower, author in FOLLOWS:
             row = {"user_id": users[follower], "author_id": users[author]}
-            await insert_if_missing(self.session, Follow, row)
+            await insert_row_if_missing(self.session, Follow, row)
         return {
             "users": len(users),
             "posts (one is a draft, one scheduled)": len(POSTS),
@@ -152,7 +153,7 @@ class DemoBlog:
     async def insert_post(
         self, demo: DemoPost, user_id: int, made: Mapping[str, Any], words: MadeWords
     ) -> Post:
-        """Insert a post and return it, locked."""
+        """Insert a post and return it."""
         published_at = None if demo.days is None else self.now + timedelta(days=demo.days)
         new = PostCreate(
             title=demo.title,
@@ -172,11 +173,12 @@ class DemoBlog:
         }
         post = Post.model_validate(new, update={**values, **made})
         await insert_post(self.session, post, generate_slugs(post.title), words)
-        return await lock_post_for_counters(self.session, col(Post.id) == post.id)
+        return post
 
     async def insert_comments(
         self,
         post: Post,
+        locked: CountedPost,
         comments: Sequence[DemoComment],
         users: Mapping[str, int],
         parent_id: int | None = None,
@@ -191,5 +193,6 @@ class DemoBlog:
                 "created_at": min(post.created_at + age, self.now),
             }
             comment = Comment.model_validate(new, update=values)
-            await insert_comment(self.session, post, comment)
-            await self.insert_comments(post, demo.answers, users, comment.id)
+            await insert_comment(self.session, locked, comment)
+            post.comment_count += 1
+            await self.insert_comments(post, locked, demo.answers, users, comment.id)

@@ -16,10 +16,11 @@ from blog_api.comments.errors import CommentsClosed
 from blog_api.comments.models import IS_APPROVAL, Approver, Comment
 from blog_api.core.settings import Settings
 from blog_api.db.base import preserve_updated_at
+from blog_api.posts.counters import CountedPost
 from blog_api.posts.models import Post
 
 
-async def is_trusted(session: AsyncSession, user: AuthenticatedUser, post: Post) -> bool:
+async def is_trusted(session: AsyncSession, user: AuthenticatedUser, post: CountedPost) -> bool:
     """Return whether the comments of a user on a post need no approval."""
     if user.is_admin or user.id == post.user_id:
         return True
@@ -34,7 +35,7 @@ async def is_trusted(session: AsyncSession, user: AuthenticatedUser, post: Post)
 
 
 async def must_wait(
-    session: AsyncSession, request: Request, user: AuthenticatedUser, post: Post
+    session: AsyncSession, request: Request, user: AuthenticatedUser, post: CountedPost
 ) -> bool:
     """Return whether a new text of a user on a post waits for approval. Raises CommentsClosed."""
     settings: Settings = request.app.state.settings
@@ -43,7 +44,9 @@ async def must_wait(
     return settings.comments == "approved" and not await is_trusted(session, user, post)
 
 
-async def approve(session: AsyncSession, post: Post, comment: Comment, approver: Approver) -> bool:
+async def approve(
+    session: AsyncSession, post: CountedPost, comment: Comment, approver: Approver
+) -> bool:
     """Approve a locked comment; return whether that changes anything.
 
     An administrator's approval stays one when the author of the post approves, too.
@@ -56,7 +59,7 @@ async def approve(session: AsyncSession, post: Post, comment: Comment, approver:
     return True
 
 
-async def withdraw_approval(session: AsyncSession, post: Post, comment: Comment) -> bool:
+async def withdraw_approval(session: AsyncSession, post: CountedPost, comment: Comment) -> bool:
     """Let a locked comment wait again; return whether that changes anything."""
     if comment.is_waiting:
         return False

@@ -18,8 +18,13 @@ from blog_api.comments.models import ID_DIGITS, MAX_THREAD_DEPTH, Comment
 from blog_api.db.base import preserve_updated_at
 from blog_api.db.queries import BATCH_SIZE
 from blog_api.db.rebuild import Derived, Span, find_by_query
+from blog_api.posts.counters import (
+    CountedPost,
+    change_counters,
+    lock_posts_for_counters,
+    update_counters,
+)
 from blog_api.posts.models import Post
-from blog_api.posts.queries import lock_posts_for_counters, update_counters
 
 Answer = aliased(Comment)
 IS_ANSWER = col(Answer.parent_id) == col(Comment.id)
@@ -34,11 +39,6 @@ HIDDEN_ANSWERS = (
 )
 
 
-def count_comment(post: Post, change: int) -> None:
-    post.comment_count += change
-    preserve_updated_at(post)
-
-
 async def count_hidden_answer(session: AsyncSession, comment: Comment, *, was_shown: bool) -> None:
     """Update the counts of the comments above one that was shown before, or was not."""
     while comment.parent_id is not None and comment.is_shown != was_shown:
@@ -50,7 +50,7 @@ async def count_hidden_answer(session: AsyncSession, comment: Comment, *, was_sh
 
 
 async def set_waiting(
-    session: AsyncSession, post: Post, comment: Comment, is_waiting: bool
+    session: AsyncSession, post: CountedPost, comment: Comment, is_waiting: bool
 ) -> None:
     """Hide a comment from the public or show it; the post and the comment are locked."""
     if comment.is_waiting == is_waiting:
@@ -58,7 +58,7 @@ async def set_waiting(
     was_shown = comment.is_shown
     comment.is_waiting = is_waiting
     preserve_updated_at(comment)
-    count_comment(post, -1 if is_waiting else 1)
+    await change_counters(session, post, comments=-1 if is_waiting else 1)
     await count_hidden_answer(session, comment, was_shown=was_shown)
 
 

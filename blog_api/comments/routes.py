@@ -35,8 +35,8 @@ from blog_api.core.errors import (
 from blog_api.core.fields import PathId
 from blog_api.db.base import save_changes
 from blog_api.db.session import SessionDep
+from blog_api.posts.counters import PostLockedForCounters
 from blog_api.posts.errors import PostNotFound
-from blog_api.posts.queries import PostLockedForCounters
 from blog_api.web.conditional import PreconditionDep, set_etag_row
 
 router = APIRouter(

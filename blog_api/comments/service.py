@@ -19,14 +19,12 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy import select as select_columns
-from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 from sqlmodel import and_, col, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
 from blog_api.comments.counts import (
-    count_comment,
     count_hidden_answer,
     recount_hidden_answers,
 )
@@ -36,15 +34,17 @@ from blog_api.comments.visibility import is_shown_to, is_text_visible_to
 from blog_api.core.fields import utc_now
 from blog_api.db.base import preserve_updated_at
 from blog_api.db.functions import next_id, utf8_length
-from blog_api.db.queries import BATCH_SIZE
-from blog_api.posts.errors import PostNotFound
-from blog_api.posts.models import MAX_LISTED_BYTES, Post
-from blog_api.posts.queries import (
-    is_visible_to,
+from blog_api.db.queries import BATCH_SIZE, NamedQuery, execute_query
+from blog_api.posts.counters import (
+    CountedPost,
+    change_counters,
     lock_post_for_counters,
     lock_posts_for_counters,
     update_counters,
 )
+from blog_api.posts.errors import PostNotFound
+from blog_api.posts.models import MAX_LISTED_BYTES, Post
+from blog_api.posts.queries import is_visible_to
 
 NEW_ID = select_columns(next_id("comments").label("id")).subquery("new")
 PADDED_ID = func.substr(cast(cast(NEW_ID.c.id, BigInteger) + 10**ID_DIGITS, String), 2)
@@ -58,7 +58,7 @@ COLUMNS |= {
     "path": COLUMNS["path"] + PADDED_ID,
     "thread_id": func.coalesce(COLUMNS["thread_id"], NEW_ID.c.id),
 }
-INSERT_COMMENT = (
+INSERT_COMMENT = NamedQuery(
     insert(Comment)
     .from_select([*COLUMNS], select_columns(*COLUMNS.values()))
     .returning(col(Comment.id), col(Comment.path), col(Comment.thread_id))
@@ -68,7 +68,7 @@ INSERT_COMMENT = (
 MAX_DELETED_COMMENTS = 2_000
 
 
-async def insert_comment(session: AsyncSession, post: Post, comment: Comment) -> None:
+async def insert_comment(session: AsyncSession, post: CountedPost, comment: Comment) -> None:
     """Insert a comment on a post that is locked, or an answer to its `parent_id`.
 
     Raises ThreadTooDeep, and CommentNotFound unless the user sees the text to answer.
@@ -87,13 +87,12 @@ async def insert_comment(session: AsyncSession, post: Post, comment: Comment) ->
     elif comment.parent_id is not None:
         raise CommentNotFound
     if not comment.is_waiting:
-        count_comment(post, 1)
+        await change_counters(session, post, comments=1)
     await count_hidden_answer(session, comment, was_shown=False)
     comment.updated_at = comment.created_at
     above = {"thread_id": parent.thread_id, "path": parent.path} if parent else {"path": ""}
-    connection: AsyncConnection = session.info["connection"]
-    inserted = await connection.execute(INSERT_COMMENT, comment.model_dump() | above)
-    comment.id, comment.path, comment.thread_id = inserted.one()
+    [inserted] = await execute_query(session, INSERT_COMMENT, comment.model_dump() | above)
+    comment.sqlmodel_update(inserted)
 
 
 async def find_comment(session: AsyncSession, query: SelectOfScalar[Comment]) -> Comment:
@@ -132,10 +131,10 @@ def comment_with_post(comment_id: int) -> SelectOfScalar[Comment]:
     return query.where(col(Comment.id) == comment_id)
 
 
-async def lock_comment(session: AsyncSession, comment: Comment) -> Post:
+async def lock_comment(session: AsyncSession, comment: Comment) -> CountedPost:
     """Lock the post, then the comment; return the post. Raises CommentNotFound if deleted."""
     try:
-        post = await lock_post_for_counters(session, col(Post.id) == comment.post_id)
+        post = await lock_post_for_counters(session, comment.post_id)
     except PostNotFound:
         # Deleted meanwhile, with its comments.
         raise CommentNotFound from None
@@ -148,7 +147,7 @@ async def lock_comment(session: AsyncSession, comment: Comment) -> Post:
 
 async def lock_visible_comment(
     session: AsyncSession, user_id: int, comment_id: int
-) -> tuple[Post, Comment]:
+) -> tuple[CountedPost, Comment]:
     """Lock and return a comment whose text this user sees, and its post. Raises CommentNotFound."""
     comment = await find_comment(session, visible_or_own_comment(comment_id, user_id))
     post = await lock_comment(session, comment)
@@ -157,10 +156,10 @@ async def lock_visible_comment(
     return post, comment
 
 
-async def remove_comment(session: AsyncSession, post: Post, comment: Comment) -> None:
+async def remove_comment(session: AsyncSession, post: CountedPost, comment: Comment) -> None:
     """Delete a comment; one with answers stays without content and user."""
     if not comment.is_waiting:
-        count_comment(post, -1)
+        await change_counters(session, post, comments=-1)
     was_shown = comment.is_shown
     comment.user = None
     comment.content = None

@@ -32,22 +32,27 @@ def get_operation(statement: UpdateBase) -> str:
     return "DELETE" if isinstance(statement, Delete) else "UPDATE"
 
 
-def record_invalidation(
+def record_executed_statement(
     connection: Connection,
     statement: Executable,
     several_values: Sequence[Mapping[str, Any]],
     values: Mapping[str, Any],
     _options: object,
 ) -> None:
-    """Note in the session what the commit of a statement will invalidate."""
-    if not isinstance(statement, UpdateBase):
-        return
+    """Handle SQLAlchemy's event `before_execute`."""
+    if isinstance(statement, UpdateBase):
+        record_invalidation(connection.info["session_info"], statement, several_values or [values])
+
+
+def record_invalidation(
+    info: dict[str, Any], statement: UpdateBase, several_values: Sequence[Mapping[str, Any]]
+) -> None:
+    """Note in the info of a session what the commit of a statement will invalidate."""
     table = str(statement.table)
     found = get_invalidates(get_operation(statement), table)
-    info = connection.info["session_info"]
     if found is Invalidates.ROWS:
         # So SQLAlchemy names the parameter when it updates an object.
-        ids = {one.get(f"{table}_id") for one in several_values or [values]}
+        ids = {one.get(f"{table}_id") for one in several_values}
         if None in ids:
             found = Invalidates.EVERYTHING
         else:

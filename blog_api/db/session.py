@@ -28,7 +28,7 @@ from blog_api.core.errors import Problem, ServiceUnavailable
 from blog_api.core.settings import Settings
 from blog_api.core.urls import get_sqlite_path
 from blog_api.db.base import Invalidates
-from blog_api.db.cache_version import MAX_CHANGED_ROWS, CacheVersion, record_invalidation
+from blog_api.db.cache_version import MAX_CHANGED_ROWS, CacheVersion, record_executed_statement
 from blog_api.db.driver import (
     begin_transaction,
     commit_transaction,
@@ -67,7 +67,7 @@ class Database:
         # The connections of sessions. SQLAlchemy begins no transactions on them.
         options = {} if settings.is_sqlite else {"isolation_level": "AUTOCOMMIT"}
         self._engine = self.engine.execution_options(**options)
-        event.listen(self._engine.sync_engine, "before_execute", record_invalidation)
+        event.listen(self._engine.sync_engine, "before_execute", record_executed_statement)
         # A pooler can give each statement outside a transaction to another server.
         self._begins_to_read = not supports_prepared_statements(settings.database_url)
         self.cache_version = CacheVersion(0, 0)

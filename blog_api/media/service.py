@@ -20,7 +20,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from blog_api.core.background import errors_logged
 from blog_api.core.errors import Conflict, ContentTooLarge, Problem
-from blog_api.db.queries import insert_if_missing
+from blog_api.db.queries import insert_row_if_missing
 from blog_api.db.session import Database, connection_released, roll_back
 from blog_api.media.errors import (
     MediaBlocked,
@@ -173,7 +173,7 @@ async def remove_everywhere(session: AsyncSession, media: Media) -> Sequence[Med
     rows = (await session.exec(query)).all()
     digests = {media.digest, media.source_digest, *(row.source_digest for row in rows)}
     for digest in sorted(digests):
-        await insert_if_missing(session, BlockedDigest, {"digest": digest})
+        await insert_row_if_missing(session, BlockedDigest, {"digest": digest})
     for row in rows:
         await session.delete(row)
     return rows

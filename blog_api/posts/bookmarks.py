@@ -20,23 +20,23 @@ from blog_api.core.errors import (
     problem_responses,
 )
 from blog_api.core.fields import PathId
-from blog_api.db.base import preserve_updated_at
 from blog_api.db.list_query import Sort
-from blog_api.db.queries import BATCH_SIZE, insert_if_missing
+from blog_api.db.queries import BATCH_SIZE, NamedQuery, execute_query, insert_row_if_missing
 from blog_api.db.session import SessionDep
 from blog_api.posts.bodies import PostBody
-from blog_api.posts.errors import PostNotFound
-from blog_api.posts.filters import BookmarkParams
-from blog_api.posts.lists import read_posts_by_ids
-from blog_api.posts.models import Bookmark, Post, PostPage, PostRead
-from blog_api.posts.queries import (
-    IS_PUBLISHED,
+from blog_api.posts.counters import (
+    CountedPost,
     PostLockedForCounters,
-    list_of_posts,
+    change_counters,
     lock_post_for_counters,
     lock_posts_for_counters,
     update_counters,
 )
+from blog_api.posts.errors import PostNotFound
+from blog_api.posts.filters import BookmarkParams
+from blog_api.posts.lists import read_posts_by_ids
+from blog_api.posts.models import Bookmark, Post, PostPage, PostRead
+from blog_api.posts.queries import IS_PUBLISHED, list_of_posts
 from blog_api.web.pagination import Page, PaginatorDep
 
 router = APIRouter(
@@ -52,6 +52,13 @@ BOOKMARKED_IDS = (
 )
 
 BOOKMARKED_POSTS = {body: list_of_posts(BOOKMARKED_IDS, PostRead, body) for body in PostBody}
+
+DELETE_BOOKMARK = NamedQuery(
+    delete(Bookmark)
+    .where(col(Bookmark.user_id) == bindparam("user", type_=Integer))
+    .where(col(Bookmark.post_id) == bindparam("post", type_=Integer))
+    .returning(col(Bookmark.id))
+)
 
 NEWEST_FIRST = Sort("-id", (col(Bookmark.id),), is_descending=True)
 
@@ -110,23 +117,22 @@ async def unbookmark_post(auth: CanWriteAccount, post_id: PathId, session: Sessi
     """Remove a bookmark. Idempotent."""
     # Lock even without a bookmark: one that is added meanwhile would be deleted but not counted.
     with suppress(PostNotFound):
-        post = await lock_post_for_counters(session, col(Post.id) == post_id)
+        post = await lock_post_for_counters(session, post_id)
         await remove_bookmark(session, auth.user.id, post)
 
 
-async def add_bookmark(session: AsyncSession, user_id: int, post: Post) -> None:
+async def add_bookmark(session: AsyncSession, user_id: int, post: CountedPost) -> None:
     """Bookmark a post that is locked, unless the user has."""
-    if await insert_if_missing(session, Bookmark, {"user_id": user_id, "post_id": post.id}):
-        post.bookmark_count += 1
-        preserve_updated_at(post)
+    row = {"user_id": user_id, "post_id": post.id}
+    if await insert_row_if_missing(session, Bookmark, row) is not None:
+        await change_counters(session, post, bookmarks=1)
 
 
-async def remove_bookmark(session: AsyncSession, user_id: int, post: Post) -> None:
+async def remove_bookmark(session: AsyncSession, user_id: int, post: CountedPost) -> None:
     """Remove the bookmark of a post that is locked, if the user has one."""
-    own = (col(Bookmark.user_id) == user_id, col(Bookmark.post_id) == post.id)
-    if (await session.exec(delete(Bookmark).where(*own))).rowcount:
-        post.bookmark_count -= 1
-        preserve_updated_at(post)
+    values = {"user": user_id, "post": post.id}
+    if await execute_query(session, DELETE_BOOKMARK, values):
+        await change_counters(session, post, bookmarks=-1)
 
 
 async def remove_some_bookmarks(session: AsyncSession, user_id: int) -> bool:

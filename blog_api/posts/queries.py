@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from functools import reduce
 from operator import add
 from types import MappingProxyType
-from typing import Annotated, Any, cast
+from typing import Any, cast
 
-from fastapi import Depends
 from sqlalchemy import (
     ColumnElement,
     Integer,
@@ -17,24 +16,20 @@ from sqlalchemy import (
     case,
     inspect,
     null,
-    true,
-    update,
 )
 from sqlalchemy import cast as cast_type
 from sqlalchemy import select as select_columns
-from sqlalchemy.orm import QueryableAttribute, defer, load_only, raiseload
+from sqlalchemy.orm import QueryableAttribute, defer
 from sqlmodel import and_, col, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
-from blog_api.accounts.auth import Auth, OptionalAuth, get_reader_id
+from blog_api.accounts.auth import Auth, get_reader_id
 from blog_api.accounts.models import User
-from blog_api.core.fields import PathId
 from blog_api.db.base import NOW
 from blog_api.db.functions import utf8_length
 from blog_api.db.list_query import AnySelect, FoundRows, ListQuery, SelectRows
 from blog_api.db.queries import NamedQuery, execute_query
-from blog_api.db.session import SessionDep
 from blog_api.posts.bodies import PostBody
 from blog_api.posts.errors import PostGone, PostNotFound
 from blog_api.posts.excerpts import complete_excerpt, excerpt_columns
@@ -196,68 +191,3 @@ async def find_visible_post_by_slug(
         col(Slug.slug) == slug, col(Slug.post_id).is_(None), col(Slug.was_public)
     )
     raise PostNotFound if (await session.exec(of_deleted)).first() is None else PostGone
-
-
-COUNTED_POSTS = select(Post).options(
-    load_only(
-        *cast(
-            "list[QueryableAttribute[Any]]",
-            [
-                Post.user_id,
-                Post.created_at,
-                Post.updated_at,
-                Post.comments_open,
-                Post.comment_count,
-                Post.bookmark_count,
-            ],
-        ),
-        raiseload=True,
-    ),
-    raiseload(cast("QueryableAttribute[Any]", Post.user)),
-)
-
-
-async def lock_post_for_counters(
-    session: AsyncSession,
-    *conditions: ColumnElement[bool],
-    query: SelectOfScalar[Post] = COUNTED_POSTS,
-) -> Post:
-    """Lock and return a post before its counters change. Raises PostNotFound.
-
-    Adding or removing a comment or a bookmark locks the post first, so that two of them never
-    wait for each other.
-    """
-    locked = query.where(*conditions).with_for_update(of=Post, key_share=True)
-    return await find_post(session, locked)
-
-
-async def lock_posts_for_counters(session: AsyncSession, is_affected: ColumnElement[bool]) -> None:
-    """Lock several posts in the order of their ids, before their counters change."""
-    locked = select(Post.id).where(is_affected).order_by(col(Post.id))
-    await session.exec(locked.with_for_update(key_share=True))
-
-
-async def update_counters(
-    session: AsyncSession, is_affected: ColumnElement[bool], **counters: ColumnElement[int]
-) -> None:
-    """Change counters of posts that are locked."""
-    # The author changed nothing: `updated_at` stays.
-    values = {**counters, "updated_at": col(Post.updated_at)}
-    statement = update(Post).where(is_affected).values(values)
-    await session.exec(statement.execution_options(synchronize_session=False))
-
-
-async def get_post_locked_for_counters(
-    post_id: PathId, auth: OptionalAuth, session: SessionDep
-) -> Post:
-    """Lock the user and the post, in this order as when an account is deleted."""
-    user_id = auth.user.id if auth else None
-    user = select(User.id).where(col(User.id) == user_id)
-    locked_user = user.with_for_update(read=True, key_share=True).cte("locked_user")
-    # Postgres joins before it locks the rows that it found.
-    query = COUNTED_POSTS.join(locked_user, true(), isouter=True)
-    is_visible = is_visible_to(get_reader_id(auth))
-    return await lock_post_for_counters(session, col(Post.id) == post_id, is_visible, query=query)
-
-
-PostLockedForCounters = Annotated[Post, Depends(get_post_locked_for_counters)]

@@ -16,8 +16,8 @@ from blog_api.core.fields import tag_key
 from blog_api.db.queries import insert_if_missing
 from blog_api.db.rebuild import Derived, Span, find_by_query
 from blog_api.db.session import Database
+from blog_api.posts.counters import lock_posts_for_counters, update_counters
 from blog_api.posts.models import NOT_TAKEN_DOWN, Bookmark, Post, PostCount, PostTag, Slug, Tag
-from blog_api.posts.queries import lock_posts_for_counters, update_counters
 from blog_api.posts.service import index_tags, make_source, render_posts
 from blog_api.posts.tags import insert_missing_tags, remove_tags
 from blog_api.text.renderer import Renderer

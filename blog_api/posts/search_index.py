@@ -20,7 +20,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from blog_api.core.errors import Conflict, ServiceUnavailable
 from blog_api.core.fields import utc_now
 from blog_api.core.urls import get_sqlite_path
-from blog_api.db.queries import count_rows, insert_if_missing
+from blog_api.db.queries import count_rows, insert_row_if_missing
 from blog_api.db.rebuild import Batch, Derived, Span
 from blog_api.db.session import Database
 from blog_api.posts.models import NOT_TAKEN_DOWN, Post
@@ -181,7 +181,7 @@ class PendingIndex:
         """Return whether this process indexes the next posts."""
         now = utc_now()
         async with self._database.background_session(writes=True) as session:
-            await insert_if_missing(session, WordsLease, {"id": 1, "until": now})
+            await insert_row_if_missing(session, WordsLease, {"id": 1, "until": now})
             is_free = col(WordsLease.until) <= now
             claim = update(WordsLease).where(is_free).values(until=now + LEASE)
             return (await session.exec(claim)).rowcount == 1

@@ -15,11 +15,7 @@ from blog_api.accounts.auth import Auth, CanWritePosts, connection_released_for
 from blog_api.core.errors import Conflict
 from blog_api.core.fields import PathId, RequestBody
 from blog_api.db.base import save_changes
-from blog_api.db.queries import (
-    insert_if_missing,
-    insert_returning_id,
-    unique_savepoint,
-)
+from blog_api.db.queries import insert_row_if_missing, unique_savepoint
 from blog_api.db.session import SessionDep, mark_expensive
 from blog_api.posts.errors import NotYourPost, SlugTaken
 from blog_api.posts.excerpts import make_columns
@@ -188,7 +184,8 @@ async def insert_post(
         post_id = await insert_post_row(session, post, slug, words)
         if post_id is None:
             continue
-        if await insert_if_missing(session, Slug, {"slug": slug, "post_id": post_id}):
+        row = {"slug": slug, "post_id": post_id}
+        if await insert_row_if_missing(session, Slug, row) is not None:
             await index_tags(session, post, post.tags)
             await save_words(session, post, words)
             return
@@ -218,7 +215,8 @@ async def insert_post_row(
     post.slug = slug
     post.updated_at = post.created_at
     values = post.model_dump(exclude={"id"}) | words.columns
-    post_id = await insert_returning_id(session, Post, values)
-    if post_id is not None:
-        post.id = post_id
-    return post_id
+    inserted = await insert_row_if_missing(session, Post, values)
+    if inserted is None:
+        return None
+    post.id = inserted["id"]
+    return post.id

@@ -22,7 +22,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.core.errors import Conflict
 from blog_api.core.fields import MAX_SLUG_LENGTH
-from blog_api.db.queries import insert_if_missing, unique_savepoint
+from blog_api.db.queries import insert_if_missing, insert_row_if_missing, unique_savepoint
 from blog_api.posts.errors import SlugTaken
 from blog_api.posts.models import Post, Slug
 
@@ -119,7 +119,8 @@ async def claim_given_slug(session: AsyncSession, slug: str, post_id: int | None
         ~exists().where(col(Post.slug) == slug),
     )
     await session.exec(delete(Slug).where(*is_free))
-    if not await insert_if_missing(session, Slug, {"slug": slug, "post_id": post_id}):
+    row = {"slug": slug, "post_id": post_id}
+    if await insert_row_if_missing(session, Slug, row) is None:
         raise SlugTaken
 
 

@@ -4,14 +4,16 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
+from pydantic_core import to_json
 from sqlalchemy import Integer, String, Subquery, bindparam, delete, insert
 from sqlmodel import UTCDateTime, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.core.fields import tag_key
 from blog_api.db.base import NOW
+from blog_api.db.functions import json_texts
 from blog_api.db.list_query import AnySelect, FoundRows
-from blog_api.db.queries import execute_write, insert_if_missing
+from blog_api.db.queries import NamedQuery, execute_query, insert_if_missing
 from blog_api.posts.models import Post, PostTag, Tag
 
 # The id of the tag with the bound key `tag`.
@@ -19,17 +21,21 @@ TAG_ID = select(Tag.id).where(col(Tag.key) == bindparam("tag", type_=String)).sc
 
 POST_ID = bindparam("post", type_=Integer)
 
-ADD_TAGS = insert(PostTag).from_select(
-    ["tag_id", "post_id", "published_at", "updated_at"],
-    select(
-        Tag.id,
-        POST_ID,
-        bindparam("published_at", type_=UTCDateTime()),
-        bindparam("updated_at", type_=UTCDateTime()),
-    ).where(
-        col(Tag.key).in_(bindparam("keys", expanding=True)),
-        col(Tag.id).not_in(select(PostTag.tag_id).where(col(PostTag.post_id) == POST_ID)),
-    ),
+ADD_TAGS = NamedQuery(
+    insert(PostTag)
+    .from_select(
+        ["tag_id", "post_id", "published_at", "updated_at"],
+        select(
+            Tag.id,
+            POST_ID,
+            bindparam("published_at", type_=UTCDateTime()),
+            bindparam("updated_at", type_=UTCDateTime()),
+        ).where(
+            col(Tag.key).op("IN")(json_texts(bindparam("keys", type_=String))),
+            col(Tag.id).not_in(select(PostTag.tag_id).where(col(PostTag.post_id) == POST_ID)),
+        ),
+    )
+    .returning(col(PostTag.tag_id))
 )
 
 
@@ -54,14 +60,14 @@ async def add_tags(
         return
     values = {
         "post": post_id,
-        "keys": [tag_key(name) for name in names],
+        "keys": to_json([tag_key(name) for name in names]).decode(),
         "published_at": published_at,
         "updated_at": updated_at,
     }
     # Most tags exist, and trying to insert them takes longer.
-    if await execute_write(session, ADD_TAGS, values) < len(names):
+    if len(await execute_query(session, ADD_TAGS, values)) < len(names):
         await insert_missing_tags(session, names)
-        await execute_write(session, ADD_TAGS, values)
+        await execute_query(session, ADD_TAGS, values)
 
 
 async def remove_tags(session: AsyncSession, post_id: int) -> None:

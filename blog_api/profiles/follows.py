@@ -21,7 +21,7 @@ from blog_api.core.errors import (
 )
 from blog_api.core.fields import PathId
 from blog_api.db.list_query import ListQuery, Sort
-from blog_api.db.queries import insert_if_missing
+from blog_api.db.queries import insert_row_if_missing
 from blog_api.db.session import SessionDep
 from blog_api.profiles.models import Follow, FollowedQuery, ProfilePage
 from blog_api.profiles.users import PostCounterDep, UserFromPath, make_profiles
@@ -97,7 +97,7 @@ async def follow(auth: CanWriteAccount, author: UserFromPath, session: SessionDe
     """Follow an author. Idempotent."""
     if author.id == auth.user.id:
         raise CannotFollowSelf
-    await insert_if_missing(session, Follow, {"user_id": auth.user.id, "author_id": author.id})
+    await insert_row_if_missing(session, Follow, {"user_id": auth.user.id, "author_id": author.id})
 
 
 @router.delete(

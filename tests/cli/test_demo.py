@@ -359,7 +359,7 @@ async def test_nothing_is_left_after_a_failure(empty_url: URL, monkeypatch: pyte
 
     await migrate_postgres(empty_url)
     with monkeypatch.context() as patch:
-        patch.setattr("blog_api.cli.demo.insert_if_missing", fail)
+        patch.setattr("blog_api.cli.demo.insert_row_if_missing", fail)
         failed = await run_demo(empty_url)
     left = await count_all_rows(empty_url)
     repeated = await run_demo(empty_url)

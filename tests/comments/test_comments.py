@@ -11,8 +11,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.accounts.models import User
 from blog_api.comments import service
+from blog_api.posts.counters import CountedPost, lock_post_for_counters
 from blog_api.posts.models import Post
-from blog_api.posts.queries import lock_post_for_counters
 from tests.support.clients import PASSWORD, add_comment, id_of, publish, sign_up
 
 MAX_DEPTH = 8
@@ -509,9 +509,9 @@ async def test_a_comment_whose_post_is_deleted_meanwhile_is_not_found(
     post = await publish(admin)
     comment = await add_comment(admin, post)
 
-    async def delete_and_lock_post(session: AsyncSession, *conditions: Any) -> Post:
-        await session.exec(delete(Post).where(*conditions))
-        return await lock_post_for_counters(session, *conditions)
+    async def delete_and_lock_post(session: AsyncSession, post_id: int) -> CountedPost:
+        await session.exec(delete(Post).where(col(Post.id) == post_id))
+        return await lock_post_for_counters(session, post_id)
 
     monkeypatch.setattr(service, "lock_post_for_counters", delete_and_lock_post)
     response = await admin.delete(f"{path}/{comment['id']}")

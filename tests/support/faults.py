@@ -132,11 +132,12 @@ def wrap_sqlite(calls: Calls) -> Any:
 
     async def execute_or_fail(driver: Any, function: Any, *values: Any, **options: Any) -> Any:
         name = getattr(function, "__name__", "")
-        if name not in ("commit", "execute", "executemany", "fetchall", "rollback"):
+        statements = ("execute", "executemany", "_execute_fetchall")
+        if name not in (*statements, "commit", "fetchall", "rollback"):
             # The others use no file.
             return await execute(driver, function, *values, **options)
         fault = calls.next_fault(f"{name} {values[:1]}")
-        if fault == ERROR and name in ("execute", "executemany", "commit"):
+        if fault == ERROR and name in (*statements, "commit"):
             await execute(driver, driver._conn.rollback)
             raise sqlite_error("database or disk is full", sqlite3.SQLITE_FULL)
         result = None if fault == ERROR else await execute(driver, function, *values, **options)
@@ -155,7 +156,7 @@ def wrap_postgres(calls: Calls, call: Any) -> Any:
         fault = calls.next_fault(f"{call.__name__} {values[:1]}")
         if fault in (ERROR, TIMEOUT):
             if driver.is_in_transaction():
-                is_end = values[:1] in (("COMMIT;",), ("ROLLBACK;",))
+                is_end = values[:1] in (("COMMIT",), ("ROLLBACK",))
                 with suppress(asyncpg.DivisionByZeroError):
                     await execute(driver, "ROLLBACK" if is_end else "SELECT 1 / 0")
             raise TimeoutError if fault == TIMEOUT else asyncpg.DiskFullError("disk is full")
