@@ -222,7 +222,9 @@ class Database:
         has_begun = session.info.pop("has_begun", False)
         if connection is None:
             self._release_slots(session)
-        elif is_broken or has_begun or session.in_transaction() or connection.in_transaction():
+            return
+        is_broken = is_broken or connection.invalidated
+        if is_broken or has_begun or session.in_transaction() or connection.in_transaction():
             work = self._roll_back(session, connection, is_broken=is_broken, has_begun=has_begun)
             task = create_task(work)
             self._releases.add(task)
@@ -248,21 +250,20 @@ class Database:
         is_usable = False
         try:
             with suppress(DBAPIError, ServiceUnavailable):
-                is_usable = is_in_transaction(connection) or not (is_broken and has_begun)
-                if is_in_transaction(connection):
-                    is_usable = False
+                has_transaction = is_in_transaction(connection)
+                if has_transaction:
                     await roll_back_transaction(connection)
-                    is_usable = True
                 await session.close()
+                if connection.in_transaction():
+                    await connection.rollback()
+                is_usable = has_transaction or not (has_begun and is_broken)
         finally:
             try:
                 if not is_usable and not self._is_in_memory:
                     await connection.invalidate()
-                if is_broken:
+                if is_broken or not is_usable:
                     await connection.close()
                 else:
-                    if connection.in_transaction():
-                        await connection.rollback()
                     self._idle_connections.append(connection)
             finally:
                 self._release_slots(session)
