@@ -101,7 +101,7 @@ async def make_migrated_file(file: Path) -> URL:
 @cache
 def make_template(given: URL, url: URL) -> URL:
     """Create and migrate a database on Postgres, which others are copies of."""
-    template = url.set(database=f"{url.database}_migrated")
+    template = url.set(database=f"{url.database}_template")
 
     async def make() -> None:
         await execute_on_server(given, *recreate_statements(template))
