@@ -220,8 +220,8 @@ def shared_url(empty_app: FastAPI, tmp_path: Path) -> URL:
 
 @pytest.fixture(scope="session")
 async def server_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[URL]:
-    async with temporary_database(tmp_path_factory.mktemp("server"), "server") as url:
-        await migrate(make_settings(database_url=url, **MINIMUM_HASHING))
+    folder = tmp_path_factory.mktemp("server")
+    async with temporary_database(folder, "server", is_migrated=True) as url:
         yield url
 
 
@@ -242,6 +242,13 @@ def server(tmp_path_factory: pytest.TempPathFactory, server_url: URL) -> Iterato
 async def empty_url(tmp_path: Path) -> AsyncGenerator[URL]:
     """A database without tables."""
     async with temporary_database(tmp_path, "empty") as url:
+        yield url
+
+
+@pytest.fixture
+async def migrated_url(tmp_path: Path) -> AsyncGenerator[URL]:
+    """A database with empty tables."""
+    async with temporary_database(tmp_path, "migrated", is_migrated=True) as url:
         yield url
 
 

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 from httpx import AsyncClient
 
-from blog_api.db.migrate import migrate
-from tests.support.clients import MINIMUM_HASHING, make_settings, request_with_retry, sign_up
+from tests.support.clients import request_with_retry, sign_up
 from tests.support.databases import temporary_database
 from tests.support.processes import Server
 from tests.support.versions import NEWER_REVISION, add_migration, copy_code
@@ -46,8 +45,7 @@ async def test_two_versions_serve_one_database_during_an_upgrade(tmp_path: Path)
     copy_code(newer_folder)
     add_migration(newer_folder)
 
-    async with temporary_database(tmp_path, "upgrade") as url:
-        await migrate(make_settings(database_url=url, **MINIMUM_HASHING))
+    async with temporary_database(tmp_path, "upgrade", is_migrated=True) as url:
         new = Server(newer_folder, url)
         with ExitStack() as servers:
             old = servers.enter_context(Server(tmp_path, url, workers=2))

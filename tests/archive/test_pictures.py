@@ -13,7 +13,7 @@ from typer.testing import Result
 
 from blog_api.core.fields import MAX_CONTENT_LENGTH
 from blog_api.core.settings import Settings
-from blog_api.db.migrate import migrate, migration_connection
+from blog_api.db.migrate import migration_connection
 from tests.support.clients import MINIMUM_HASHING, make_settings
 from tests.support.commands import run_command, serve_database
 from tests.support.databases import temporary_database
@@ -346,8 +346,7 @@ async def test_an_exported_folder_has_the_pictures_and_is_imported_equal(
     written = (tmp_path / "out/a.md").read_text()
     assert "/media/" not in written.replace("(media/", "").replace("cover_url: media/", "")
     assert "`![A](a.png)`" in written
-    async with temporary_database(tmp_path, "other") as other:
-        await migrate(make_settings(database_url=other, **MINIMUM_HASHING))
+    async with temporary_database(tmp_path, "other", is_migrated=True) as other:
         monkeypatch.setenv("BLOG_DATABASE_URL", other.render_as_string(hide_password=False))
         monkeypatch.setenv("BLOG_MEDIA_URL", (tmp_path / "other").as_uri())
         assert_imported(await run_command("import", "out"), 2)

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 import blog_api.db.copy
 from blog_api.db.copy import open_copy
 from blog_api.db.invalidation import CHANNEL
-from blog_api.db.migrate import migrate, migration_connection
+from blog_api.db.migrate import migration_connection
 from blog_api.db.revisions import get_head_revision
 from blog_api.models import metadata
 from tests.support.clients import (
@@ -30,7 +30,12 @@ from tests.support.clients import (
     sign_up,
 )
 from tests.support.commands import run_command
-from tests.support.databases import TEST_DATABASE_URL, connect_by_driver, temporary_database
+from tests.support.databases import (
+    TEST_DATABASE_URL,
+    connect_by_driver,
+    make_migrated_file,
+    temporary_database,
+)
 from tests.support.rebuilds import count_wrong
 from tests.support.rows import ROWS, fill_tables, read_tables
 
@@ -49,11 +54,11 @@ async def open_databases(folder: Path, *kinds: str) -> AsyncIterator[Pair]:
     async with AsyncExitStack() as stack:
         urls = []
         for name, kind in zip(("source", "target"), kinds, strict=True):
-            url = make_url(f"sqlite+aiosqlite:///{folder}/{name}.db")
-            if kind == "postgres":
-                url = await stack.enter_async_context(temporary_database(folder, name))
-            await migrate(settings_of(url))
-            urls.append(url)
+            if kind == "sqlite":
+                urls.append(await make_migrated_file(folder / f"{name}.db"))
+            else:
+                database = temporary_database(folder, name, is_migrated=True)
+                urls.append(await stack.enter_async_context(database))
         yield Pair(*urls)
 
 
@@ -314,8 +319,7 @@ async def test_the_target_may_be_set_by_a_variable(
 async def test_a_target_that_cannot_be_used_is_one_line(
     tmp_path: Path, options: list[str], status: int, message: str
 ):
-    await migrate(settings_of(make_url(f"sqlite+aiosqlite:///{tmp_path}/blog.db")))
-
+    await make_migrated_file(tmp_path / "blog.db")
     (tmp_path / "folder").mkdir()
     with closing(sqlite3.connect(tmp_path / "other.db")) as other:
         other.execute("CREATE TABLE notes (id INTEGER)")

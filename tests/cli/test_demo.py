@@ -370,9 +370,8 @@ async def test_nothing_is_left_after_a_failure(empty_url: URL, monkeypatch: pyte
     assert repeated.exit_code == 0
 
 
-async def test_of_two_runs_at_once_one_fills_the_database(empty_url: URL):
-    settings = settings_of(empty_url)
-    await migrate(settings)
+async def test_of_two_runs_at_once_one_fills_the_database(migrated_url: URL):
+    settings = settings_of(migrated_url)
     database = Database(settings)
     hasher = PasswordHasher(settings)
 
@@ -382,5 +381,5 @@ async def test_of_two_runs_at_once_one_fills_the_database(empty_url: URL):
     await database.close()
 
     assert results.count(None) == 1
-    counts = await count_all_rows(empty_url)
+    counts = await count_all_rows(migrated_url)
     assert (counts["users"], counts["posts"]) == (3, 8)

@@ -13,7 +13,7 @@ from httpx import AsyncClient
 from sqlalchemy import URL, text
 from typer.testing import Result
 
-from blog_api.db.migrate import migrate, migration_connection
+from blog_api.db.migrate import migration_connection
 from blog_api.db.session import Database
 from blog_api.models import metadata
 from tests.support.clients import (
@@ -75,10 +75,9 @@ class Blog(NamedTuple):
 
 
 @pytest.fixture
-async def blog(empty_url: URL, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Blog]:
-    settings = make_settings(database_url=empty_url, cache_bytes=0, **MINIMUM_HASHING)
-    await migrate(settings)
-    monkeypatch.setenv("BLOG_DATABASE_URL", empty_url.render_as_string(hide_password=False))
+async def blog(migrated_url: URL, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Blog]:
+    settings = make_settings(database_url=migrated_url, cache_bytes=0, **MINIMUM_HASHING)
+    monkeypatch.setenv("BLOG_DATABASE_URL", migrated_url.render_as_string(hide_password=False))
     monkeypatch.setenv("BLOG_SECRET_KEY", SECRET_KEY)
     async with running(settings) as app, client_of(app) as ann, client_of(app) as bob:
         await sign_up(ann, "Ann")
@@ -91,7 +90,7 @@ async def blog(empty_url: URL, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerato
         answer = await add_comment(ann, rivers, to=await add_comment(bob, rivers))
         await add_comment(bob, rivers, to=answer)
         assert (await bob.put(f"/users/me/bookmarks/{rivers['id']}")).is_success
-        yield Blog(app, empty_url, ann, bob, [rivers, seas])
+        yield Blog(app, migrated_url, ann, bob, [rivers, seas])
 
 
 EMPTY = "DELETE FROM {}" if IS_SQLITE else "TRUNCATE {} CASCADE"

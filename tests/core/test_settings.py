@@ -4,7 +4,6 @@ import pytest
 from pydantic import ValidationError
 from sqlalchemy import URL
 
-from blog_api.db.migrate import migrate
 from tests.support.clients import MINIMUM_HASHING, client_of, make_settings, running
 
 
@@ -48,15 +47,14 @@ def test_several_hosts_that_are_invalid_are_rejected(hosts: str):
         make_settings(database_url=f"postgresql://{hosts}/blog")
 
 
-async def test_another_host_is_tried_if_one_does_not_respond(empty_url: URL, closed_port: int):
-    if empty_url.get_backend_name() == "sqlite":
+async def test_another_host_is_tried_if_one_does_not_respond(migrated_url: URL, closed_port: int):
+    if migrated_url.get_backend_name() == "sqlite":
         pytest.skip("SQLite has no host")
-    port = empty_url.port or 5432
-    hosts = f"{empty_url.username}@127.0.0.1:{closed_port},{empty_url.host}:{port}"
+    port = migrated_url.port or 5432
+    hosts = f"{migrated_url.username}@127.0.0.1:{closed_port},{migrated_url.host}:{port}"
     settings = make_settings(
-        database_url=f"postgresql://{hosts}/{empty_url.database}", **MINIMUM_HASHING
+        database_url=f"postgresql://{hosts}/{migrated_url.database}", **MINIMUM_HASHING
     )
-    await migrate(settings)
 
     async with running(settings) as app, client_of(app) as client:
         assert (await client.get("/health/ready")).status_code == 200

@@ -24,7 +24,6 @@ from blog_api.cli.commands import cli
 from blog_api.core.errors import ServiceUnavailable
 from blog_api.db import session
 from blog_api.db.metrics import summarize_statement
-from blog_api.db.migrate import migrate
 from blog_api.db.session import Database
 from tests.support.clients import (
     MINIMUM_HASHING,
@@ -174,11 +173,10 @@ def meters(monkeypatch: pytest.MonkeyPatch) -> Iterator[Meters]:
 
 
 async def test_the_connections_are_measured(
-    empty_url: URL, meters: Meters, monkeypatch: pytest.MonkeyPatch
+    migrated_url: URL, meters: Meters, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(session, "SLOT_TIMEOUT_SECONDS", 60)
-    settings = make_settings(database_url=empty_url, pool_size=2, **MINIMUM_HASHING)
-    await migrate(settings)
+    settings = make_settings(database_url=migrated_url, pool_size=2, **MINIMUM_HASHING)
 
     def read() -> list[object]:
         states = meters.read("db.client.connection.count", "db.client.connection.state")
@@ -201,9 +199,8 @@ async def test_the_connections_are_measured(
     assert idle == [{"used": 0, "idle": 2}, 0, 1, 2]
 
 
-async def test_statements_are_timed_by_operation_and_table(empty_url: URL, meters: Meters):
-    settings = make_settings(database_url=empty_url, cache_bytes=0, **MINIMUM_HASHING)
-    await migrate(settings)
+async def test_statements_are_timed_by_operation_and_table(migrated_url: URL, meters: Meters):
+    settings = make_settings(database_url=migrated_url, cache_bytes=0, **MINIMUM_HASHING)
     async with running(settings) as app, client_of(app) as ann:
         await sign_up(ann, "Ann")
         post = await publish(ann)
@@ -218,7 +215,7 @@ async def test_statements_are_timed_by_operation_and_table(empty_url: URL, meter
     }
     assert found >= {("INSERT users", None), ("INSERT posts", None), ("SELECT posts", None)}
     assert {summary for summary, error in found if error} == {"SELECT missing"}
-    assert {one.attributes["db.system.name"] for one in points} == {empty_url.get_backend_name()}
+    assert {one.attributes["db.system.name"] for one in points} == {migrated_url.get_backend_name()}
     assert all(0 < one.sum < 60 and max(one.explicit_bounds) == 10 for one in points)
 
 
@@ -237,9 +234,8 @@ def test_a_statement_is_summarized(sql: str, summary: str):
     assert summarize_statement(sql) == summary
 
 
-async def test_the_cache_is_measured(empty_url: URL, meters: Meters):
-    settings = make_settings(database_url=empty_url, cache_bytes=40_000, **MINIMUM_HASHING)
-    await migrate(settings)
+async def test_the_cache_is_measured(migrated_url: URL, meters: Meters):
+    settings = make_settings(database_url=migrated_url, cache_bytes=40_000, **MINIMUM_HASHING)
     async with running(settings) as app, client_of(app) as client:
         await client.get("/posts?size=1")
         while meters.read("blog_api.cache.responses")[None] == 0:

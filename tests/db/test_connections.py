@@ -48,11 +48,10 @@ async def query_connections(url: URL, expression: str) -> list[int]:
     )
 
 
-async def test_concurrent_readers_and_writers_share_the_connections(empty_url: URL):
+async def test_concurrent_readers_and_writers_share_the_connections(migrated_url: URL):
     settings = make_settings(
-        database_url=empty_url, pool_size=POOL_SIZE, cache_bytes=0, **MINIMUM_HASHING
+        database_url=migrated_url, pool_size=POOL_SIZE, cache_bytes=0, **MINIMUM_HASHING
     )
-    await migrate(settings)
     async with running(settings) as app, client_of(app) as ann:
         await sign_up(ann, "Ann")
         for _ in range(3):
@@ -68,17 +67,16 @@ async def test_concurrent_readers_and_writers_share_the_connections(empty_url: U
             statuses = [response.status_code for response in responses]
             assert statuses == [200] * 6 + [404] * 2 + [201] * 3
         if not settings.is_sqlite:
-            assert len(await query_connections(empty_url, "pid")) <= POOL_SIZE
+            assert len(await query_connections(migrated_url, "pid")) <= POOL_SIZE
 
         assert (await ann.get("/posts")).json()["total_count"] == 9
 
 
 @pytest.mark.usefixtures("short_waits")
 async def test_lists_leave_connections_to_other_requests(
-    empty_url: URL, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    migrated_url: URL, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    settings = make_settings(database_url=empty_url, pool_size=3, **MINIMUM_HASHING)
-    await migrate(settings)
+    settings = make_settings(database_url=migrated_url, pool_size=3, **MINIMUM_HASHING)
     started, may_finish = asyncio.Semaphore(0), asyncio.Event()
     fetch = ListQuery._fetch
 
@@ -173,25 +171,27 @@ async def test_waiting_writers_leave_a_connection_to_readers(
     assert statuses[0] == 201
 
 
-async def test_a_connection_closed_by_the_database_is_replaced(empty_url: URL):
-    settings = make_settings(database_url=empty_url, pool_size=POOL_SIZE, **MINIMUM_HASHING)
-    await migrate(settings)
+async def test_a_connection_closed_by_the_database_is_replaced(migrated_url: URL):
+    settings = make_settings(database_url=migrated_url, pool_size=POOL_SIZE, **MINIMUM_HASHING)
     async with running(settings) as app, client_of(app) as ann:
         await sign_up(ann, "Ann")
         await asyncio.gather(
             *(request_with_retry(ann, "GET", "/users/me") for _ in range(POOL_SIZE))
         )
         if not settings.is_sqlite:
-            assert len(await query_connections(empty_url, "pg_terminate_backend(pid)")) >= POOL_SIZE
+            assert (
+                len(await query_connections(migrated_url, "pg_terminate_backend(pid)")) >= POOL_SIZE
+            )
 
         for _ in range(POOL_SIZE + 1):
             assert (await request_with_retry(ann, "GET", "/users/me")).status_code == 200
         assert (await publish(ann))["title"] == "Hello"
 
 
-async def test_connections_that_are_cut_during_requests_become_503_and_are_replaced(empty_url: URL):
-    settings = make_settings(database_url=empty_url, cache_bytes=0, **MINIMUM_HASHING)
-    await migrate(settings)
+async def test_connections_that_are_cut_during_requests_become_503_and_are_replaced(
+    migrated_url: URL,
+):
+    settings = make_settings(database_url=migrated_url, cache_bytes=0, **MINIMUM_HASHING)
     async with running(settings) as app, client_of(app) as ann:
         await sign_up(ann, "Ann")
         await publish(ann)
@@ -209,7 +209,7 @@ async def test_connections_that_are_cut_during_requests_become_503_and_are_repla
         async def cut_connections() -> None:
             if not settings.is_sqlite:
                 for _ in range(20):
-                    await query_connections(empty_url, "pg_terminate_backend(pid)")
+                    await query_connections(migrated_url, "pg_terminate_backend(pid)")
 
         with fail_after(TIMEOUT_SECONDS):
             reads, writes, _ = await asyncio.gather(

@@ -8,7 +8,6 @@ from httpx import Response
 from sqlalchemy import URL
 
 from blog_api.accounts.passwords import PasswordHasher
-from blog_api.db.migrate import migrate
 from tests.support.clients import (
     CHEAP_HASHING,
     MINIMUM_HASHING,
@@ -27,12 +26,11 @@ DEADLINE = 30
 
 
 async def test_a_crowd_that_comments_on_one_post_is_served_or_told_to_come_back(
-    empty_url: URL, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    migrated_url: URL, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
     # As in production.
     monkeypatch.setattr("blog_api.db.session.SLOT_TIMEOUT_SECONDS", 1.0)
-    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
-    await migrate(settings)
+    settings = make_settings(database_url=migrated_url, **MINIMUM_HASHING)
     async with running(settings) as app, client_of(app) as ann:
         app.state.password_hasher = PasswordHasher(
             make_settings(database_url="sqlite://", **CHEAP_HASHING)
@@ -57,12 +55,11 @@ async def test_a_crowd_that_comments_on_one_post_is_served_or_told_to_come_back(
 
 
 @pytest.mark.parametrize("password", [PASSWORD, "wrong horse"])
-async def test_no_check_of_a_password_stays_in_progress(empty_url: URL, password: str):
+async def test_no_check_of_a_password_stays_in_progress(migrated_url: URL, password: str):
     limits = {"rate_limit_guesses": "1000/minute", "rate_limit_guesses_of_address": "1000/minute"}
     settings = make_settings(
-        database_url=empty_url, rate_limit_enabled=True, **limits, **MINIMUM_HASHING
+        database_url=migrated_url, rate_limit_enabled=True, **limits, **MINIMUM_HASHING
     )
-    await migrate(settings)
     form = {"username": "ann@example.com", "password": password}
     async with running(settings) as app, client_of(app) as ann:
         app.state.password_hasher = PasswordHasher(

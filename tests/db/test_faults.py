@@ -18,7 +18,6 @@ from fastapi import FastAPI
 from httpx import Response
 
 from blog_api.accounts.passwords import PasswordHasher
-from blog_api.db.migrate import migrate
 from blog_api.db.session import Database
 from tests.support.clients import CHEAP_HASHING, MINIMUM_HASHING, make_settings, running
 from tests.support.databases import temporary_database
@@ -112,7 +111,7 @@ async def battery(app: FastAPI, tmp_path_factory: pytest.TempPathFactory) -> Asy
     monkeypatch.setattr("blog_api.accounts.recovery.MAX_DELAY_MILLISECONDS", 1)
     # Nothing else writes.
     monkeypatch.setattr("blog_api.accounts.token_uses.WRITE_INTERVAL_SECONDS", 3_600)
-    async with temporary_database(folder, "faults") as url:
+    async with temporary_database(folder, "faults", is_migrated=True) as url:
         settings = make_settings(
             database_url=url,
             pool_size=POOL_SIZE,
@@ -120,7 +119,6 @@ async def battery(app: FastAPI, tmp_path_factory: pytest.TempPathFactory) -> Asy
             media_url=(folder / "media").as_uri(),
             **MINIMUM_HASHING,
         )
-        await migrate(settings)
         async with running(settings) as faulty:
             faulty.state.password_hasher = PasswordHasher(
                 make_settings(database_url="sqlite://", **CHEAP_HASHING)

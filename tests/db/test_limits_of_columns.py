@@ -11,7 +11,6 @@ from httpx import AsyncClient
 from sqlalchemy import URL, select, text
 
 from blog_api.db.base import TABLE_REGISTRY, TableModel
-from blog_api.db.migrate import migrate
 from tests.support.clients import (
     MINIMUM_HASHING,
     PASSWORD,
@@ -111,16 +110,15 @@ async def find_rows_older_than_their_creation(app: FastAPI) -> set[str]:
 
 @pytest.mark.usefixtures("app")
 async def test_no_request_makes_a_row_older_than_its_creation(
-    empty_url: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    migrated_url: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("blog_api.accounts.recovery.MAX_DELAY_MILLISECONDS", 1)
     settings = make_settings(
-        database_url=empty_url, media_url=tmp_path.as_uri(), cache_bytes=0, **MINIMUM_HASHING
+        database_url=migrated_url, media_url=tmp_path.as_uri(), cache_bytes=0, **MINIMUM_HASHING
     )
-    await migrate(settings)
     async with running(settings) as app, small_blog(app) as blog:
         await set_clock_back(app)
-        saved = await save_database(empty_url)
+        saved = await save_database(migrated_url)
         found = {}
         for name in SAMPLES:
             await saved.restore()

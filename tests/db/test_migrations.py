@@ -149,9 +149,8 @@ async def test_the_service_is_ready_if_the_database_is_at_the_head_revision(empt
         assert outdated.json()["type"] == "urn:blog-api:not-ready"
 
 
-async def test_a_newer_database_is_used_if_it_serves_this_version(empty_url: URL):
-    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
-    await migrate(settings)
+async def test_a_newer_database_is_used_if_it_serves_this_version(migrated_url: URL):
+    settings = make_settings(database_url=migrated_url, **MINIMUM_HASHING)
     async with running(settings) as app, client_of(app) as client:
         assert (await client.get("/health/ready")).json() == {"status": "ok"}
 
@@ -178,9 +177,8 @@ async def test_a_newer_database_is_used_if_it_serves_this_version(empty_url: URL
     )
 
 
-async def test_a_downgrade_and_upgrade_gives_no_token_more_scopes(empty_url: URL):
-    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
-    await migrate(settings)
+async def test_a_downgrade_and_upgrade_gives_no_token_more_scopes(migrated_url: URL):
+    settings = make_settings(database_url=migrated_url, **MINIMUM_HASHING)
     hello = {"title": "Hello", "content": "World"}
     form = {"username": "ann@example.com", "password": PASSWORD}
     async with running(settings) as app, client_of(app) as ann:
@@ -301,9 +299,8 @@ async def test_existing_posts_are_shown_and_found_after_the_migration(empty_url:
         assert [await found(q) for q in ("привет", "moon", "sky")] == [0, 0, 0]
 
 
-async def test_the_search_works_after_a_downgrade_and_upgrade(empty_url: URL):
-    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
-    await migrate(settings)
+async def test_the_search_works_after_a_downgrade_and_upgrade(migrated_url: URL):
+    settings = make_settings(database_url=migrated_url, **MINIMUM_HASHING)
     async with running(settings) as app, client_of(app) as ann:
         await sign_up(ann, "Ann")
         old = (await ann.post("/posts", json={"title": "Old", "content": "Moon"})).json()["id"]
@@ -356,9 +353,8 @@ async def test_a_downgrade_drops_the_triggers_of_the_search_on_sqlite(tmp_path: 
     assert list_search_tables_and_triggers() == first
 
 
-async def test_ids_of_users_are_not_reused_after_a_downgrade_and_upgrade(empty_url: URL):
-    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
-    await migrate(settings)
+async def test_ids_of_users_are_not_reused_after_a_downgrade_and_upgrade(migrated_url: URL):
+    settings = make_settings(database_url=migrated_url, **MINIMUM_HASHING)
     ids = []
 
     for name in ("Ann", "Bob", "Carl"):
@@ -372,9 +368,8 @@ async def test_ids_of_users_are_not_reused_after_a_downgrade_and_upgrade(empty_u
     assert ids[0] < ids[1] < ids[2]
 
 
-async def test_a_downgrade_and_upgrade_preserves_users_and_their_posts(empty_url: URL):
-    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
-    await migrate(settings)
+async def test_a_downgrade_and_upgrade_preserves_users_and_their_posts(migrated_url: URL):
+    settings = make_settings(database_url=migrated_url, **MINIMUM_HASHING)
     paths = ("/users/me", "/users/me/posts", "/users")
     async with running(settings) as app, client_of(app) as ann:
         await sign_up(ann, "Ann")
@@ -388,9 +383,8 @@ async def test_a_downgrade_and_upgrade_preserves_users_and_their_posts(empty_url
         assert [(await client.get(path)).json() for path in paths] == before
 
 
-async def test_imported_users_have_no_password_after_a_downgrade_and_upgrade(empty_url: URL):
-    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
-    await migrate(settings)
+async def test_imported_users_have_no_password_after_a_downgrade_and_upgrade(migrated_url: URL):
+    settings = make_settings(database_url=migrated_url, **MINIMUM_HASHING)
     insert = """
         INSERT INTO users (created_at, updated_at, name, import_key, is_active, is_admin)
         VALUES ('2020-01-01 00:00:00.000000', '2020-01-01 00:00:00.000000', :name, :key,
@@ -427,9 +421,8 @@ def test_printed_sql_says_which_revision_it_leaves_out(
     assert "run blog-api migrate" in comment
 
 
-async def test_tags_that_differ_by_invisible_characters_become_one(empty_url: URL):
-    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
-    await migrate(settings)
+async def test_tags_that_differ_by_invisible_characters_become_one(migrated_url: URL):
+    settings = make_settings(database_url=migrated_url, **MINIMUM_HASHING)
     async with running(settings) as app, client_of(app) as ann:
         await sign_up(ann, "Ann")
         for tags in (["❤"], ["star"], ["❤", "star"], ["solo"]):
@@ -454,9 +447,8 @@ async def test_tags_that_differ_by_invisible_characters_become_one(empty_url: UR
             assert found.json()["total_count"] == len(found.json()["results"]) == count
 
 
-async def test_deleted_comments_without_answers_are_removed(empty_url: URL):
-    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
-    await migrate(settings)
+async def test_deleted_comments_without_answers_are_removed(migrated_url: URL):
+    settings = make_settings(database_url=migrated_url, **MINIMUM_HASHING)
     async with running(settings) as app, client_of(app) as ann:
         await sign_up(ann, "Ann")
         post = await publish(ann)
@@ -573,10 +565,9 @@ async def test_existing_accounts_log_in_by_their_addresses_after_the_migration(
 
 
 async def test_an_account_of_the_version_before_has_its_mailbox_after_the_migration(
-    empty_url: URL,
+    migrated_url: URL,
 ):
-    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
-    await migrate(settings)
+    settings = make_settings(database_url=migrated_url, **MINIMUM_HASHING)
     password_hash = await PasswordHasher(settings).hash(PASSWORD)
     new = {"name": "User", "password": PASSWORD}
     async with running(settings) as app, client_of(app) as client:
@@ -590,9 +581,8 @@ async def test_an_account_of_the_version_before_has_its_mailbox_after_the_migrat
             assert taken.json()["detail"] == "Email already registered"
 
 
-async def test_existing_users_and_tags_are_found_by_the_new_indexes(empty_url: URL):
-    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
-    await migrate(settings)
+async def test_existing_users_and_tags_are_found_by_the_new_indexes(migrated_url: URL):
+    settings = make_settings(database_url=migrated_url, **MINIMUM_HASHING)
     async with running(settings) as app, client_of(app) as ann:
         await sign_up(ann, "Ann")
         await ann.patch("/users/me", json={"name": "Anna Élan"})
@@ -611,10 +601,9 @@ async def test_existing_users_and_tags_are_found_by_the_new_indexes(empty_url: U
 
 
 async def test_users_whom_the_previous_version_renames_are_indexed_by_a_rebuild(
-    empty_url: URL,
+    migrated_url: URL,
 ):
-    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
-    await migrate(settings)
+    settings = make_settings(database_url=migrated_url, **MINIMUM_HASHING)
     async with running(settings) as app, client_of(app) as ann:
         await sign_up(ann, "Ann")
     await execute(settings, "UPDATE users SET name = 'Bea Moon'")
@@ -644,9 +633,8 @@ OLD_SLUG = """
 OLD_UPDATE = "UPDATE posts SET content = :html, content_html = :html WHERE slug = :slug"
 
 
-async def test_posts_of_the_version_before_have_summaries(empty_url: URL):
-    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
-    await migrate(settings)
+async def test_posts_of_the_version_before_have_summaries(migrated_url: URL):
+    settings = make_settings(database_url=migrated_url, **MINIMUM_HASHING)
     async with running(settings) as app, client_of(app) as ann:
         await sign_up(ann, "Ann")
         await downgrade(settings, BEFORE_FIELDS)
@@ -682,9 +670,8 @@ async def test_posts_of_the_version_before_have_summaries(empty_url: URL):
     assert None not in [row[0] for row in rendered]
 
 
-async def test_existing_slugs_redirect_if_the_post_was_public_under_them(empty_url: URL):
-    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
-    await migrate(settings)
+async def test_existing_slugs_redirect_if_the_post_was_public_under_them(migrated_url: URL):
+    settings = make_settings(database_url=migrated_url, **MINIMUM_HASHING)
     async with running(settings) as app, client_of(app) as ann:
         await sign_up(ann, "Ann")
 
@@ -722,9 +709,8 @@ async def test_existing_slugs_redirect_if_the_post_was_public_under_them(empty_u
         assert (await anonymous.post("/posts", json=body)).json()["slug"] != "deleted"
 
 
-async def test_existing_users_get_usernames_from_their_names(empty_url: URL):
-    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
-    await migrate(settings)
+async def test_existing_users_get_usernames_from_their_names(migrated_url: URL):
+    settings = make_settings(database_url=migrated_url, **MINIMUM_HASHING)
     names = ["Ann", "Ann", "Анна", "42", "Admin"]
     async with running(settings) as app, client_of(app) as client:
         for number, name in enumerate(names):
@@ -814,9 +800,10 @@ async def count_found(settings: Settings, *queries: str) -> list[int]:
     return [one.scalar_one() for one in found]
 
 
-async def test_posts_of_the_version_before_are_markdown_and_html_becomes_markdown(empty_url: URL):
-    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
-    await migrate(settings)
+async def test_posts_of_the_version_before_are_markdown_and_html_becomes_markdown(
+    migrated_url: URL,
+):
+    settings = make_settings(database_url=migrated_url, **MINIMUM_HASHING)
     async with running(settings) as app, client_of(app) as ann:
         await sign_up(ann, "Ann")
         await downgrade(settings, BEFORE_HTML)
@@ -855,9 +842,8 @@ async def test_posts_of_the_version_before_are_markdown_and_html_becomes_markdow
 BEFORE_WORDS = "7d2f90c6e4b8"
 
 
-async def test_posts_of_the_version_before_are_indexed_for_the_search(empty_url: URL):
-    settings = make_settings(database_url=empty_url, cache_bytes=0, **MINIMUM_HASHING)
-    await migrate(settings)
+async def test_posts_of_the_version_before_are_indexed_for_the_search(migrated_url: URL):
+    settings = make_settings(database_url=migrated_url, cache_bytes=0, **MINIMUM_HASHING)
 
     async def find(client: AsyncClient, q: str) -> list[str]:
         results = (await client.get(f"/posts?q={q}")).json()["results"]
@@ -896,10 +882,9 @@ async def test_posts_of_the_version_before_are_indexed_for_the_search(empty_url:
     assert hidden == []
 
 
-async def test_sessions_and_addresses_of_the_version_before_go_on(empty_url: URL):
-    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
+async def test_sessions_and_addresses_of_the_version_before_go_on(migrated_url: URL):
+    settings = make_settings(database_url=migrated_url, **MINIMUM_HASHING)
     mailing = settings.model_copy(update={"mail_url": make_url("console://")})
-    await migrate(settings)
     form = {"grant_type": "password", "username": "ann@example.com", "password": PASSWORD}
     async with running(settings) as app, client_of(app) as ann:
         await sign_up(ann, "Ann")
@@ -987,9 +972,8 @@ async def test_users_of_the_version_before_are_authors(empty_url: URL):
 BEFORE_REASONS = "5d20f7c81b3e"
 
 
-async def test_takedowns_and_audit_entries_of_the_version_before_go_on(empty_url: URL):
-    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
-    await migrate(settings)
+async def test_takedowns_and_audit_entries_of_the_version_before_go_on(migrated_url: URL):
+    settings = make_settings(database_url=migrated_url, **MINIMUM_HASHING)
     async with running(settings) as app, client_of(app) as ann:
         await sign_up(ann, "Ann")
         posts = [await publish(ann, title=f"{n}") for n in range(3)]
@@ -997,7 +981,7 @@ async def test_takedowns_and_audit_entries_of_the_version_before_go_on(empty_url
     await downgrade(settings, BEFORE_REASONS)
     now = utc_now()
     values: dict[str, Any] = {
-        "now": now if empty_url.get_backend_name() == "postgresql" else now.isoformat(" "),
+        "now": now if migrated_url.get_backend_name() == "postgresql" else now.isoformat(" "),
         "ann": posts[0]["user_id"],
     }
     take_down = "UPDATE posts SET taken_down_at = :now WHERE id = :post"
@@ -1050,10 +1034,9 @@ OLD_COUNTS = (
 )
 
 
-async def test_comments_of_the_version_before_are_public_and_convey_no_trust(empty_url: URL):
-    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
+async def test_comments_of_the_version_before_are_public_and_convey_no_trust(migrated_url: URL):
+    settings = make_settings(database_url=migrated_url, **MINIMUM_HASHING)
     approving = settings.model_copy(update={"comments": "approved"})
-    await migrate(settings)
     async with running(settings) as app, client_of(app) as ann, client_of(app) as bob:
         await sign_up(ann, "Ann")
         await sign_up(bob, "Bob")

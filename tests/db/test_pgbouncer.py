@@ -9,8 +9,12 @@ import pytest
 from sqlalchemy import URL
 
 from blog_api.db import invalidation
+<<<<<<< HEAD
 from blog_api.db.cache_version import CacheVersion
 from blog_api.db.migrate import migrate
+=======
+from blog_api.db.session import CacheVersion
+>>>>>>> h-d
 from tests.support.clients import (
     MINIMUM_HASHING,
     client_of,
@@ -36,15 +40,14 @@ CLIENTS = 20
 
 
 @pytest.fixture
-def pooled_url(tmp_path: Path, empty_url: URL) -> Iterator[URL]:
-    with running_pgbouncer(tmp_path, empty_url, POOL_SIZE) as url:
+def pooled_url(tmp_path: Path, migrated_url: URL) -> Iterator[URL]:
+    with running_pgbouncer(tmp_path, migrated_url, POOL_SIZE) as url:
         yield url
 
 
 async def test_no_request_fails_without_prepared_statements(
-    tmp_path: Path, empty_url: URL, pooled_url: URL
+    tmp_path: Path, migrated_url: URL, pooled_url: URL
 ):
-    await migrate(make_settings(database_url=empty_url, **MINIMUM_HASHING))
     url = pooled_url.update_query_dict({"prepared_statement_cache_size": "0"})
     sent = 0
 
@@ -78,7 +81,7 @@ async def test_no_request_fails_without_prepared_statements(
 
 @pytest.mark.parametrize("is_direct", [True, False])
 async def test_responses_are_cached_only_if_notifications_arrive(
-    empty_url: URL,
+    migrated_url: URL,
     pooled_url: URL,
     is_direct: bool,
     monkeypatch: pytest.MonkeyPatch,
@@ -86,9 +89,8 @@ async def test_responses_are_cached_only_if_notifications_arrive(
 ):
     monkeypatch.setattr(invalidation, "PROBE_TIMEOUT_SECONDS", 0.5)
     caplog.set_level("INFO", "blog_api.db.invalidation")
-    await migrate(make_settings(database_url=empty_url, **MINIMUM_HASHING))
     url = pooled_url.update_query_dict({"prepared_statement_cache_size": "0"})
-    listening = empty_url if is_direct else None
+    listening = migrated_url if is_direct else None
     settings = make_settings(database_url=url, listen_database_url=listening, **MINIMUM_HASHING)
     async with running(settings) as app, client_of(app) as ann, client_of(app) as anonymous:
         await sign_up(ann, "Ann")
@@ -108,7 +110,7 @@ async def test_responses_are_cached_only_if_notifications_arrive(
                 is_changed: bool = current_version() != before
                 return is_changed
 
-            await execute_on_server(empty_url, f"UPDATE posts SET title = '{title}'")
+            await execute_on_server(migrated_url, f"UPDATE posts SET title = '{title}'")
             if is_direct:
                 await wait_until(is_notified)
             titles.append((await anonymous.get(path)).json()["title"])

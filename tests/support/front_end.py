@@ -11,7 +11,6 @@ import pytest
 from sqlmodel import col, delete, update
 
 from blog_api.accounts.models import User
-from blog_api.db.migrate import migrate
 from blog_api.db.session import Database
 from blog_api.models import metadata
 from tests.support.clients import MINIMUM_HASHING, PASSWORD, ChangeUser, make_settings
@@ -42,10 +41,9 @@ def origin() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 async def front_end_database(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Database]:
-    async with temporary_database(tmp_path_factory.mktemp("front"), "front") as url:
-        settings = make_settings(database_url=url, **MINIMUM_HASHING)
-        await migrate(settings)
-        database = Database(settings)
+    folder = tmp_path_factory.mktemp("front")
+    async with temporary_database(folder, "front", is_migrated=True) as url:
+        database = Database(make_settings(database_url=url, **MINIMUM_HASHING))
         yield database
         await database.engine.dispose()
 

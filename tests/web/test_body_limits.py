@@ -12,7 +12,15 @@ from httpx import AsyncClient
 from starlette.types import Message
 
 from blog_api.web import body_limits, cache, large_responses
-from tests.support.clients import assert_problem, bearer, client_of, make_settings, running, sign_up
+from tests.support.clients import (
+    CHEAP_HASHING,
+    assert_problem,
+    bearer,
+    client_of,
+    make_settings,
+    running,
+    sign_up,
+)
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -233,7 +241,7 @@ async def publish_large_posts(client: AsyncClient) -> int:
 
 
 async def test_large_responses_have_a_total_bound():
-    settings = make_settings(database_url="sqlite://", body_memory_bytes=32 * MIB)
+    settings = make_settings(database_url="sqlite://", body_memory_bytes=32 * MIB, **CHEAP_HASHING)
     async with running(settings) as app, client_of(app) as ann:
         await sign_up(ann, "Ann")
         size = await publish_large_posts(ann)
@@ -269,7 +277,7 @@ async def test_large_responses_have_a_total_bound():
 
 async def test_slow_readers_of_cached_responses_have_a_total_bound(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(cache, "MAX_AGE_SECONDS", 3600)
-    settings = make_settings(database_url="sqlite://", body_memory_bytes=32 * MIB)
+    settings = make_settings(database_url="sqlite://", body_memory_bytes=32 * MIB, **CHEAP_HASHING)
     async with (
         running(settings) as app,
         client_of(app) as ann,
@@ -300,7 +308,7 @@ async def test_slow_readers_of_cached_responses_have_a_total_bound(monkeypatch: 
 
 
 async def test_simultaneous_exports_have_a_total_bound():
-    settings = make_settings(database_url="sqlite://", body_memory_bytes=32 * MIB)
+    settings = make_settings(database_url="sqlite://", body_memory_bytes=32 * MIB, **CHEAP_HASHING)
     async with running(settings) as app, client_of(app) as ann:
         await sign_up(ann, "Ann")
         reader = SlowReader("/users/me/export", ann.headers["Authorization"])
@@ -340,7 +348,7 @@ async def test_an_export_reads_posts_as_fast_as_its_client(ann: AsyncClient):
 
 
 async def test_a_client_without_room_does_not_affect_those_that_wait_for_the_same_response():
-    settings = make_settings(database_url="sqlite://", body_memory_bytes=32 * MIB)
+    settings = make_settings(database_url="sqlite://", body_memory_bytes=32 * MIB, **CHEAP_HASHING)
     async with (
         running(settings) as app,
         client_of(app) as ann,
@@ -372,7 +380,7 @@ async def test_a_client_without_room_does_not_affect_those_that_wait_for_the_sam
 async def test_a_body_that_ends_early_leaves_no_memory_reserved(
     end: str, monkeypatch: pytest.MonkeyPatch
 ):
-    settings = make_settings(database_url="sqlite://", body_memory_bytes=32 * MIB)
+    settings = make_settings(database_url="sqlite://", body_memory_bytes=32 * MIB, **CHEAP_HASHING)
     async with running(settings) as app, client_of(app) as ann:
         await sign_up(ann, "Ann")
         is_reserved = asyncio.Event()

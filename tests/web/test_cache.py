@@ -18,7 +18,6 @@ from starlette.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from blog_api.db.cache_version import CacheVersion
-from blog_api.db.migrate import migrate
 from blog_api.web.cache import OVERHEAD_BYTES, ResponseCache, find_query_parameters
 from blog_api.web.cache_metrics import CacheStatistics
 from blog_api.web.middleware import send_unavailable
@@ -46,7 +45,6 @@ async def wait_until_caching(app: FastAPI) -> None:
 async def blog(url: URL, **values: object) -> AsyncIterator[tuple[FastAPI, AsyncClient]]:
     """Yield a separate application with these settings, and a client that is logged in."""
     settings = make_settings(database_url=url, **MINIMUM_HASHING, **values)
-    await migrate(settings)
     async with running(settings) as app, client_of(app) as ann:
         await sign_up(ann, "Ann")
         yield app, ann
@@ -230,9 +228,9 @@ async def test_a_change_of_one_post_leaves_the_others_in_the_cache(
     assert computed == [True, False, True]
 
 
-async def test_notifications_distinguish_inserts_from_updates_on_postgres(empty_url: URL):
+async def test_notifications_distinguish_inserts_from_updates_on_postgres(migrated_url: URL):
     """On SQLite, another process sees that something was committed, but not what."""
-    async with blog(empty_url) as (app, ann), running(app.state.settings) as other:
+    async with blog(migrated_url) as (app, ann), running(app.state.settings) as other:
         await wait_until_caching(other)
         current_version = other.state.invalidation.current_version
         post = await publish(ann)
@@ -251,7 +249,7 @@ async def test_notifications_distinguish_inserts_from_updates_on_postgres(empty_
             while current_version().tables == before.tables:
                 await anyio.lowlevel.checkpoint()
 
-    is_named = empty_url.get_backend_name() == "postgresql"
+    is_named = migrated_url.get_backend_name() == "postgresql"
     assert (are_rows_valid, are_others_valid) == (is_named, is_named)
 
 
@@ -282,8 +280,8 @@ async def test_a_not_found_response_is_not_cached(ann: AsyncClient, anonymous: A
     assert (await anonymous.get(path)).status_code == 200
 
 
-async def test_cached_responses_get_the_cors_headers_of_each_origin(empty_url: URL):
-    async with blog(empty_url, cors_origins=(ORIGIN, f"{ORIGIN}:8443")) as (app, ann):
+async def test_cached_responses_get_the_cors_headers_of_each_origin(migrated_url: URL):
+    async with blog(migrated_url, cors_origins=(ORIGIN, f"{ORIGIN}:8443")) as (app, ann):
         await publish(ann)
         async with client_of(app) as client:
             responses = [
@@ -296,9 +294,9 @@ async def test_cached_responses_get_the_cors_headers_of_each_origin(empty_url: U
     assert {response.text for response in responses} == {responses[0].text}
 
 
-async def test_an_untrusted_host_is_rejected_on_a_cache_hit_too(empty_url: URL):
+async def test_an_untrusted_host_is_rejected_on_a_cache_hit_too(migrated_url: URL):
     hosts = ("test", "good.example")
-    async with blog(empty_url, trusted_hosts=hosts) as (app, ann), client_of(app) as client:
+    async with blog(migrated_url, trusted_hosts=hosts) as (app, ann), client_of(app) as client:
         await publish(ann)
         good = {"Host": "good.example"}
         assert (await client.get("/posts", headers=good)).status_code == 200
@@ -309,14 +307,14 @@ async def test_an_untrusted_host_is_rejected_on_a_cache_hit_too(empty_url: URL):
         assert rejected.json()["type"] == "urn:blog-api:untrusted-host"
 
 
-async def test_a_cache_size_of_zero_disables_the_cache(empty_url: URL):
-    async with blog(empty_url, cache_bytes=0) as (app, _), client_of(app) as client:
+async def test_a_cache_size_of_zero_disables_the_cache(migrated_url: URL):
+    async with blog(migrated_url, cache_bytes=0) as (app, _), client_of(app) as client:
         assert await count_statements(app, client, "/posts") == 1
         assert await count_statements(app, client, "/posts") == 1
 
 
-async def test_the_least_recently_used_response_is_evicted_first(empty_url: URL):
-    async with blog(empty_url, cache_bytes=80_000) as (app, ann), client_of(app) as client:
+async def test_the_least_recently_used_response_is_evicted_first(migrated_url: URL):
+    async with blog(migrated_url, cache_bytes=80_000) as (app, ann), client_of(app) as client:
         await wait_until_caching(app)
         await publish(ann)
         paths = [f"/posts?size={size}" for size in range(1, 100)]
@@ -332,9 +330,9 @@ async def test_the_least_recently_used_response_is_evicted_first(empty_url: URL)
         assert await count_statements(app, client, paths[1]) > 0
 
 
-async def test_commits_of_other_processes_invalidate_the_cache_before_it_expires(empty_url: URL):
+async def test_commits_of_other_processes_invalidate_the_cache_before_it_expires(migrated_url: URL):
     async with (
-        blog(empty_url) as (app, ann),
+        blog(migrated_url) as (app, ann),
         running(app.state.settings) as other,
         client_of(other) as reader,
     ):
@@ -350,9 +348,9 @@ async def test_commits_of_other_processes_invalidate_the_cache_before_it_expires
             assert (await reader.get(f"/posts/{post['id']}")).json()["content"] == content
 
 
-async def test_a_withdrawn_comment_leaves_the_cache_of_other_processes(empty_url: URL):
+async def test_a_withdrawn_comment_leaves_the_cache_of_other_processes(migrated_url: URL):
     async with (
-        blog(empty_url) as (app, ann),
+        blog(migrated_url) as (app, ann),
         running(app.state.settings) as other,
         client_of(other) as reader,
     ):
@@ -375,7 +373,7 @@ async def test_a_withdrawn_comment_leaves_the_cache_of_other_processes(empty_url
 
 
 async def test_a_connection_lost_before_listening_is_retried(
-    empty_url: URL, monkeypatch: pytest.MonkeyPatch
+    migrated_url: URL, monkeypatch: pytest.MonkeyPatch
 ):
     attempts: list[str] = []
     listen = asyncpg.Connection.add_listener
@@ -387,11 +385,11 @@ async def test_a_connection_lost_before_listening_is_retried(
         await listen(connection, channel, callback)
 
     monkeypatch.setattr(asyncpg.Connection, "add_listener", fail_once)
-    async with blog(empty_url) as (app, _):
+    async with blog(migrated_url) as (app, _):
         with anyio.fail_after(60):
             await wait_until_caching(app)
 
-    assert len(attempts) == (0 if empty_url.get_backend_name() == "sqlite" else 2)
+    assert len(attempts) == (0 if migrated_url.get_backend_name() == "sqlite" else 2)
 
 
 @pytest.mark.parametrize("what", ["query", "header"])

@@ -10,7 +10,6 @@ from httpx import AsyncClient
 from sqlalchemy import URL, make_url, text
 
 from blog_api.db import engine, readiness, session
-from blog_api.db.migrate import migrate
 from blog_api.db.session import Database
 from tests.support.clients import (
     CHEAP_HASHING,
@@ -21,7 +20,7 @@ from tests.support.clients import (
     running,
     sign_up,
 )
-from tests.support.databases import execute_on_server
+from tests.support.databases import execute_on_server, make_migrated_file
 
 HELLO = {"title": "Hello", "content": "World"}
 
@@ -54,11 +53,10 @@ async def test_an_unreachable_database_returns_503(closed_port: int):
         assert "hunter2" not in response.text
 
 
-async def test_an_error_that_the_request_did_not_cause_returns_503(empty_url: URL):
-    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
+async def test_an_error_that_the_request_did_not_cause_returns_503(migrated_url: URL):
+    settings = make_settings(database_url=migrated_url, **MINIMUM_HASHING)
     if settings.is_sqlite:
         pytest.skip("SQLite raises no errors with the codes of Postgres")
-    await migrate(settings)
     function = (
         "CREATE OR REPLACE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS "
         "$$ BEGIN RAISE EXCEPTION USING ERRCODE = '{}'; END $$"
@@ -69,12 +67,12 @@ async def test_an_error_that_the_request_did_not_cause_returns_503(empty_url: UR
         # Access denied, no such function, read-only, disk full, damaged data.
         for code in ("42501", "42883", "25006", "53100", "XX001"):
             await execute_on_server(
-                empty_url,
+                migrated_url,
                 function.format(code),
                 "CREATE OR REPLACE TRIGGER fail BEFORE UPDATE ON users EXECUTE FUNCTION fail()",
             )
             responses.append(await client.patch("/users/me", json={"name": "Anna"}))
-        await execute_on_server(empty_url, "DROP TRIGGER fail ON users")
+        await execute_on_server(migrated_url, "DROP TRIGGER fail ON users")
         changed = await client.patch("/users/me", json={"name": "Anna"})
 
     for response in responses:
@@ -129,7 +127,7 @@ async def test_a_file_that_was_moved_away_or_replaced_is_not_ready_and_not_writt
     """What is written to the file that is still open would be lost with it."""
     file = tmp_path / "blog.db"
     settings = make_settings(database_url=f"sqlite:///{file}", **MINIMUM_HASHING)
-    await migrate(settings)
+    await make_migrated_file(file)
     async with running(settings) as app, client_of(app) as client:
         await sign_up(client, "Ann")
         before = await client.get("/health/ready")
@@ -157,16 +155,15 @@ async def test_a_file_that_was_moved_away_or_replaced_is_not_ready_and_not_writt
 
 
 async def test_a_full_disk_is_not_ready(
-    empty_url: URL,
+    migrated_url: URL,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ):
     """That of Postgres cannot be seen; without room for pictures everything else is served."""
     settings = make_settings(
-        database_url=empty_url, media_url=(tmp_path / "media").as_uri(), **MINIMUM_HASHING
+        database_url=migrated_url, media_url=(tmp_path / "media").as_uri(), **MINIMUM_HASHING
     )
-    await migrate(settings)
     async with running(settings) as app, client_of(app) as client:
         before = await client.get("/health/ready")
         monkeypatch.setattr(readiness, "MIN_FREE_BYTES", 2**62)
@@ -186,10 +183,9 @@ async def test_a_full_disk_is_not_ready(
     ["DROP TABLE bookmarks", "ALTER TABLE bookmarks RENAME COLUMN user_id TO lost_id"],
 )
 async def test_a_missing_table_or_column_names_the_command_that_adds_it(
-    empty_url: URL, statement: str, caplog: pytest.LogCaptureFixture
+    migrated_url: URL, statement: str, caplog: pytest.LogCaptureFixture
 ):
-    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
-    await migrate(settings)
+    settings = make_settings(database_url=migrated_url, **MINIMUM_HASHING)
     async with running(settings) as app, client_of(app) as client:
         await sign_up(client, "Ann")
         async with app.state.database.session(writes=True) as session:
@@ -210,10 +206,9 @@ async def test_a_missing_table_or_column_names_the_command_that_adds_it(
         assert "tables are missing" in ready.json()["detail"]
 
 
-async def test_a_database_that_is_read_only_is_not_ready(empty_url: URL):
-    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
-    await migrate(settings)
-    name = empty_url.database
+async def test_a_database_that_is_read_only_is_not_ready(migrated_url: URL):
+    settings = make_settings(database_url=migrated_url, **MINIMUM_HASHING)
+    name = migrated_url.database
     async with running(settings) as app, client_of(app) as client:
         before = await client.get("/health/ready")
         if settings.is_sqlite:
@@ -225,7 +220,7 @@ async def test_a_database_that_is_read_only_is_not_ready(empty_url: URL):
             assert while_written.status_code == 200
             return
         await execute_on_server(
-            empty_url, f'ALTER DATABASE "{name}" SET default_transaction_read_only = on'
+            migrated_url, f'ALTER DATABASE "{name}" SET default_transaction_read_only = on'
         )
         await app.state.database.close()
         after = await client.get("/health/ready")
@@ -234,15 +229,16 @@ async def test_a_database_that_is_read_only_is_not_ready(empty_url: URL):
     assert_problem(after, 503)
 
 
-async def test_connections_of_a_time_when_the_database_was_read_only_are_replaced(empty_url: URL):
-    settings = make_settings(database_url=empty_url, **MINIMUM_HASHING)
+async def test_connections_of_a_time_when_the_database_was_read_only_are_replaced(
+    migrated_url: URL,
+):
+    settings = make_settings(database_url=migrated_url, **MINIMUM_HASHING)
     if settings.is_sqlite:
         pytest.skip("A file of SQLite has no settings for connections")
-    await migrate(settings)
-    setting = f'ALTER DATABASE "{empty_url.database}" {{}} default_transaction_read_only'
+    setting = f'ALTER DATABASE "{migrated_url.database}" {{}} default_transaction_read_only'
     async with running(settings) as app, client_of(app) as client:
         await sign_up(client, "Ann")
-        await execute_on_server(empty_url, f"{setting.format('SET')} = on")
+        await execute_on_server(migrated_url, f"{setting.format('SET')} = on")
         await app.state.database.close()
         written, read = await asyncio.gather(
             client.post("/posts", json=HELLO), client.get("/users/me")
@@ -250,7 +246,7 @@ async def test_connections_of_a_time_when_the_database_was_read_only_are_replace
         unready = await client.get("/health/ready")
         # A session of this connection would be read-only too.
         await execute_on_server(
-            empty_url, "SET default_transaction_read_only = off", setting.format("RESET")
+            migrated_url, "SET default_transaction_read_only = off", setting.format("RESET")
         )
         ready = await client.get("/health/ready")
         written_later = await client.post("/posts", json=HELLO)
