@@ -99,11 +99,13 @@ def read_file(path: Path, folder: Path | None = None, *, with_pages: bool = Fals
 
 @lru_cache
 def is_hidden_section(folder: Path) -> bool:
-    """Tell whether the section page of a folder hides its posts, as Hugo's `cascade` can."""
+    """Tell whether the section page of a folder hides its posts, as Hugo's `cascade` and Zola's
+    `draft` can."""
     path = folder / "_index.md"
     try:
         front = split_front_matter(read_text(path)[0], KNOWN_KEYS)
-        return hides([fold_keys(front.values).get("cascade")])
+        values = fold_keys(front.values)
+        return hides([values.get("cascade"), {"draft": values.get("draft")}])
     except InvalidFrontMatter:
         return path.exists()
 

@@ -108,7 +108,7 @@ async def test_an_export_reads_comments_and_slugs_of_many_posts_at_once(
     url: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     comment = {"author": "Bob", "created_at": "2020-02-01T09:00:00Z", "content": "Yes"}
-    records = [
+    records: list[dict[str, Any]] = [
         RECORD
         | {"slug": f"s{number}", "old_slugs": [f"z{number}", f"B{number}", f"a{number}"]}
         | {"comments": [comment, comment | {"parent": 1}] * (number % 7)}
