@@ -61,6 +61,8 @@ def read_jsonl(path: Path) -> Iterator[ArchiveEntry]:
             yield ArchiveEntry(format_location(path, number), error=str(error))
 
 
+# Left out of an export.
+DEFAULTS = PostRecord.model_construct().model_dump(include={*OPTIONAL_FIELDS})
 FIELDS = {fold_key(name): name for name in PostRecord.model_fields}
 
 
@@ -90,8 +92,8 @@ def parse_line(line: bytes) -> dict[str, Any]:
 def write_jsonl(file: IO[str], record: PostRecord) -> None:
     """Append a line."""
     values = record.model_dump(mode="json")
-    for key in OPTIONAL_FIELDS:
-        if values[key] == PostRecord.model_fields[key].get_default(call_default_factory=True):
+    for key, default in DEFAULTS.items():
+        if values[key] == default:
             del values[key]
     if record.comments:
         values["comments"] = [*map(dump_comment, record.comments)]
