@@ -35,7 +35,6 @@ BATCH_SIZE = 100
 # Old slugs per transaction.
 OLD_SLUGS_BATCH_SIZE = 500
 
-
 # A post and its author, which are None if the post was deleted.
 Owner = tuple[Post | None, User | None]
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 NOTHING_FOUND = (
     "Nothing here can be imported. Formats: Markdown with front matter (.md) and folders of it; "
     "exports of WordPress (.xml) and Ghost (.json) and JSON Lines (.jsonl), which have to be named "
-    "themselves; and a .zip of these."
+    "themselves; and a .zip of these. Pages are imported with --pages."
 )
 
 
