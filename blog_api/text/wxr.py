@@ -31,6 +31,8 @@ xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:wp="http://wordpress.org/expor
 """
 TAIL = "</channel>\n</rss>\n"
 NO_TIME = "0000-00-00 00:00:00"
+# WordPress formats NO_TIME as `Wed, 30 Nov -0001`.
+YEAR_ZERO = re.compile(r" -\d{4} ")
 NOT_WXR = "not a WordPress export"
 ITEM = re.compile(rb"<item[\s>]")
 
@@ -56,8 +58,10 @@ class WXRElement:
 
     def get_pub_date(self) -> str | None:
         """Return the time that every item of RSS may have, if it can be read."""
+        value = self.get("pubDate")
         with suppress(ValueError, OverflowError):
-            return parse_time(self.get("pubDate")).astimezone(UTC).isoformat()
+            if not YEAR_ZERO.search(value):
+                return parse_time(value).astimezone(UTC).isoformat()
         return None
 
     def get_meta(self, name: str) -> list[str]:
