@@ -15,11 +15,7 @@ from blog_api.accounts.imported import Identity, get_or_create_authors, make_aut
 from blog_api.accounts.models import User
 from blog_api.accounts.service import find_user
 from blog_api.archive.record import ArchiveEntry, PostRecord, format_location
-from blog_api.comments.imported import (
-    count_public,
-    insert_imported_comments,
-    resolve_comments,
-)
+from blog_api.comments.imported import count_public, insert_imported_comments, resolve_comments
 from blog_api.core.errors import Conflict
 from blog_api.core.fields import utc_now
 from blog_api.core.security import SecretKeys
@@ -38,7 +34,6 @@ from blog_api.text.renderer import Renderer
 BATCH_SIZE = 100
 # Old slugs per transaction.
 OLD_SLUGS_BATCH_SIZE = 500
-
 
 # A post and its author, which are None if the post was deleted.
 Owner = tuple[Post | None, User | None]
@@ -60,8 +55,9 @@ class Result:
     error: str | None = None
     # Of what was changed, each with its location.
     warnings: tuple[str, ...] = ()
-    # Of pictures that were not imported.
+    # Of pictures that were not imported, and of those among them that are elsewhere on the site.
     missing_pictures: tuple[str, ...] = ()
+    site_pictures: tuple[str, ...] = ()
     is_draft: bool = False
     # A draft because the archive has no time for it.
     is_undated: bool = False
@@ -78,6 +74,7 @@ class Candidate:
     record: PostRecord
     slug: str
     missing_pictures: tuple[str, ...] = ()
+    site_pictures: tuple[str, ...] = ()
 
     @property
     def author_key(self) -> str | None:
@@ -93,6 +90,7 @@ class Candidate:
             outcome,
             warnings=warnings,
             missing_pictures=self.missing_pictures,
+            site_pictures=self.site_pictures,
             is_draft=self.record.published_at is None,
             is_undated=self.record.published_at is None and self.entry.is_undated,
         )
@@ -192,15 +190,17 @@ class Importer:
         file, record = candidate.entry.file, candidate.record
         if file is None:
             return candidate
-        imported, missing = await self.pictures.import_pictures(
+        imported, warnings = await self.pictures.import_pictures(
             file, record.source, record.cover_url, author_id
         )
+        messages: dict[bool, list[str]] = {True: [], False: []}
+        for line, message, is_expected in warnings:
+            messages[is_expected].append(f"{format_location(file.path, line)}: {message}")
         return replace(
             candidate,
             record=record.model_copy(update=imported._asdict()),
-            missing_pictures=tuple(
-                f"{format_location(file.path, one.line)}: {one.message}" for one in missing
-            ),
+            missing_pictures=tuple(messages[True]),
+            site_pictures=tuple(messages[False]),
         )
 
     def check_entry(self, entry: ArchiveEntry) -> Candidate | Result:

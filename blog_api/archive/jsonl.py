@@ -14,12 +14,12 @@ from blog_api.archive.record import (
     ArchiveEntry,
     InvalidRecord,
     PostRecord,
-    decode_utf8,
     format_location,
     make_entry,
 )
 from blog_api.comments.imported import CommentRecord
 from blog_api.core.security import open_private
+from blog_api.text.encodings import decode_utf8, find_marked_encoding
 from blog_api.text.front_matter import fold_key, fold_keys
 from blog_api.text.front_matter_values import InvalidFrontMatter
 from blog_api.text.front_matter_visibility import parse_published_at
@@ -51,17 +51,23 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 def read_jsonl(path: Path) -> Iterator[ArchiveEntry]:
     for number, line in read_lines(path):
+        if number == 1 and (encoding := find_marked_encoding(line)):
+            error = f"JSON Lines in {encoding}: convert the file to UTF-8"
+            yield ArchiveEntry(format_location(path, 1), error=error)
+            return
         try:
             yield make_entry(path, number, parse_post(line))
         except InvalidFrontMatter as error:
             yield ArchiveEntry(format_location(path, number), error=str(error))
 
 
+# Left out of an export.
+DEFAULTS = PostRecord.model_construct().model_dump(include={*OPTIONAL_FIELDS})
 FIELDS = {fold_key(name): name for name in PostRecord.model_fields}
 
 
 def parse_post(line: bytes) -> dict[str, Any]:
-    """Return the values of a post; raises InvalidRecord."""
+    """Return the values of a post; raises InvalidFrontMatter."""
     values = parse_line(line)
     post = {FIELDS[key]: value for key, value in fold_keys(values).items() if key in FIELDS}
     # Validation of `published_at` is stricter than that of others' keys.
@@ -73,7 +79,7 @@ def parse_post(line: bytes) -> dict[str, Any]:
 
 
 def parse_line(line: bytes) -> dict[str, Any]:
-    """Parse a JSON object; raises InvalidRecord."""
+    """Parse a JSON object; raises InvalidFrontMatter."""
     if len(line) > MAX_LINE_BYTES:
         raise InvalidRecord(f"larger than {MAX_LINE_BYTES // 1024**2} MiB")
     text = decode_utf8(line)
@@ -86,8 +92,8 @@ def parse_line(line: bytes) -> dict[str, Any]:
 def write_jsonl(file: IO[str], record: PostRecord) -> None:
     """Append a line."""
     values = record.model_dump(mode="json")
-    for key in OPTIONAL_FIELDS:
-        if values[key] == PostRecord.model_fields[key].get_default(call_default_factory=True):
+    for key, default in DEFAULTS.items():
+        if values[key] == default:
             del values[key]
     if record.comments:
         values["comments"] = [*map(dump_comment, record.comments)]
@@ -116,7 +122,7 @@ def write_comments(path: Path, comments: Sequence[CommentRecord]) -> None:
 
 
 def read_comments(path: Path) -> list[dict[str, Any]]:
-    """Return the comments on the post in a file. Raises InvalidRecord."""
+    """Return the comments on the post in a file. Raises InvalidFrontMatter."""
     comments = get_comments_path(path)
     # Unlike `Path.is_file()`, this takes names that are too long.
     is_file = os.path.isfile(comments)

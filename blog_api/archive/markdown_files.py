@@ -16,14 +16,13 @@ from blog_api.archive.record import (
     ArchiveEntry,
     InvalidRecord,
     PostRecord,
-    decode_utf8,
     format_location,
     make_entry,
 )
 from blog_api.core.characters import NON_XML_CHARACTERS
 from blog_api.core.security import open_private
-from blog_api.core.urls import is_relative
-from blog_api.media.folders import PostFile
+from blog_api.media.folders import PostFile, may_be_file
+from blog_api.text.encodings import decode_file
 from blog_api.text.front_matter import FrontMatter, fold_key, fold_keys, split_front_matter
 from blog_api.text.front_matter_fields import (
     KNOWN_KEYS,
@@ -81,10 +80,13 @@ def read_file(path: Path, folder: Path | None = None, *, with_pages: bool = Fals
     if any(map(is_hidden_section, sections[:depth])):
         post["published_at"] = None
     cover = post["cover_url"]
-    if is_file := isinstance(cover, str) and is_relative(cover.strip()):
+    is_file = isinstance(cover, str) and may_be_file(cover.strip())
+    if is_file:
         post["cover_url"] = None
     line = text.count("\n") - front.content.count("\n") + 1
-    file = PostFile(path, folder, cover if is_file else None, line)
+    file = PostFile(
+        path, folder, cover if is_file else None, line, cover_line=find_line(front, "cover_url")
+    )
     return make_entry(
         path,
         1,
@@ -97,11 +99,13 @@ def read_file(path: Path, folder: Path | None = None, *, with_pages: bool = Fals
 
 @lru_cache
 def is_hidden_section(folder: Path) -> bool:
-    """Tell whether the section page of a folder hides its posts, as Hugo's `cascade` can."""
+    """Tell whether the section page of a folder hides its posts, as Hugo's `cascade` and Zola's
+    `draft` can."""
     path = folder / "_index.md"
     try:
         front = split_front_matter(read_text(path)[0], KNOWN_KEYS)
-        return hides([fold_keys(front.values).get("cascade")])
+        values = fold_keys(front.values)
+        return hides([values.get("cascade"), {"draft": values.get("draft")}])
     except InvalidFrontMatter:
         return path.exists()
 
@@ -109,7 +113,7 @@ def is_hidden_section(folder: Path) -> bool:
 def read_text(path: Path) -> tuple[str, int]:
     """Read a file, without control characters; also return the line of the first, or 0.
 
-    Raises InvalidRecord.
+    Raises InvalidFrontMatter.
     """
     try:
         with path.open("rb") as file:
@@ -118,7 +122,7 @@ def read_text(path: Path) -> tuple[str, int]:
         raise InvalidRecord(f"cannot be read: {error.strerror}") from None
     if len(raw) > MAX_RECORD_BYTES:
         raise InvalidRecord(TOO_LARGE)
-    text = decode_utf8(raw).removeprefix("\ufeff")
+    text = decode_file(raw)
     control = NON_XML_CHARACTERS.search(text)
     line = text.count("\n", 0, control.start()) + 1 if control else 0
     return NON_XML_CHARACTERS.sub("", text), line

@@ -214,11 +214,3 @@ def make_entry(
 
 # A post is imported without them if they are invalid.
 EXPENDABLE_FIELDS = {"cover_url", "cover_alt", "canonical_url", "updated_at", "old_slugs"}
-
-
-def decode_utf8(raw: bytes) -> str:
-    """Decode a text; raises InvalidRecord with the line of the first invalid byte."""
-    try:
-        return raw.decode()
-    except UnicodeDecodeError as error:
-        raise InvalidRecord("not valid UTF-8", raw.count(b"\n", 0, error.start) + 1) from None

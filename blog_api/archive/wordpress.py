@@ -128,6 +128,7 @@ class Item:
         self.get_meta = element.get_meta
         self.values = element.values
         self.warnings: list[str] = []
+        self.is_undated = False
 
     def make_entry(self, *, with_pages: bool) -> ArchiveEntry:
         line = self.element.line
@@ -146,10 +147,9 @@ class Item:
     def make_values(self) -> dict[str, Any]:
         login = self.get("dc:creator")
         content = self.values.get("content:encoded", "")
-        post_id = self.get("wp:post_id")
         is_own = "dc:format" in self.values  # An export of this program.
         if not is_own:
-            content = render_wordpress(content, post_id, self.site.attachments)
+            content = render_wordpress(content, self.get("wp:post_id"), self.site.attachments)
         published_at = self.parse_published_at()
         slug = unquote(self.get("wp:post_name"))
         tags = [tag for domain in TAG_DOMAINS for tag in self.element.categories[domain]]
@@ -159,7 +159,7 @@ class Item:
             "title": render_title(self.values.get("title", "")),
             "author": (self.site.authors.get(login, ("", ""))[0] or login) if login else None,
             "author_key": self.make_author_key(login) if login else None,
-            "published_at": published_at,
+            **({} if self.is_undated else {"published_at": published_at}),
             "updated_at": self.parse_time("wp:post_modified_gmt"),
             "tags": [tag for tag in tags if tag_key(tag) != NO_CATEGORY],
             "old_slugs": self.find_old_slugs(slug, is_public=published_at is not None),
@@ -199,7 +199,8 @@ class Item:
             return None
         time = self.parse_time("wp:post_date_gmt")
         if time is None and status == "publish":
-            time = self.parse_time("wp:post_date")
+            time = self.parse_time("wp:post_date") or self.element.get_pub_date()
+            self.is_undated = time is None
         # The format sorts as text.
         if status == "future" and time is not None and time < utc_now().isoformat():
             self.warnings.append("scheduled for a time that has passed, so it is a draft")

@@ -8,7 +8,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 from pydantic import ValidationError
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlmodel import SQLModel
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -19,7 +19,12 @@ from blog_api.core.settings import Settings, exit_with_errors
 from blog_api.core.urls import get_sqlite_path, parse_database_url
 from blog_api.db.copy import CopyFailed
 from blog_api.db.errors import describe_error
-from blog_api.db.migrate import IncompatibleSchema, check_sqlite_file, migrate_in_memory
+from blog_api.db.migrate import (
+    IncompatibleSchema,
+    check_sqlite_file,
+    get_file_schema,
+    migrate_in_memory,
+)
 from blog_api.db.session import Database
 from blog_api.web.health import require_migrated
 
@@ -60,18 +65,37 @@ def require_file(settings: Settings, label: str) -> None:
             exit_with_error(f"{label}: {error}")
 
 
+async def describe_missing_database(settings: Settings) -> str | None:
+    """Return why there is no blog to compare with, or None if the database was ever migrated."""
+    file = get_sqlite_path(settings.database_url)
+    if file is not None and not file.exists():
+        return f"{file} does not exist"
+    require_file(settings, "BLOG_DATABASE_URL")
+    try:
+        schema = await get_file_schema(settings)
+    except (OSError, DBAPIError) as error:
+        if settings.is_sqlite:
+            raise
+        return describe_error(error)
+    return str(schema) if schema.current is None else None
+
+
 def run_with_database(
     settings: Settings,
     work: Callable[[Database], Awaitable[T]],
     *,
     in_memory_if_missing: bool = False,
 ) -> T:
-    """Run on a migrated database; a missing SQLite file is not created."""
-    file = get_sqlite_path(settings.database_url)
-    if in_memory_if_missing and file is not None and not file.exists():
-        settings = settings.model_copy(update={"database_url": parse_database_url("sqlite://")})
+    """Run on a migrated database; a missing SQLite file is not created.
 
-    async def run() -> T:
+    With `in_memory_if_missing`, an empty database in memory takes the place of one that is missing,
+    unreachable or was never migrated.
+    """
+
+    async def run(settings: Settings) -> T:
+        if in_memory_if_missing and (reason := await describe_missing_database(settings)):
+            print(f"An empty blog is assumed: {reason}", file=sys.stderr)
+            settings = settings.model_copy(update={"database_url": parse_database_url("sqlite://")})
         require_file(settings, "BLOG_DATABASE_URL")
         database = Database(settings)
         try:
@@ -83,7 +107,7 @@ def run_with_database(
         finally:
             await database.close()
 
-    return run_async(run())
+    return run_async(run(settings))
 
 
 def run_in_session(settings: Settings, work: Callable[[AsyncSession], Awaitable[T]]) -> T:

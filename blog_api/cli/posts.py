@@ -1,5 +1,6 @@
 """Commands for posts: `import` and `export`."""
 
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterable
@@ -26,7 +27,7 @@ from blog_api.db.queries import count_rows
 from blog_api.db.session import Database
 from blog_api.media.storage import open_storage
 from blog_api.posts.models import Post
-from blog_api.text.renderer import Renderer
+from blog_api.text.renderer import COMMAND_TIMEOUT_SECONDS, Renderer
 
 if TYPE_CHECKING:
     from blog_api.archive.importer import Result
@@ -34,8 +35,12 @@ if TYPE_CHECKING:
 NOTHING_FOUND = (
     "Nothing here can be imported. Formats: Markdown with front matter (.md) and folders of it; "
     "exports of WordPress (.xml) and Ghost (.json) and JSON Lines (.jsonl), which have to be named "
-    "themselves; and a .zip of these."
+    "themselves; and a .zip of these. Pages are imported with --pages."
 )
+
+
+MAX_LINES_OF_KIND = 20
+MAX_KIND_LENGTH = 60
 
 
 class Undated(StrEnum):
@@ -44,10 +49,15 @@ class Undated(StrEnum):
 
 
 class ImportSummary:
-    """Count the results of an import, and print warnings and errors as they come."""
+    """Count the results of an import, and print warnings and errors as they come.
 
-    def __init__(self, replaced: tuple[str, str]) -> None:
+    Of each kind of them only the first ones, unless the summary is verbose.
+    """
+
+    def __init__(self, replaced: tuple[str, str], *, verbose: bool = False) -> None:
         self.replaced = replaced
+        self.verbose = verbose
+        self.printed: Counter[str] = Counter()
         self.outcomes: Counter[str] = Counter()
         self.left_out: Counter[str] = Counter()
         self.drafts = self.undated = self.warnings = self.missing_pictures = 0
@@ -58,22 +68,38 @@ class ImportSummary:
             self.left_out[result.kind] += 1
             if result.details:
                 told = escape_unprintable(f"left out: {result.kind} {result.details}")
-                self.print(f"{result.location}: {told}")
+                self.print(f"{result.location}: {told}", kind=f"left out: {result.kind}")
         if result.outcome == "imported":
             self.drafts += result.is_draft
             self.undated += result.is_undated
         self.missing_pictures += len(result.missing_pictures)
         if result.error is not None:
-            self.print(f"{result.location}: {result.error}")
-        self.add_warnings([*result.warnings, *result.missing_pictures])
+            kind = f"rejected: {find_kind(result.error)}"
+            self.print(f"{result.location}: {result.error}", kind=kind)
+        for warning in result.warnings:
+            # A warning has a line of its own, and begins with the file of the result.
+            file = result.location.rpartition(":")[0]
+            kind = find_kind(warning.removeprefix(file).partition(": ")[2])
+            self.add_warnings([warning], kind=kind)
+        self.add_warnings(result.missing_pictures, kind="missing pictures")
+        self.add_warnings(result.site_pictures, kind="pictures elsewhere on the site")
 
-    def add_warnings(self, warnings: Iterable[str]) -> None:
+    def add_warnings(self, warnings: Iterable[str], *, kind: str) -> None:
         for warning in warnings:
-            self.print(warning)
+            self.print(warning, kind=kind)
             self.warnings += 1
 
-    def print(self, message: str) -> None:
-        print(message.replace(*self.replaced), file=sys.stderr)
+    def print(self, message: str, *, kind: str) -> None:
+        self.printed[kind] += 1
+        if self.verbose or self.printed[kind] <= MAX_LINES_OF_KIND:
+            print(message.replace(*self.replaced), file=sys.stderr)
+
+    def print_omitted(self) -> None:
+        """Print how many lines of each kind were omitted."""
+        for kind, number in self.printed.items():
+            if number > MAX_LINES_OF_KIND and not self.verbose:
+                omitted = f"and {number - MAX_LINES_OF_KIND} more; --verbose prints all"
+                print(f"{kind}: {omitted}", file=sys.stderr)
 
     @property
     def is_complete(self) -> bool:
@@ -99,6 +125,16 @@ class ImportSummary:
         return "\n".join(lines)
 
 
+def find_kind(message: str) -> str:
+    """Return the field that a message begins with, or else what it says, without numbers."""
+    from blog_api.archive.record import PostRecord
+
+    field = re.match(r"([\w ]+?)(?:, item \d+)?: ", message)
+    if field and field[1] in PostRecord.model_fields.keys() | {"text", "front matter"}:
+        return field[1]
+    return re.sub(r"\d+(?:, \d+)*", "…", message.rpartition(": ")[2])[:MAX_KIND_LENGTH]
+
+
 def count_things(number: int, name: str) -> str:
     return f"{number} {name}{'' if number == 1 else 's'}"
 
@@ -120,6 +156,12 @@ def import_archive(
     undated: Annotated[
         Undated, typer.Option(help="Posts without a time: drafts, or published now.")
     ] = Undated.draft,
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose", help=f"Print all warnings, not the first {MAX_LINES_OF_KIND} of each kind."
+        ),
+    ] = False,
 ) -> None:
     """Import posts; those already present stay unchanged.
 
@@ -145,10 +187,10 @@ def import_archive(
     except OSError as error:
         folder.cleanup()
         exit_with_error(str(error))
-    summary = ImportSummary((folder.name, file.name))
+    summary = ImportSummary((folder.name, file.name), verbose=verbose)
 
     async def run_import(database: Database) -> None:
-        renderer = Renderer(iframe_hosts=settings.iframe_hosts)
+        renderer = Renderer(COMMAND_TIMEOUT_SECONDS, iframe_hosts=settings.iframe_hosts)
         pictures = FolderImport(
             database, renderer, storage, max_bytes=settings.media_max_bytes, dry_run=dry_run
         )
@@ -164,7 +206,8 @@ def import_archive(
             async for result in importer.import_entries(archive.entries):
                 summary.add(result)
                 advance()
-        summary.add_warnings(await importer.add_old_slugs())
+        summary.add_warnings(await importer.add_old_slugs(), kind="addresses of other posts")
+        summary.print_omitted()
 
     with folder, open_storage(settings) as storage:
         run_with_database(settings, run_import, in_memory_if_missing=dry_run)
@@ -195,7 +238,9 @@ def export_archive(
     async def run_export(database: Database, write: WriteRecord) -> None:
         pictures = None
         if storage is not None and file.is_dir():
-            pictures = FolderExport(Renderer(iframe_hosts=settings.iframe_hosts), storage, file)
+            pictures = FolderExport(
+                Renderer(COMMAND_TIMEOUT_SECONDS, iframe_hosts=settings.iframe_hosts), storage, file
+            )
         with progress(file.name, total) as advance:
             async for _ in export_posts(database, write, pictures):
                 advance()

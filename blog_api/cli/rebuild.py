@@ -19,7 +19,7 @@ from blog_api.posts.rebuild import (
     make_html,
 )
 from blog_api.posts.search_index import SearchIndex
-from blog_api.text.renderer import Renderer
+from blog_api.text.renderer import COMMAND_TIMEOUT_SECONDS, Renderer
 
 
 def make_kinds(renderer: Renderer) -> tuple[Rebuild, ...]:
@@ -66,7 +66,9 @@ def rebuild(
     async def run(database: Database) -> dict[str, int]:
         return {
             kind.name: await rebuild_kind(database, kind, repairs=not check)
-            for kind in make_kinds(Renderer(iframe_hosts=settings.iframe_hosts))
+            for kind in make_kinds(
+                Renderer(COMMAND_TIMEOUT_SECONDS, iframe_hosts=settings.iframe_hosts)
+            )
         }
 
     wrong = run_with_database(settings, run)

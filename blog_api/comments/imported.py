@@ -1,12 +1,12 @@
 """Insert the comments of imported posts, and read those of exported posts."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
 
 from sqlalchemy import bindparam, insert, update
-from sqlmodel import Field, col, select
+from sqlmodel import Field, col, func, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.accounts.imported import Identity, make_author_key
@@ -16,6 +16,8 @@ from blog_api.db.queries import execute_write
 
 # In one statement: Postgres takes 32,767 values.
 ROWS_PER_STATEMENT = 1_000
+# In memory during an export.
+COMMENTS_PER_QUERY = 2_000
 
 INSERT = insert(Comment).returning(col(Comment.id), sort_by_parameter_order=True)
 PLACE = (
@@ -170,7 +172,35 @@ async def insert_imported_comments(
         await execute_write(session, PLACE, values)
 
 
-async def find_exported_comments(session: AsyncSession, post_id: int) -> Sequence[Comment]:
-    """Return the comments on a post with their authors, those that are answered first."""
-    query = select(Comment).where(col(Comment.post_id) == post_id).order_by(col(Comment.id))
-    return (await session.exec(query)).all()
+async def split_by_comments(session: AsyncSession, post_ids: Sequence[int]) -> list[list[int]]:
+    """Split posts, in their order, into parts that have at most COMMENTS_PER_QUERY comments.
+
+    A post that has more is a part of its own.
+    """
+    query = (
+        select(Comment.post_id, func.count())
+        .where(col(Comment.post_id).in_(post_ids))
+        .group_by(col(Comment.post_id))
+    )
+    counts = dict((await session.exec(query)).all())
+    parts: list[list[int]] = []
+    total = 0
+    for post_id in post_ids:
+        count = counts.get(post_id, 0)
+        total += count
+        if not parts or total > COMMENTS_PER_QUERY:
+            parts.append([])
+            total = count
+        parts[-1].append(post_id)
+    return parts
+
+
+async def find_exported_comments(
+    session: AsyncSession, post_ids: Collection[int]
+) -> dict[int, list[Comment]]:
+    """Return the comments on posts with their authors, those that are answered first."""
+    query = select(Comment).where(col(Comment.post_id).in_(post_ids)).order_by(col(Comment.id))
+    found: dict[int, list[Comment]] = {post_id: [] for post_id in post_ids}
+    for comment in await session.exec(query):
+        found[comment.post_id].append(comment)
+    return found

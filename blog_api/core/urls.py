@@ -223,3 +223,8 @@ def is_ipv6(host: str) -> bool:
 def is_relative(address: str) -> bool:
     """Tell whether an address is relative to the file that has it."""
     return NOT_RELATIVE.match(address) is None
+
+
+def is_relative_to_site(address: str) -> bool:
+    """Tell whether an address is a path from the root of a site, and no uploaded picture."""
+    return re.match(r"/[^/\\]", address) is not None and not is_media_path(address)

@@ -239,16 +239,16 @@ async def count_rows(database: Database, table: type[TableModel]) -> int:
         return (await session.exec(select(func.count()).select_from(table))).one()
 
 
-async def iterate_rows(
+async def iterate_batches(
     database: Database,
     query: SelectOfScalar[TableModelT],
     table: type[TableModelT],
     *,
     batch_size: int = BATCH_SIZE,
-) -> AsyncIterator[TableModelT]:
-    """Yield rows in the order of their ids.
+) -> AsyncIterator[Sequence[TableModelT]]:
+    """Yield rows in batches, in the order of their ids.
 
-    Each batch is read in its own transaction: no connection is held while a row is processed.
+    Each batch is read in its own transaction: no connection is held while it is processed.
     """
     last_id = 0
     while True:
@@ -257,6 +257,18 @@ async def iterate_rows(
             rows = (await session.exec(batch)).all()
         if not rows:
             return
+        yield rows
+        last_id = rows[-1].id
+
+
+async def iterate_rows(
+    database: Database,
+    query: SelectOfScalar[TableModelT],
+    table: type[TableModelT],
+    *,
+    batch_size: int = BATCH_SIZE,
+) -> AsyncIterator[TableModelT]:
+    """Yield the rows of `iterate_batches()` one by one."""
+    async for rows in iterate_batches(database, query, table, batch_size=batch_size):
         for row in rows:
             yield row
-        last_id = rows[-1].id

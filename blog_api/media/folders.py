@@ -17,7 +17,7 @@ from blog_api.core.characters import escape_unprintable
 from blog_api.core.errors import Conflict, ContentTooLarge, ServiceUnavailable
 from blog_api.core.fields import MAX_CONTENT_LENGTH
 from blog_api.core.security import open_private
-from blog_api.core.urls import is_media_path, is_relative
+from blog_api.core.urls import is_media_path, is_relative, is_relative_to_site
 from blog_api.db.session import Database
 from blog_api.media.errors import MediaBlocked, UnsupportedPicture
 from blog_api.media.pictures import TYPES
@@ -34,6 +34,9 @@ from blog_api.text.renderer import Renderer
 
 QUERY_OR_FRAGMENT = re.compile(r"[?#].*", re.DOTALL)
 PICTURE_SUFFIXES = {"jpeg", *(suffix for _, suffix in TYPES.values())}
+SHOWN_SUFFIXES = PICTURE_SUFFIXES | {"bmp", "ico", "svg", "tif", "tiff"}
+# Folders whose files are at the root of a site: in Jekyll, Hugo and Zola, Astro, Hexo, Pelican.
+SITE_FOLDERS = ("", "static", "public", "source", "content", "assets")
 NOT_CONFIGURED = "BLOG_MEDIA_URL is not set: pictures stay where they are"
 TOO_LONG = "with the addresses of its pictures the text would be too long; they stay"
 NO_PICTURE = "is no complete JPEG, PNG, GIF, WebP or AVIF picture"
@@ -70,37 +73,42 @@ class StorageNotConfigured(Exception):
 class PostFile:
     """A file with a post, and the folder that is imported; None if the file was named itself.
 
-    `cover` is the relative address of a file with the cover, `line` the first one of the content.
+    `cover` is the address of a file with the cover, `line` the first one of the content.
     """
 
     path: Path
     folder: Path | None
     cover: str | None
     line: int
+    cover_line: int = 1
 
     def find_picture(self, address: str) -> Path:
         """Return the file of a relative address, without symbolic links in its path.
 
-        Raises PictureRejected, also for each file outside of the folder: it is never opened.
+        A path from the root of the site is looked for where generators have such files. Raises
+        PictureRejected, also for each file outside of the folder: it is never opened.
         """
         if self.folder is None:
             raise PictureRejected("is imported only with its folder")
+        parents = [self.path.parent]
+        if not is_relative(address):
+            parents = [self.folder / name for name in SITE_FOLDERS]
         try:
-            name = unquote(QUERY_OR_FRAGMENT.sub("", address), errors="strict")
-            path = (self.path.parent / name).resolve()
-            if not path.is_relative_to(self.folder.resolve()):
-                raise PictureRejected("is outside of the folder")
-            if not path.is_file():
-                raise PictureRejected("is no file")
+            name = unquote(QUERY_OR_FRAGMENT.sub("", address), errors="strict").lstrip("/")
+            for parent in parents:
+                path = (parent / name).resolve()
+                if not path.is_relative_to(self.folder.resolve()):
+                    raise PictureRejected("is outside of the folder")
+                if path.is_file():
+                    return path
         # A name that is too long, has NUL or is not UTF-8, and links that form a circle.
         except (OSError, RuntimeError, ValueError):
             raise PictureRejected("is not the name of a file") from None
-        return path
+        raise PictureRejected("is no file")
 
     def has_picture(self, address: str) -> bool:
         """Return whether a link leads to a file with the name of a picture."""
-        suffix = QUERY_OR_FRAGMENT.sub("", address).rpartition(".")[2]
-        if suffix.lower() not in PICTURE_SUFFIXES:
+        if get_suffix(address) not in PICTURE_SUFFIXES:
             return False
         try:
             return self.find_picture(address).is_file()
@@ -108,11 +116,26 @@ class PostFile:
             return False
 
 
+def get_suffix(address: str) -> str:
+    return QUERY_OR_FRAGMENT.sub("", address).rpartition(".")[2].lower()
+
+
+def may_be_file(address: str) -> bool:
+    """Tell whether an address may lead to a file of the folder."""
+    return is_relative(address) or (
+        is_relative_to_site(address) and get_suffix(address) in SHOWN_SUFFIXES
+    )
+
+
 class PictureWarning(NamedTuple):
-    """A picture that was not imported: a line of the file, and a message of one line."""
+    """A picture that was not imported: a line of the file, and a message of one line.
+
+    One by a path from the root of the old site is not expected in the folder.
+    """
 
     line: int
     message: str
+    is_expected: bool = True
 
 
 class PostPictures(NamedTuple):
@@ -158,7 +181,8 @@ class FolderImport:
             try:
                 return await self._import(file.find_picture(address), user_id)
             except PictureRejected as error:
-                warnings.append(PictureWarning(line, escape_unprintable(f"{address}: {error}")))
+                message = escape_unprintable(f"{address}: {error}")
+                warnings.append(PictureWarning(line, message, is_relative(address)))
             except StorageNotConfigured:
                 if not self._is_warned:
                     warnings.append(PictureWarning(line, NOT_CONFIGURED))
@@ -173,12 +197,12 @@ class FolderImport:
             line = file.line + source.content.count("\n", 0, address.start)
             return await import_picture(address.value, line)
 
-        content = await change_shown(self.renderer, source, is_relative, change)
+        content = await change_shown(self.renderer, source, may_be_file, change)
         if len(content) > MAX_CONTENT_LENGTH:
             content = source.content
             warnings.append(PictureWarning(file.line, TOO_LONG))
         if file.cover is not None:
-            cover_url = await import_picture(file.cover, 1)
+            cover_url = await import_picture(file.cover, file.cover_line)
         return PostPictures(content, cover_url), warnings
 
     async def _import(self, path: Path, user_id: int) -> str:

@@ -10,7 +10,7 @@ constraint: of two posts that claim one slug at the same time, one gets it.
 
 import re
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import count
 from typing import Any
@@ -124,10 +124,20 @@ async def claim_given_slug(session: AsyncSession, slug: str, post_id: int | None
         raise SlugTaken
 
 
-async def find_public_old_slugs(session: AsyncSession, post: Post) -> list[str]:
-    """Return the former slugs under which a post was public, sorted."""
-    query = select(Slug.slug).where(col(Slug.post_id) == post.id, col(Slug.was_public))
-    return sorted(slug for slug in await session.exec(query) if slug != post.slug)
+async def find_public_old_slugs(
+    session: AsyncSession, posts: Collection[Post]
+) -> dict[int, list[str]]:
+    """Return the former slugs under which posts were public, sorted, by the ids of the posts."""
+    current = {post.slug for post in posts}
+    query = select(Slug.slug, Slug.post_id).where(
+        col(Slug.post_id).in_([post.id for post in posts]), col(Slug.was_public)
+    )
+    found: dict[int, list[str]] = {post.id: [] for post in posts}
+    # Sorted here: the order of text in Postgres depends on the database's locale.
+    for slug, post_id in sorted(await session.exec(query)):
+        if post_id is not None and slug not in current:
+            found[post_id].append(slug)
+    return found
 
 
 async def change_slug(session: AsyncSession, post: Post, changes: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 Keys are compared without regard to case, hyphens and underscores. The first that has a value wins.
 """
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -12,7 +13,8 @@ from typing import Any
 
 from pydantic_core import PydanticCustomError
 
-from blog_api.core.urls import check_picture_address, is_relative
+from blog_api.core.characters import escape_unprintable
+from blog_api.core.urls import check_picture_address, is_relative, is_relative_to_site
 from blog_api.text.front_matter import FrontMatter, fold_key, fold_keys
 from blog_api.text.front_matter_values import NUMBER_TOO_LONG, InvalidFrontMatter
 from blog_api.text.front_matter_visibility import (
@@ -82,7 +84,9 @@ KNOWN_KEYS = {
     *HIDING_KEYS, *TIME_KEYS, *EXPIRY_KEYS, *TAG_KEYS, *ADDRESS_KEYS, "lang", "created",
     *(key for keys in FIELD_KEYS.values() for key in keys),
 }  # fmt: skip
-PICTURE_NAME = re.compile(r"https?:|.*\.(?:avif|gif|jpe?g|png|webp)(?:[?#].*)?\Z", re.IGNORECASE)
+PICTURE_NAME = re.compile(
+    r"https?:|.*\.(?:avif|gif|jpe?g|png|svg|webp)(?:[?#].*)?\Z", re.IGNORECASE
+)
 PAGE_LAYOUTS = PAGE_NAMES | {"page", "home", "default"}
 POST_LAYOUTS = {"post", "posts"}
 SLUG = re.compile(r"(?!\.+\Z)[\w.-]+")
@@ -126,7 +130,6 @@ def parse_fields(path: Path, front: FrontMatter, warnings: list[str]) -> dict[st
     updated_at = find_updated_at(head, warnings)
     addresses = [one for key in ADDRESS_KEYS for one in walk_texts(head.get(key))]
     days = (name_date, *map(find_day, addresses))
-    covers = (find_cover(path, head[key]) for key in FIELD_KEYS["cover_url"][1:] if key in head)
     post = {
         # A name that is not a valid slug is ignored.
         "slug": (name if SLUG.fullmatch(name) else None)
@@ -144,7 +147,7 @@ def parse_fields(path: Path, front: FrontMatter, warnings: list[str]) -> dict[st
         "summary": fields["summary"] if isinstance(fields["summary"], str) else None,
         "cover_url": fields["cover_url"]
         if "coverurl" in head
-        else next(filter(None, covers), None),
+        else find_cover(path, head, warnings),
         "cover_alt": fields["cover_alt"] if isinstance(fields["cover_alt"], str) else None,
         "canonical_url": fields["canonical_url"],
         "content_type": content_type,
@@ -176,15 +179,22 @@ def find_updated_at(head: Mapping[str, Any], warnings: list[str]) -> str | None:
     return None
 
 
-def find_cover(path: Path, value: object) -> str | None:
+def find_cover(path: Path, head: Mapping[str, Any], warnings: list[str]) -> str | None:
     """Return the address of a picture; themes also write a list, or a mapping with an address.
 
-    A file that is missing is looked for elsewhere by the theme.
+    A file that is not beside the post is one at the root of the site for many themes.
     """
-    for one in walk_texts(value):
+    values = [head[key] for key in FIELD_KEYS["cover_url"][1:] if key in head]
+    addresses = [one for value in values for one in walk_texts(value) if PICTURE_NAME.match(one)]
+    for one in addresses:
         with suppress(PydanticCustomError):
-            if PICTURE_NAME.match(one) and (not is_relative(one) or (path.parent / one).exists()):
+            # Unlike `Path.exists()`, this takes names that are too long.
+            if not is_relative(one) or os.path.exists(path.parent / one):
                 return one if is_relative(one) else check_picture_address(one)
+    for one in addresses:
+        if is_relative(one) or is_relative_to_site(one):
+            return f"/{one.removeprefix('./').lstrip('/')}"
+    warnings += (f"cover_url: {escape_unprintable(one)} was left out" for one in addresses)
     return None
 
 

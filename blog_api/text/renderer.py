@@ -40,6 +40,8 @@ T = TypeVar("T")
 
 # Longer than `CPU_SECONDS`: the machine may be busy.
 RENDER_TIMEOUT_SECONDS = 15.0
+# Of commands, for which no client waits: only the limit of CPU time decides.
+COMMAND_TIMEOUT_SECONDS = 300.0
 QUEUE_TIMEOUT_SECONDS = 10.0
 
 # In characters; the slowest known text of this length takes half a second.

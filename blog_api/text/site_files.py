@@ -32,8 +32,9 @@ THEME_FOLDERS = {
     "vendor",
 }  # fmt: skip
 REPOSITORY_FILES = {
-    "authors", "changelog", "changes", "code_of_conduct", "code-of-conduct", "contributing",
-    "copying", "history", "licence", "license", "pull_request_template", "readme", "security",
+    "agents", "authors", "changelog", "changes", "claude", "code_of_conduct", "code-of-conduct",
+    "contributing", "copying", "history", "licence", "license", "pull_request_template", "readme",
+    "security",
 }  # fmt: skip
 # Pages of a site by their names, or by their layouts.
 PAGE_NAMES = {

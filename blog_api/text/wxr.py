@@ -3,7 +3,8 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterator
-from datetime import datetime
+from contextlib import suppress
+from datetime import UTC, datetime
 from html import escape, unescape
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
@@ -11,6 +12,7 @@ from urllib.parse import quote
 from xml.sax.xmlreader import AttributesNSImpl
 
 from blog_api.core.fields import tag_key
+from blog_api.text.times import parse_time
 from blog_api.text.xml import PathHandler, XMLError, XMLReader, format_element
 
 # Without `http://` or `https://`; WordPress' own namespace ends in the version.
@@ -29,6 +31,8 @@ xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:wp="http://wordpress.org/expor
 """
 TAIL = "</channel>\n</rss>\n"
 NO_TIME = "0000-00-00 00:00:00"
+# WordPress formats NO_TIME as `Wed, 30 Nov -0001`.
+YEAR_ZERO = re.compile(r" -\d{4} ")
 NOT_WXR = "not a WordPress export"
 ITEM = re.compile(rb"<item[\s>]")
 
@@ -51,6 +55,14 @@ class WXRElement:
 
     def get(self, name: str) -> str:
         return self.values.get(name, "").strip()
+
+    def get_pub_date(self) -> str | None:
+        """Return the time that every item of RSS may have, if it can be read."""
+        value = self.get("pubDate")
+        with suppress(ValueError, OverflowError):
+            if not YEAR_ZERO.search(value):
+                return parse_time(value).astimezone(UTC).isoformat()
+        return None
 
     def get_meta(self, name: str) -> list[str]:
         return [

@@ -103,6 +103,28 @@ async def test_no_comment_is_lost_for_its_length_or_its_time(url: URL):
     assert undated["created_at"] == "2020-01-01T09:00:00Z"
 
 
+@pytest.mark.parametrize(
+    ("date", "expected"),
+    [
+        ("Fri, 07 Jun 2013 03:00:44 +0000", "2013-06-07T03:00:44Z"),
+        ("Fri, 07 Jun 2013 03:00:44 +0200", "2013-06-07T01:00:44Z"),
+        ("Wed, 30 Nov -0001 00:00:00 +0000", None),
+        ("", None),
+    ],
+)
+async def test_a_post_without_times_of_wordpress_has_that_of_the_feed(
+    url: URL, date: str, expected: str | None
+):
+    no_time = "0000-00-00 00:00:00"
+    item = make_item(f"<pubDate>{date}</pubDate>", wp__post_date=no_time, wp__post_date_gmt=no_time)
+
+    output = await import_file(write_blog(item))
+
+    assert ("1 post without a time: drafts" in output) == (expected is None)
+    await run_command("export", "out.jsonl")
+    assert read_lines("out.jsonl")[0]["published_at"] == expected
+
+
 async def test_a_commenter_is_known_by_an_address_that_is_nowhere(url: URL, tmp_path: Path):
     one = make_post(make_comment(1, "One"))
     two = make_post(make_comment(1, "Two"), wp__post_name="second")

@@ -9,9 +9,15 @@ from typing import Any
 import pytest
 from httpx import AsyncClient
 from sqlalchemy import URL
+from sqlmodel import col, select
 
+from blog_api.archive.exporter import export_posts
+from blog_api.archive.record import PostRecord
+from blog_api.comments.imported import find_exported_comments, split_by_comments
 from blog_api.core.settings import Settings
 from blog_api.db.migrate import migration_connection
+from blog_api.posts.models import Post
+from blog_api.text.renderer import Renderer
 from tests.support.clients import (
     MINIMUM_HASHING,
     PASSWORD,
@@ -21,6 +27,7 @@ from tests.support.clients import (
     sign_up,
 )
 from tests.support.commands import run_command, serve_database
+from tests.support.statements import executions
 
 RECORD = {
     "slug": "hello",
@@ -81,6 +88,64 @@ async def test_a_repeated_import_changes_nothing(url: URL, tmp_path: Path, out: 
     assert again.stdout == "0 imported, 1 already present, 0 rejected.\n", again.output
     async with serve_database(url) as client:
         assert (await client.get("/posts/slug/hello")).json() == before
+
+
+async def test_a_busy_machine_costs_no_markdown(
+    url: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    # The timeout of a service would have passed before the process of the renderer starts.
+    monkeypatch.setattr(Renderer.__init__, "__defaults__", (0.0,))
+    file = write_lines(tmp_path / "in.jsonl", RECORD | {"content": "*long* " * 500})
+
+    await run_command("import", file)
+
+    async with serve_database(url) as client:
+        post = (await client.get("/posts/slug/hello?body=html")).json()
+    assert post["content_html"].startswith("<p><em>long</em>")
+
+
+async def test_an_export_reads_comments_and_slugs_of_many_posts_at_once(
+    url: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    comment = {"author": "Bob", "created_at": "2020-02-01T09:00:00Z", "content": "Yes"}
+    records: list[dict[str, Any]] = [
+        RECORD
+        | {"slug": f"s{number}", "old_slugs": [f"z{number}", f"B{number}", f"a{number}"]}
+        | {"comments": [comment, comment | {"parent": 1}] * (number % 7)}
+        for number in range(150)
+    ]
+    records[120]["comments"] = [comment] * 60
+    await run_command("import", write_lines(tmp_path / "in.jsonl", *records))
+    written: list[PostRecord] = []
+    sizes: list[int] = []
+
+    async with running(make_settings(database_url=url, **MINIMUM_HASHING)) as app:
+        with executions(app) as executed:
+            async for _ in export_posts(app.state.database, lambda one, _: written.append(one)):
+                pass
+        # The service itself looks for posts that are not indexed.
+        queries = [
+            one.statement
+            for one in executed
+            if one.statement.startswith("SELECT") and "words_version IS NULL" not in one.statement
+        ]
+        monkeypatch.setattr("blog_api.comments.imported.COMMENTS_PER_QUERY", 50)
+        async with app.state.database.session(writes=False) as session:
+            ids = list((await session.exec(select(Post.id).order_by(col(Post.id)))).all())
+            for part in await split_by_comments(session, ids):
+                found = await find_exported_comments(session, part)
+                sizes.append(sum(map(len, found.values())))
+
+    assert [one.slug for one in written] == [one["slug"] for one in records]
+    for record, one in zip(records, written, strict=True):
+        assert one.old_slugs == sorted(record["old_slugs"])
+        assert [comment.parent for comment in one.comments] == [
+            comment.get("parent") for comment in record["comments"]
+        ]
+    # Of two batches: posts, slugs, numbers of comments, comments; at the end no more posts.
+    assert len(queries) == 9
+    assert max(sizes) == 60
+    assert sorted(sizes)[-2] <= 50
 
 
 async def test_a_dry_run_writes_nothing(url: URL, tmp_path: Path):

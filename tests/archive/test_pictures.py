@@ -118,6 +118,34 @@ async def test_a_cover_may_be_a_file_of_the_folder(
         assert (await read_post(client))["cover_url"] == f"/media/{files_of(store)[0]}"
 
 
+async def test_a_picture_at_the_root_of_the_site_is_found_or_reported(
+    url: URL, store: Path, folder: Path
+):
+    write_picture(folder, "static/images/a.png")
+    content = "text\n\n![A](/images/a.png)\n![B](/images/b.png) [a page](/b) [b](/b.png)\n"
+    write_post(folder, content, head=f"{HEAD}\ntags: [a]\ncover:\n  image: images/a.png")
+    for name, cover in (("b", "/images/b.png"), ("c", "b.jpg"), ("d", "//cdn.example/d.png")):
+        write_post(folder, "x", head=f"{HEAD}\nimage: {cover}", name=f"{name}.md")
+    write_post(folder, "x", head=f"{HEAD}\nimage: {'e' * 300}.png", name="e.md")
+
+    result = await run_command("import", "in")
+
+    assert_imported(result, 5)
+    (name,) = files_of(store)
+    async with serve_database(url) as client:
+        posts = [await read_post(client, slug) for slug in "abcde"]
+    assert posts[0]["content"] == content.replace("/images/a.png", f"/media/{name}")
+    assert [post["cover_url"] for post in posts] == [f"/media/{name}", None, None, None, None]
+    warnings = [line for line in result.stderr.splitlines() if line.startswith("in/")]
+    assert warnings == [
+        "in/a.md:12: /images/b.png: is no file",
+        "in/b.md:5: /images/b.png: is no file",
+        "in/c.md:5: /b.jpg: is no file",
+        "in/d.md:5: cover_url: //cdn.example/d.png was left out",
+        f"in/e.md:5: /{'e' * 300}.png: is not the name of a file",
+    ]
+
+
 async def test_other_values_of_the_keys_of_others_are_no_cover(url: URL, folder: Path):
     write_post(folder, "x", head=f"{HEAD}\ncover: true\nimage: https://example.com/a.png")
     write_post(folder, "x", head=f"{HEAD}\ncover: {{image: a.png}}", name="b.md")
@@ -168,10 +196,10 @@ async def test_no_file_outside_of_the_folder_is_read(
 
     assert result.exit_code == 1
     assert "1 imported, 0 already present, 0 rejected.\n" in result.stdout, result.output
-    assert "in/a.md:1: ../outside.png: is outside of the folder" in result.stderr
+    assert "in/a.md:5: ../outside.png: is outside of the folder" in result.stderr
     assert "in/a.md:7: ../outside.png: is outside of the folder" in result.stderr
-    # Not one of the last, which are not relative.
-    assert result.stderr.count("in/a.md:") == 1 + len(addresses) - 4
+    # Not one of the last, which lead elsewhere.
+    assert result.stderr.count("in/a.md:") == 1 + len(addresses) - 3
     assert files_of(store) == []
     async with serve_database(url) as client:
         post = await read_post(client)

@@ -9,6 +9,7 @@ from sqlalchemy import URL
 
 from blog_api.archive.formats import open_archive
 from tests.support.commands import run_command, serve_database
+from tests.support.databases import temporary_database
 
 HEAD = "title: A\nauthor: Ann\ndate: 2020-01-01"
 
@@ -277,9 +278,16 @@ async def test_a_slug_of_a_different_post_is_not_already_present(url: URL, tmp_p
     assert len(await export_posts()) == 2
 
 
+@pytest.mark.parametrize("missing", ["file", "migrations", "database", "server"])
 async def test_a_dry_run_needs_no_database_and_says_the_same(
-    url: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    url: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed_port: int, missing: str
 ):
+    addresses = {"file": URL.create("sqlite", database=f"{tmp_path}/no.db")}
+    if url.get_backend_name() == "postgresql":
+        addresses["server"] = url.set(host="127.0.0.1", port=closed_port)
+        addresses["database"] = url.set(database="test_that_does_not_exist")
+    elif missing in ("server", "database"):
+        pytest.skip("SQLite has no server")
     for number in (1, 2):
         write_file(tmp_path / f"in/{number}/a.md", content=f"![x](no.png) {number}")
     write_file(tmp_path / "in/about.md")
@@ -287,13 +295,21 @@ async def test_a_dry_run_needs_no_database_and_says_the_same(
     write_file(tmp_path / "in/c.md", "title: a: b")
 
     real = await run_command("import", "in")
-    monkeypatch.setenv("BLOG_DATABASE_URL", f"sqlite:///{tmp_path}/no.db")
-    dry = await run_command("import", "in", "--dry-run")
+    async with temporary_database(tmp_path, "unmigrated") as empty_url:
+        if empty_url.get_backend_name() == "sqlite":
+            Path(str(empty_url.database)).touch()
+        address = addresses.get(missing, empty_url).render_as_string(hide_password=False)
+        monkeypatch.setenv("BLOG_DATABASE_URL", address)
+        dry = await run_command("import", "in", "--dry-run")
 
     assert (real.exit_code, dry.exit_code) == (1, 1)
     assert dry.stdout == f"Dry run, nothing written: {real.stdout}"
     lines = [
-        {line for line in one.stderr.splitlines() if not line.startswith("Database:")}
+        {
+            line
+            for line in one.stderr.splitlines()
+            if not line.startswith(("Database:", "An empty blog is assumed: "))
+        }
         for one in (real, dry)
     ]
     assert lines[0] == lines[1]
@@ -323,8 +339,9 @@ def test_a_key_hides_a_post_wherever_it_stands(tmp_path: Path, head: str):
     assert entry.record.published_at is None
 
 
-def test_a_section_can_hide_its_posts(tmp_path: Path):
-    write_file(tmp_path / "in/notes/_index.md", "title: Notes\ncascade: [{build: {list: never}}]")
+@pytest.mark.parametrize("head", ["cascade: [{build: {list: never}}]", "draft: true"])
+def test_a_section_can_hide_its_posts(tmp_path: Path, head: str):
+    write_file(tmp_path / "in/notes/_index.md", f"title: Notes\n{head}")
     write_file(tmp_path / "in/notes/deep/a.md", f"{HEAD}\nlayout: post")
     write_file(tmp_path / "in/b.md")
 
@@ -369,3 +386,73 @@ async def test_a_post_without_author_and_time_is_told_both(url: URL, tmp_path: P
 
     assert result.exit_code == 1
     assert "a.md:1: author: missing; --author sets one for all posts; it has no" in result.stderr
+
+
+TEXT = f"---\n{HEAD}\n---\n日本, Ünï\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_byte_order_mark_tells_the_encoding(tmp_path: Path, encoding: str):
+    (tmp_path / "a.md").write_bytes(TEXT.encode(encoding))
+
+    (entry,) = open_archive(tmp_path / "a.md").entries
+
+    assert entry.record, entry.error
+    assert (entry.record.title, entry.record.content) == ("A", "日本, Ünï\n")
+    assert entry.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        (TEXT.encode("utf-16-le"), "a.md:1: probably UTF-16 without a byte order mark"),
+        ("Один два три\n".encode("utf-16-be"), "a.md:1: probably UTF-16 without"),
+        (b"---\ntitle: A\n---\n\xc4\xe0\n", "a.md:4: not valid UTF-8: convert the file"),
+        (TEXT.encode("latin-1", "replace"), "a.md:6: not valid UTF-8: convert the file"),
+        (b"\xff\xfea", "a.md:1: not valid UTF-16, which its byte order mark tells"),
+    ],
+)
+def test_other_encodings_are_not_guessed(tmp_path: Path, content: bytes, error: str):
+    (tmp_path / "a.md").write_bytes(content)
+
+    (entry,) = open_archive(tmp_path / "a.md").entries
+
+    assert entry.record is None
+    assert f"{entry.location}: {entry.error}".startswith(f"{tmp_path}/{error}")
+
+
+def test_json_lines_in_another_encoding_are_one_error(tmp_path: Path):
+    line = json.dumps({"title": "A", "author": "Ann", "content": "x"})
+    (tmp_path / "a.jsonl").write_bytes(f"{line}\n{line}\n".encode("utf-16"))
+
+    (entry,) = open_archive(tmp_path / "a.jsonl").entries
+
+    assert entry.error == "JSON Lines in UTF-16: convert the file to UTF-8"
+
+
+async def test_only_the_first_lines_of_a_kind_are_printed(url: URL, tmp_path: Path):
+    for number in range(25):
+        pictures = f"![x](no.png)\n![x](/no.png)\n{number}"
+        head = f"{HEAD}\nslug: s{number}\naliases: [/a/s{(number + 1) % 25}]"
+        write_file(tmp_path / f"in/{number}.md", f"{head}\ntags: [{'x' * 60}]", pictures)
+        write_file(tmp_path / f"in/bad-{number}.md", "title: a: b")
+    write_file(tmp_path / "in/control.md", content="a\x08")
+
+    short = await run_command("import", "in", "--dry-run")
+    everything = await run_command("import", "in", "--verbose")
+
+    for kind, told in {
+        "rejected: front matter": "front matter: title",
+        "tags": "was left out",
+        "missing pictures": " no.png: is no file",
+        "pictures elsewhere on the site": " /no.png: is no file",
+        "addresses of other posts": "is the address of another post",
+    }.items():
+        assert short.stderr.count(told) == 20
+        assert everything.stderr.count(told) == 25
+        assert f"{kind}: and 5 more; --verbose prints all\n" in short.stderr
+    assert "control.md:6: text: control characters were left out" in short.stderr
+    assert "more; --verbose" not in everything.stderr
+    assert "26 imported, 0 already present, 25 rejected.\n" in everything.stdout
+    assert "101 warnings, above.\n" in everything.stdout
+    assert short.stdout == f"Dry run, nothing written: {everything.stdout}"

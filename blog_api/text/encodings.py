@@ -1,0 +1,48 @@
+"""Decode texts in UTF-8, or in UTF-16 and UTF-32 with a byte order mark.
+
+Other encodings are not guessed: a wrong guess would publish other characters.
+"""
+
+import codecs
+
+from blog_api.text.front_matter_values import InvalidFrontMatter
+
+# The first that fits: that of UTF-16 begins that of UTF-32.
+BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
+CONVERT = "convert the file to UTF-8, for example with iconv -f windows-1252 -t utf-8"
+# Bytes of a text in UTF-8 for one NUL among them. UTF-16 has one in each ASCII character.
+BYTES_PER_NUL = 50
+MIN_NULS = 3
+
+
+def find_marked_encoding(raw: bytes) -> str | None:
+    """Return the encoding that a byte order mark tells, other than UTF-8."""
+    return next((name for mark, name in BYTE_ORDER_MARKS.items() if raw.startswith(mark)), None)
+
+
+def decode_file(raw: bytes) -> str:
+    """Decode a whole file. Raises InvalidFrontMatter as `decode_utf8()` does."""
+    encoding = find_marked_encoding(raw)
+    if encoding is None:
+        return decode_utf8(raw).removeprefix("\ufeff")
+    try:
+        return raw.decode(encoding)
+    except UnicodeDecodeError:
+        raise InvalidFrontMatter(f"not valid {encoding}, which its byte order mark tells") from None
+
+
+def decode_utf8(raw: bytes) -> str:
+    """Decode a text; raises InvalidFrontMatter with the line of the first invalid byte."""
+    nuls = raw.count(0)
+    if nuls >= MIN_NULS and nuls * BYTES_PER_NUL > len(raw):
+        raise InvalidFrontMatter("probably UTF-16 without a byte order mark: convert it to UTF-8")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise InvalidFrontMatter(f"not valid UTF-8: {CONVERT}", line) from None
