@@ -42,7 +42,6 @@ log = logging.getLogger(__name__)
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 SLOT_TIMEOUT_SECONDS = 1.0
 
-
 # Further ones invalidate everything.
 MAX_CHANGED_ROWS = 10_000
 
@@ -263,12 +262,17 @@ class Database:
         connection: AsyncConnection | None = session.info.pop("connection", None)
         try:
             if connection is not None and not session.info["writes"]:
-                if is_broken:
-                    await connection.close()
-                else:
-                    if connection.in_transaction():
+                try:
+                    if not is_broken and connection.in_transaction():
+                        # Unless the rollback succeeds.
+                        is_broken = True
                         await connection.rollback()
-                    self._reading_connections.append(connection)
+                        is_broken = False
+                finally:
+                    if is_broken:
+                        await connection.close()
+                    else:
+                        self._reading_connections.append(connection)
         finally:
             acquired: list[Semaphore] = session.info.get("acquired", [])
             while acquired:
