@@ -1,6 +1,7 @@
 """Console helpers: running on the database, prompts, errors and progress."""
 
 import asyncio
+import sqlite3
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from blog_api.core.security import InvalidKeyFile
 from blog_api.core.settings import Settings, exit_with_errors
 from blog_api.core.urls import get_sqlite_path, parse_database_url
 from blog_api.db.copy import CopyFailed
-from blog_api.db.errors import describe_error
+from blog_api.db.errors import describe_error, explain_error
 from blog_api.db.migrate import (
     IncompatibleSchema,
     check_sqlite_file,
@@ -45,8 +46,8 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
         exit_with_error(str(error))
     except (CopyFailed, IncompatibleSchema) as error:
         exit_with_error(str(error))
-    except (OSError, SQLAlchemyError) as error:
-        exit_with_error(f"BLOG_DATABASE_URL: {describe_error(error)}")
+    except (OSError, SQLAlchemyError, sqlite3.Error) as error:
+        exit_with_error(f"BLOG_DATABASE_URL: {explain_error(error)}")
     except Problem as problem:
         exit_with_error(problem.detail)
 

@@ -288,7 +288,9 @@ async def open_at_head(
             connection = await stack.enter_async_context(connecting)
             schema = await connection.run_sync(get_schema)
         if schema.fit is not Fit.SAME:
-            raise CopyFailed(f"{label}: {schema}")
+            how = f", with BLOG_DATABASE_URL set to the URL of {label}"
+            is_other = label != "BLOG_DATABASE_URL" and schema.fit is Fit.OLDER
+            raise CopyFailed(f"{label}: {schema}{how if is_other else ''}")
         yield connection
 
 

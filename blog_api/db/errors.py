@@ -15,12 +15,15 @@ from blog_api.core.errors import Conflict, ServiceUnavailable
 
 log = logging.getLogger(__name__)
 
+# Prepared statements of several clients on one connection.
+POOLER_SQLSTATES = ("08P01", "26000", "42P05")
 # Errors of Postgres that are not caused by the statement: unreachable, access denied, disk full,
 # starting or stopping, read-only, deadlock, timeout, tables not migrated yet or of another user, a
 # cached plan that a migration changed, damaged data.
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 UNAVAILABLE_SQLSTATES = {
     "0A000", "40001", "40P01", "42501", "42703", "42883", "42P01", "55000", "55P03", "57014",
+    *POOLER_SQLSTATES,
 }  # fmt: skip
 # The connection is closed, being closed, read-only (others may not be, such as those to a new
 # primary), or in no transaction or a failed one.
@@ -71,13 +74,24 @@ NOT_WRITABLE = (
     "The service must be able to write the SQLite file of BLOG_DATABASE_URL, and its folder"
 )
 DAMAGED = "The SQLite file of BLOG_DATABASE_URL, or its disk, is damaged: restore a backup"
+MIGRATED = "A migration has changed a table: the request can be repeated"
+ROLLED_BACK_BEFORE = (
+    "SQLite has rolled a transaction back: the disk of the file of BLOG_DATABASE_URL is full or "
+    "damaged"
+)
+POOLER = (
+    "A pooler such as PgBouncer mixes up prepared statements: set its max_prepared_statements, or "
+    "add ?prepared_statement_cache_size=0 to BLOG_DATABASE_URL"
+)
 # By the start of a SQLSTATE: the first one that fits.
 POSTGRES_ADVICE = {
-    "42501": "The user of BLOG_DATABASE_URL may not use a table: run blog-api migrate as this "
-    "user, or grant it the rights",
+    **dict.fromkeys(POOLER_SQLSTATES, POOLER),
+    "0A": MIGRATED,
+    "42501": "The user of BLOG_DATABASE_URL may not use a table or a schema: make it the owner of "
+    "the database and run blog-api migrate as this user, or grant it the rights",
     "42": WRONG_SCHEMA,
+    "58": "Postgres cannot use its files: see its log",
     "XX": "Data of Postgres is damaged: see its log, and restore a backup",
-    "22": OUT_OF_RANGE,
     "40": BUSY,
     LOCK_TIMEOUT: BUSY,
     "57014": TOO_SLOW,
@@ -90,6 +104,10 @@ POSTGRES_ADVICE = {
 }
 SQLITE_ADVICE = {
     sqlite3.SQLITE_BUSY: "Another process writes to the SQLite file for too long: end it",
+    sqlite3.SQLITE_LOCKED: BUSY,
+    sqlite3.SQLITE_PROTOCOL: BUSY,
+    sqlite3.SQLITE_SCHEMA: MIGRATED,
+    sqlite3.SQLITE_NOMEM: "The machine has no memory left: free some, or lower BLOG_CACHE_BYTES",
     sqlite3.SQLITE_FULL: DISK_FULL,
     sqlite3.SQLITE_READONLY: NOT_WRITABLE,
     sqlite3.SQLITE_CANTOPEN: NOT_WRITABLE,
@@ -99,7 +117,7 @@ SQLITE_ADVICE = {
     sqlite3.SQLITE_NOTADB: DAMAGED,
 }
 # Of these, no action may be needed.
-WARNINGS = {UNAVAILABLE, BUSY, TOO_SLOW, NO_CONNECTION}
+WARNINGS = {UNAVAILABLE, BUSY, MIGRATED, TOO_SLOW, NO_CONNECTION}
 
 
 @contextmanager
@@ -119,11 +137,11 @@ def translate_errors() -> Iterator[None]:
         raise to_service_unavailable(error) from error
 
 
-def is_out_of_range(error: DBAPIError) -> bool:
+def is_out_of_range(error: Exception) -> bool:
     """Return whether an id, a version or a counter does not fit its column."""
     code = get_error_code(error)
     # asyncpg checks values before it sends them.
-    return code in OUT_OF_RANGE_SQLSTATES or "value out of int" in str(error.orig)
+    return code in OUT_OF_RANGE_SQLSTATES or "value out of int" in str(get_cause(error))
 
 
 def translate_os_error(context: ExceptionContext) -> None:
@@ -150,18 +168,17 @@ def find_advice(error: Exception) -> str:
         return NO_CONNECTION
     if isinstance(error, TimeoutError):
         return TOO_SLOW
-    if isinstance(error, OverflowError):
-        return OUT_OF_RANGE
-    if not isinstance(error, DBAPIError):
-        return UNAVAILABLE
-    if is_out_of_range(error):
+    if isinstance(error, OverflowError) or is_out_of_range(error):
         return OUT_OF_RANGE
     code = get_error_code(error)
     if isinstance(code, str):
         found = (POSTGRES_ADVICE[start] for start in POSTGRES_ADVICE if code.startswith(start))
         return next(found, UNAVAILABLE)
-    if NO_SUCH_NAME.search(str(error.orig)):
+    message = str(get_cause(error))
+    if NO_SUCH_NAME.search(message):
         return WRONG_SCHEMA
+    if ROLLED_BACK.search(message):
+        return ROLLED_BACK_BEFORE
     return SQLITE_ADVICE.get(get_primary_code(code) or 0, UNAVAILABLE)
 
 
@@ -169,21 +186,28 @@ def is_unique_violation(error: DBAPIError) -> bool:
     return get_error_code(error) in UNIQUE_VIOLATIONS
 
 
-def get_error_code(error: DBAPIError) -> str | int | None:
+def get_cause(error: Exception) -> Exception:
+    """Return the error of the driver in one of SQLAlchemy."""
+    cause: Exception | None = getattr(error, "orig", None)
+    return cause or error
+
+
+def get_error_code(error: Exception) -> str | int | None:
     """Return the SQLSTATE of Postgres, or the extended result code of SQLite."""
-    sqlstate: str | None = getattr(error.orig, "sqlstate", None)
-    code: int | None = getattr(error.orig, "sqlite_errorcode", None)
+    cause = get_cause(error)
+    sqlstate: str | None = getattr(cause, "sqlstate", None)
+    code: int | None = getattr(cause, "sqlite_errorcode", None)
     return sqlstate or code
 
 
-def is_unavailable(error: DBAPIError) -> bool:
+def is_unavailable(error: Exception) -> bool:
     """Return whether the database is unavailable, rather than the statement wrong."""
-    if error.connection_invalidated:
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
     code = get_error_code(error)
     if isinstance(code, str):
         return code in UNAVAILABLE_SQLSTATES or code.startswith(UNAVAILABLE_SQLSTATE_CLASSES)
-    message = str(error.orig)
+    message = str(get_cause(error))
     if NO_SUCH_NAME.search(message) or ROLLED_BACK.search(message):
         return True
     return get_primary_code(code) in UNAVAILABLE_SQLITE_CODES
@@ -201,5 +225,11 @@ def get_primary_code(code: str | int | None) -> int | None:
 
 def describe_error(error: Exception) -> str:
     """Return the driver's message, without the statement."""
-    cause = getattr(error, "orig", None) or error
+    cause = get_cause(error)
     return f"{type(cause).__name__}: {cause}".removesuffix(": ")
+
+
+def explain_error(error: Exception) -> str:
+    """Return the driver's message, after what solves it if the database is unavailable."""
+    message = describe_error(error)
+    return f"{find_advice(error)} ({message})" if is_unavailable(error) else message

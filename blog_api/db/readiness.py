@@ -69,4 +69,6 @@ def check_disk(folder: Path) -> str:
     existing = next(one for one in (folder, *folder.absolute().parents) if one.exists())
     free = shutil.disk_usage(existing).free
     is_full = free < MIN_FREE_BYTES
-    return f"free space on the disk of {folder}: {free:,} bytes are left" if is_full else ""
+    return (
+        f"free space on the disk of {folder.absolute()}: {free:,} bytes are left" if is_full else ""
+    )

@@ -128,7 +128,9 @@ class FolderStorage:
         path = self._path(name)
         if path.exists():
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
+        # For its owner alone: the names are secrets.
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
         unfinished = path.with_name(f"{name}.{token_hex(8)}{UNFINISHED}")
         try:
             with file.open("rb") as source, unfinished.open("xb") as target:

@@ -29,7 +29,13 @@ from tests.support.clients import (
     running,
     sign_up,
 )
-from tests.support.databases import read_migrated_file, read_test_database_url
+from tests.support.commands import run_command
+from tests.support.databases import (
+    execute_on_server,
+    read_migrated_file,
+    read_test_database_url,
+)
+from tests.support.pictures import make_picture, upload
 from tests.support.processes import Server
 
 runner = CliRunner()
@@ -538,8 +544,10 @@ async def test_the_files_of_a_database_are_for_their_owner_alone(folder: Path):
     settings = make_settings(database_url=f"sqlite:///{folder}/blog.db", **MINIMUM_HASHING)
     async with running(settings) as app, client_of(app) as client:
         await sign_up(client, "Ann")
+        await upload(client, make_picture())
         modes = {path.name: path.stat().st_mode & 0o777 for path in folder.glob("blog.db*")}
 
+    assert modes.pop("blog.db.media") == 0o700
     assert modes.keys() >= {"blog.db", "blog.db-wal", "blog.db-shm", "blog.db.lock"}
     assert set(modes.values()) == {0o600}
 
@@ -592,6 +600,32 @@ def test_create_admin_rejects_invalid_arguments_and_passwords(
     assert result.exit_code == 2
     assert re.fullmatch(rf"(Database: .+\n)?blog-api: {message}: .+\n", result.stderr)
     assert not password or password not in result.output
+
+
+async def test_migrate_says_what_solves_an_error_of_the_database(
+    empty_url: URL, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("BLOG_DATABASE_URL", empty_url.render_as_string(hide_password=False))
+    monkeypatch.setenv("BLOG_SECRET_KEY", SECRET_KEY)
+    role, advice = f"{empty_url.database}_migrator", "Another process writes to the SQLite file"
+    if empty_url.get_backend_name() == "sqlite":
+        monkeypatch.setattr("blog_api.db.engine.STATEMENT_TIMEOUT_SECONDS", 0.001)
+        with closing(sqlite3.connect(str(empty_url.database), isolation_level=None)) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("BEGIN IMMEDIATE")
+            failed = await run_command("migrate")
+    else:
+        create = f'CREATE ROLE "{role}" LOGIN'
+        await execute_on_server(empty_url, f'DROP ROLE IF EXISTS "{role}"', create)
+        url, advice = empty_url.set(username=role), "make it the owner of the database"
+        monkeypatch.setenv("BLOG_DATABASE_URL", url.render_as_string(hide_password=False))
+        failed = await run_command("migrate")
+        await execute_on_server(empty_url, f'DROP ROLE "{role}"')
+
+    assert failed.exit_code == 1
+    error = failed.stderr.splitlines()[-1]
+    assert error.startswith("blog-api: BLOG_DATABASE_URL: ")
+    assert advice in error
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["serve", "--help"], ["serve", "-h"]])

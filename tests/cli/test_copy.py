@@ -285,7 +285,10 @@ async def test_both_databases_have_to_be_at_the_head(
     same = await copy(pair, monkeypatch)
 
     assert (older.exit_code, newer.exit_code, same.exit_code) == (1, 1, 0)
-    assert older.stderr.splitlines()[-1].startswith(f"blog-api: {name}: The database is not mig")
+    error = older.stderr.splitlines()[-1]
+    assert error.startswith(f"blog-api: {name}: The database is not mig")
+    # `blog-api migrate` alone would migrate the source.
+    assert error.endswith("BLOG_DATABASE_URL set to the URL of --to") == (changed == "target")
     assert newer.stderr.splitlines()[-1].startswith(
         f"blog-api: {name}: The database is at revision"
     )

@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import AsyncGenerator
 from contextlib import closing
 from itertools import count
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -29,6 +30,7 @@ from tests.support.clients import (
 )
 from tests.support.commands import run_command
 from tests.support.databases import TEST_DATABASE_URL
+from tests.support.faults import sqlite_error
 from tests.support.rebuilds import count_wrong
 from tests.support.rows import read_tables
 
@@ -212,6 +214,24 @@ async def test_every_kind_is_right_without_damage(blog: Blog):
     assert (result.exit_code, numbers_of(result)) == (0, {})
     assert len(result.stdout.splitlines()) == 10
     assert await blog.read() == before
+
+
+async def test_a_disk_without_room_for_the_copy_is_one_line(
+    blog: Blog, monkeypatch: pytest.MonkeyPatch
+):
+    if not IS_SQLITE:
+        pytest.skip("Postgres has no index that is checked in a copy")
+
+    def raise_full(_file: Path) -> bool:
+        raise sqlite_error("database or disk is full", sqlite3.SQLITE_FULL)
+
+    monkeypatch.setattr("blog_api.posts.search_index.is_index_right", raise_full)
+    monkeypatch.setenv("BLOG_DATABASE_URL", blog.url.render_as_string(hide_password=False))
+    failed = await run_command("rebuild")
+
+    assert failed.exit_code == 1
+    error = failed.stderr.splitlines()[-1]
+    assert error.startswith("blog-api: BLOG_DATABASE_URL: Free space on the disk")
 
 
 async def test_tags_that_are_lost_get_the_spelling_of_the_first_post(blog: Blog):

@@ -21,6 +21,10 @@ WAIT_SECONDS = 30
 ERROR, DROP, LOST_RESPONSE, TIMEOUT = "error", "drop", "lost response", "timeout"
 FAULTS = {"sqlite": (ERROR, LOST_RESPONSE), "postgresql": (ERROR, DROP, LOST_RESPONSE, TIMEOUT)}
 
+# Of the driver of SQLite; the others use no file.
+STATEMENTS = {"_execute_fetchall", "execute", "executemany"}
+USING_FILE = {*STATEMENTS, "commit", "fetchall", "rollback"}
+
 
 class CancelAt(Awaitable[T]):
     """Await something, and cancel the task at one of its awaits, counted from 0.
@@ -86,16 +90,19 @@ class Calls:
         self.count = 0
         self.name = ""
         self._number = -1
-        self._fault = ""
+        self._fault: str | Exception = ""
 
     @contextmanager
-    def failing(self, number: int, fault: str) -> Iterator[None]:
-        """Let the call with this number, counted from 0, fail within the block."""
+    def failing(self, number: int, fault: str | Exception) -> Iterator[None]:
+        """Let the call with this number, counted from 0, fail within the block.
+
+        The fault is one of `FAULTS`, or an error to raise instead of the call.
+        """
         self.count, self._number, self._fault = 0, number, fault
         yield
         self._number = -1
 
-    def next_fault(self, name: str) -> str:
+    def next_fault(self, name: str) -> str | Exception:
         number, self.count = self.count, self.count + 1
         if number != self._number:
             return ""
@@ -132,12 +139,12 @@ def wrap_sqlite(calls: Calls) -> Any:
 
     async def execute_or_fail(driver: Any, function: Any, *values: Any, **options: Any) -> Any:
         name = getattr(function, "__name__", "")
-        statements = ("execute", "executemany", "_execute_fetchall")
-        if name not in (*statements, "commit", "fetchall", "rollback"):
-            # The others use no file.
+        if name not in USING_FILE:
             return await execute(driver, function, *values, **options)
         fault = calls.next_fault(f"{name} {values[:1]}")
-        if fault == ERROR and name in (*statements, "commit"):
+        if isinstance(fault, Exception):
+            raise fault
+        if fault == ERROR and name in (*STATEMENTS, "commit"):
             await execute(driver, driver._conn.rollback)
             raise sqlite_error("database or disk is full", sqlite3.SQLITE_FULL)
         result = None if fault == ERROR else await execute(driver, function, *values, **options)
@@ -154,11 +161,13 @@ def wrap_postgres(calls: Calls, call: Any) -> Any:
     async def call_or_fail(target: Any, *values: Any, **options: Any) -> Any:
         driver = target._connection if isinstance(target, PreparedStatement) else target
         fault = calls.next_fault(f"{call.__name__} {values[:1]}")
-        if fault in (ERROR, TIMEOUT):
-            if driver.is_in_transaction():
-                is_end = values[:1] in (("COMMIT",), ("ROLLBACK",))
-                with suppress(asyncpg.DivisionByZeroError):
-                    await execute(driver, "ROLLBACK" if is_end else "SELECT 1 / 0")
+        if fault in (ERROR, TIMEOUT) or isinstance(fault, Exception):
+            # Outside of a transaction too: the server is waiting after `prepare`.
+            is_end = values[:1] in (("COMMIT",), ("ROLLBACK",))
+            with suppress(asyncpg.DivisionByZeroError):
+                await execute(driver, "ROLLBACK" if is_end else "SELECT 1 / 0")
+            if isinstance(fault, Exception):
+                raise fault
             raise TimeoutError if fault == TIMEOUT else asyncpg.DiskFullError("disk is full")
         result = await call(target, *values, **options) if fault != DROP else None
         if fault:

@@ -1,4 +1,4 @@
-"""A small blog, and a request that succeeds for each route that writes."""
+"""A small blog, a request that succeeds for each route that writes, and some that read."""
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -96,6 +96,19 @@ SAMPLES = {
     "DELETE /admin/comments/{comment_id}": ADMIN,
     "DELETE /admin/media/{media_id}": ADMIN,
 }
+# Requests that read in the ways that there are: by a token, by the ORM, in several queries, by the
+# search, and as a probe.
+READS = {
+    "GET /posts": Sample("anonymous"),
+    "GET /posts?q=Hello": Sample(),
+    "GET /posts/{post_id}": Sample(),
+    "GET /posts/{post_id}/comments": Sample("bob"),
+    "GET /feed.atom": Sample("anonymous"),
+    "GET /users/me": Sample(),
+    "GET /users/me/bookmarks": ADMIN,
+    "GET /admin/stats": ADMIN,
+    "GET /health/ready": Sample("anonymous"),
+}
 # Of another post than the others, which is taken down.
 TAKEN_DOWN = "DELETE /admin/posts/{post_id}/takedown"
 
@@ -168,8 +181,8 @@ class Blog:
         await admin.put(f"/users/me/bookmarks/{post['id']}")
 
     async def send(self, name: str) -> Response:
-        """Send the sample request of a route."""
-        sample = SAMPLES[name]
+        """Send the sample request of a route that writes, or one that reads."""
+        sample = (SAMPLES | READS)[name]
         method, path = name.split()
         names = self.names | ({"post_id": self.names["hidden_id"]} if name == TAKEN_DOWN else {})
 
