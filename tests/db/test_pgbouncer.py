@@ -9,12 +9,7 @@ import pytest
 from sqlalchemy import URL
 
 from blog_api.db import invalidation
-<<<<<<< HEAD
 from blog_api.db.cache_version import CacheVersion
-from blog_api.db.migrate import migrate
-=======
-from blog_api.db.session import CacheVersion
->>>>>>> h-d
 from tests.support.clients import (
     MINIMUM_HASHING,
     client_of,
