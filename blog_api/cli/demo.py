@@ -124,7 +124,7 @@ class DemoBlog:
             for user_id in (users[name] for name in BOOKMARKS.get(demo.title, ())):
                 await add_bookmark(self.session, user_id, locked)
             await self.insert_comments(post, locked, demo.comments, users)
-            comments += post.comment_count
+            comments += locked.comment_count
         for follower, author in FOLLOWS:
             row = {"user_id": users[follower], "author_id": users[author]}
             await insert_row_if_missing(self.session, Follow, row)
@@ -186,7 +186,7 @@ class DemoBlog:
         """Insert comments with the answers below them."""
         for demo in comments:
             new = CommentCreate(content=demo.content, parent_id=parent_id)
-            age = COMMENT_INTERVAL * (post.comment_count + 1)
+            age = COMMENT_INTERVAL * (locked.comment_count + 1)
             values = {
                 "post_id": post.id,
                 "user_id": users[demo.author],
@@ -194,5 +194,4 @@ class DemoBlog:
             }
             comment = Comment.model_validate(new, update=values)
             await insert_comment(self.session, locked, comment)
-            post.comment_count += 1
             await self.insert_comments(post, locked, demo.answers, users, comment.id)

@@ -82,7 +82,7 @@ async def await_driver(connection: AsyncConnection, sql: str, call: Awaitable[An
         if is_lost:
             await connection.invalidate(error)
         raise DBAPIError(sql, None, error, connection_invalidated=is_lost) from error
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         raise to_service_unavailable(error) from error
 
 

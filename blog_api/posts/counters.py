@@ -3,7 +3,7 @@
 So two of them never wait for each other, and neither is lost.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated
 
 from fastapi import Depends
@@ -22,16 +22,18 @@ from blog_api.posts.models import Post
 from blog_api.posts.queries import is_visible_to
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CountedPost:
     """A post that is locked, so that its counters can change."""
 
     id: int
     user_id: int
     comments_open: bool
+    comment_count: int
+    bookmark_count: int
 
 
-COUNTED_POST = select_columns(col(Post.id), col(Post.user_id), col(Post.comments_open)).where(
+COUNTED_POST = select_columns(*(getattr(Post, field.name) for field in fields(CountedPost))).where(
     col(Post.id) == bindparam("post_id", type_=Integer)
 )
 LOCK_POST = NamedQuery(COUNTED_POST.with_for_update(of=Post, key_share=True))
@@ -49,12 +51,12 @@ LOCK_VISIBLE_POST = NamedQuery(
     .with_for_update(of=Post, key_share=True)
 )
 # The author changed nothing: `updated_at` stays.
-CHANGE_COUNTERS = NamedQuery(
+SET_COUNTERS = NamedQuery(
     update(Post)
     .where(col(Post.id) == bindparam("posts_id", type_=Integer))
     .values(
-        comment_count=col(Post.comment_count) + bindparam("comments", type_=Integer),
-        bookmark_count=col(Post.bookmark_count) + bindparam("bookmarks", type_=Integer),
+        comment_count=bindparam("comments", type_=Integer),
+        bookmark_count=bindparam("bookmarks", type_=Integer),
         updated_at=col(Post.updated_at),
     )
 )
@@ -87,8 +89,10 @@ async def change_counters(
     session: AsyncSession, post: CountedPost, *, comments: int = 0, bookmarks: int = 0
 ) -> None:
     """Add to the counters of a post that is locked."""
-    values = {"posts_id": post.id, "comments": comments, "bookmarks": bookmarks}
-    await execute_query(session, CHANGE_COUNTERS, values)
+    post.comment_count += comments
+    post.bookmark_count += bookmarks
+    counters = {"comments": post.comment_count, "bookmarks": post.bookmark_count}
+    await execute_query(session, SET_COUNTERS, {"posts_id": post.id, **counters})
 
 
 async def lock_posts_for_counters(session: AsyncSession, is_affected: ColumnElement[bool]) -> None:
