@@ -161,10 +161,10 @@ def wrap_postgres(calls: Calls, call: Any) -> Any:
         driver = target._connection if isinstance(target, PreparedStatement) else target
         fault = calls.next_fault(f"{call.__name__} {values[:1]}")
         if fault in (ERROR, TIMEOUT) or isinstance(fault, Exception):
-            if driver.is_in_transaction():
-                is_end = values[:1] in (("COMMIT;",), ("ROLLBACK;",))
-                with suppress(asyncpg.DivisionByZeroError):
-                    await execute(driver, "ROLLBACK" if is_end else "SELECT 1 / 0")
+            # Outside of a transaction too: the server is waiting after `prepare`.
+            is_end = values[:1] in (("COMMIT;",), ("ROLLBACK;",))
+            with suppress(asyncpg.DivisionByZeroError):
+                await execute(driver, "ROLLBACK" if is_end else "SELECT 1 / 0")
             if isinstance(fault, Exception):
                 raise fault
             raise TimeoutError if fault == TIMEOUT else asyncpg.DiskFullError("disk is full")
