@@ -14,7 +14,7 @@ BYTE_ORDER_MARKS = {
     codecs.BOM_UTF16_LE: "UTF-16",
     codecs.BOM_UTF16_BE: "UTF-16",
 }
-CONVERT = "convert the file to UTF-8, for example with iconv -f windows-1252 -t utf-8"
+CONVERT = ": convert the file to UTF-8, for example with iconv -f windows-1252 -t utf-8"
 # Bytes of a text in UTF-8 for one NUL among them. UTF-16 has one in each ASCII character.
 BYTES_PER_NUL = 50
 MIN_NULS = 3
@@ -29,14 +29,14 @@ def decode_file(raw: bytes) -> str:
     """Decode a whole file. Raises InvalidFrontMatter as `decode_utf8()` does."""
     encoding = find_marked_encoding(raw)
     if encoding is None:
-        return decode_utf8(raw).removeprefix("\ufeff")
+        return decode_utf8(raw, advice=CONVERT).removeprefix("\ufeff")
     try:
         return raw.decode(encoding)
     except UnicodeDecodeError:
         raise InvalidFrontMatter(f"not valid {encoding}, which its byte order mark tells") from None
 
 
-def decode_utf8(raw: bytes) -> str:
+def decode_utf8(raw: bytes, *, advice: str = "") -> str:
     """Decode a text; raises InvalidFrontMatter with the line of the first invalid byte."""
     nuls = raw.count(0)
     if nuls >= MIN_NULS and nuls * BYTES_PER_NUL > len(raw):
@@ -45,4 +45,4 @@ def decode_utf8(raw: bytes) -> str:
         return raw.decode()
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        raise InvalidFrontMatter(f"not valid UTF-8: {CONVERT}", line) from None
+        raise InvalidFrontMatter(f"not valid UTF-8{advice}", line) from None
