@@ -11,9 +11,8 @@ from typing import Any
 import anyio.to_thread
 from anyio import CapacityLimiter
 from fastapi import APIRouter
-from sqlalchemy import ColumnElement, Subquery, bindparam, case, func
+from sqlalchemy import ColumnElement, Integer, Subquery, bindparam, case, func
 from sqlmodel import UTCDateTime, col, false, select
-from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
 from blog_api.accounts.auth import SAME_FOR_ALL, CanReadDrafts
@@ -41,7 +40,7 @@ from blog_api.posts.queries import (
     list_of_posts,
     select_found_posts,
 )
-from blog_api.posts.search import matching_posts
+from blog_api.posts.search import SearchKind, get_kind, get_search_values, matching_posts
 from blog_api.posts.tags import TAG_ID, select_found_tags, show_tag
 from blog_api.profiles.follows import FOLLOWED_IDS
 from blog_api.profiles.users import UserFromKey
@@ -166,16 +165,15 @@ def published_posts(names: frozenset[str], body: PostBody) -> ListQuery:
 
 
 def search_ids(
-    session: AsyncSession, names: AbstractSet[str], q: str, sort: PostSort | None
+    names: AbstractSet[str], kind: SearchKind | None, sort: PostSort | None
 ) -> tuple[SelectOfScalar[int], Sort]:
     """Select the ids of the published posts that match a search; return their order too.
 
-    Without a sort that is the order by rank.
+    Without a sort that is the order by rank. Without a kind no post matches.
     """
-    terms = parse_terms(q)
-    if not terms:
+    if kind is None:
         return published_ids(names).where(false()), get_sorts(names)[sort or PostSort.newest]
-    found = matching_posts(session, terms, is_ranked=sort is None).c
+    found = matching_posts(kind).c
     if names & {"tag", *AUTHOR_CONDITIONS} or sort in (
         PostSort.last_updated,
         PostSort.first_updated,
@@ -193,6 +191,25 @@ def search_ids(
 
 
 @cache
+def found_posts(
+    names: frozenset[str], kind: SearchKind | None, sort: PostSort | None, body: PostBody
+) -> tuple[ListQuery, Sort]:
+    """Return the list of the posts that match a search, with the beginnings of their texts."""
+    select_rows = select_found_posts(PostRead, body)
+    beginning = func.substr(
+        col(Post.content_html), 1, bindparam("snippet_length", type_=Integer)
+    ).label("beginning")
+
+    def select_with_beginning(found: FoundRows) -> tuple[AnySelect, Subquery]:
+        query, sized = select_rows(found)
+        return query.add_columns(beginning), sized
+
+    ids, order = search_ids(names, kind, sort)
+    posts = ListQuery(ids, select_rows=select_with_beginning, complete_row=complete_post)
+    return posts, order
+
+
+@cache
 def posts_of_author(names: frozenset[str], body: PostBody) -> ListQuery:
     return list_of_posts(filtered_ids(names), OwnPostRead, body)
 
@@ -207,23 +224,13 @@ async def paginate_posts(paginator: Paginator, params: PostQuery, **author: int)
     if not q:
         sort = get_sorts(names)[params.sort or PostSort.newest]
         return await paginator.paginate(published_posts(names, params.body), params, sort, **values)
-    ids, sort = search_ids(paginator.session, names, q, params.sort)
-    length = min(MAX_SNIPPET_TEXT, MAX_SNIPPET_TEXTS // params.size)
-    select_rows = select_found_posts(PostRead, params.body)
-    beginning = func.substr(col(Post.content_html), 1, length).label("beginning")
-
-    def select_with_beginning(found: FoundRows) -> tuple[AnySelect, Subquery]:
-        query, sized = select_rows(found)
-        return query.add_columns(beginning), sized
-
-    posts = ListQuery(
-        ids,
-        select_rows=select_with_beginning,
-        is_reusable=False,
-        complete_row=complete_post,
-    )
+    terms = parse_terms(q)
+    kind = get_kind(paginator.session, terms, is_ranked=params.sort is None)
+    posts, sort = found_posts(names, kind, params.sort, params.body)
+    values |= get_search_values(kind, terms)
+    values["snippet_length"] = min(MAX_SNIPPET_TEXT, MAX_SNIPPET_TEXTS // params.size)
     page = await paginator.paginate(posts, params, sort, **values)
-    highlighter = Highlighter(parse_terms(q))
+    highlighter = Highlighter(terms)
     # One at a time: threads that search texts take turns with the event loop.
     limiter: CapacityLimiter = paginator.request.app.state.snippet_thread
     async with connection_released(paginator.session):

@@ -9,13 +9,15 @@ The rank of a post is the sum of the weights of the searches that find it, such 
 posts that have it, hidden ones included, and the order of results would tell their words.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from pydantic_core import PydanticCustomError, to_json
 from sqlalchemy import CTE, Float, Integer, column, text
 from sqlmodel import UTCDateTime
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from blog_api.db.base import NOW
 from blog_api.text.search_terms import Alternatives, Term, match_all, parse_terms, weigh
 
 MAX_QUERY_LENGTH = 1_000
@@ -25,13 +27,15 @@ MAX_TERMS = 50
 MAX_PHRASE_POSTS = 20_000
 # Of the posts with more words than the index holds, so many are searched without it, newest first.
 MAX_CUT_POSTS = 20
+# Of the posts that are found, so many are ranked, newest first; the others follow them.
+MAX_RANKED_POSTS = 10_000
 
 # The expressions that differ. The index of SQLite has the columns that are read: the rows of the
 # table are as long as the texts.
 ON_SQLITE = {
     "matching": (
         "post_search_words AS i JOIN post_words AS w INDEXED BY ix_post_words_found "
-        "ON w.post_id = i.rowid WHERE i.post_search_words MATCH :query"
+        "ON w.post_id = i.rowid WHERE i.post_search_words MATCH :words"
     ),
     "has_needles": (
         "NOT EXISTS (SELECT 1 FROM json_each({}) AS needle WHERE instr(w.folded, value) = 0)"
@@ -39,46 +43,56 @@ ON_SQLITE = {
     "weighed": (
         "SELECT i.rowid AS post_id, json_extract(tier.value, '$[1]') AS weight "
         "FROM json_each(:tiers) AS tier CROSS JOIN post_search_words AS i "
-        "WHERE i.post_search_words MATCH json_extract(tier.value, '$[0]')"
+        "WHERE i.post_search_words MATCH json_extract(tier.value, '$[0]') AND i.rowid >= {}"
     ),
 }
 ON_POSTGRES = {
-    "matching": "post_words_matching(:query) AS w",
+    "matching": "post_words_matching(:words) AS w WHERE TRUE",
     "has_needles": (
         "NOT EXISTS (SELECT 1 FROM json_array_elements_text(CAST({} AS json)) AS needle "
         "WHERE strpos(w.folded, needle) = 0)"
     ),
-    "weighed": "SELECT post_id, weight FROM post_words_weighed(CAST(:tiers AS json))",
+    "weighed": "SELECT post_id, weight FROM post_words_weighed(CAST(:tiers AS json), {})",
 }
 
+# Hidden posts are left out first: they do not change which posts are ranked.
 FOUND = """
-    WITH matched AS (
+    WITH matched AS MATERIALIZED (
         {matched}
-    ), found AS (
+    ), found AS MATERIALIZED (
         SELECT * FROM matched
         UNION ALL
         SELECT w.post_id, w.published_at, w.title_length FROM (
             SELECT post_id, published_at, title_length, folded FROM post_words
-            WHERE is_cut ORDER BY post_id DESC LIMIT {max_cut_posts}
+            WHERE is_cut AND published_at <= :now ORDER BY post_id DESC LIMIT {max_cut_posts}
         ) AS w
         WHERE w.post_id NOT IN (SELECT post_id FROM matched) AND {has_all_needles}
     )
 """
-MATCHED = "SELECT w.post_id, w.published_at, w.title_length FROM {matching}"
+MATCHED = """
+    SELECT w.post_id, w.published_at, w.title_length FROM {matching} AND w.published_at <= :now
+"""
 MATCHED_WITH_NEEDLES = """
     SELECT w.post_id, w.published_at, w.title_length
-    FROM (SELECT w.post_id FROM {matching} ORDER BY w.post_id DESC LIMIT {max_phrase_posts}) AS i
+    FROM (
+        SELECT w.post_id FROM {matching} AND w.published_at <= :now
+        ORDER BY w.post_id DESC LIMIT {max_phrase_posts}
+    ) AS i
     JOIN post_words AS w ON w.post_id = i.post_id
     WHERE {has_needles}
 """
 UNRANKED = f"{FOUND} SELECT post_id AS id, published_at, 0.0 AS rank FROM found"
 # Of posts with equal words, the one with the shorter title ranks first.
+OLDEST_RANKED = """(
+    SELECT min(post_id)
+    FROM (SELECT post_id FROM found ORDER BY post_id DESC LIMIT {max_ranked_posts}) AS newest
+)"""
 RANKED = f"""
     {FOUND}, weighed AS ({{weighed}}), ranks AS (
         SELECT post_id, sum(weight) AS rank FROM weighed GROUP BY post_id
     )
     SELECT found.post_id AS id, found.published_at,
-           coalesce(ranks.rank, 0) + 1.0 / (found.title_length + 10) AS rank
+           coalesce(ranks.rank + 1.0 / (found.title_length + 10), 0) AS rank
     FROM found LEFT JOIN ranks ON ranks.post_id = found.post_id
 """
 
@@ -91,53 +105,76 @@ def check_query(q: str) -> str:
     return q
 
 
-def is_sqlite(session: AsyncSession) -> bool:
-    return session.get_bind().dialect.name == "sqlite"
-
-
-def to_fts5(groups: Iterable[Alternatives]) -> str:
+def to_fts5(groups: Sequence[Alternatives], excluded: Sequence[Alternatives] = ()) -> str:
     """Return a query of FTS5. Lexemes hold neither quotes nor spaces."""
 
     def quote(lexeme: str) -> str:
         return f'"{lexeme[:-1]}"*' if lexeme.endswith("*") else f'"{lexeme}"'
 
-    return " AND ".join(f"({' OR '.join(map(quote, group))})" for group in groups)
+    query = " AND ".join(f"({' OR '.join(map(quote, group))})" for group in groups)
+    return f"({query}) NOT ({to_fts5(excluded)})" if excluded else query
 
 
-def to_tsquery(groups: Iterable[Alternatives]) -> str:
+def to_tsquery(groups: Sequence[Alternatives], excluded: Sequence[Alternatives] = ()) -> str:
     """Return a `tsquery` of Postgres. Lexemes hold neither quotes nor backslashes."""
 
     def quote(lexeme: str) -> str:
         return f"'{lexeme[:-1]}':*" if lexeme.endswith("*") else f"'{lexeme}'"
 
-    return " & ".join(f"({' | '.join(map(quote, group))})" for group in groups)
+    query = " & ".join(f"({' | '.join(map(quote, group))})" for group in groups)
+    return f"{query} & !({to_tsquery(excluded)})" if excluded else query
 
 
-def matching_posts(session: AsyncSession, terms: Sequence[Term], *, is_ranked: bool) -> CTE:
-    """Select `id`, `published_at` and `rank` of the posts with all terms, of which there is one."""
-    make_query, parts = (to_fts5, ON_SQLITE) if is_sqlite(session) else (to_tsquery, ON_POSTGRES)
-    needles = [term.needle for term in terms if term.needs_text]
+class SearchKind(NamedTuple):
+    """What the statement of a search depends on; the rest is bound."""
+
+    is_sqlite: bool
+    needs_texts: bool
+    is_ranked: bool
+
+
+def get_kind(session: AsyncSession, terms: Sequence[Term], *, is_ranked: bool) -> SearchKind | None:
+    """Return the kind of a search; None without terms, which finds nothing."""
+    if not terms:
+        return None
+    is_sqlite = session.get_bind().dialect.name == "sqlite"
+    return SearchKind(is_sqlite, any(term.needs_text for term in terms), is_ranked)
+
+
+def get_search_values(kind: SearchKind | None, terms: Sequence[Term]) -> dict[str, str]:
+    """Return the values that are bound in the statement of a search with these terms."""
+    if kind is None:
+        return {}
+    make_query = to_fts5 if kind.is_sqlite else to_tsquery
+    values = {
+        "words": make_query(match_all(terms)),
+        "all_needles": to_json([term.needle for term in terms]).decode(),
+    }
+    if kind.needs_texts:
+        needles = [term.needle for term in terms if term.needs_text]
+        values["needles"] = to_json(needles).decode()
+    if kind.is_ranked:
+        tiers = [(make_query(tier.groups, tier.excluded), tier.weight) for tier in weigh(terms)]
+        values["tiers"] = to_json(tiers).decode()
+    return values
+
+
+def matching_posts(kind: SearchKind) -> CTE:
+    """Select `id`, `published_at` and `rank` of the published posts with all terms."""
+    parts = ON_SQLITE if kind.is_sqlite else ON_POSTGRES
     has_needles = parts["has_needles"]
-    matched = (MATCHED_WITH_NEEDLES if needles else MATCHED).format(
+    matched = (MATCHED_WITH_NEEDLES if kind.needs_texts else MATCHED).format(
         matching=parts["matching"],
         has_needles=has_needles.format(":needles"),
         max_phrase_posts=MAX_PHRASE_POSTS,
     )
-    sql = (RANKED if is_ranked else UNRANKED).format(
+    oldest_ranked = OLDEST_RANKED.format(max_ranked_posts=MAX_RANKED_POSTS)
+    sql = (RANKED if kind.is_ranked else UNRANKED).format(
         matched=matched,
-        weighed=parts["weighed"],
+        weighed=parts["weighed"].format(oldest_ranked),
         has_all_needles=has_needles.format(":all_needles"),
         max_cut_posts=MAX_CUT_POSTS,
     )
-    values = {
-        "query": make_query(match_all(terms)),
-        "all_needles": to_json([term.needle for term in terms]).decode(),
-    }
-    if needles:
-        values["needles"] = to_json(needles).decode()
-    if is_ranked:
-        tiers = [(make_query(groups), weight) for groups, weight in weigh(terms)]
-        values["tiers"] = to_json(tiers).decode()
     columns = (column("id", Integer), column("published_at", UTCDateTime), column("rank", Float))
-    found = text(sql).bindparams(**values).columns(*columns)
+    found = text(sql).bindparams(NOW).columns(*columns)
     return found.cte("matching_posts").prefix_with("MATERIALIZED")

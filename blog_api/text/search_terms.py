@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
+from typing import NamedTuple
 
 import regex
 
@@ -45,18 +46,24 @@ class Form(IntEnum):
 
 # The order of results is that of the sum of what each term adds: most in the title, less in a tag,
 # in what the post is about, and in all of its words; there more for the word itself. Integers: the
-# sum of floats depends on their order.
+# sum of floats depends on their order. Of each place the first form that a post has counts, so that
+# each post is read once.
 WEIGHTS = (
-    (IN_TITLE, Form.beginning, 80),
-    (IN_TITLE, Form.folded, 20),
-    (IN_TAGS, Form.beginning, 40),
-    (IN_TAGS, Form.folded, 10),
-    (IN_FOCUS, Form.beginning, 20),
-    (IN_FOCUS, Form.folded, 5),
-    ("", Form.exact, 6),
-    ("", Form.folded, 3),
-    ("", Form.stem, 1),
+    (IN_TITLE, ((Form.folded, 100), (Form.beginning, 80))),
+    (IN_TAGS, ((Form.folded, 50), (Form.beginning, 40))),
+    (IN_FOCUS, ((Form.folded, 25), (Form.beginning, 20))),
+    ("", ((Form.exact, 10), (Form.folded, 4), (Form.stem, 1))),
 )
+
+
+class Tier(NamedTuple):
+    """What a match adds to the rank of a post."""
+
+    groups: list[Alternatives]
+    """Lexemes that the post has: one of each group."""
+    excluded: list[Alternatives]
+    """Lexemes that it does not have: one of each group. Empty if there are none."""
+    weight: int
 
 
 @dataclass(frozen=True)
@@ -137,16 +144,14 @@ def match_all(terms: Sequence[Term]) -> list[Alternatives]:
     return list(dict.fromkeys(groups))
 
 
-def weigh(terms: Sequence[Term]) -> Iterator[tuple[list[Alternatives], int]]:
-    """Yield groups of lexemes, each with what it adds to the rank of posts that match them."""
+def weigh(terms: Sequence[Term]) -> Iterator[Tier]:
+    """Yield what each term adds to the rank of posts that match it and all others."""
     required = match_all(terms) if len(terms) > 1 else []
     for term in terms[:MAX_RANKED_TERMS]:
-        found: set[str] = set()
-        for marker, form, weight in WEIGHTS:
-            groups = term.match(form, marker)
-            if len(groups) == 1 and not marker:
-                # Most posts have the word itself: read that long list once.
-                groups = [tuple(one for one in groups[0] if one not in found)]
-                found.update(groups[0])
-            if groups[-1]:
-                yield list(dict.fromkeys([*groups, *required])), weight
+        for marker, forms in WEIGHTS:
+            better: list[Alternatives] = []
+            for form, weight in forms:
+                groups = term.match(form, marker)
+                if groups != better:
+                    yield Tier(list(dict.fromkeys([*groups, *required])), better, weight)
+                better = groups
