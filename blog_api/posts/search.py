@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from pydantic_core import PydanticCustomError, to_json
-from sqlalchemy import CTE, Float, Integer, column, text
+from sqlalchemy import CTE, BigInteger, Integer, column, text
 from sqlmodel import UTCDateTime
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -81,7 +81,7 @@ MATCHED_WITH_NEEDLES = """
     JOIN post_words AS w ON w.post_id = i.post_id
     WHERE {has_needles}
 """
-UNRANKED = f"{FOUND} SELECT post_id AS id, published_at, 0.0 AS rank FROM found"
+UNRANKED = f"{FOUND} SELECT post_id AS id, published_at, 0 AS rank FROM found"
 # Of posts with equal words, the one with the shorter title ranks first.
 OLDEST_RANKED = """(
     SELECT min(post_id)
@@ -92,7 +92,7 @@ RANKED = f"""
         SELECT post_id, sum(weight) AS rank FROM weighed GROUP BY post_id
     )
     SELECT found.post_id AS id, found.published_at,
-           coalesce(ranks.rank + 1.0 / (found.title_length + 10), 0) AS rank
+           coalesce(ranks.rank * 1000000 + 1000000 / (found.title_length + 10), 0) AS rank
     FROM found LEFT JOIN ranks ON ranks.post_id = found.post_id
 """
 
@@ -175,6 +175,6 @@ def matching_posts(kind: SearchKind) -> CTE:
         has_all_needles=has_needles.format(":all_needles"),
         max_cut_posts=MAX_CUT_POSTS,
     )
-    columns = (column("id", Integer), column("published_at", UTCDateTime), column("rank", Float))
+    columns = (column("id", Integer), column("published_at", UTCDateTime), column("rank", BigInteger))
     found = text(sql).bindparams(NOW).columns(*columns)
     return found.cte("matching_posts").prefix_with("MATERIALIZED")
