@@ -90,8 +90,8 @@ async def find_posts(session: AsyncSession, query: FeedQuery) -> Sequence[Post]:
     names = frozenset(values)
     if query.q and query.q.strip():
         terms = parse_terms(query.q)
-        kind = get_kind(session, terms, is_ranked=False)
-        matching, newest = search_ids(names, kind, PostSort.newest)
+        kind = get_kind(session, terms, is_ranked=False, is_filtered=bool(names))
+        matching, newest, _ = search_ids(names, kind, PostSort.newest)
         values |= get_search_values(kind, terms)
     else:
         matching, newest = published_ids(names), get_sorts(names)[PostSort.newest]

@@ -6,7 +6,7 @@ and the values are bound.
 
 from collections.abc import Set as AbstractSet
 from functools import cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio.to_thread
 from anyio import CapacityLimiter
@@ -164,15 +164,23 @@ def published_posts(names: frozenset[str], body: PostBody) -> ListQuery:
     )
 
 
-def search_ids(
-    names: AbstractSet[str], kind: SearchKind | None, sort: PostSort | None
-) -> tuple[SelectOfScalar[int], Sort]:
-    """Select the ids of the published posts that match a search; return their order too.
+class FoundIds(NamedTuple):
+    """The ids of posts that match a search, and their order."""
 
-    Without a sort that is the order by rank. Without a kind no post matches.
+    ids: SelectOfScalar[int]
+    order: Sort
+    # Their number; None if the ids are to be counted.
+    total: ColumnElement[int] | None = None
+
+
+def search_ids(names: AbstractSet[str], kind: SearchKind | None, sort: PostSort | None) -> FoundIds:
+    """Select the ids of the published posts that match a search.
+
+    Without a sort they are ordered by rank. Without a kind no post matches.
     """
     if kind is None:
-        return published_ids(names).where(false()), get_sorts(names)[sort or PostSort.newest]
+        order = get_sorts(names)[sort or PostSort.newest]
+        return FoundIds(published_ids(names).where(false()), order)
     found = matching_posts(kind).c
     if names & {"tag", *AUTHOR_CONDITIONS} or sort in (
         PostSort.last_updated,
@@ -186,8 +194,12 @@ def search_ids(
         sorts, post_id = make_publication_sorts(found.published_at, found.id), found.id
         ids = select(found.id).where(*publication_conditions(names, found.published_at))
     if sort is not None:
-        return ids, sorts[sort]
-    return ids, Sort("rank", (found.rank, post_id), is_descending=True, has_cursors=False)
+        return FoundIds(ids, sorts[sort])
+    by_rank = Sort("rank", (found.rank, post_id), is_descending=True, has_cursors=False)
+    if not kind.is_counted:
+        return FoundIds(ids, by_rank)
+    number = select(func.coalesce(func.max(found.number), 0)).scalar_subquery()
+    return FoundIds(ids, by_rank, number)
 
 
 @cache
@@ -204,9 +216,14 @@ def found_posts(
         query, sized = select_rows(found)
         return query.add_columns(beginning), sized
 
-    ids, order = search_ids(names, kind, sort)
-    posts = ListQuery(ids, select_rows=select_with_beginning, complete_row=complete_post)
-    return posts, order
+    found_ids = search_ids(names, kind, sort)
+    posts = ListQuery(
+        found_ids.ids,
+        total=found_ids.total,
+        select_rows=select_with_beginning,
+        complete_row=complete_post,
+    )
+    return posts, found_ids.order
 
 
 @cache
@@ -225,7 +242,9 @@ async def paginate_posts(paginator: Paginator, params: PostQuery, **author: int)
         sort = get_sorts(names)[params.sort or PostSort.newest]
         return await paginator.paginate(published_posts(names, params.body), params, sort, **values)
     terms = parse_terms(q)
-    kind = get_kind(paginator.session, terms, is_ranked=params.sort is None)
+    kind = get_kind(
+        paginator.session, terms, is_ranked=params.sort is None, is_filtered=bool(names)
+    )
     posts, sort = found_posts(names, kind, params.sort, params.body)
     values |= get_search_values(kind, terms)
     values["snippet_length"] = min(MAX_SNIPPET_TEXT, MAX_SNIPPET_TEXTS // params.size)

@@ -19,6 +19,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.db.base import NOW
 from blog_api.text.search_terms import Alternatives, Term, match_all, parse_terms, weigh
+from blog_api.web.pagination import MAX_OFFSET, MAX_PAGE_SIZE
 
 MAX_QUERY_LENGTH = 1_000
 MAX_TERMS = 50
@@ -27,15 +28,28 @@ MAX_TERMS = 50
 MAX_PHRASE_POSTS = 20_000
 # Of the posts with more words than the index holds, so many are searched without it, newest first.
 MAX_CUT_POSTS = 20
-# Of the posts that are found, so many are ranked, newest first; the others follow them.
-MAX_RANKED_POSTS = 10_000
+# Of the posts that are found, so many are ranked, newest first: as many as pages reach.
+MAX_RANKED_POSTS = MAX_OFFSET + MAX_PAGE_SIZE
 
 # The expressions that differ. The index of SQLite has the columns that are read: the rows of the
 # table are as long as the texts.
 ON_SQLITE = {
     "matching": (
         "post_search_words AS i JOIN post_words AS w INDEXED BY ix_post_words_found "
-        "ON w.post_id = i.rowid WHERE i.post_search_words MATCH :words"
+        "ON w.post_id = i.rowid WHERE i.post_search_words MATCH :words AND w.published_at <= :now"
+    ),
+    "newest": (
+        "counted (number) AS MATERIALIZED ("
+        "SELECT count(*) FROM post_search_words WHERE post_search_words MATCH :words "
+        "AND rowid NOT IN (SELECT post_id FROM post_words WHERE published_at IS NULL "
+        "UNION ALL SELECT id FROM posts WHERE published_at > :now)"
+        "), matched AS ("
+        "SELECT w.post_id, w.published_at, w.title_length FROM {matching} "
+        "ORDER BY i.rowid DESC LIMIT {max_ranked_posts})"
+    ),
+    "indexed": (
+        "SELECT rowid FROM post_search_words "
+        "WHERE post_search_words MATCH :words AND rowid >= (SELECT min(post_id) FROM cut)"
     ),
     "has_needles": (
         "NOT EXISTS (SELECT 1 FROM json_each({}) AS needle WHERE instr(w.folded, value) = 0)"
@@ -43,58 +57,70 @@ ON_SQLITE = {
     "weighed": (
         "SELECT i.rowid AS post_id, json_extract(tier.value, '$[1]') AS weight "
         "FROM json_each(:tiers) AS tier CROSS JOIN post_search_words AS i "
-        "WHERE i.post_search_words MATCH json_extract(tier.value, '$[0]') AND i.rowid >= {}"
+        "WHERE i.post_search_words MATCH json_extract(tier.value, '$[0]') "
+        "AND i.rowid >= (SELECT post_id FROM oldest)"
     ),
 }
 ON_POSTGRES = {
-    "matching": "post_words_matching(:words) AS w WHERE TRUE",
+    "matching": "post_words_matching(:words) AS w WHERE w.published_at <= :now",
+    "newest": (
+        "matched AS MATERIALIZED ("
+        "SELECT * FROM post_words_newest(:words, :now, {max_ranked_posts})"
+        "), counted (number) AS (SELECT coalesce(max(total), 0) FROM matched)"
+    ),
+    "indexed": (
+        "SELECT post_id FROM post_words_weighed("
+        "json_build_array(json_build_array(:words, 0)), (SELECT min(post_id) FROM cut))"
+    ),
     "has_needles": (
         "NOT EXISTS (SELECT 1 FROM json_array_elements_text(CAST({} AS json)) AS needle "
         "WHERE strpos(w.folded, needle) = 0)"
     ),
-    "weighed": "SELECT post_id, weight FROM post_words_weighed(CAST(:tiers AS json), {})",
+    "weighed": (
+        "SELECT post_id, weight "
+        "FROM post_words_weighed(CAST(:tiers AS json), (SELECT post_id FROM oldest))"
+    ),
 }
 
 # Hidden posts are left out first: they do not change which posts are ranked.
 FOUND = """
-    WITH matched AS MATERIALIZED (
-        {matched}
-    ), found AS MATERIALIZED (
-        SELECT * FROM matched
-        UNION ALL
+    WITH {matched}, cut AS MATERIALIZED (
         SELECT w.post_id, w.published_at, w.title_length FROM (
             SELECT post_id, published_at, title_length, folded FROM post_words
             WHERE is_cut AND published_at <= :now ORDER BY post_id DESC LIMIT {max_cut_posts}
         ) AS w
-        WHERE w.post_id NOT IN (SELECT post_id FROM matched) AND {has_all_needles}
+        WHERE {has_all_needles}
+    ), not_indexed AS MATERIALIZED (
+        SELECT * FROM cut WHERE post_id NOT IN ({indexed})
+    ), found AS MATERIALIZED (
+        SELECT post_id, published_at, title_length FROM matched
+        UNION ALL SELECT * FROM not_indexed
     )
 """
-MATCHED = """
-    SELECT w.post_id, w.published_at, w.title_length FROM {matching} AND w.published_at <= :now
-"""
-MATCHED_WITH_NEEDLES = """
+MATCHED = "matched AS (SELECT w.post_id, w.published_at, w.title_length FROM {matching})"
+MATCHED_WITH_NEEDLES = """matched AS (
     SELECT w.post_id, w.published_at, w.title_length
-    FROM (
-        SELECT w.post_id FROM {matching} AND w.published_at <= :now
-        ORDER BY w.post_id DESC LIMIT {max_phrase_posts}
-    ) AS i
+    FROM (SELECT w.post_id FROM {matching} ORDER BY w.post_id DESC LIMIT {max_phrase_posts}) AS i
     JOIN post_words AS w ON w.post_id = i.post_id
     WHERE {has_needles}
-"""
-UNRANKED = f"{FOUND} SELECT post_id AS id, published_at, 0 AS rank FROM found"
-# Of posts with equal words, the one with the shorter title ranks first.
-OLDEST_RANKED = """(
-    SELECT min(post_id)
-    FROM (SELECT post_id FROM found ORDER BY post_id DESC LIMIT {max_ranked_posts}) AS newest
 )"""
+UNRANKED = f"{FOUND} SELECT post_id AS id, published_at, 0 AS rank, 0 AS number FROM found"
+# Of posts with equal words, the one with the shorter title ranks first.
 RANKED = f"""
-    {FOUND}, weighed AS ({{weighed}}), ranks AS (
-        SELECT post_id, sum(weight) AS rank FROM weighed GROUP BY post_id
+    {FOUND}, oldest AS MATERIALIZED (
+        SELECT min(post_id) AS post_id FROM (
+            SELECT post_id FROM found ORDER BY post_id DESC LIMIT {{max_ranked_posts}}
+        ) AS newest
+    ), weighed AS (
+        SELECT post_id, published_at, title_length, 0 AS weight FROM found
+        UNION ALL SELECT post_id, NULL, NULL, weight FROM ({{weighed}}) AS tiers
     )
-    SELECT found.post_id AS id, found.published_at,
-           coalesce(ranks.rank * 1000000 + 1000000 / (found.title_length + 10), 0) AS rank
-    FROM found LEFT JOIN ranks ON ranks.post_id = found.post_id
+    SELECT post_id AS id, max(published_at) AS published_at,
+           sum(weight) * 1000000 + 1000000 / (max(title_length) + 10) AS rank,
+           {{number}} AS number
+    FROM weighed GROUP BY post_id HAVING max(published_at) IS NOT NULL
 """
+NUMBER = "(SELECT number FROM counted) + (SELECT count(*) FROM not_indexed)"
 
 
 def check_query(q: str) -> str:
@@ -105,24 +131,26 @@ def check_query(q: str) -> str:
     return q
 
 
-def to_fts5(groups: Sequence[Alternatives], excluded: Sequence[Alternatives] = ()) -> str:
+def to_fts5(groups: Sequence[Alternatives], excluded: Sequence[Sequence[Alternatives]] = ()) -> str:
     """Return a query of FTS5. Lexemes hold neither quotes nor spaces."""
 
     def quote(lexeme: str) -> str:
         return f'"{lexeme[:-1]}"*' if lexeme.endswith("*") else f'"{lexeme}"'
 
     query = " AND ".join(f"({' OR '.join(map(quote, group))})" for group in groups)
-    return f"({query}) NOT ({to_fts5(excluded)})" if excluded else query
+    return " NOT ".join(f"({part})" for part in (query, *map(to_fts5, excluded)))
 
 
-def to_tsquery(groups: Sequence[Alternatives], excluded: Sequence[Alternatives] = ()) -> str:
+def to_tsquery(
+    groups: Sequence[Alternatives], excluded: Sequence[Sequence[Alternatives]] = ()
+) -> str:
     """Return a `tsquery` of Postgres. Lexemes hold neither quotes nor backslashes."""
 
     def quote(lexeme: str) -> str:
         return f"'{lexeme[:-1]}':*" if lexeme.endswith("*") else f"'{lexeme}'"
 
     query = " & ".join(f"({' | '.join(map(quote, group))})" for group in groups)
-    return f"{query} & !({to_tsquery(excluded)})" if excluded else query
+    return " & !".join(f"({part})" for part in (query, *map(to_tsquery, excluded)))
 
 
 class SearchKind(NamedTuple):
@@ -131,14 +159,24 @@ class SearchKind(NamedTuple):
     is_sqlite: bool
     needs_texts: bool
     is_ranked: bool
+    # Whether filters choose among the posts that are found.
+    is_filtered: bool
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether the posts are counted apart, and only those that can be on a page are read."""
+        return self.is_ranked and not self.needs_texts and not self.is_filtered
 
 
-def get_kind(session: AsyncSession, terms: Sequence[Term], *, is_ranked: bool) -> SearchKind | None:
+def get_kind(
+    session: AsyncSession, terms: Sequence[Term], *, is_ranked: bool, is_filtered: bool
+) -> SearchKind | None:
     """Return the kind of a search; None without terms, which finds nothing."""
     if not terms:
         return None
     is_sqlite = session.get_bind().dialect.name == "sqlite"
-    return SearchKind(is_sqlite, any(term.needs_text for term in terms), is_ranked)
+    needs_texts = any(term.needs_text for term in terms)
+    return SearchKind(is_sqlite, needs_texts, is_ranked, is_filtered)
 
 
 def get_search_values(kind: SearchKind | None, terms: Sequence[Term]) -> dict[str, str]:
@@ -160,21 +198,37 @@ def get_search_values(kind: SearchKind | None, terms: Sequence[Term]) -> dict[st
 
 
 def matching_posts(kind: SearchKind) -> CTE:
-    """Select `id`, `published_at` and `rank` of the published posts with all terms."""
+    """Select `id`, `published_at` and `rank` of the published posts with all terms.
+
+    Of those that are counted apart, `number` is their number.
+    """
     parts = ON_SQLITE if kind.is_sqlite else ON_POSTGRES
+    limits = {
+        "max_phrase_posts": MAX_PHRASE_POSTS,
+        "max_cut_posts": MAX_CUT_POSTS,
+        "max_ranked_posts": MAX_RANKED_POSTS,
+    }
+    if kind.needs_texts:
+        matched = MATCHED_WITH_NEEDLES
+    else:
+        matched = parts["newest"] if kind.is_counted else MATCHED
     has_needles = parts["has_needles"]
-    matched = (MATCHED_WITH_NEEDLES if kind.needs_texts else MATCHED).format(
-        matching=parts["matching"],
-        has_needles=has_needles.format(":needles"),
-        max_phrase_posts=MAX_PHRASE_POSTS,
+    matched = matched.format(
+        matching=parts["matching"], has_needles=has_needles.format(":needles"), **limits
     )
-    oldest_ranked = OLDEST_RANKED.format(max_ranked_posts=MAX_RANKED_POSTS)
     sql = (RANKED if kind.is_ranked else UNRANKED).format(
         matched=matched,
-        weighed=parts["weighed"].format(oldest_ranked),
+        indexed=parts["indexed"],
+        weighed=parts["weighed"],
+        number=NUMBER if kind.is_counted else 0,
         has_all_needles=has_needles.format(":all_needles"),
-        max_cut_posts=MAX_CUT_POSTS,
+        **limits,
     )
-    columns = (column("id", Integer), column("published_at", UTCDateTime), column("rank", BigInteger))
+    columns = (
+        column("id", Integer),
+        column("published_at", UTCDateTime),
+        column("rank", BigInteger),
+        column("number", Integer),
+    )
     found = text(sql).bindparams(NOW).columns(*columns)
     return found.cte("matching_posts").prefix_with("MATERIALIZED")

@@ -18,6 +18,9 @@ depends_on = None
 # The tokenizer of SQLite leaves all characters as they are but ASCII letters, which are lowercase
 # in lexemes. The index holds neither positions nor the lexemes themselves.
 ON_SQLITE = (
+    # The rows of the table are as long as the texts: searches read these indexes instead.
+    "CREATE INDEX ix_post_words_found ON post_words (post_id, published_at, title_length)",
+    "CREATE INDEX ix_post_words_hidden ON post_words (post_id) WHERE published_at IS NULL",
     """
     CREATE VIRTUAL TABLE post_search_words USING fts5(
         lexemes, content='post_words', content_rowid='post_id', detail=none, columnsize=0,
@@ -92,16 +95,34 @@ ON_POSTGRES = (
         WHERE post_words_vector(lexemes) @@ CAST(query AS tsquery)
     $$
     """,
+    # The newest posts that match, each with the number of all.
+    f"""
+    CREATE FUNCTION post_words_newest(query text, until timestamptz, number integer)
+    RETURNS TABLE (
+        post_id integer, published_at timestamptz, title_length smallint, total bigint
+    )
+    LANGUAGE sql STABLE {SETTINGS} SET work_mem = '32MB' AS $$
+        SELECT post_id, published_at, title_length, count(*) OVER () FROM post_words
+        WHERE post_words_vector(lexemes) @@ CAST(query AS tsquery) AND published_at <= until
+        ORDER BY post_id DESC LIMIT number
+    $$
+    """,
+    # If few posts are newer they are found by the index of the ids too.
     f"""
     CREATE FUNCTION post_words_weighed(tiers json, oldest integer)
-    RETURNS TABLE (post_id integer, weight integer) LANGUAGE sql STABLE {SETTINGS} AS $$
-        SELECT matching.post_id, CAST(tier.value ->> 1 AS integer)
-        FROM json_array_elements(tiers) AS tier
-        CROSS JOIN LATERAL (
-            SELECT post_words.post_id FROM post_words
-            WHERE post_words_vector(lexemes) @@ CAST(tier.value ->> 0 AS tsquery)
-                  AND post_words.post_id >= oldest OFFSET 0
-        ) AS matching
+    RETURNS TABLE (post_id integer, weight integer) LANGUAGE plpgsql STABLE {SETTINGS} AS $$
+    DECLARE
+        newest bigint := (SELECT max(w.post_id) FROM post_words AS w);
+        compared text := CASE WHEN oldest > newest * 31 / 32 THEN 'post_id' ELSE 'post_id + 0' END;
+        tier json;
+    BEGIN
+        FOR tier IN SELECT json_array_elements(tiers) LOOP
+            RETURN QUERY EXECUTE
+                'SELECT post_id, $1 FROM post_words '
+                'WHERE post_words_vector(lexemes) @@ $2 AND ' || compared || ' >= $3'
+            USING CAST(tier ->> 1 AS integer), CAST(tier ->> 0 AS tsquery), oldest;
+        END LOOP;
+    END
     $$
     """,
     """
@@ -165,9 +186,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("post_id", name="pk_post_words"),
     )
     op.create_index(
-        "ix_post_words_found", "post_words", ["post_id", "published_at", "title_length"]
-    )
-    op.create_index(
         "ix_post_words_cut",
         "post_words",
         ["post_id"],
@@ -196,7 +214,7 @@ def downgrade() -> None:
     op.drop_table("words_leases")
     op.drop_table("post_words")
     if not is_sqlite():
-        for name in ("vector", "matching", "weighed"):
+        for name in ("vector", "matching", "newest", "weighed"):
             op.execute(f"DROP FUNCTION post_words_{name}")
     op.drop_index("ix_posts_words_version", "posts")
     op.drop_column("posts", "words_from")
