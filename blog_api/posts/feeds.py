@@ -35,6 +35,8 @@ from blog_api.posts.feed_formats import (
 from blog_api.posts.filters import PostFilter, PostSort
 from blog_api.posts.lists import SORTS, get_sorts, published_ids, search_ids
 from blog_api.posts.models import Post
+from blog_api.posts.search import get_kind, get_search_values
+from blog_api.text.search_terms import parse_terms
 from blog_api.web.links import append_query, make_link, make_self_link
 from blog_api.web.pagination import MAX_PAGE_SIZE
 
@@ -85,9 +87,12 @@ def limit_by_length(posts: Iterable[Mapping[str, Any]]) -> Iterator[int]:
 async def find_posts(session: AsyncSession, query: FeedQuery) -> Sequence[Post]:
     """Return the newest published posts that match the filters and fit into a feed."""
     values = query.values()
-    names = values.keys()
+    names = frozenset(values)
     if query.q and query.q.strip():
-        matching, newest = search_ids(session, names, query.q, PostSort.newest)
+        terms = parse_terms(query.q)
+        kind = get_kind(session, terms, is_ranked=False, is_filtered=bool(names))
+        matching, newest, _ = search_ids(names, kind, PostSort.newest)
+        values |= get_search_values(kind, terms)
     else:
         matching, newest = published_ids(names), get_sorts(names)[PostSort.newest]
     ids = matching.order_by(*newest.order_by(newest.columns)).limit(query.size).subquery()

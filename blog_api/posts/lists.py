@@ -6,14 +6,13 @@ and the values are bound.
 
 from collections.abc import Set as AbstractSet
 from functools import cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio.to_thread
 from anyio import CapacityLimiter
 from fastapi import APIRouter
-from sqlalchemy import ColumnElement, Subquery, bindparam, case, func
+from sqlalchemy import ColumnElement, Integer, Subquery, bindparam, case, func
 from sqlmodel import UTCDateTime, col, false, select
-from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
 from blog_api.accounts.auth import SAME_FOR_ALL, CanReadDrafts
@@ -41,7 +40,7 @@ from blog_api.posts.queries import (
     list_of_posts,
     select_found_posts,
 )
-from blog_api.posts.search import matching_posts
+from blog_api.posts.search import SearchKind, get_kind, get_search_values, matching_posts
 from blog_api.posts.tags import TAG_ID, select_found_tags, show_tag
 from blog_api.profiles.follows import FOLLOWED_IDS
 from blog_api.profiles.users import UserFromKey
@@ -165,17 +164,24 @@ def published_posts(names: frozenset[str], body: PostBody) -> ListQuery:
     )
 
 
-def search_ids(
-    session: AsyncSession, names: AbstractSet[str], q: str, sort: PostSort | None
-) -> tuple[SelectOfScalar[int], Sort]:
-    """Select the ids of the published posts that match a search; return their order too.
+class FoundIds(NamedTuple):
+    """The ids of posts that match a search, and their order."""
 
-    Without a sort that is the order by rank.
+    ids: SelectOfScalar[int]
+    order: Sort
+    # Their number; None if the ids are to be counted.
+    total: ColumnElement[int] | None = None
+
+
+def search_ids(names: AbstractSet[str], kind: SearchKind | None, sort: PostSort | None) -> FoundIds:
+    """Select the ids of the published posts that match a search.
+
+    Without a sort they are ordered by rank. Without a kind no post matches.
     """
-    terms = parse_terms(q)
-    if not terms:
-        return published_ids(names).where(false()), get_sorts(names)[sort or PostSort.newest]
-    found = matching_posts(session, terms, is_ranked=sort is None).c
+    if kind is None:
+        order = get_sorts(names)[sort or PostSort.newest]
+        return FoundIds(published_ids(names).where(false()), order)
+    found = matching_posts(kind).c
     if names & {"tag", *AUTHOR_CONDITIONS} or sort in (
         PostSort.last_updated,
         PostSort.first_updated,
@@ -188,8 +194,36 @@ def search_ids(
         sorts, post_id = make_publication_sorts(found.published_at, found.id), found.id
         ids = select(found.id).where(*publication_conditions(names, found.published_at))
     if sort is not None:
-        return ids, sorts[sort]
-    return ids, Sort("rank", (found.rank, post_id), is_descending=True, has_cursors=False)
+        return FoundIds(ids, sorts[sort])
+    by_rank = Sort("rank", (found.rank, post_id), is_descending=True, has_cursors=False)
+    if not kind.is_counted:
+        return FoundIds(ids, by_rank)
+    number = select(func.coalesce(func.max(found.number), 0)).scalar_subquery()
+    return FoundIds(ids, by_rank, number)
+
+
+@cache
+def found_posts(
+    names: frozenset[str], kind: SearchKind | None, sort: PostSort | None, body: PostBody
+) -> tuple[ListQuery, Sort]:
+    """Return the list of the posts that match a search, with the beginnings of their texts."""
+    select_rows = select_found_posts(PostRead, body)
+    beginning = func.substr(
+        col(Post.content_html), 1, bindparam("snippet_length", type_=Integer)
+    ).label("beginning")
+
+    def select_with_beginning(found: FoundRows) -> tuple[AnySelect, Subquery]:
+        query, sized = select_rows(found)
+        return query.add_columns(beginning), sized
+
+    found_ids = search_ids(names, kind, sort)
+    posts = ListQuery(
+        found_ids.ids,
+        total=found_ids.total,
+        select_rows=select_with_beginning,
+        complete_row=complete_post,
+    )
+    return posts, found_ids.order
 
 
 @cache
@@ -207,23 +241,15 @@ async def paginate_posts(paginator: Paginator, params: PostQuery, **author: int)
     if not q:
         sort = get_sorts(names)[params.sort or PostSort.newest]
         return await paginator.paginate(published_posts(names, params.body), params, sort, **values)
-    ids, sort = search_ids(paginator.session, names, q, params.sort)
-    length = min(MAX_SNIPPET_TEXT, MAX_SNIPPET_TEXTS // params.size)
-    select_rows = select_found_posts(PostRead, params.body)
-    beginning = func.substr(col(Post.content_html), 1, length).label("beginning")
-
-    def select_with_beginning(found: FoundRows) -> tuple[AnySelect, Subquery]:
-        query, sized = select_rows(found)
-        return query.add_columns(beginning), sized
-
-    posts = ListQuery(
-        ids,
-        select_rows=select_with_beginning,
-        is_reusable=False,
-        complete_row=complete_post,
+    terms = parse_terms(q)
+    kind = get_kind(
+        paginator.session, terms, is_ranked=params.sort is None, is_filtered=bool(names)
     )
+    posts, sort = found_posts(names, kind, params.sort, params.body)
+    values |= get_search_values(kind, terms)
+    values["snippet_length"] = min(MAX_SNIPPET_TEXT, MAX_SNIPPET_TEXTS // params.size)
     page = await paginator.paginate(posts, params, sort, **values)
-    highlighter = Highlighter(parse_terms(q))
+    highlighter = Highlighter(terms)
     # One at a time: threads that search texts take turns with the event loop.
     limiter: CapacityLimiter = paginator.request.app.state.snippet_thread
     async with connection_released(paginator.session):

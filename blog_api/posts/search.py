@@ -9,14 +9,17 @@ The rank of a post is the sum of the weights of the searches that find it, such 
 posts that have it, hidden ones included, and the order of results would tell their words.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from pydantic_core import PydanticCustomError, to_json
-from sqlalchemy import CTE, Float, Integer, column, text
+from sqlalchemy import CTE, BigInteger, Integer, column, text
 from sqlmodel import UTCDateTime
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from blog_api.db.base import NOW
 from blog_api.text.search_terms import Alternatives, Term, match_all, parse_terms, weigh
+from blog_api.web.pagination import MAX_OFFSET, MAX_PAGE_SIZE
 
 MAX_QUERY_LENGTH = 1_000
 MAX_TERMS = 50
@@ -25,13 +28,28 @@ MAX_TERMS = 50
 MAX_PHRASE_POSTS = 20_000
 # Of the posts with more words than the index holds, so many are searched without it, newest first.
 MAX_CUT_POSTS = 20
+# Of the posts that are found, so many are ranked, newest first: as many as pages reach.
+MAX_RANKED_POSTS = MAX_OFFSET + MAX_PAGE_SIZE
 
 # The expressions that differ. The index of SQLite has the columns that are read: the rows of the
 # table are as long as the texts.
 ON_SQLITE = {
     "matching": (
         "post_search_words AS i JOIN post_words AS w INDEXED BY ix_post_words_found "
-        "ON w.post_id = i.rowid WHERE i.post_search_words MATCH :query"
+        "ON w.post_id = i.rowid WHERE i.post_search_words MATCH :words AND w.published_at <= :now"
+    ),
+    "newest": (
+        "counted (number) AS MATERIALIZED ("
+        "SELECT count(*) FROM post_search_words WHERE post_search_words MATCH :words "
+        "AND rowid NOT IN (SELECT post_id FROM post_words WHERE published_at IS NULL "
+        "UNION ALL SELECT id FROM posts WHERE published_at > :now)"
+        "), matched AS ("
+        "SELECT w.post_id, w.published_at, w.title_length FROM {matching} "
+        "ORDER BY i.rowid DESC LIMIT {max_ranked_posts})"
+    ),
+    "indexed": (
+        "SELECT rowid FROM post_search_words "
+        "WHERE post_search_words MATCH :words AND rowid >= (SELECT min(post_id) FROM cut)"
     ),
     "has_needles": (
         "NOT EXISTS (SELECT 1 FROM json_each({}) AS needle WHERE instr(w.folded, value) = 0)"
@@ -39,48 +57,70 @@ ON_SQLITE = {
     "weighed": (
         "SELECT i.rowid AS post_id, json_extract(tier.value, '$[1]') AS weight "
         "FROM json_each(:tiers) AS tier CROSS JOIN post_search_words AS i "
-        "WHERE i.post_search_words MATCH json_extract(tier.value, '$[0]')"
+        "WHERE i.post_search_words MATCH json_extract(tier.value, '$[0]') "
+        "AND i.rowid >= (SELECT post_id FROM oldest)"
     ),
 }
 ON_POSTGRES = {
-    "matching": "post_words_matching(:query) AS w",
+    "matching": "post_words_matching(:words) AS w WHERE w.published_at <= :now",
+    "newest": (
+        "matched AS MATERIALIZED ("
+        "SELECT * FROM post_words_newest(:words, :now, {max_ranked_posts})"
+        "), counted (number) AS (SELECT coalesce(max(total), 0) FROM matched)"
+    ),
+    "indexed": (
+        "SELECT post_id FROM post_words_weighed("
+        "json_build_array(json_build_array(:words, 0)), (SELECT min(post_id) FROM cut))"
+    ),
     "has_needles": (
         "NOT EXISTS (SELECT 1 FROM json_array_elements_text(CAST({} AS json)) AS needle "
         "WHERE strpos(w.folded, needle) = 0)"
     ),
-    "weighed": "SELECT post_id, weight FROM post_words_weighed(CAST(:tiers AS json))",
+    "weighed": (
+        "SELECT post_id, weight "
+        "FROM post_words_weighed(CAST(:tiers AS json), (SELECT post_id FROM oldest))"
+    ),
 }
 
+# Hidden posts are left out first: they do not change which posts are ranked.
 FOUND = """
-    WITH matched AS (
-        {matched}
-    ), found AS (
-        SELECT * FROM matched
-        UNION ALL
+    WITH {matched}, cut AS MATERIALIZED (
         SELECT w.post_id, w.published_at, w.title_length FROM (
             SELECT post_id, published_at, title_length, folded FROM post_words
-            WHERE is_cut ORDER BY post_id DESC LIMIT {max_cut_posts}
+            WHERE is_cut AND published_at <= :now ORDER BY post_id DESC LIMIT {max_cut_posts}
         ) AS w
-        WHERE w.post_id NOT IN (SELECT post_id FROM matched) AND {has_all_needles}
+        WHERE {has_all_needles}
+    ), not_indexed AS MATERIALIZED (
+        SELECT * FROM cut WHERE post_id NOT IN ({indexed})
+    ), found AS MATERIALIZED (
+        SELECT post_id, published_at, title_length FROM matched
+        UNION ALL SELECT * FROM not_indexed
     )
 """
-MATCHED = "SELECT w.post_id, w.published_at, w.title_length FROM {matching}"
-MATCHED_WITH_NEEDLES = """
+MATCHED = "matched AS (SELECT w.post_id, w.published_at, w.title_length FROM {matching})"
+MATCHED_WITH_NEEDLES = """matched AS (
     SELECT w.post_id, w.published_at, w.title_length
     FROM (SELECT w.post_id FROM {matching} ORDER BY w.post_id DESC LIMIT {max_phrase_posts}) AS i
     JOIN post_words AS w ON w.post_id = i.post_id
     WHERE {has_needles}
-"""
-UNRANKED = f"{FOUND} SELECT post_id AS id, published_at, 0.0 AS rank FROM found"
+)"""
+UNRANKED = f"{FOUND} SELECT post_id AS id, published_at, 0 AS rank, 0 AS number FROM found"
 # Of posts with equal words, the one with the shorter title ranks first.
 RANKED = f"""
-    {FOUND}, weighed AS ({{weighed}}), ranks AS (
-        SELECT post_id, sum(weight) AS rank FROM weighed GROUP BY post_id
+    {FOUND}, oldest AS MATERIALIZED (
+        SELECT min(post_id) AS post_id FROM (
+            SELECT post_id FROM found ORDER BY post_id DESC LIMIT {{max_ranked_posts}}
+        ) AS newest
+    ), weighed AS (
+        SELECT post_id, published_at, title_length, 0 AS weight FROM found
+        UNION ALL SELECT post_id, NULL, NULL, weight FROM ({{weighed}}) AS tiers
     )
-    SELECT found.post_id AS id, found.published_at,
-           coalesce(ranks.rank, 0) + 1.0 / (found.title_length + 10) AS rank
-    FROM found LEFT JOIN ranks ON ranks.post_id = found.post_id
+    SELECT post_id AS id, max(published_at) AS published_at,
+           sum(weight) * 1000000 + 1000000 / (max(title_length) + 10) AS rank,
+           {{number}} AS number
+    FROM weighed GROUP BY post_id HAVING max(published_at) IS NOT NULL
 """
+NUMBER = "(SELECT number FROM counted) + (SELECT count(*) FROM not_indexed)"
 
 
 def check_query(q: str) -> str:
@@ -91,53 +131,104 @@ def check_query(q: str) -> str:
     return q
 
 
-def is_sqlite(session: AsyncSession) -> bool:
-    return session.get_bind().dialect.name == "sqlite"
-
-
-def to_fts5(groups: Iterable[Alternatives]) -> str:
+def to_fts5(groups: Sequence[Alternatives], excluded: Sequence[Sequence[Alternatives]] = ()) -> str:
     """Return a query of FTS5. Lexemes hold neither quotes nor spaces."""
 
     def quote(lexeme: str) -> str:
         return f'"{lexeme[:-1]}"*' if lexeme.endswith("*") else f'"{lexeme}"'
 
-    return " AND ".join(f"({' OR '.join(map(quote, group))})" for group in groups)
+    query = " AND ".join(f"({' OR '.join(map(quote, group))})" for group in groups)
+    return " NOT ".join(f"({part})" for part in (query, *map(to_fts5, excluded)))
 
 
-def to_tsquery(groups: Iterable[Alternatives]) -> str:
+def to_tsquery(
+    groups: Sequence[Alternatives], excluded: Sequence[Sequence[Alternatives]] = ()
+) -> str:
     """Return a `tsquery` of Postgres. Lexemes hold neither quotes nor backslashes."""
 
     def quote(lexeme: str) -> str:
         return f"'{lexeme[:-1]}':*" if lexeme.endswith("*") else f"'{lexeme}'"
 
-    return " & ".join(f"({' | '.join(map(quote, group))})" for group in groups)
+    query = " & ".join(f"({' | '.join(map(quote, group))})" for group in groups)
+    return " & !".join(f"({part})" for part in (query, *map(to_tsquery, excluded)))
 
 
-def matching_posts(session: AsyncSession, terms: Sequence[Term], *, is_ranked: bool) -> CTE:
-    """Select `id`, `published_at` and `rank` of the posts with all terms, of which there is one."""
-    make_query, parts = (to_fts5, ON_SQLITE) if is_sqlite(session) else (to_tsquery, ON_POSTGRES)
-    needles = [term.needle for term in terms if term.needs_text]
-    has_needles = parts["has_needles"]
-    matched = (MATCHED_WITH_NEEDLES if needles else MATCHED).format(
-        matching=parts["matching"],
-        has_needles=has_needles.format(":needles"),
-        max_phrase_posts=MAX_PHRASE_POSTS,
-    )
-    sql = (RANKED if is_ranked else UNRANKED).format(
-        matched=matched,
-        weighed=parts["weighed"],
-        has_all_needles=has_needles.format(":all_needles"),
-        max_cut_posts=MAX_CUT_POSTS,
-    )
+class SearchKind(NamedTuple):
+    """What the statement of a search depends on; the rest is bound."""
+
+    is_sqlite: bool
+    needs_texts: bool
+    is_ranked: bool
+    # Whether filters choose among the posts that are found.
+    is_filtered: bool
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether the posts are counted apart, and only those that can be on a page are read."""
+        return self.is_ranked and not self.needs_texts and not self.is_filtered
+
+
+def get_kind(
+    session: AsyncSession, terms: Sequence[Term], *, is_ranked: bool, is_filtered: bool
+) -> SearchKind | None:
+    """Return the kind of a search; None without terms, which finds nothing."""
+    if not terms:
+        return None
+    is_sqlite = session.get_bind().dialect.name == "sqlite"
+    needs_texts = any(term.needs_text for term in terms)
+    return SearchKind(is_sqlite, needs_texts, is_ranked, is_filtered)
+
+
+def get_search_values(kind: SearchKind | None, terms: Sequence[Term]) -> dict[str, str]:
+    """Return the values that are bound in the statement of a search with these terms."""
+    if kind is None:
+        return {}
+    make_query = to_fts5 if kind.is_sqlite else to_tsquery
     values = {
-        "query": make_query(match_all(terms)),
+        "words": make_query(match_all(terms)),
         "all_needles": to_json([term.needle for term in terms]).decode(),
     }
-    if needles:
+    if kind.needs_texts:
+        needles = [term.needle for term in terms if term.needs_text]
         values["needles"] = to_json(needles).decode()
-    if is_ranked:
-        tiers = [(make_query(groups), weight) for groups, weight in weigh(terms)]
+    if kind.is_ranked:
+        tiers = [(make_query(tier.groups, tier.excluded), tier.weight) for tier in weigh(terms)]
         values["tiers"] = to_json(tiers).decode()
-    columns = (column("id", Integer), column("published_at", UTCDateTime), column("rank", Float))
-    found = text(sql).bindparams(**values).columns(*columns)
+    return values
+
+
+def matching_posts(kind: SearchKind) -> CTE:
+    """Select `id`, `published_at` and `rank` of the published posts with all terms.
+
+    Of those that are counted apart, `number` is their number.
+    """
+    parts = ON_SQLITE if kind.is_sqlite else ON_POSTGRES
+    limits = {
+        "max_phrase_posts": MAX_PHRASE_POSTS,
+        "max_cut_posts": MAX_CUT_POSTS,
+        "max_ranked_posts": MAX_RANKED_POSTS,
+    }
+    if kind.needs_texts:
+        matched = MATCHED_WITH_NEEDLES
+    else:
+        matched = parts["newest"] if kind.is_counted else MATCHED
+    has_needles = parts["has_needles"]
+    matched = matched.format(
+        matching=parts["matching"], has_needles=has_needles.format(":needles"), **limits
+    )
+    sql = (RANKED if kind.is_ranked else UNRANKED).format(
+        matched=matched,
+        indexed=parts["indexed"],
+        weighed=parts["weighed"],
+        number=NUMBER if kind.is_counted else 0,
+        has_all_needles=has_needles.format(":all_needles"),
+        **limits,
+    )
+    columns = (
+        column("id", Integer),
+        column("published_at", UTCDateTime),
+        column("rank", BigInteger),
+        column("number", Integer),
+    )
+    found = text(sql).bindparams(NOW).columns(*columns)
     return found.cte("matching_posts").prefix_with("MATERIALIZED")

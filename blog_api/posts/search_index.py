@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import anyio
 import anyio.to_thread
-from sqlalchemy import case, text
+from sqlalchemy import Integer, bindparam, case, text
 from sqlalchemy import select as select_columns
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col, func, or_, select, update
@@ -48,6 +48,8 @@ INDEXING_SHARE = 0.5
 
 IS_PENDING = or_(col(Post.words_version).is_(None), col(Post.words_version) < tokenizer.VERSION)
 TEXT_LENGTH = func.length(func.coalesce(col(Post.content_text), col(Post.content)))
+# Named as when an object is updated, so that other posts stay in the cache.
+SAVED_ID = bindparam("posts_id", type_=Integer)
 SAVED_COLUMNS: Any = (Post.id, Post.title, Post.published_at, Post.taken_down_at)
 SOURCE_COLUMNS: Any = (
     Post.id,
@@ -138,11 +140,11 @@ async def save_pending(session: AsyncSession, posts: Collection[PendingPost]) ->
     for pending in posts:
         changed: Any = (
             update(Post)
-            .where(col(Post.id) == pending.id, col(Post.version) == pending.version)
+            .where(col(Post.id) == SAVED_ID, col(Post.version) == pending.version)
             .values(**pending.made.columns, updated_at=col(Post.updated_at))
             .returning(*SAVED_COLUMNS)
         )
-        post: Any = (await session.exec(changed)).first()
+        post: Any = (await session.exec(changed, params={SAVED_ID.key: pending.id})).first()
         if post is not None:
             await save_words(session, post, pending.made)
 

@@ -29,12 +29,6 @@ class PostWords(TableBase, table=True):
     folded: str
 
 
-Index(
-    "ix_post_words_found",
-    col(PostWords.post_id),
-    col(PostWords.published_at),
-    col(PostWords.title_length),
-)
 IS_CUT = col(PostWords.is_cut)
 Index("ix_post_words_cut", col(PostWords.post_id), sqlite_where=IS_CUT, postgresql_where=IS_CUT)
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
+from itertools import chain
+from typing import NamedTuple
 
 import regex
 
@@ -45,18 +47,30 @@ class Form(IntEnum):
 
 # The order of results is that of the sum of what each term adds: most in the title, less in a tag,
 # in what the post is about, and in all of its words; there more for the word itself. Integers: the
-# sum of floats depends on their order.
-WEIGHTS = (
-    (IN_TITLE, Form.beginning, 80),
-    (IN_TITLE, Form.folded, 20),
-    (IN_TAGS, Form.beginning, 40),
-    (IN_TAGS, Form.folded, 10),
-    (IN_FOCUS, Form.beginning, 20),
-    (IN_FOCUS, Form.folded, 5),
-    ("", Form.exact, 6),
-    ("", Form.folded, 3),
-    ("", Form.stem, 1),
+# sum of floats depends on their order. The last column has matches that are excluded because they
+# add more already: otherwise the same long list of posts would be read again.
+WEIGHTS: tuple[tuple[str, Form, int, tuple[tuple[str, Form], ...]], ...] = (
+    (IN_TITLE, Form.folded, 100, ()),
+    (IN_TITLE, Form.beginning, 80, ((IN_TITLE, Form.folded),)),
+    (IN_TAGS, Form.folded, 50, ()),
+    (IN_TAGS, Form.beginning, 40, ((IN_TAGS, Form.folded),)),
+    (IN_FOCUS, Form.exact, 31, ()),
+    (IN_FOCUS, Form.folded, 28, ((IN_FOCUS, Form.exact),)),
+    (IN_FOCUS, Form.beginning, 20, ((IN_FOCUS, Form.folded),)),
+    ("", Form.exact, 6, ((IN_FOCUS, Form.exact),)),
+    ("", Form.folded, 3, (("", Form.exact), (IN_FOCUS, Form.folded))),
+    ("", Form.stem, 1, (("", Form.folded),)),
 )
+
+
+class Tier(NamedTuple):
+    """What a match adds to the rank of a post."""
+
+    groups: list[Alternatives]
+    """Lexemes that the post has: one of each group."""
+    excluded: list[list[Alternatives]]
+    """Groups of lexemes; the post matches none of these."""
+    weight: int
 
 
 @dataclass(frozen=True)
@@ -137,16 +151,15 @@ def match_all(terms: Sequence[Term]) -> list[Alternatives]:
     return list(dict.fromkeys(groups))
 
 
-def weigh(terms: Sequence[Term]) -> Iterator[tuple[list[Alternatives], int]]:
-    """Yield groups of lexemes, each with what it adds to the rank of posts that match them."""
+def weigh(terms: Sequence[Term]) -> Iterator[Tier]:
+    """Yield what each term adds to the rank of posts that match it and all others."""
     required = match_all(terms) if len(terms) > 1 else []
     for term in terms[:MAX_RANKED_TERMS]:
-        found: set[str] = set()
-        for marker, form, weight in WEIGHTS:
+        for marker, form, weight, better in WEIGHTS:
             groups = term.match(form, marker)
-            if len(groups) == 1 and not marker:
-                # Most posts have the word itself: read that long list once.
-                groups = [tuple(one for one in groups[0] if one not in found)]
-                found.update(groups[0])
-            if groups[-1]:
-                yield list(dict.fromkeys([*groups, *required])), weight
+            excluded = [term.match(other, place) for place, other in better]
+            if len(groups) == 1:
+                known = set(chain.from_iterable(chain.from_iterable(excluded)))
+                groups = [tuple(lexeme for lexeme in groups[0] if lexeme not in known)]
+            if groups[-1] and groups not in excluded:
+                yield Tier(list(dict.fromkeys([*groups, *required])), excluded, weight)

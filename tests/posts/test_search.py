@@ -4,13 +4,20 @@ import itertools
 import random
 import re
 import string
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 from anyio import fail_after
+from fastapi import FastAPI
 from httpx import AsyncClient
 
+from blog_api.db.base import identify_row
+from blog_api.db.session import Database
+from blog_api.posts import search as search_module
+from blog_api.posts.lists import found_posts
+from blog_api.posts.search_index import make_words_of_posts, save_pending
 from tests.support.clients import PASSWORD, publish
 
 
@@ -257,6 +264,47 @@ async def test_equally_ranked_posts_are_sorted_newest_first(ann: AsyncClient):
     assert len(ids) == 3
 
 
+@pytest.fixture
+def four_ranked_posts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    found_posts.cache_clear()
+    monkeypatch.setattr(search_module, "MAX_RANKED_POSTS", 4)
+    yield
+    found_posts.cache_clear()
+
+
+@pytest.mark.usefixtures("four_ranked_posts")
+async def test_the_newest_matches_are_ranked_and_all_are_counted(
+    ann: AsyncClient, bob: AsyncClient
+):
+    for title in ("Moon", "Nr. 1", "Nr. 2", "Moon, Nr. 3", "Nr. 4"):
+        await publish(ann, title=title, content="moon")
+    for hidden in (None, "2999-01-01T00:00:00Z"):
+        for _ in range(4):
+            await publish(bob, title="Moon", content="moon", published_at=hidden)
+    ann_id = str((await ann.get("/users/me")).json()["id"])
+
+    pages = [
+        (await ann.get("/posts", params={"q": "moon", "size": "3", "page": page})).json()
+        for page in ("1", "2", "3")
+    ]
+    of_author = await search(ann, "moon", author=ann_id)
+
+    found = [[post["title"] for post in page["results"]] for page in pages]
+    assert found == [["Moon, Nr. 3", "Nr. 4", "Nr. 2"], ["Nr. 1"], []]
+    assert [page["total_count"] for page in pages[:2]] == [5, 5]
+    # Filters choose among all of them.
+    assert of_author == ["Moon, Nr. 3", "Nr. 4", "Nr. 2", "Nr. 1", "Moon"]
+
+
+async def test_a_post_is_weighed_once_in_each_place(ann: AsyncClient):
+    """A title with a word and with another that begins so is not better than one with the word."""
+    await publish(ann, title="moon x moons", content="-", tags=["moon", "moons"])
+    await publish(ann, title="a moon", content="-", tags=["moon"])
+
+    assert await search(ann, "moon") == ["a moon", "moon x moons"]
+    assert await search(ann, "moo") == ["a moon", "moon x moons"]
+
+
 async def test_a_snippet_is_escaped_html_with_mark_elements_only(ann: AsyncClient):
     await publish(
         ann, content='<script>alert("moon")</script> <mark>sun</mark> & &lt;b&gt; <b>star</b>'
@@ -427,3 +475,19 @@ async def test_a_snippet_of_a_text_of_one_repeated_word_is_fast(ann: AsyncClient
     for q in ("ab", "ab ab", '"ab ab"', "ab-ab", '"ab ab ab" ab ab', "ab " * 20):
         with fail_after(30):
             assert "<mark>ab" in await read_snippet(ann, q), q
+
+
+async def test_indexing_a_post_leaves_others_in_the_cache(empty_app: FastAPI, ann: AsyncClient):
+    post = await publish(ann, content="moon")
+    database: Database = empty_app.state.database
+    before = database.cache_version
+
+    pending = await make_words_of_posts(database, empty_app.state.renderer, [post["id"]])
+    async with database.session(writes=True) as session:
+        await save_pending(session, pending)
+
+    after = database.cache_version
+    assert after.tables == before.tables
+    # Searches are lists.
+    assert after.lists > before.lists
+    assert after.changed_rows[identify_row("posts", post["id"])] == after.lists
