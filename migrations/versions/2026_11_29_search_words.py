@@ -18,9 +18,6 @@ depends_on = None
 # The tokenizer of SQLite leaves all characters as they are but ASCII letters, which are lowercase
 # in lexemes. The index holds neither positions nor the lexemes themselves.
 ON_SQLITE = (
-    # The rows of the table are as long as the texts: searches read these indexes instead.
-    "CREATE INDEX ix_post_words_found ON post_words (post_id, published_at, title_length)",
-    "CREATE INDEX ix_post_words_hidden ON post_words (post_id) WHERE published_at IS NULL",
     """
     CREATE VIRTUAL TABLE post_search_words USING fts5(
         lexemes, content='post_words', content_rowid='post_id', detail=none, columnsize=0,
@@ -68,11 +65,8 @@ ON_SQLITE = (
 )
 SETTINGS = "SET jit = off SET max_parallel_workers_per_gather = 0"
 ON_POSTGRES = (
-    # Texts are stored apart from the rows, of which a search reads many: ten times fewer pages.
-    # Postgres does that in rows of more than 2 kB only, and those of short posts are shorter. The
-    # padding makes them longer before they are stored, and is compressed to 35 bytes.
+    # Texts are stored apart from the rows, of which a search reads many.
     "ALTER TABLE post_words SET (toast_tuple_target = 128)",
-    "ALTER TABLE post_words ADD COLUMN padding text NOT NULL DEFAULT repeat(' ', 2048)",
     # The cost makes Postgres use the index: making the vectors of many rows takes far longer than
     # reading them, which its planner does not know. A function in SQL would be inlined without it.
     """
@@ -95,34 +89,15 @@ ON_POSTGRES = (
         WHERE post_words_vector(lexemes) @@ CAST(query AS tsquery)
     $$
     """,
-    # The newest posts that match, each with the number of all.
     f"""
-    CREATE FUNCTION post_words_newest(query text, until timestamptz, number integer)
-    RETURNS TABLE (
-        post_id integer, published_at timestamptz, title_length smallint, total bigint
-    )
-    LANGUAGE sql STABLE {SETTINGS} SET work_mem = '32MB' AS $$
-        SELECT post_id, published_at, title_length, count(*) OVER () FROM post_words
-        WHERE post_words_vector(lexemes) @@ CAST(query AS tsquery) AND published_at <= until
-        ORDER BY post_id DESC LIMIT number
-    $$
-    """,
-    # If few posts are newer they are found by the index of the ids too.
-    f"""
-    CREATE FUNCTION post_words_weighed(tiers json, oldest integer)
-    RETURNS TABLE (post_id integer, weight integer) LANGUAGE plpgsql STABLE {SETTINGS} AS $$
-    DECLARE
-        newest bigint := (SELECT max(w.post_id) FROM post_words AS w);
-        compared text := CASE WHEN oldest > newest * 31 / 32 THEN 'post_id' ELSE 'post_id + 0' END;
-        tier json;
-    BEGIN
-        FOR tier IN SELECT json_array_elements(tiers) LOOP
-            RETURN QUERY EXECUTE
-                'SELECT post_id, $1 FROM post_words '
-                'WHERE post_words_vector(lexemes) @@ $2 AND ' || compared || ' >= $3'
-            USING CAST(tier ->> 1 AS integer), CAST(tier ->> 0 AS tsquery), oldest;
-        END LOOP;
-    END
+    CREATE FUNCTION post_words_weighed(tiers json) RETURNS TABLE (post_id integer, weight integer)
+    LANGUAGE sql STABLE {SETTINGS} AS $$
+        SELECT matching.post_id, CAST(tier.value ->> 1 AS integer)
+        FROM json_array_elements(tiers) AS tier
+        CROSS JOIN LATERAL (
+            SELECT post_words.post_id FROM post_words
+            WHERE post_words_vector(lexemes) @@ CAST(tier.value ->> 0 AS tsquery) OFFSET 0
+        ) AS matching
     $$
     """,
     """
@@ -186,6 +161,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("post_id", name="pk_post_words"),
     )
     op.create_index(
+        "ix_post_words_found", "post_words", ["post_id", "published_at", "title_length"]
+    )
+    op.create_index(
         "ix_post_words_cut",
         "post_words",
         ["post_id"],
@@ -214,7 +192,7 @@ def downgrade() -> None:
     op.drop_table("words_leases")
     op.drop_table("post_words")
     if not is_sqlite():
-        for name in ("vector", "matching", "newest", "weighed"):
+        for name in ("vector", "matching", "weighed"):
             op.execute(f"DROP FUNCTION post_words_{name}")
     op.drop_index("ix_posts_words_version", "posts")
     op.drop_column("posts", "words_from")
