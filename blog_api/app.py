@@ -11,7 +11,7 @@ from threading import Lock
 from typing import Any
 
 from anyio import CapacityLimiter, create_task_group, move_on_after
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp
@@ -96,17 +96,6 @@ ROUTERS = (
     guide.router,
     index.router,
 )
-
-
-def operation_id(route: APIRoute) -> str:
-    """Return the route's function name, which generated clients use as a method name."""
-    return route.name
-
-
-# All applications of a process share it: FastAPI takes 0.2 s to prepare its routes.
-API = APIRouter(generate_unique_id_function=operation_id)
-for router in ROUTERS:
-    API.include_router(router)
 
 # The first threshold of the garbage collector, in objects. A request leaves no reference cycles:
 # the default of 700 costs a twentieth of a request's time and a sixth of the start.
@@ -195,6 +184,11 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
             await database.close()
 
 
+def operation_id(route: APIRoute) -> str:
+    """Return the route's function name, which generated clients use as a method name."""
+    return route.name
+
+
 def create_app(settings: Settings) -> FastAPI:
     """Return the application. It opens no files or connections until it is started."""
     is_traced = is_telemetry_enabled()
@@ -233,12 +227,13 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         # By default FastAPI looks for a tracer on each request.
         telemetry={"tracing": is_traced, "metrics": is_traced, "logs": is_traced},
+        generate_unique_id_function=operation_id,
         # A redirect would contain the Host header of the request.
         redirect_slashes=False,
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
-        routes=[*docs.MOUNTS, *API.routes],
+        routes=docs.MOUNTS,
     )
     app.state.settings = settings
     app.state.database = database
@@ -253,4 +248,6 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.password_hasher = PasswordHasher(settings)
     app.state.rate_limiter = RateLimiter(settings)
     app.state.renderer = Renderer(iframe_hosts=settings.iframe_hosts)
+    for router in ROUTERS:
+        app.include_router(router)
     return app

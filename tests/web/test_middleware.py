@@ -7,8 +7,11 @@ from uuid import UUID
 import anyio
 import anyio.lowlevel
 import pytest
+from fastapi import FastAPI
 from httpx import AsyncClient
 
+from blog_api.accounts.errors import NotAuthenticated
+from blog_api.db.session import get_session
 from tests.support.clients import (
     CHEAP_HASHING,
     PASSWORD,
@@ -273,3 +276,16 @@ async def test_a_request_without_one_host_header_is_rejected(anonymous: AsyncCli
     assert cached.status_code in (200, 404)
     assert_problem(two, 400)
     assert_problem(none, 400)
+
+
+async def test_an_application_can_override_dependencies(app: FastAPI, anonymous: AsyncClient):
+    async def reject() -> None:
+        raise NotAuthenticated
+
+    app.dependency_overrides[get_session] = reject
+    try:
+        response = await anonymous.get("/posts/1")
+    finally:
+        app.dependency_overrides.clear()
+
+    assert_problem(response, 401)
