@@ -218,7 +218,7 @@ def matching_posts(kind: SearchKind) -> CTE:
     )
     sql = (RANKED if kind.is_ranked else UNRANKED).format(
         matched=matched,
-        indexed=parts["indexed"],
+        indexed=parts["indexed"] if kind.is_counted else "SELECT post_id FROM matched",
         weighed=parts["weighed"],
         number=NUMBER if kind.is_counted else 0,
         has_all_needles=has_needles.format(":all_needles"),
