@@ -11,7 +11,9 @@ branch_labels = None
 depends_on = None
 
 SETTINGS = "SET jit = off SET max_parallel_workers_per_gather = 0"
-ON_SQLITE = ("CREATE INDEX ix_post_words_hidden ON post_words (post_id) WHERE published_at IS NULL",)
+ON_SQLITE = (
+    "CREATE INDEX ix_post_words_hidden ON post_words (post_id) WHERE published_at IS NULL",
+)
 ON_POSTGRES = (
     "DROP INDEX ix_post_words_found",
     # Postgres stores texts apart in rows of more than 2 kB only, and those of short posts are
