@@ -81,7 +81,7 @@ class Battery:
     async def is_settled(self) -> bool:
         """Return whether what a request has left is done: no transaction and connection is open."""
         is_idle = self.checked_out() == len(self.database._idle_connections)
-        return is_idle and not await self.saved.count_open_transactions()
+        return is_idle and not self.database._releases and not await self.saved.count_open_transactions()
 
     async def check(self, response: Response | None, sent: Response, changes: Any) -> None:
         """Check that a request that failed changed nothing or all, and that the next is served."""
