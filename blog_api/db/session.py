@@ -269,7 +269,7 @@ class Database:
                         await connection.rollback()
                         is_broken = False
                 finally:
-                    if is_broken:
+                    if is_broken or connection.invalidated:
                         await connection.close()
                     else:
                         self._reading_connections.append(connection)

@@ -35,8 +35,9 @@ from tests.support.write_requests import READS, SAMPLES, Blog, find_write_routes
 
 POOL_SIZE = 2
 IS_COMPLETE = os.environ.get("TEST_FAULTS") == "all"
-# Routes with all faults of some kinds: a simple one, and one with a savepoint.
-COMPLETE = ("PUT /users/me/following/{user_id}", "PUT /posts/{post_id} error")
+# Routes with all faults of some kinds: a simple one, one with a savepoint, and a cancelled log-in,
+# which kept the lock of a SQLite file.
+COMPLETE = ("PUT /users/me/following/{user_id}", "PUT /posts/{post_id} error", "POST /auth False")
 # A connection or a lock that is never released.
 TIMEOUT_SECONDS = 30
 
@@ -110,8 +111,9 @@ async def battery(app: FastAPI, tmp_path_factory: pytest.TempPathFactory) -> Asy
     folder = tmp_path_factory.mktemp("faults")
     monkeypatch = pytest.MonkeyPatch()
     monkeypatch.setattr("blog_api.accounts.recovery.MAX_DELAY_MILLISECONDS", 1)
-    # Nothing else writes.
+    # Nothing else uses the database.
     monkeypatch.setattr("blog_api.accounts.token_uses.WRITE_INTERVAL_SECONDS", 3_600)
+    monkeypatch.setattr("blog_api.posts.search_index.POLL_SECONDS", 3_600)
     async with temporary_database(folder, "faults") as url:
         settings = make_settings(
             database_url=url,
