@@ -256,7 +256,8 @@ class Database:
                 await session.close()
                 if connection.in_transaction():
                     await connection.rollback()
-                is_usable = has_transaction or not (has_begun and is_broken)
+                is_lost = has_begun and is_broken and not has_transaction
+                is_usable = not is_lost and not connection.invalidated
         finally:
             try:
                 if not is_usable and not self._is_in_memory:

@@ -34,8 +34,9 @@ from tests.support.write_requests import READS, SAMPLES, Blog, find_write_routes
 
 POOL_SIZE = 2
 IS_COMPLETE = os.environ.get("TEST_FAULTS") == "all"
-# Routes with all faults of some kinds: a simple one, and one with a savepoint.
-COMPLETE = ("PUT /users/me/following/{user_id}", "PUT /posts/{post_id} error")
+# Routes with all faults of some kinds: a simple one, one with a savepoint, and a cancelled log-in,
+# which kept the lock of a SQLite file.
+COMPLETE = ("PUT /users/me/following/{user_id}", "PUT /posts/{post_id} error", "POST /auth False")
 # A connection or a lock that is never released.
 TIMEOUT_SECONDS = 30
 
@@ -81,7 +82,11 @@ class Battery:
     async def is_settled(self) -> bool:
         """Return whether what a request has left is done: no transaction and connection is open."""
         is_idle = self.checked_out() == len(self.database._idle_connections)
-        return is_idle and not self.database._releases and not await self.saved.count_open_transactions()
+        return (
+            is_idle
+            and not self.database._releases
+            and not await self.saved.count_open_transactions()
+        )
 
     async def check(self, response: Response | None, sent: Response, changes: Any) -> None:
         """Check that a request that failed changed nothing or all, and that the next is served."""
@@ -109,8 +114,9 @@ async def battery(app: FastAPI, tmp_path_factory: pytest.TempPathFactory) -> Asy
     folder = tmp_path_factory.mktemp("faults")
     monkeypatch = pytest.MonkeyPatch()
     monkeypatch.setattr("blog_api.accounts.recovery.MAX_DELAY_MILLISECONDS", 1)
-    # Nothing else writes.
+    # Nothing else uses the database.
     monkeypatch.setattr("blog_api.accounts.token_uses.WRITE_INTERVAL_SECONDS", 3_600)
+    monkeypatch.setattr("blog_api.posts.search_index.POLL_SECONDS", 3_600)
     async with temporary_database(folder, "faults", is_migrated=True) as url:
         settings = make_settings(
             database_url=url,
