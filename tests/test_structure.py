@@ -125,6 +125,13 @@ def test_every_module_is_below_the_line_limit():
         assert len(path.read_text().splitlines()) <= MAX_LINES, path.name
 
 
+def test_only_sessions_of_the_database_end_transactions():
+    """SQLAlchemy's `commit()` ends none on Postgres: its connections are in autocommit mode."""
+    for path in PACKAGE.rglob("*.py"):
+        ends = re.findall(r"\bsession\.(?:commit|rollback)\(\)", path.read_text())
+        assert not ends or path == PACKAGE / "db" / "session.py", path
+
+
 def test_the_docstring_of_a_module_begins_with_a_summary_line():
     for path in PACKAGE.rglob("*.py"):
         docstring = ast.get_docstring(ast.parse(path.read_text())) or ""

@@ -41,7 +41,7 @@ from blog_api.core.fields import (
     utc_now,
 )
 from blog_api.core.security import generate_token, hash_token
-from blog_api.db.session import SessionDep
+from blog_api.db.session import SessionDep, commit_and_release
 from blog_api.web.clients import Client, ClientDep
 
 JWT_LIFETIME = timedelta(minutes=30)
@@ -144,8 +144,8 @@ async def grant_by_refresh(
     refresh_token = refresh_tokens.rotate(token, handle, form.refresh_token)
     if refresh_token is None:
         await session.delete(token)
-        # Committed here: raising would roll it back.
-        await session.commit()
+        # Raising would roll it back.
+        await commit_and_release(session)
         raise InvalidGrant
     if not token.user.is_active:
         raise InvalidGrant(InactiveUser.detail)

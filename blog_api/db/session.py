@@ -9,7 +9,7 @@ mode; connections stay open between requests, so that no time is spent on the po
 """
 
 import logging
-from asyncio import Semaphore, Task, create_task, shield, timeout
+from asyncio import Semaphore, Task, create_task, shield, timeout, wait
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import asynccontextmanager, nullcontext, suppress
 from pathlib import Path
@@ -188,7 +188,6 @@ class Database:
         try:
             # A cancelled statement would close the connection, and with it a database in memory.
             with CancelScope(shield=True) if self._is_in_memory else nullcontext():
-                # The driver has a timeout of its own.
                 await self._connect(session)
         except (PoolTimeout, OSError) as error:
             raise to_service_unavailable(error) from error
@@ -284,7 +283,9 @@ class Database:
         return pool.checkedout() - idle, pool.checkedin() + idle
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, also those that are being released."""
+        while self._releases:
+            await wait(self._releases)
         while self._idle_connections:
             await self._idle_connections.pop().close()
         await self.engine.dispose()
@@ -342,11 +343,15 @@ async def connection_released(session: AsyncSession) -> AsyncIterator[None]:
     """
     if session.info.get("is_release_forbidden", False):
         raise RuntimeError("This would commit a part of the transaction")
-    database: Database = session.info["database"]
-    await database.commit(session)
-    await database.release(session)
+    await commit_and_release(session)
     yield
-    await database.acquire(session)
+    await session.info["database"].acquire(session)
+
+
+async def commit_and_release(session: AsyncSession) -> None:
+    """Commit, and release the connection. On Postgres `session.commit()` would commit nothing."""
+    await session.info["database"].commit(session)
+    await session.info["database"].release(session)
 
 
 async def roll_back(session: AsyncSession) -> None:
