@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import Dialect, Executable, Insert, Select, UpdateBase, bindparam, inspect
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col, func, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -134,7 +134,7 @@ async def unique_savepoint(
             # `execute_write()` bypasses it.
             await session.connection()
             yield
-    except IntegrityError as error:
+    except DBAPIError as error:
         if not is_unique_violation(error):
             raise
         raise or_raise from None
@@ -144,7 +144,7 @@ async def flush_unique(session: AsyncSession, *, or_raise: type[Exception]) -> N
     """Flush the session; raise `or_raise` on a unique violation."""
     try:
         await session.flush()
-    except IntegrityError as error:
+    except DBAPIError as error:
         if not is_unique_violation(error):
             raise
         raise or_raise from None

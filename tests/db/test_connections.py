@@ -8,6 +8,7 @@ from anyio import fail_after
 from sqlalchemy import URL
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from blog_api.core.errors import Conflict
 from blog_api.db import session
 from blog_api.db.list_query import ListQuery
 from blog_api.db.migrate import migrate
@@ -223,3 +224,27 @@ async def test_connections_that_are_cut_during_requests_become_503_and_are_repla
         assert {201} <= set().union(*writes) <= {201} | unavailable
         for _ in range(settings.pool_size + 1):
             assert (await request_with_retry(ann, "GET", "/users/me")).status_code == 200
+
+
+async def test_closing_waits_for_connections_that_are_being_released(migrated_url: URL):
+    settings = make_settings(database_url=migrated_url, **MINIMUM_HASHING)
+    database = session.Database(settings)
+
+    async def reject() -> None:
+        async with database.session(writes=True):
+            raise Conflict
+
+    request = asyncio.create_task(reject())
+    with fail_after(TIMEOUT_SECONDS):
+        while not database._releases:
+            await asyncio.sleep(0)
+    request.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await request
+    assert database._releases
+
+    await database.close()
+
+    assert not database._releases
+    assert not database._idle_connections
+    assert database.count_connections() == (0, 0)

@@ -3,10 +3,15 @@
 import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient
+from sqlmodel import col, insert, select
 
+from blog_api.db.queries import NamedQuery, bind_values, execute_query, unique_savepoint
+from blog_api.posts.errors import SlugTaken
+from blog_api.posts.models import Tag
 from tests.support.clients import publish
 from tests.support.statements import executions
 
+INSERT_TAG = NamedQuery(bind_values(Tag, insert(Tag), ("name", "key")).returning(col(Tag.id)))
 PATHS = (
     "/posts", "/posts?size=1", "/posts?sort=-updated_at&tag=python", "/posts?author={user_id}",
     "/posts?since=2020-01-01T00:00:00Z", "/posts?page=9", "/posts/{id}", "/posts/slug/{slug}",
@@ -73,3 +78,19 @@ async def test_every_statement_is_recorded(
     expected = [sql.split()[0] for sql in traced if sql not in ("COMMIT", "ROLLBACK")]
     assert [sql.split()[0] for sql in recorded] == expected
     assert {"BEGIN", "INSERT", "SELECT"} <= set(expected)
+
+
+async def test_a_savepoint_undoes_what_the_driver_wrote_before_a_unique_violation(
+    empty_app: FastAPI,
+):
+    async with empty_app.state.database.session(writes=True) as session:
+        await execute_query(session, INSERT_TAG, {"name": "a", "key": "a"})
+        with pytest.raises(SlugTaken):
+            async with unique_savepoint(session, or_raise=SlugTaken):
+                await execute_query(session, INSERT_TAG, {"name": "b", "key": "b"})
+                await execute_query(session, INSERT_TAG, {"name": "A", "key": "a"})
+        await execute_query(session, INSERT_TAG, {"name": "c", "key": "c"})
+
+    async with empty_app.state.database.session(writes=False) as session:
+        names = (await session.exec(select(Tag.name))).all()
+    assert sorted(names) == ["a", "c"]
