@@ -60,9 +60,9 @@ from blog_api.text.renderer import Renderer
 from blog_api.web import docs, guide, health, index, openapi
 from blog_api.web.access_log import AccessLogWriter
 from blog_api.web.body_memory import BodyMemory
-from blog_api.web.cache import find_query_parameters
 from blog_api.web.cache_metrics import CacheStatistics, observe_cache
 from blog_api.web.middleware_stack import inner_middleware, outer_middleware
+from blog_api.web.query_parameters import find_query_parameters
 
 # Requests are matched against the routes in this order: the most frequent ones come first.
 ROUTERS = (

@@ -31,10 +31,12 @@ class Invalidates(IntEnum):
     """
 
     NOTHING = 0
-    LISTS = 1
+    # Of a statement that changes numbers of a row: the responses that show this row, lists too.
+    COUNTERS = 1
+    LISTS = 2
     # Lists, and by an UPDATE the responses that show one of the updated rows.
-    ROWS = 2
-    EVERYTHING = 3
+    ROWS = 3
+    EVERYTHING = 4
 
 
 class TableBase(SQLModel, registry=TABLE_REGISTRY):

@@ -15,12 +15,14 @@ MAX_CHANGED_ROWS = 10_000
 class CacheVersion(NamedTuple):
     """Counters of commits: a cached response is valid until those that it depends on change.
 
-    `lists` counts all commits, `rows` those that changed rows, and `tables` those that may have
-    changed any row. `changed_rows` has the number of the last commit that changed a row.
+    `lists` counts all commits, `rows` those that changed rows, `members` those after which a list
+    may have other rows, and `tables` those that may have changed any row. `changed_rows` has the
+    number of the last commit that changed a row.
     """
 
     lists: int
     rows: int
+    members: int = 0
     tables: int = 0
     changed_rows: Mapping[str, int] = MappingProxyType({})
 
@@ -45,12 +47,18 @@ def record_executed_statement(
 
 
 def record_invalidation(
-    info: dict[str, Any], statement: UpdateBase, several_values: Sequence[Mapping[str, Any]]
+    info: dict[str, Any],
+    statement: UpdateBase,
+    several_values: Sequence[Mapping[str, Any]],
+    declared: Invalidates | None = None,
 ) -> None:
-    """Note in the info of a session what the commit of a statement will invalidate."""
+    """Note in the info of a session what the commit of a statement will invalidate.
+
+    By default that is what the class of the table declares.
+    """
     table = str(statement.table)
-    found = get_invalidates(get_operation(statement), table)
-    if found is Invalidates.ROWS:
+    found = get_invalidates(get_operation(statement), table) if declared is None else declared
+    if found in (Invalidates.COUNTERS, Invalidates.ROWS):
         # So SQLAlchemy names the parameter when it updates an object.
         ids = {one.get(f"{table}_id") for one in several_values}
         if None in ids:

@@ -137,7 +137,8 @@ class SqliteFileInvalidation:
             self._outage.log(f"the file of BLOG_DATABASE_URL cannot be read: {error}")
             return None
         self._outage.end()
-        return CacheVersion(int(version), int(version), int(version))
+        number = int(version)
+        return CacheVersion(lists=number, rows=number, members=number, tables=number)
 
     @asynccontextmanager
     async def watch(self) -> AsyncGenerator[None]:

@@ -21,7 +21,7 @@ from sqlmodel import col, func, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
-from blog_api.db.base import TableBase, TableModel, TableModelT
+from blog_api.db.base import Invalidates, TableBase, TableModel, TableModelT
 from blog_api.db.cache_version import record_invalidation
 from blog_api.db.driver import fetch_records
 from blog_api.db.errors import is_unique_violation
@@ -36,10 +36,19 @@ BATCH_SIZE = 100
 
 
 class NamedQuery:
-    """A statement that SQLAlchemy compiles once per dialect and the driver executes."""
+    """A statement that SQLAlchemy compiles once per dialect and the driver executes.
 
-    def __init__(self, statement: Select[*tuple[Any, ...]] | UpdateBase) -> None:
+    A statement that changes less than what the class of its table declares has `invalidates`.
+    """
+
+    def __init__(
+        self,
+        statement: Select[*tuple[Any, ...]] | UpdateBase,
+        *,
+        invalidates: Invalidates | None = None,
+    ) -> None:
         self.statement = statement
+        self.invalidates = invalidates
         self._compiled: dict[str, CompiledQuery] = {}
 
     async def fetch(self, connection: AsyncConnection, values: Mapping[str, Any]) -> Rows:
@@ -106,7 +115,7 @@ async def execute_query(
     if isinstance(query, NamedQuery):
         if session.info["database"].uses_driver_queries:
             if isinstance(query.statement, UpdateBase):
-                record_invalidation(session.info, query.statement, [values])
+                record_invalidation(session.info, query.statement, [values], query.invalidates)
             return await query.fetch(connection, values)
         query = query.statement
     result = await connection.execute(query, values)

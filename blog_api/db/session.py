@@ -12,7 +12,6 @@ import logging
 from asyncio import Semaphore, Task, create_task, shield, timeout, wait
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import asynccontextmanager, nullcontext, suppress
-from pathlib import Path
 from typing import Annotated, Any
 
 from anyio import CancelScope
@@ -39,6 +38,7 @@ from blog_api.db.driver import (
 from blog_api.db.engine import (
     STATEMENT_TIMEOUT_SECONDS,
     create_engine,
+    get_file_id,
     supports_prepared_statements,
 )
 from blog_api.db.errors import to_service_unavailable, translate_errors
@@ -149,16 +149,18 @@ class Database:
         """Change the cache version for a commit of this process or of another."""
         if responses is Invalidates.NOTHING:
             return
-        lists, rows, tables, _ = self.cache_version
+        lists, rows, members, tables, _ = self.cache_version
         lists += 1
-        self._changed_rows.update(dict.fromkeys(changed_rows, lists))
+        changed = dict.fromkeys(changed_rows, lists)
+        self._changed_rows.update(changed)
         if len(self._changed_rows) > MAX_CHANGED_ROWS:
             responses = Invalidates.EVERYTHING
         if responses is Invalidates.EVERYTHING:
             self._changed_rows.clear()
         self.cache_version = CacheVersion(
             lists,
-            rows + (responses >= Invalidates.ROWS),
+            rows + (responses >= Invalidates.ROWS or bool(changed)),
+            members + (responses > Invalidates.COUNTERS),
             tables + (responses is Invalidates.EVERYTHING),
             self._changed_rows,
         )
@@ -318,15 +320,6 @@ class Database:
 
     def _remove_backend(self, _dbapi_connection: object, record: Any) -> None:
         self.backend_pids.discard(record.info["pid"])
-
-
-def get_file_id(file: Path) -> tuple[int, int] | None:
-    """Return the device and the inode of a file, or None if there is none."""
-    try:
-        found = file.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 def is_client_error(error: BaseException) -> bool:

@@ -15,6 +15,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from blog_api.accounts.auth import OptionalAuth, get_reader_id
 from blog_api.accounts.models import User
 from blog_api.core.fields import PathId
+from blog_api.db.base import Invalidates
 from blog_api.db.queries import NamedQuery, Rows, execute_query
 from blog_api.db.session import SessionDep
 from blog_api.posts.errors import PostNotFound
@@ -58,7 +59,9 @@ SET_COUNTERS = NamedQuery(
         comment_count=bindparam("comments", type_=Integer),
         bookmark_count=bindparam("bookmarks", type_=Integer),
         updated_at=col(Post.updated_at),
-    )
+    ),
+    # Lists are neither filtered nor ordered by them.
+    invalidates=Invalidates.COUNTERS,
 )
 
 

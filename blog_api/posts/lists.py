@@ -47,6 +47,7 @@ from blog_api.profiles.users import UserFromKey
 from blog_api.text.excerpts import cut_html, extract_text
 from blog_api.text.search_terms import parse_terms
 from blog_api.text.snippets import Highlighter
+from blog_api.web.conditional import mark_rows
 from blog_api.web.pagination import (
     MAX_PAGE_SIZE,
     Page,
@@ -240,7 +241,9 @@ async def paginate_posts(paginator: Paginator, params: PostQuery, **author: int)
     q = (params.q or "").strip()
     if not q:
         sort = get_sorts(names)[params.sort or PostSort.newest]
-        return await paginator.paginate(published_posts(names, params.body), params, sort, **values)
+        page = await paginator.paginate(published_posts(names, params.body), params, sort, **values)
+        mark_shown_posts(paginator, page)
+        return page
     terms = parse_terms(q)
     kind = get_kind(
         paginator.session, terms, is_ranked=params.sort is None, is_filtered=bool(names)
@@ -249,6 +252,7 @@ async def paginate_posts(paginator: Paginator, params: PostQuery, **author: int)
     values |= get_search_values(kind, terms)
     values["snippet_length"] = min(MAX_SNIPPET_TEXT, MAX_SNIPPET_TEXTS // params.size)
     page = await paginator.paginate(posts, params, sort, **values)
+    mark_shown_posts(paginator, page)
     highlighter = Highlighter(terms)
     # One at a time: threads that search texts take turns with the event loop.
     limiter: CapacityLimiter = paginator.request.app.state.snippet_thread
@@ -256,6 +260,10 @@ async def paginate_posts(paginator: Paginator, params: PostQuery, **author: int)
         return await anyio.to_thread.run_sync(
             page.map, partial(add_snippet, highlighter), limiter=limiter
         )
+
+
+def mark_shown_posts(paginator: Paginator, page: Page[Any]) -> None:
+    mark_rows(paginator.request, "posts", (post["id"] for post in page.results))
 
 
 async def read_posts_by_ids(

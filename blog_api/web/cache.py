@@ -2,10 +2,10 @@
 
 A route marks its response public (`Cache-Control: public, no-cache`); the cache stores it under
 the path, the known query parameters and `Accept`, and sends it to anonymous clients until a commit
-invalidates it. Example: `GET /posts` is computed once; a comment on post 2 changes
-`CacheVersion.lists`, so the next `GET /posts` is computed again, while `GET /posts/1` (a response
-with a versioned ETag) stays valid: only post 2 is in `CacheVersion.changed_rows`. Concurrent
-requests for one key wait for the first.
+invalidates it. Example: `GET /posts` and `GET /posts/1` are computed once. A comment on post 2 adds
+it to `CacheVersion.changed_rows`: the next `GET /posts` is computed again if it shows post 2, and
+`GET /posts/1` stays valid. A new post changes `CacheVersion.members`, which all lists depend on.
+Concurrent requests for one key wait for the first.
 
 A signed-in client shares the responses that the route has also marked as the same for all readers,
 after its token was looked up. Otherwise the application responds.
@@ -13,7 +13,7 @@ after its token was looked up. Otherwise the application responds.
 
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from sys import getsizeof
@@ -21,11 +21,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import anyio
-from fastapi.dependencies.models import Dependant
-from fastapi.routing import APIRoute, iter_route_contexts
-from pydantic import BaseModel
 from starlette import status as codes
-from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from blog_api.core.errors import Problem, ServiceUnavailable
@@ -46,6 +42,8 @@ from blog_api.web.large_responses import SLICE_BYTES, LimitSend
 MAX_AGE_SECONDS = 1.0
 # Memory of a cached response beside its body and headers.
 OVERHEAD_BYTES = 3_000
+# Of the identity of a row that a list shows.
+ROW_BYTES = 70
 # A response may take 1/MAX_SHARE of the cache.
 MAX_SHARE = 8
 # Requests with longer keys are not cached.
@@ -77,17 +75,21 @@ class CachedResponse:
     etag: bytes
     created_at: float
     version: CacheVersion
-    # The identity of the row whose changes alone invalidate it, if there is one.
-    row: str | None
+    # The identities of the rows whose changes alone invalidate it, and of a list other members.
+    rows: tuple[str, ...] | None
     shows_one_row: bool
     is_shared: bool
 
     def is_fresh(self, current: CacheVersion) -> bool:
         """Return whether no commit invalidated it and it is not too old."""
         version = self.version
-        if self.row is not None:
-            last_change = current.changed_rows.get(self.row, 0)
-            is_valid = version.tables == current.tables and last_change <= version.lists
+        if self.rows is not None:
+            is_valid = version.tables == current.tables and (
+                self.shows_one_row or version.members == current.members
+            )
+            if is_valid and version.lists != current.lists:
+                last_changes = (current.changed_rows.get(row, 0) for row in self.rows)
+                is_valid = max(last_changes, default=0) <= version.lists
         elif self.shows_one_row:
             is_valid = version.rows == current.rows
         else:
@@ -98,7 +100,8 @@ class CachedResponse:
     def size(self) -> int:
         """Memory in bytes, with that of the key."""
         lines = sum(len(name) + len(value) for name, value in self.headers)
-        return OVERHEAD_BYTES + self.key_size + lines + len(self.body)
+        rows = ROW_BYTES * len(self.rows or ())
+        return OVERHEAD_BYTES + self.key_size + lines + len(self.body) + rows
 
 
 class PendingResponse:
@@ -350,6 +353,9 @@ def make_cached_response(
 ) -> CachedResponse:
     etag = dict(headers)[b"etag"]
     versioned = VERSIONED_ETAG.fullmatch(etag.decode())
+    rows: tuple[str, ...] | None = state.get("rows")
+    if versioned:
+        rows = (versioned["identity"],) if state.get("is_independent", False) else None
     return CachedResponse(
         measure_key(key),
         [line for line in headers if line[0] != CACHE_CONTROL],
@@ -357,7 +363,7 @@ def make_cached_response(
         etag,
         created_at,
         version,
-        versioned["identity"] if versioned and state.get("is_independent", False) else None,
+        rows,
         versioned is not None,
         state.get("is_shared", False),
     )
@@ -374,24 +380,3 @@ async def send_cached(response: CachedResponse, scope: Scope, send: Send) -> Non
         body = b""
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-def find_query_parameters(routes: Sequence[BaseRoute]) -> frozenset[str]:
-    """Return the names of all query parameters of the GET routes; none of them is a list."""
-    names: set[str] = set()
-    for route in iter_route_contexts(routes):
-        if isinstance(route.original_route, APIRoute) and "GET" in (route.methods or ()):
-            names |= find_parameter_names(route.dependant)
-    return frozenset(names)
-
-
-def find_parameter_names(dependant: Dependant) -> set[str]:
-    """Return the names of the query parameters of a route or dependency and of its dependencies."""
-    names = set().union(*(find_parameter_names(one) for one in dependant.dependencies))
-    for field in dependant.query_params:
-        model = field.field_info.annotation
-        if isinstance(model, type) and issubclass(model, BaseModel):
-            names |= model.model_fields.keys()
-        else:
-            names.add(field.alias)
-    return names

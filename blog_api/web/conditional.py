@@ -8,7 +8,7 @@ version 3. `ETagCondition` compares all ETags. It accepts the changes that compr
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Annotated
@@ -143,6 +143,11 @@ def mark_independent(request: Request) -> None:
     The tables of those rows declare `Invalidates.ROWS`.
     """
     request.state.is_independent = True
+
+
+def mark_rows(request: Request, table: str, ids: Iterable[int]) -> None:
+    """Let a list stay in the cache while counters of other rows than those that it shows change."""
+    request.state.rows = tuple(identify_row(table, one) for one in ids)
 
 
 def make_etag(validator: str | None, body: bytes | memoryview) -> str:
