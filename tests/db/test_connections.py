@@ -14,7 +14,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from blog_api.core.errors import Conflict, ServiceUnavailable
 from blog_api.db import session
 from blog_api.db.cache_version import CacheVersion
-from blog_api.db.driver import commit_transaction
+from blog_api.db.driver import commit_transaction, roll_back_transaction
 from blog_api.db.list_query import ListQuery
 from blog_api.db.migrate import migrate
 from blog_api.db.queries import Rows, execute_query
@@ -231,24 +231,31 @@ async def test_connections_that_are_cut_during_requests_become_503_and_are_repla
             assert (await request_with_retry(ann, "GET", "/users/me")).status_code == 200
 
 
-async def test_closing_waits_for_connections_that_are_being_released(migrated_url: URL):
-    settings = make_settings(database_url=migrated_url, **MINIMUM_HASHING)
-    database = session.Database(settings)
+async def test_closing_waits_for_connections_that_are_being_released(
+    migrated_url: URL, monkeypatch: pytest.MonkeyPatch
+):
+    database = session.Database(make_settings(database_url=migrated_url, **MINIMUM_HASHING))
+    is_releasing, may_finish = asyncio.Event(), asyncio.Event()
+
+    async def roll_back_slowly(connection: AsyncConnection) -> None:
+        is_releasing.set()
+        await may_finish.wait()
+        await roll_back_transaction(connection)
 
     async def reject() -> None:
         async with database.session(writes=True):
             raise Conflict
 
-    request = asyncio.create_task(reject())
+    monkeypatch.setattr(session, "roll_back_transaction", roll_back_slowly)
     with fail_after(TIMEOUT_SECONDS):
-        while not database._releases:
-            await asyncio.sleep(0)
-    request.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await request
-    assert database._releases
-
-    await database.close()
+        request = asyncio.create_task(reject())
+        await is_releasing.wait()
+        request.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await request
+        closing = asyncio.create_task(database.close())
+        may_finish.set()
+        await closing
 
     assert not database._releases
     assert not database._idle_connections
