@@ -114,6 +114,15 @@ def get_sqlite_path(url: URL) -> Path | None:
     return Path(str(url.database).removeprefix("file:"))
 
 
+def get_file_id(file: Path) -> tuple[int, int] | None:
+    """Return the device and the inode of a file, or None if there is none."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def parse_storage_url(value: object) -> URL:
     """Return a storage URL of the package `limits`; a Redis URL gets its default port."""
     if isinstance(value, URL):

@@ -25,7 +25,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.core.errors import Problem, ServiceUnavailable
 from blog_api.core.settings import Settings
-from blog_api.core.urls import get_sqlite_path
+from blog_api.core.urls import get_file_id, get_sqlite_path
 from blog_api.db.base import Invalidates
 from blog_api.db.cache_version import MAX_CHANGED_ROWS, CacheVersion, record_executed_statement
 from blog_api.db.driver import (
@@ -131,19 +131,20 @@ class Database:
                 yield session
 
     async def commit(self, session: AsyncSession) -> None:
-        """Commit and invalidate, even on an error: the server may have committed before it."""
+        """Commit and invalidate. After an error, `release()` invalidates."""
         connection: AsyncConnection = session.info["connection"]
-        try:
-            if session.in_transaction():
-                await session.commit()
-            if connection.in_transaction():
-                await connection.commit()
-            if session.info["has_begun"]:
-                await commit_transaction(connection)
-                session.info["has_begun"] = False
-        finally:
-            invalidates = session.info.pop("invalidates", Invalidates.NOTHING)
-            self.invalidate(invalidates, session.info.pop("changed_rows", set()))
+        if session.in_transaction():
+            await session.commit()
+        if connection.in_transaction():
+            await connection.commit()
+        if session.info["has_begun"]:
+            await commit_transaction(connection)
+            session.info["has_begun"] = False
+        self._invalidate_written(session)
+
+    def _invalidate_written(self, session: AsyncSession) -> None:
+        invalidates = session.info.pop("invalidates", Invalidates.NOTHING)
+        self.invalidate(invalidates, session.info.pop("changed_rows", ()))
 
     def invalidate(self, responses: Invalidates, changed_rows: Iterable[str] = ()) -> None:
         """Change the cache version for a commit of this process or of another."""
@@ -268,6 +269,9 @@ class Database:
                 else:
                     self._idle_connections.append(connection)
             finally:
+                if is_broken:
+                    # The server may have committed: before an error, or before it was cancelled.
+                    self._invalidate_written(session)
                 self._release_slots(session)
 
     def _release_slots(self, session: AsyncSession) -> None:

@@ -5,11 +5,16 @@ from typing import Any
 
 import pytest
 from anyio import fail_after
+from fastapi import FastAPI
+from httpx import AsyncClient
 from sqlalchemy import URL
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from blog_api.core.errors import Conflict
+from blog_api.core.errors import Conflict, ServiceUnavailable
 from blog_api.db import session
+from blog_api.db.cache_version import CacheVersion
+from blog_api.db.driver import commit_transaction, roll_back_transaction
 from blog_api.db.list_query import ListQuery
 from blog_api.db.migrate import migrate
 from blog_api.db.queries import Rows, execute_query
@@ -226,16 +231,24 @@ async def test_connections_that_are_cut_during_requests_become_503_and_are_repla
             assert (await request_with_retry(ann, "GET", "/users/me")).status_code == 200
 
 
-async def test_closing_waits_for_connections_that_are_being_released(migrated_url: URL):
-    settings = make_settings(database_url=migrated_url, **MINIMUM_HASHING)
-    database = session.Database(settings)
+async def test_closing_waits_for_connections_that_are_being_released(
+    migrated_url: URL, monkeypatch: pytest.MonkeyPatch
+):
+    database = session.Database(make_settings(database_url=migrated_url, **MINIMUM_HASHING))
+    is_releasing, may_finish = asyncio.Event(), asyncio.Event()
+
+    async def roll_back_slowly(connection: AsyncConnection) -> None:
+        is_releasing.set()
+        await may_finish.wait()
+        await roll_back_transaction(connection)
 
     async def reject() -> None:
         async with database.session(writes=True):
             raise Conflict
 
-    request = asyncio.create_task(reject())
+    monkeypatch.setattr(session, "roll_back_transaction", roll_back_slowly)
     with fail_after(TIMEOUT_SECONDS):
+<<<<<<< HEAD
         # The set has no event to wait for.
         while not database._releases:  # noqa: ASYNC110
             await asyncio.sleep(0)
@@ -245,7 +258,42 @@ async def test_closing_waits_for_connections_that_are_being_released(migrated_ur
     assert database._releases
 
     await database.close()
+=======
+        request = asyncio.create_task(reject())
+        await is_releasing.wait()
+        request.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await request
+        closing = asyncio.create_task(database.close())
+        may_finish.set()
+        await closing
+>>>>>>> h-e
 
     assert not database._releases
     assert not database._idle_connections
     assert database.count_connections() == (0, 0)
+
+
+async def test_a_commit_that_ends_after_its_timeout_invalidates_cached_responses(
+    empty_app: FastAPI, ann: AsyncClient, monkeypatch: pytest.MonkeyPatch
+):
+    database: session.Database = empty_app.state.database
+    post = await publish(ann)
+    versions: list[CacheVersion] = []
+
+    async def time_out(_: object) -> None:
+        raise ServiceUnavailable
+
+    async def wait_for_commit(connection: AsyncConnection) -> None:
+        versions.append(database.cache_version)
+        await commit_transaction(connection)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "commit_transaction", time_out)
+        patch.setattr(session, "roll_back_transaction", wait_for_commit)
+        response = await ann.put(f"/users/me/bookmarks/{post['id']}")
+
+    assert response.status_code == 503
+    [version] = versions
+    assert database.cache_version.rows > version.rows
+    assert (await ann.get(f"/posts/{post['id']}")).json()["bookmark_count"] == 1
