@@ -2,7 +2,6 @@
 
 import sqlite3
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from pydantic_core import from_json
@@ -103,15 +102,6 @@ def discard_connection(context: ExceptionContext) -> None:
     context.is_disconnect = True
     # The others are checked when they leave the pool.
     context.invalidate_pool_on_disconnect = False
-
-
-def get_file_id(file: Path) -> tuple[int, int] | None:
-    """Return the device and the inode of a file, or None if there is none."""
-    try:
-        found = file.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 def reject_closed_connection(dbapi_connection: Any, *_: object) -> None:

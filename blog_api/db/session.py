@@ -38,7 +38,6 @@ from blog_api.db.driver import (
 from blog_api.db.engine import (
     STATEMENT_TIMEOUT_SECONDS,
     create_engine,
-    get_file_id,
     supports_prepared_statements,
 )
 from blog_api.db.errors import to_service_unavailable, translate_errors

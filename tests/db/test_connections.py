@@ -248,17 +248,6 @@ async def test_closing_waits_for_connections_that_are_being_released(
 
     monkeypatch.setattr(session, "roll_back_transaction", roll_back_slowly)
     with fail_after(TIMEOUT_SECONDS):
-<<<<<<< HEAD
-        # The set has no event to wait for.
-        while not database._releases:  # noqa: ASYNC110
-            await asyncio.sleep(0)
-    request.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await request
-    assert database._releases
-
-    await database.close()
-=======
         request = asyncio.create_task(reject())
         await is_releasing.wait()
         request.cancel()
@@ -267,7 +256,6 @@ async def test_closing_waits_for_connections_that_are_being_released(
         closing = asyncio.create_task(database.close())
         may_finish.set()
         await closing
->>>>>>> h-e
 
     assert not database._releases
     assert not database._idle_connections
