@@ -104,9 +104,9 @@ async def begin_transaction(connection: AsyncConnection) -> None:
 
 async def commit_transaction(connection: AsyncConnection) -> None:
     """Commit, unless SQLAlchemy has committed on SQLite. Raises as `fetch_records()` does."""
-    if connection.dialect.name == "sqlite" and not is_in_transaction(connection):
-        return
     if not is_in_transaction(connection):
+        if connection.dialect.name == "sqlite":
+            return
         raise make_lost_error("The transaction was lost")
     # After an error in the transaction the server rolls back.
     if await execute_command(connection, "COMMIT") == "ROLLBACK":

@@ -154,7 +154,7 @@ def to_tsquery(
 
 
 class SearchKind(NamedTuple):
-    """What the statement of a search depends on; the rest is bound."""
+    """The properties of a search that its statement depends on; values are bound."""
 
     is_sqlite: bool
     needs_texts: bool

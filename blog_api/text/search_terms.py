@@ -64,7 +64,7 @@ WEIGHTS: tuple[tuple[str, Form, int, tuple[tuple[str, Form], ...]], ...] = (
 
 
 class Tier(NamedTuple):
-    """What a match adds to the rank of a post."""
+    """A group of matches, and the weight that each adds to the rank of a post."""
 
     groups: list[Alternatives]
     """Lexemes that the post has: one of each group."""
