@@ -138,11 +138,14 @@ async def battery(app: FastAPI, tmp_path_factory: pytest.TempPathFactory) -> Asy
 
 
 @pytest.fixture
-def uncollected() -> Iterator[None]:
+def uncollected(request: pytest.FixtureRequest) -> Iterator[None]:
     """Collect no garbage: it closes connections that were lost."""
     gc.disable()
     yield
     gc.enable()
+    if "POST /media" in request.node.name:
+        # While the warning about a file is ignored, not in a later test.
+        gc.collect()
 
 
 def choose(name: str, count: int) -> Sequence[int]:
