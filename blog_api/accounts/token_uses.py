@@ -4,13 +4,13 @@ import json
 import logging
 
 import anyio
-from sqlalchemy import String, bindparam, update
+from sqlalchemy import Integer, String, bindparam, update
 from sqlmodel import col, select
 
 from blog_api.accounts.models import Token
 from blog_api.core.errors import ServiceUnavailable
 from blog_api.db.base import NOW
-from blog_api.db.functions import json_integers
+from blog_api.db.functions import json_values
 from blog_api.db.queries import execute_write
 from blog_api.db.session import Database
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 # Tokens that another transaction changes are skipped: waiting for them could be a deadlock.
 USED = (
     select(Token.id)
-    .where(col(Token.id).op("IN")(json_integers(bindparam("token_ids", type_=String))))
+    .where(col(Token.id).op("IN")(json_values(bindparam("token_ids", type_=String), type_=Integer)))
     .with_for_update(skip_locked=True)
 )
 WRITE_USES = (

@@ -44,37 +44,24 @@ def compile_text_position_on_sqlite(element: text_position, compiler: Any, **opt
     return f"instr({compiler.process(element.clauses, **options)})"
 
 
-class json_texts(GenericFunction[str]):
-    """The texts of a JSON array, after `IN`: one parameter for any number of them."""
+class json_values(GenericFunction[Any]):
+    """The values of a JSON array, after `IN`: one parameter for any number of them.
 
-    type = String()
+    Their type is given as `type_`.
+    """
+
     inherit_cache = True
 
 
-@compiles(json_texts)
-def compile_json_texts(element: json_texts, compiler: Any, **options: Any) -> str:
+@compiles(json_values)
+def compile_json_values(element: json_values, compiler: Any, **options: Any) -> str:
     array = compiler.process(element.clauses, **options)
-    return f"(SELECT value FROM json_array_elements_text(CAST({array} AS JSON)))"
+    value_type = compiler.dialect.type_compiler_instance.process(element.type)
+    return f"(SELECT value::{value_type} FROM json_array_elements_text(CAST({array} AS JSON)))"
 
 
-class json_integers(GenericFunction[int]):
-    """The integers of a JSON array, after `IN`: one parameter for any number of them."""
-
-    type = Integer()
-    inherit_cache = True
-
-
-@compiles(json_integers)
-def compile_json_integers(element: json_integers, compiler: Any, **options: Any) -> str:
-    array = compiler.process(element.clauses, **options)
-    return f"(SELECT value::integer FROM json_array_elements_text(CAST({array} AS JSON)))"
-
-
-@compiles(json_texts, "sqlite")
-@compiles(json_integers, "sqlite")
-def compile_json_values_on_sqlite(
-    element: json_texts | json_integers, compiler: Any, **options: Any
-) -> str:
+@compiles(json_values, "sqlite")
+def compile_json_values_on_sqlite(element: json_values, compiler: Any, **options: Any) -> str:
     return f"(SELECT value FROM json_each({compiler.process(element.clauses, **options)}))"
 
 

@@ -11,7 +11,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.core.fields import tag_key
 from blog_api.db.base import NOW
-from blog_api.db.functions import json_texts
+from blog_api.db.functions import json_values
 from blog_api.db.list_query import AnySelect, FoundRows
 from blog_api.db.queries import NamedQuery, execute_query, insert_if_missing
 from blog_api.posts.models import Post, PostTag, Tag
@@ -31,7 +31,7 @@ ADD_TAGS = NamedQuery(
             bindparam("published_at", type_=UTCDateTime()),
             bindparam("updated_at", type_=UTCDateTime()),
         ).where(
-            col(Tag.key).op("IN")(json_texts(bindparam("keys", type_=String))),
+            col(Tag.key).op("IN")(json_values(bindparam("keys", type_=String), type_=String)),
             col(Tag.id).not_in(select(PostTag.tag_id).where(col(PostTag.post_id) == POST_ID)),
         ),
     )
