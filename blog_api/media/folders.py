@@ -121,7 +121,7 @@ def get_suffix(address: str) -> str:
 
 
 def may_be_file(address: str) -> bool:
-    """Tell whether an address may lead to a file of the folder."""
+    """Return whether an address may lead to a file of the folder."""
     return is_relative(address) or (
         is_relative_to_site(address) and get_suffix(address) in SHOWN_SUFFIXES
     )

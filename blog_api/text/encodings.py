@@ -21,7 +21,7 @@ MIN_NULS = 3
 
 
 def find_marked_encoding(raw: bytes) -> str | None:
-    """Return the encoding that a byte order mark tells, other than UTF-8."""
+    """Return the encoding of a byte order mark, other than that of UTF-8."""
     return next((name for mark, name in BYTE_ORDER_MARKS.items() if raw.startswith(mark)), None)
 
 

@@ -181,9 +181,8 @@ class ProblemDocuments:
                 await send_unavailable(scope, receive, send)
             raise
         except Exception:
-            # Broad: FastAPI's own handler outside of this would respond in
-            # plain text. The traceback is logged, and after the start of a response the
-            # exception is raised again.
+            # Broad: FastAPI's own handler outside of this would respond in plain text. The
+            # traceback is logged, and after the start of a response the exception is raised again.
             log.exception("Unexpected error")
             if channel.is_started:
                 raise

@@ -220,7 +220,7 @@ async def test_a_disk_without_room_for_the_copy_is_one_line(
     blog: Blog, monkeypatch: pytest.MonkeyPatch
 ):
     if not IS_SQLITE:
-        pytest.skip("Postgres has no index that is checked in a copy")
+        pytest.skip("Only SQLite's index is checked in a copy of the file")
 
     def raise_full(_file: Path) -> bool:
         raise sqlite_error("database or disk is full", sqlite3.SQLITE_FULL)

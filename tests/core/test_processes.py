@@ -17,7 +17,7 @@ def read_cpu_limits() -> list[tuple[int, int]]:
     return [within, resource.getrlimit(resource.RLIMIT_CPU)]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="has no such limits")
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limits of resources")
 async def test_the_limit_of_the_cpu_time_ends_with_the_work():
     (soft, hard), after = await anyio.to_process.run_sync(read_cpu_limits)
 

@@ -87,7 +87,7 @@ SQLITE = {
     ("file is not a database", sqlite3.SQLITE_NOTADB): ("is damaged: restore a backup",),
     ("out of memory", sqlite3.SQLITE_NOMEM): ("no memory left", "BLOG_CACHE_BYTES"),
 }
-# Each SQLite call before has no file in it; on Postgres the first is BEGIN.
+# The number of the call that fails: the first of a write is BEGIN.
 REQUESTS = {
     "GET /users/me": 0,
     "GET /posts": 0,
