@@ -16,7 +16,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from blog_api.core.processes import CPU_SECONDS, MEMORY_BYTES, limited_resources
-from blog_api.text.tokenizer import Token, Word, analyze_match, find_matches
+from blog_api.text.tokenizer import Word, analyze_match, cached_if_short, find_matches
 
 WITHOUT_ACCENTS = "~"
 STEM = "+"
@@ -43,6 +43,13 @@ class IndexedWords(NamedTuple):
     """Whether there are more lexemes than the index holds."""
 
 
+class Part(NamedTuple):
+    """What a part of a text adds to the index."""
+
+    lexemes: tuple[str, ...]
+    text: str
+
+
 def make_lexemes(word: Word) -> Iterator[str]:
     yield word.exact[:MAX_LEXEME_LENGTH]
     if word.folded != word.exact:
@@ -51,41 +58,50 @@ def make_lexemes(word: Word) -> Iterator[str]:
         yield STEM + word.stem[:MAX_LEXEME_LENGTH]
 
 
-def lexemes_of(tokens: Iterable[Token]) -> Iterator[str]:
-    return chain.from_iterable(make_lexemes(word) for token in tokens for word in token.words)
+@cached_if_short
+def make_part(match: str) -> Part:
+    """Return what a match of the tokenizer adds to the index."""
+    tokens = analyze_match(match)
+    words = chain.from_iterable(token.words for token in tokens)
+    lexemes = chain.from_iterable(map(make_lexemes, words))
+    return Part(tuple(lexemes), " ".join(token.text for token in tokens))
 
 
-def fold(tokens: Iterable[Token]) -> str:
-    """Return tokens as a line of the normalized text."""
-    return f" {' '.join(token.text for token in tokens)} "
+def lexemes_of(parts: Iterable[Part]) -> list[str]:
+    return [lexeme for part in parts for lexeme in part.lexemes]
+
+
+def fold(parts: Iterable[Part]) -> str:
+    """Return a line of the normalized text."""
+    return f" {' '.join([part.text for part in parts if part.text])} "
 
 
 def index_words(title: str, tags: Sequence[str], content: str) -> IndexedWords:
     """Return the words of a post. Its time is proportional to the length of the texts."""
     matches = find_matches(content)
-    tokens = {match: analyze_match(match) for match in matches}
-    counts: Counter[str] = Counter()
-    for match, count in Counter(matches).items():
-        for lexeme in lexemes_of(tokens[match]):
-            counts[lexeme] += count
+    counts_of_matches = Counter(matches)
+    parts = {match: make_part(match) for match in counts_of_matches}
+    counts: dict[str, int] = {}
+    for match, count in counts_of_matches.items():
+        for lexeme in parts[match].lexemes:
+            counts[lexeme] = counts.get(lexeme, 0) + count
     of_title, *of_tags = (
-        [token for match in find_matches(text) for token in analyze_match(match)]
-        for text in (title, *tags)
+        [make_part(match) for match in find_matches(text)] for text in (title, *tags)
     )
-    first = lexemes_of(chain.from_iterable(tokens[match] for match in matches[:FIRST_TOKENS]))
-    frequent = (lexeme for lexeme, count in counts.items() if count >= FREQUENT)
-    in_title, in_tags = list(lexemes_of(of_title)), list(lexemes_of(chain(*of_tags)))
+    of_content = [parts[match] for match in matches]
+    in_title, in_tags = lexemes_of(of_title), lexemes_of(chain(*of_tags))
+    in_focus = lexemes_of(of_content[:FIRST_TOKENS])
+    in_focus += [lexeme for lexeme, count in counts.items() if count >= FREQUENT]
     lexemes = dict.fromkeys(
-        chain(
-            in_title,
-            in_tags,
-            (IN_TITLE + lexeme for lexeme in in_title),
-            (IN_TAGS + lexeme for lexeme in in_tags),
-            counts,
-            (IN_FOCUS + lexeme for lexeme in chain(first, frequent)),
-        )
+        [
+            *in_title,
+            *in_tags,
+            *[IN_TITLE + lexeme for lexeme in in_title],
+            *[IN_TAGS + lexeme for lexeme in in_tags],
+            *counts,
+            *[IN_FOCUS + lexeme for lexeme in in_focus],
+        ]
     )
-    of_content = chain.from_iterable(tokens[match] for match in matches)
     folded = "\n".join(map(fold, (of_title, *of_tags, of_content)))
     joined, is_cut = join_within_limit(lexemes)
     return IndexedWords(joined, folded, is_cut)

@@ -8,16 +8,19 @@ punctuation within words too, so that `rust` finds `docs.rs/rust`. Scripts witho
 words give a word for each two adjacent characters, and one for the last: two characters find.
 """
 
+import re
 import unicodedata
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import Callable, Iterator
+from functools import lru_cache, wraps
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import regex
 import Stemmer
 
 from blog_api.core.fields import tag_key
+
+T = TypeVar("T")
 
 # Increase it with every change of the words that a text gives: posts are indexed again then.
 VERSION = 1
@@ -45,6 +48,10 @@ TOKEN_BESIDE_KEYCAPS = regex.compile(
     rf"|{CHARACTERS}(?:(?![0-9]\ufe0f?{KEYCAP}){INNER_CHARACTERS})*",
     regex.V1,
 )
+# The same in texts of Latin and Cyrillic letters, without marks of their own, for which it is five
+# times as fast.
+PLAIN_TEXT = re.compile(r"[\0-\xac\xae-\u02af\u0400-\u0482\u048a-\u052f\u2010-\u2027]*")
+PLAIN_TOKEN = re.compile(r"[^\W_]+")
 RUN = regex.compile(rf"[{NO_SPACES}{MARKS}\p{{DI}}]+", regex.V1)
 CLUSTER = regex.compile(r"\X")
 SINGLE_CHARACTERS = regex.compile(r"[\p{GCB=Other}\p{GCB=LV}\p{GCB=LVT}]+", regex.V1)
@@ -127,7 +134,19 @@ def analyze_run(text: str) -> Token:
     return Token("".join(units), words, True, tuple(offsets))
 
 
-def analyze(text: str) -> tuple[Token, ...]:
+def cached_if_short(analyze: Callable[[str], T]) -> Callable[[str], T]:
+    """Cache what a function returns for words; a run of Chinese can be as long as the text."""
+    analyze_cached = lru_cache(CACHED_WORDS)(analyze)
+
+    @wraps(analyze)
+    def analyze_or_get(text: str) -> T:
+        return (analyze_cached if len(text) <= MAX_CACHED_LENGTH else analyze)(text)
+
+    return analyze_or_get
+
+
+@cached_if_short
+def analyze_match(text: str) -> tuple[Token, ...]:
     """Return the tokens of a match of `TOKEN`: one, unless its normalization gives several."""
     exact = normalize(text)
     if RUN.fullmatch(text):
@@ -141,14 +160,9 @@ def analyze(text: str) -> tuple[Token, ...]:
     return (Token(folded, (Word(exact, folded, stem(folded)),), False),)
 
 
-analyze_cached = lru_cache(CACHED_WORDS)(analyze)
-
-
-def analyze_match(text: str) -> tuple[Token, ...]:
-    return (analyze_cached if len(text) <= MAX_CACHED_LENGTH else analyze)(text)
-
-
-def get_pattern(text: str) -> regex.Pattern[str]:
+def get_pattern(text: str) -> re.Pattern[str] | regex.Pattern[str]:
+    if PLAIN_TEXT.fullmatch(text):
+        return PLAIN_TOKEN
     return TOKEN_BESIDE_KEYCAPS if KEYCAP in text else TOKEN
 
 
