@@ -17,6 +17,9 @@ MAX_READ_IN_LIST = 5_000
 # A space earlier than this is not the place to cut: some scripts have few.
 MIN_SUMMARY_LENGTH = MAX_SUMMARY_LENGTH // 2
 
+# From the first letter or digit on: a dash between spaces is no word.
+WORD = re.compile(r"[^\W_]\S*")
+
 # Texts with fewer words in common are different posts. Imported pictures change a few.
 MIN_SIMILARITY = 0.5
 
@@ -74,12 +77,11 @@ def make_excerpt(html: str, *, length: int | None = None, limit: int = MAX_READ)
     if length > limit:
         html = cut_html(html, limit)
     text, mark, notes = html.partition(FOOTNOTES)
-    words = extract_text(text).split()
-    summary = cut_summary(" ".join(words))
+    shown = " ".join(extract_text(text).split())
+    summary = cut_summary(shown)
     if mark:
-        words += extract_text(notes).split()
-    # A dash between spaces is no word.
-    count = sum(any(map(str.isalnum, word)) for word in words)
+        shown += " " + extract_text(notes)
+    count = len(WORD.findall(shown))
     if html and length > limit:
         count = round(count * length / len(html))
     return Excerpt(summary, max(1, -(-count // WORDS_PER_MINUTE)))
