@@ -6,6 +6,7 @@ import sqlite3
 from contextlib import closing
 from io import StringIO
 from pathlib import Path
+from string import punctuation
 from typing import Any
 
 import pytest
@@ -842,6 +843,24 @@ async def test_posts_of_the_version_before_are_markdown_and_html_becomes_markdow
     assert changed == [0, 0, 1]
     assert last == [1, 0, 1, 1]
     assert {post["content_type"] for post in again} == {"text/markdown"}
+
+
+BEFORE_OLD_SEARCH_SPEED = "9b2e64d0a7c5"
+
+
+async def test_the_index_of_version_0_1_separates_words_at_all_punctuation(migrated_url: URL):
+    settings = make_settings(database_url=migrated_url, **MINIMUM_HASHING)
+    words = [f"w{number}" for number in range(len(punctuation))]
+    content = "".join(map("".join, zip(words, punctuation, strict=True)))
+    async with running(settings) as app, client_of(app) as ann:
+        await sign_up(ann, "Ann")
+        await downgrade(settings, BEFORE_OLD_SEARCH_SPEED)
+        await publish(ann, content=content)
+
+        await migrate(settings)
+        await publish(ann, content=content)
+
+    assert await count_found(settings, *words) == [2] * len(words)
 
 
 BEFORE_WORDS = "7d2f90c6e4b8"
