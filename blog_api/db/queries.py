@@ -12,7 +12,7 @@ returns the rows of its RETURNING.
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Dialect, Executable, Insert, Select, UpdateBase, bindparam, inspect
 from sqlalchemy.exc import DBAPIError
@@ -59,6 +59,11 @@ class NamedQuery:
             compiled = self._compiled[dialect.name] = CompiledQuery(self.statement, dialect)
         records = await fetch_records(connection, compiled.sql, compiled.bind(values))
         return compiled.convert(records)
+
+    def record_invalidation(self, session: AsyncSession, values: Mapping[str, Any]) -> None:
+        """Note what the commit will invalidate."""
+        if isinstance(self.statement, UpdateBase):
+            record_invalidation(session.info, self.statement, [values], self.invalidates)
 
 
 class CompiledQuery:
@@ -114,12 +119,39 @@ async def execute_query(
     connection: AsyncConnection = session.info["connection"]
     if isinstance(query, NamedQuery):
         if session.info["database"].uses_driver_queries:
-            if isinstance(query.statement, UpdateBase):
-                record_invalidation(session.info, query.statement, [values], query.invalidates)
+            query.record_invalidation(session, values)
             return await query.fetch(connection, values)
         query = query.statement
     result = await connection.execute(query, values)
     return [dict(row) for row in result.mappings()] if result.returns_rows else []
+
+
+class Write(NamedTuple):
+    """A statement that changes rows, and the values bound in it."""
+
+    query: NamedQuery
+    values: Mapping[str, Any]
+
+
+@cache
+def combine(write: NamedQuery, other: NamedQuery) -> NamedQuery:
+    """Return one statement of Postgres for both, with the rows of the first."""
+    both = write.statement.add_cte(other.statement.cte("other"))
+    return NamedQuery(both, invalidates=write.invalidates)
+
+
+async def execute_both(session: AsyncSession, write: Write, other: Write) -> Rows:
+    """Execute two writes, on Postgres in one round trip; return the rows of the first.
+
+    A name that both bind has one value, and the other one has no defaults.
+    """
+    connection: AsyncConnection = session.info["connection"]
+    if connection.dialect.name == "sqlite" or not session.info["database"].uses_driver_queries:
+        await execute_query(session, *other)
+        return await execute_query(session, *write)
+    other.query.record_invalidation(session, other.values)
+    values = {**other.values, **write.values}
+    return await execute_query(session, combine(write.query, other.query), values)
 
 
 async def execute_write(
@@ -228,11 +260,10 @@ def insert_or_replace(table: type[TableBase], dialect: str, names: tuple[str, ..
     return NamedQuery(bind_values(table, replaced, names))
 
 
-async def upsert(session: AsyncSession, table: type[TableBase], row: Mapping[str, Any]) -> None:
-    """Insert a row, or replace the one with its primary key."""
+def make_upsert(session: AsyncSession, table: type[TableBase], row: Mapping[str, Any]) -> Write:
+    """Return what inserts a row, or replaces the one with its primary key."""
     connection: AsyncConnection = session.info["connection"]
-    query = insert_or_replace(table, connection.dialect.name, tuple(row))
-    await execute_query(session, query, row)
+    return Write(insert_or_replace(table, connection.dialect.name, tuple(row)), row)
 
 
 async def lock_work(session: AsyncSession, name: str) -> None:

@@ -15,7 +15,7 @@ from blog_api.accounts.auth import Auth, CanWritePosts, connection_released_for
 from blog_api.core.errors import Conflict
 from blog_api.core.fields import PathId, RequestBody
 from blog_api.db.base import save_changes
-from blog_api.db.queries import insert_row_if_missing, unique_savepoint
+from blog_api.db.queries import Write, insert_row_if_missing, unique_savepoint
 from blog_api.db.session import SessionDep, mark_expensive
 from blog_api.posts.errors import NotYourPost, SlugTaken
 from blog_api.posts.excerpts import make_columns
@@ -23,7 +23,13 @@ from blog_api.posts.models import Post, Slug
 from blog_api.posts.queries import find_post, is_visible_to
 from blog_api.posts.slugs import change_slug, claim_given_slug
 from blog_api.posts.tags import add_tags, remove_tags
-from blog_api.posts.words import MadeWords, make_word_source, make_words, save_words
+from blog_api.posts.words import (
+    MadeWords,
+    make_word_source,
+    make_words,
+    make_words_write,
+    save_words,
+)
 from blog_api.text.markdown import Source
 from blog_api.text.renderer import MAX_SHORT_LENGTH, Renderer, RendererDep, is_inexpensive
 from blog_api.web.conditional import Precondition, PreconditionDep, set_etag_row
@@ -162,7 +168,15 @@ async def render_posts(renderer: Renderer, sources: Sequence[Source]) -> list[di
     return [await make_columns(*pair) for pair in zip(sources, html, strict=True)]
 
 
-async def index_tags(session: AsyncSession, post: Post, names: Sequence[str]) -> None:
+async def index_post(session: AsyncSession, post: Post, words: MadeWords) -> None:
+    """Index a new post by its tags and its words."""
+    together_with = make_words_write(session, post, words)
+    await index_tags(session, post, post.tags, together_with=together_with)
+
+
+async def index_tags(
+    session: AsyncSession, post: Post, names: Sequence[str], *, together_with: Write | None = None
+) -> None:
     """Index a post by these tags."""
     await add_tags(
         session,
@@ -170,6 +184,7 @@ async def index_tags(session: AsyncSession, post: Post, names: Sequence[str]) ->
         names,
         published_at=None if post.taken_down_at else post.published_at,
         updated_at=post.updated_at,
+        together_with=together_with,
     )
 
 
@@ -186,8 +201,7 @@ async def insert_post(
             continue
         row = {"slug": slug, "post_id": post_id}
         if await insert_row_if_missing(session, Slug, row) is not None:
-            await index_tags(session, post, post.tags)
-            await save_words(session, post, words)
+            await index_post(session, post, words)
             return
         # The slug is a former one of another post.
         await session.exec(delete(Post).where(col(Post.id) == post_id))
@@ -204,8 +218,7 @@ async def insert_post_with_given_slug(
     if post_id is None:
         raise SlugTaken
     await session.exec(update(Slug).where(col(Slug.slug) == slug).values(post_id=post_id))
-    await index_tags(session, post, post.tags)
-    await save_words(session, post, words)
+    await index_post(session, post, words)
 
 
 async def insert_post_row(

@@ -13,7 +13,13 @@ from blog_api.core.fields import tag_key
 from blog_api.db.base import NOW
 from blog_api.db.functions import json_values
 from blog_api.db.list_query import AnySelect, FoundRows
-from blog_api.db.queries import NamedQuery, execute_query, insert_if_missing
+from blog_api.db.queries import (
+    NamedQuery,
+    Write,
+    execute_both,
+    execute_query,
+    insert_if_missing,
+)
 from blog_api.posts.models import Post, PostTag, Tag
 
 # The id of the tag with the bound key `tag`.
@@ -54,20 +60,24 @@ async def add_tags(
     *,
     published_at: datetime | None,
     updated_at: datetime,
+    together_with: Write | None = None,
 ) -> None:
     """Index a post by these tags, with the times of the post."""
-    if not names:
-        return
     values = {
         "post": post_id,
         "keys": to_json([tag_key(name) for name in names]).decode(),
         "published_at": published_at,
         "updated_at": updated_at,
     }
+    write = Write(ADD_TAGS, values)
+    if together_with is None:
+        added = await execute_query(session, *write)
+    else:
+        added = await execute_both(session, write, together_with)
     # Most tags exist, and trying to insert them takes longer.
-    if len(await execute_query(session, ADD_TAGS, values)) < len(names):
+    if len(added) < len(names):
         await insert_missing_tags(session, names)
-        await execute_query(session, ADD_TAGS, values)
+        await execute_query(session, *write)
 
 
 async def remove_tags(session: AsyncSession, post_id: int) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from pydantic_core import to_json
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from blog_api.db.queries import upsert
+from blog_api.db.queries import Write, execute_query, make_upsert
 from blog_api.posts.models import Post
 from blog_api.posts.search_models import PostWords
 from blog_api.text import tokenizer
@@ -91,12 +91,16 @@ def make_some_words(source: WordSource) -> MadeWords:
     return MadeWords(source, index_words(*beginning), INCOMPLETE)
 
 
-async def save_words(session: AsyncSession, post: Post, made: MadeWords) -> None:
-    """Index a post by its words, whose columns it has already."""
+def make_words_write(session: AsyncSession, post: Post, made: MadeWords) -> Write:
+    """Return what indexes a post by its words, whose columns it has already."""
     row = {
         "post_id": post.id,
         "published_at": None if post.taken_down_at else post.published_at,
         "title_length": len(post.title),
         **made.words._asdict(),
     }
-    await upsert(session, PostWords, row)
+    return make_upsert(session, PostWords, row)
+
+
+async def save_words(session: AsyncSession, post: Post, made: MadeWords) -> None:
+    await execute_query(session, *make_words_write(session, post, made))
