@@ -42,7 +42,7 @@ ON_SQLITE = {
         "counted (number) AS MATERIALIZED ("
         "SELECT count(*) FROM post_search_words WHERE post_search_words MATCH :words "
         "AND rowid NOT IN (SELECT post_id FROM post_words WHERE published_at IS NULL "
-        "UNION ALL SELECT id FROM posts WHERE published_at > :now)"
+        "UNION ALL SELECT id FROM posts WHERE published_at > :now AND taken_down_at IS NULL)"
         "), matched AS ("
         "SELECT w.post_id, w.published_at, w.title_length FROM {matching} "
         "ORDER BY i.rowid DESC LIMIT {max_ranked_posts})"

@@ -191,3 +191,18 @@ async def test_tags_are_read_and_counted_by_a_range_of_an_index(
         assert "(delta>?)" in scan or "Index" in scan, plan
     for word in ("Seq Scan", "SCAN post_", "SCAN tags", "SCAN posts"):
         assert word not in plan
+
+
+async def test_the_search_reads_no_whole_table(
+    empty_app: FastAPI, ann: AsyncClient, anonymous: AsyncClient
+):
+    await publish(ann, title="Moon")
+
+    with executions(empty_app) as executed:
+        found = (await anonymous.get("/posts?q=moon")).json()
+
+    assert found["total_count"] == 1
+    (execution,) = [one for one in executed if "matched" in one.statement]
+    plan = await explain(empty_app, execution)
+    assert "SCAN posts" not in plan, plan
+    assert "Seq Scan on posts" not in plan, plan
