@@ -20,6 +20,7 @@ from blog_api.posts.counters import lock_posts_for_counters, update_counters
 from blog_api.posts.models import NOT_TAKEN_DOWN, Bookmark, Post, PostCount, PostTag, Slug, Tag
 from blog_api.posts.service import index_tags, make_source, render_posts
 from blog_api.posts.tags import insert_missing_tags, remove_tags
+from blog_api.text.markdown import Source
 from blog_api.text.renderer import Renderer
 
 log = logging.getLogger("blog_api")
@@ -39,8 +40,10 @@ def make_html(renderer: Renderer) -> Derived:
     The version and `updated_at` stay.
     """
 
-    async def find_wrong(database: Database, span: Span) -> dict[int, tuple[int, dict[str, Any]]]:
-        """Return the version and the columns to change by id."""
+    async def find_wrong(
+        database: Database, span: Span
+    ) -> dict[int, tuple[Source, dict[str, Any]]]:
+        """Return the source and the columns to change by id."""
         async with database.session(writes=False) as session:
             query = select(Post).where(span.contains(Post.id)).order_by(col(Post.id))
             posts = (await session.exec(query)).all()
@@ -50,16 +53,22 @@ def make_html(renderer: Renderer) -> Derived:
             # Other columns stay out of the statement: it would index the post again.
             changes = {name: one for name, one in values.items() if getattr(post, name) != one}
             if changes:
-                wrong[post.id] = (post.version, changes)
+                wrong[post.id] = (make_source(post), changes)
         return wrong
 
     return Derived("html", POST_IDS, find_wrong, save_html, size=50)
 
 
-async def save_html(session: AsyncSession, wrong: Mapping[int, tuple[int, dict[str, Any]]]) -> None:
-    for post_id, (version, changes) in wrong.items():
+async def save_html(
+    session: AsyncSession, wrong: Mapping[int, tuple[Source, dict[str, Any]]]
+) -> None:
+    for post_id, (source, changes) in wrong.items():
         # Skip a post whose content changed meanwhile: it has been rendered.
-        statement = update(Post).where(col(Post.id) == post_id, col(Post.version) == version)
+        is_same = (
+            col(Post.content) == source.content,
+            col(Post.content_type) == source.content_type,
+        )
+        statement = update(Post).where(col(Post.id) == post_id, *is_same)
         await session.exec(statement.values({**changes, "updated_at": col(Post.updated_at)}))
 
 

@@ -348,6 +348,22 @@ async def test_a_change_that_is_not_committed_yet_is_waited_for(blog: Blog):
     assert await count_wrong(blog.database, "comment-counts", repairs=False) == {}
 
 
+async def test_a_post_whose_title_changes_meanwhile_is_rendered_again(blog: Blog):
+    await blog.execute("UPDATE posts SET made_summary = 'wrong' WHERE id = 1")
+    change_title = text("UPDATE posts SET title = 'Changed', version = version + 1 WHERE id = 1")
+
+    async with blog.database.session(writes=True) as session:
+        await (await session.connection()).execute(change_title)
+        task = asyncio.create_task(run_command("rebuild"))
+        async with asyncio.timeout(60):
+            while not await is_waited_for(blog):
+                pass
+    result = await task
+
+    assert result.exit_code == 0, result.output
+    assert await count_wrong(blog.database, "html", repairs=False) == {}
+
+
 async def test_a_post_that_is_not_committed_yet_is_counted_later(blog: Blog):
     """Counters of posts are repaired without waiting for transactions that add to them."""
     if IS_SQLITE:
