@@ -44,7 +44,7 @@ class IndexedWords(NamedTuple):
 
 
 class Part(NamedTuple):
-    """What a part of a text adds to the index."""
+    """Lexemes and normalized text of a part of a text."""
 
     lexemes: tuple[str, ...]
     text: str

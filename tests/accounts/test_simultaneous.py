@@ -146,7 +146,7 @@ async def test_a_new_address_is_confirmed_once(account: Account):
 
 @pytest.mark.parametrize("is_verified", [False, True])
 async def test_an_undo_and_a_reset_are_consistent(account: Account, is_verified: bool):
-    """Of a verified address the undo wins; otherwise what comes first voids the other."""
+    """The undo wins if the address is verified; otherwise the first of both voids the other."""
     if is_verified:
         assert (await account.verify(account.email)).status_code == 204
     await account.request_change()

@@ -1,4 +1,4 @@
-"""Who may sign up, and accounts that administrators open: `POST /admin/users`."""
+"""Closed and open sign-up, and accounts that administrators open: `POST /admin/users`."""
 
 import asyncio
 from collections.abc import Callable, Iterator

@@ -337,10 +337,7 @@ async def test_a_change_that_is_not_committed_yet_is_waited_for(blog: Blog):
         connection = await session.connection()
         await connection.execute(count_comment)
         await connection.execute(insert)
-        task = asyncio.create_task(run_command("rebuild"))
-        async with asyncio.timeout(60):
-            while not await is_waited_for(blog):
-                pass
+        task = await start_waiting_rebuild(blog)
     result = await task
 
     assert result.exit_code == 0, result.output
@@ -354,10 +351,7 @@ async def test_a_post_whose_title_changes_meanwhile_is_rendered_again(blog: Blog
 
     async with blog.database.session(writes=True) as session:
         await (await session.connection()).execute(change_title)
-        task = asyncio.create_task(run_command("rebuild"))
-        async with asyncio.timeout(60):
-            while not await is_waited_for(blog):
-                pass
+        task = await start_waiting_rebuild(blog)
     result = await task
 
     assert result.exit_code == 0, result.output
@@ -391,6 +385,15 @@ async def test_a_post_that_is_not_committed_yet_is_counted_later(blog: Blog):
     assert (await blog.ann.get("/posts")).json()["total_count"] == 3
     # It was inserted without its words.
     assert await count_wrong(blog.database, repairs=False) == {"search": 1}
+
+
+async def start_waiting_rebuild(blog: Blog) -> asyncio.Task[Result]:
+    """Start the command, and return when it waits for a lock."""
+    task = asyncio.create_task(run_command("rebuild"))
+    async with asyncio.timeout(60):
+        while not await is_waited_for(blog):
+            pass
+    return task
 
 
 async def is_waited_for(blog: Blog) -> bool:

@@ -279,7 +279,7 @@ async def test_closed_comments_are_read_and_deleted_only(
         )
     edited = await bob.patch(f"/comments/{comment['id']}", json={"content": "More"})
     assert (edited.status_code, edited.json()["type"]) == (403, "urn:blog-api:comments-closed")
-    # A hidden post stays one that nobody else knows of, and so does a comment of others.
+    # A hidden post is still missing for others, and the comments of others cannot be edited.
     missing = await bob.post(f"/posts/{hidden['id']}/comments", json={"content": "Hi"})
     assert missing.status_code == 404
     others = await ann.patch(f"/comments/{comment['id']}", json={"content": "Mine"})
@@ -326,7 +326,7 @@ async def test_a_waiting_comment_with_public_answers_looks_like_a_deleted_one(
         assert await read_thread(client, post) == contents
     assert await read_count(anonymous, post) == 1
 
-    # Without the answer nobody else sees a trace of it.
+    # Without the answer, others see no trace of it.
     await ann.delete(f"/comments/{answer['id']}")
     assert await read_thread(anonymous, post) == []
     assert (await anonymous.get(f"/comments/{top['id']}")).status_code == 404

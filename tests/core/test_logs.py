@@ -17,7 +17,7 @@ from tests.support.processes import Server
 
 
 def log_error(formatter: logging.Formatter) -> str:
-    """Return what is written for an error with a traceback within a request."""
+    """Return the log record of an error with a traceback within a request."""
     stream = StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter)

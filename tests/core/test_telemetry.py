@@ -142,7 +142,7 @@ async def test_a_collector_that_does_not_respond_does_not_delay_the_stop(
 
 
 class Meters:
-    """What OpenTelemetry has collected, by the names of the metrics."""
+    """Metrics that OpenTelemetry has collected, by the names of the metrics."""
 
     def __init__(self) -> None:
         self._reader = InMemoryMetricReader()

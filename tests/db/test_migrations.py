@@ -938,7 +938,7 @@ async def test_sessions_and_addresses_of_the_version_before_go_on(migrated_url: 
     assert (account["email_verified_at"], account["pending_email"]) == (None, None)
     assert [one["client"] for one in sessions] == [None, None]
     assert second.status_code == 200
-    # Its predecessor was random: nobody can tell that it was the last one.
+    # Its predecessor was random, so it cannot be recognized as the last one.
     assert repeated.json()["error"] == "invalid_grant"
     assert verified["email_verified_at"] is not None
     assert changed["email_verified_at"] is None

@@ -40,7 +40,7 @@ class Options:
 
     @property
     def indexed(self) -> Size:
-        """As many posts, whose contents can be searched."""
+        """The size whose contents can be searched."""
         return SMALL_INDEXED if self.quick else MEDIUM_INDEXED
 
     @property
