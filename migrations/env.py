@@ -20,6 +20,7 @@ UNDECLARED = (
     "ix_post_words_found",
     "ix_post_words_hidden",
     "ix_post_words_lexemes",
+    "ix_post_words_ranked",
     "schema_compatibility",
 )
 

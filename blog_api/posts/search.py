@@ -9,16 +9,24 @@ The rank of a post is the sum of the weights of the searches that find it, such 
 posts that have it, hidden ones included, and the order of results would tell their words.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from pydantic_core import PydanticCustomError, to_json
-from sqlalchemy import CTE, BigInteger, Integer, column, text
+from sqlalchemy import CTE, BigInteger, Integer, bindparam, column, text
 from sqlmodel import UTCDateTime
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.db.base import NOW
-from blog_api.text.search_terms import Alternatives, Term, match_all, parse_terms, weigh
+from blog_api.text.search_terms import (
+    Alternatives,
+    Term,
+    Tier,
+    match_all,
+    parse_terms,
+    split_matches,
+    weigh,
+)
 from blog_api.web.pagination import MAX_OFFSET, MAX_PAGE_SIZE
 
 MAX_QUERY_LENGTH = 1_000
@@ -38,15 +46,6 @@ ON_SQLITE = {
         "post_search_words AS i JOIN post_words AS w INDEXED BY ix_post_words_found "
         "ON w.post_id = i.rowid WHERE i.post_search_words MATCH :words AND w.published_at <= :now"
     ),
-    "newest": (
-        "counted (number) AS MATERIALIZED ("
-        "SELECT count(*) FROM post_search_words WHERE post_search_words MATCH :words "
-        "AND rowid NOT IN (SELECT post_id FROM post_words WHERE published_at IS NULL "
-        "UNION ALL SELECT id FROM posts WHERE published_at > :now AND taken_down_at IS NULL)"
-        "), matched AS ("
-        "SELECT w.post_id, w.published_at, w.title_length FROM {matching} "
-        "ORDER BY i.rowid DESC LIMIT {max_ranked_posts})"
-    ),
     "indexed": (
         "SELECT rowid FROM post_search_words "
         "WHERE post_search_words MATCH :words AND rowid >= (SELECT min(post_id) FROM cut)"
@@ -63,14 +62,10 @@ ON_SQLITE = {
 }
 ON_POSTGRES = {
     "matching": "post_words_matching(:words) AS w WHERE w.published_at <= :now",
-    "newest": (
-        "matched AS MATERIALIZED ("
-        "SELECT * FROM post_words_newest(:words, :now, {max_ranked_posts})"
-        "), counted (number) AS (SELECT coalesce(max(total), 0) FROM matched)"
-    ),
     "indexed": (
         "SELECT post_id FROM post_words_weighed("
-        "json_build_array(json_build_array(:words, 0)), (SELECT min(post_id) FROM cut))"
+        "json_build_array(json_build_array(CAST(:words AS text), 0)), "
+        "(SELECT min(post_id) FROM cut))"
     ),
     "has_needles": (
         "NOT EXISTS (SELECT 1 FROM json_array_elements_text(CAST({} AS json)) AS needle "
@@ -82,9 +77,8 @@ ON_POSTGRES = {
     ),
 }
 
-# Hidden posts are left out first: they do not change which posts are ranked.
-FOUND = """
-    WITH {matched}, cut AS MATERIALIZED (
+CUT = """
+    cut AS MATERIALIZED (
         SELECT w.post_id, w.published_at, w.title_length FROM (
             SELECT post_id, published_at, title_length, folded FROM post_words
             WHERE is_cut AND published_at <= :now ORDER BY post_id DESC LIMIT {max_cut_posts}
@@ -92,7 +86,11 @@ FOUND = """
         WHERE {has_all_needles}
     ), not_indexed AS MATERIALIZED (
         SELECT * FROM cut WHERE post_id NOT IN ({indexed})
-    ), found AS MATERIALIZED (
+    )
+"""
+# Hidden posts are left out first: they do not change which posts are ranked.
+FOUND = f"""
+    WITH {{matched}}, {CUT}, found AS MATERIALIZED (
         SELECT post_id, published_at, title_length FROM matched
         UNION ALL SELECT * FROM not_indexed
     )
@@ -116,11 +114,55 @@ RANKED = f"""
         UNION ALL SELECT post_id, NULL, NULL, weight FROM ({{weighed}}) AS tiers
     )
     SELECT post_id AS id, max(published_at) AS published_at,
-           sum(weight) * 1000000 + 1000000 / (max(title_length) + 10) AS rank,
-           {{number}} AS number
+           sum(weight) * 1000000 + 1000000 / (max(title_length) + 10) AS rank, 0 AS number
     FROM weighed GROUP BY post_id HAVING max(published_at) IS NOT NULL
 """
-NUMBER = "(SELECT number FROM counted) + (SELECT count(*) FROM not_indexed)"
+QUERIES_ON_SQLITE = (
+    "SELECT json_extract(value, '$[0]') AS query, json_extract(value, '$[1]') AS weight "
+    "FROM json_each({})"
+)
+# The first posts by rank, and the number of all that match.
+COUNTED_ON_SQLITE = f"""
+    WITH {CUT}, hidden AS MATERIALIZED (
+        SELECT post_id FROM post_words WHERE published_at IS NULL
+        UNION ALL SELECT id FROM posts WHERE published_at > :now AND taken_down_at IS NULL
+    ), groups AS MATERIALIZED ({{groups}}), tiers AS MATERIALIZED ({{tiers}}),
+    matched AS MATERIALIZED (
+        SELECT i.rowid AS post_id, groups.weight FROM groups CROSS JOIN post_search_words AS i
+        WHERE i.post_search_words MATCH groups.query AND i.rowid NOT IN hidden
+        UNION ALL SELECT post_id, 0 FROM not_indexed
+    ), counted AS MATERIALIZED (
+        SELECT count(*) AS number FROM matched
+    ), oldest AS MATERIALIZED (
+        SELECT CASE WHEN number > {{max_ranked_posts}} THEN (
+            SELECT post_id FROM matched
+            ORDER BY post_id DESC LIMIT 1 OFFSET {{max_ranked_posts}} - 1
+        ) ELSE 0 END AS post_id FROM counted
+    ), weights AS MATERIALIZED (
+        SELECT i.rowid AS post_id, sum(tiers.weight) AS weight
+        FROM tiers CROSS JOIN post_search_words AS i
+        WHERE i.post_search_words MATCH tiers.query AND i.rowid >= (SELECT post_id FROM oldest)
+        GROUP BY i.rowid
+    ), ranked AS MATERIALIZED (
+        SELECT m.post_id, (m.weight + coalesce(weights.weight, 0)) * 1000000
+            + 1000000 / (w.title_length + 10) AS rank
+        FROM matched AS m
+        CROSS JOIN post_words AS w INDEXED BY ix_post_words_ranked ON w.post_id = m.post_id
+        LEFT JOIN weights ON weights.post_id = m.post_id
+        WHERE m.post_id >= (SELECT post_id FROM oldest)
+        ORDER BY rank DESC, m.post_id DESC LIMIT :offset + :limit
+    )
+    SELECT ranked.post_id AS id, w.published_at, rank, number
+    FROM ranked CROSS JOIN counted CROSS JOIN post_words AS w INDEXED BY ix_post_words_found
+    ON w.post_id = ranked.post_id
+"""
+COUNTED_ON_POSTGRES = f"""
+    WITH {CUT}
+    SELECT post_id AS id, published_at, rank, number FROM post_words_ranked(
+        CAST(:groups AS json), CAST(:tiers AS json), ARRAY(SELECT post_id FROM not_indexed),
+        :now, {{max_ranked_posts}}, :offset + :limit
+    )
+"""
 
 
 def check_query(q: str) -> str:
@@ -184,6 +226,11 @@ def get_search_values(kind: SearchKind | None, terms: Sequence[Term]) -> dict[st
     if kind is None:
         return {}
     make_query = to_fts5 if kind.is_sqlite else to_tsquery
+
+    def to_json_text(tiers: Iterable[Tier]) -> str:
+        rows = [(make_query(tier.groups, tier.excluded), tier.weight) for tier in tiers]
+        return to_json(rows).decode()
+
     values = {
         "words": make_query(match_all(terms)),
         "all_needles": to_json([term.needle for term in terms]).decode(),
@@ -191,9 +238,11 @@ def get_search_values(kind: SearchKind | None, terms: Sequence[Term]) -> dict[st
     if kind.needs_texts:
         needles = [term.needle for term in terms if term.needs_text]
         values["needles"] = to_json(needles).decode()
-    if kind.is_ranked:
-        tiers = [(make_query(tier.groups, tier.excluded), tier.weight) for tier in weigh(terms)]
-        values["tiers"] = to_json(tiers).decode()
+    if kind.is_counted:
+        groups, tiers = split_matches(terms)
+        values |= {"groups": to_json_text(groups), "tiers": to_json_text(tiers)}
+    elif kind.is_ranked:
+        values["tiers"] = to_json_text(weigh(terms))
     return values
 
 
@@ -208,19 +257,20 @@ def matching_posts(kind: SearchKind) -> CTE:
         "max_cut_posts": MAX_CUT_POSTS,
         "max_ranked_posts": MAX_RANKED_POSTS,
     }
-    if kind.needs_texts:
-        matched = MATCHED_WITH_NEEDLES
-    else:
-        matched = parts["newest"] if kind.is_counted else MATCHED
     has_needles = parts["has_needles"]
-    matched = matched.format(
+    matched = (MATCHED_WITH_NEEDLES if kind.needs_texts else MATCHED).format(
         matching=parts["matching"], has_needles=has_needles.format(":needles"), **limits
     )
-    sql = (RANKED if kind.is_ranked else UNRANKED).format(
+    if kind.is_counted:
+        template = COUNTED_ON_SQLITE if kind.is_sqlite else COUNTED_ON_POSTGRES
+    else:
+        template = RANKED if kind.is_ranked else UNRANKED
+    sql = template.format(
         matched=matched,
         indexed=parts["indexed"] if kind.is_counted else "SELECT post_id FROM matched",
         weighed=parts["weighed"],
-        number=NUMBER if kind.is_counted else 0,
+        groups=QUERIES_ON_SQLITE.format(":groups"),
+        tiers=QUERIES_ON_SQLITE.format(":tiers"),
         has_all_needles=has_needles.format(":all_needles"),
         **limits,
     )
@@ -230,5 +280,6 @@ def matching_posts(kind: SearchKind) -> CTE:
         column("rank", BigInteger),
         column("number", Integer),
     )
-    found = text(sql).bindparams(NOW).columns(*columns)
+    page_end = [bindparam(name, type_=Integer) for name in ("offset", "limit")]
+    found = text(sql).bindparams(NOW, *page_end if kind.is_counted else ()).columns(*columns)
     return found.cte("matching_posts").prefix_with("MATERIALIZED")

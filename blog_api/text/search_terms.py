@@ -115,15 +115,16 @@ class Term:
 
     def match(self, form: Form, marker: str = "") -> list[Alternatives]:
         """Return the lexemes that posts with the term have: one of each group."""
-        *others, last = self.words
-        longest = sorted(dict.fromkeys(others), key=lambda word: len(word.exact), reverse=True)
+        *before, last = self.words
+        longest = sorted(dict.fromkeys(before), key=lambda word: len(word.exact), reverse=True)
         groups = [
             self._list_lexemes(word, form, marker) for word in longest[: MAX_INDEXED_WORDS - 1]
         ]
         lexemes = self._list_lexemes(last, form, marker)
         if form is Form.beginning and self.is_prefix:
-            forms = self._list_lexemes(last, Form.folded, marker)
-            lexemes = tuple(dict.fromkeys([*(f"{one}*" for one in forms), *lexemes]))
+            beginnings = self._list_lexemes(last, Form.folded, marker)
+            others = [lexeme for lexeme in lexemes if not lexeme.startswith(beginnings)]
+            lexemes = (*(f"{one}*" for one in beginnings), *others)
         return [*groups, lexemes]
 
     def _list_lexemes(self, word: Word, form: Form, marker: str) -> Alternatives:
@@ -153,8 +154,8 @@ def match_all(terms: Sequence[Term]) -> list[Alternatives]:
 
 def weigh(terms: Sequence[Term]) -> Iterator[Tier]:
     """Yield what each term adds to the rank of posts that match it and all others."""
-    required = match_all(terms) if len(terms) > 1 else []
     for term in terms[:MAX_RANKED_TERMS]:
+        required = match_all([other for other in terms if other is not term])
         for marker, form, weight, better in WEIGHTS:
             groups = term.match(form, marker)
             excluded = [term.match(other, place) for place, other in better]
@@ -163,3 +164,18 @@ def weigh(terms: Sequence[Term]) -> Iterator[Tier]:
                 groups = [tuple(lexeme for lexeme in groups[0] if lexeme not in known)]
             if groups[-1] and groups not in excluded:
                 yield Tier(list(dict.fromkeys([*groups, *required])), excluded, weight)
+
+
+def split_matches(terms: Sequence[Term]) -> tuple[list[Tier], list[Tier]]:
+    """Return groups that hold each match once, and what else adds to the rank.
+
+    Most posts that match a word have the word itself: their rows are read once, not once for the
+    match and again for the rank.
+    """
+    tiers = list(weigh(terms))
+    if len(terms) > 1:
+        return [Tier(match_all(terms), [], 0)], tiers
+    itself = [term.match(Form.exact, marker) for term in terms for marker in (IN_FOCUS, "")]
+    groups = [tier for tier in tiers if tier.groups in itself]
+    others = [tier for tier in tiers if tier.groups not in itself]
+    return [*groups, Tier(match_all(terms), itself, 0)], others
