@@ -3,10 +3,11 @@
 import re
 from collections.abc import Callable, Iterator, Sequence
 from html import escape
+from itertools import islice
 from typing import NamedTuple
 
 from blog_api.text.search_terms import Term
-from blog_api.text.tokenizer import Token, Word, tokenize_with_spans
+from blog_api.text.tokenizer import Word, analyze_match, find_spans
 
 # In characters, before `…` and HTML are added.
 SNIPPET_LENGTH = 240
@@ -36,20 +37,18 @@ class Match(NamedTuple):
     term: int
 
 
-def find_words(text: str) -> Iterator[Position]:
-    for token, start, end in tokenize_with_spans(text):
-        yield from locate_words(token, start, end)
-
-
-def locate_words(token: Token, start: int, end: int) -> Iterator[Position]:
-    if not token.offsets:
-        for word in token.words:
-            yield Position(word, start, end)
-        return
-    bounds = [*(start + offset for offset in token.offsets), end]
-    for number, word in enumerate(token.words):
-        # Each word has two characters, but the last has one.
-        yield Position(word, bounds[number], bounds[min(number + 2, len(bounds) - 1)])
+def locate_words(part: str, start: int) -> Iterator[Position]:
+    """Yield the words of a part of a text, which gives tokens."""
+    end = start + len(part)
+    for token in analyze_match(part):
+        if not token.offsets:
+            for word in token.words:
+                yield Position(word, start, end)
+            continue
+        bounds = [*(start + offset for offset in token.offsets), end]
+        for number, word in enumerate(token.words):
+            # Each word has two characters, but the last has one.
+            yield Position(word, bounds[number], bounds[min(number + 2, len(bounds) - 1)])
 
 
 def make_test(term: Term, word: Word, *, is_last: bool) -> Callable[[Word], bool]:
@@ -78,6 +77,8 @@ class Highlighter:
             ]
             for term in terms
         ]
+        self._longest = max(map(len, self._tests), default=1)
+        self._starts: dict[str, list[tuple[int, int]]] = {}
 
     def snippet(self, text: str) -> str:
         """Return the passage as HTML with `<mark>` only; without a match, the start of the text."""
@@ -96,24 +97,39 @@ class Highlighter:
 
     def _find_matches(self, text: str) -> list[Match]:
         """Return the matches in their order. They do not overlap."""
-        words = list(find_words(text))
+        parts = find_spans(text)
         matches: list[Match] = []
-        results: dict[Word, list[int]] = {}
-        for start, position in enumerate(words):
-            if (found := results.get(position.word)) is None:
-                found = [n for n, tests in enumerate(self._tests) if tests[0](position.word)]
-                results[position.word] = found
-            for number in found:
+        for place, part in enumerate(parts):
+            if (starts := self._starts.get(part[0])) is None:
+                starts = self._starts[part[0]] = list(self._find_starts(part[0]))
+            if not starts:
+                continue
+            words = list(locate_words(*part))
+            following = (
+                word
+                for later in range(place + 1, len(parts))
+                for word in locate_words(*parts[later])
+            )
+            words += islice(following, self._longest - 1)
+            for start, number in starts:
                 tests = self._tests[number]
-                part = words[start : start + len(tests)]
-                is_match = len(part) == len(tests) and all(
-                    test(one.word) for test, one in zip(tests[1:], part[1:], strict=True)
+                found = words[start : start + len(tests)]
+                is_match = len(found) == len(tests) and all(
+                    test(one.word) for test, one in zip(tests, found, strict=True)
                 )
                 if is_match:
-                    add_match(matches, Match(position.start, part[-1].end, number))
-            if len(matches) >= MAX_MATCHES:
-                break
+                    add_match(matches, Match(found[0].start, found[-1].end, number))
+                if len(matches) >= MAX_MATCHES:
+                    return matches
         return matches
+
+    def _find_starts(self, part: str) -> Iterator[tuple[int, int]]:
+        """Yield the words of a part, and the terms, that start with the same word, by number."""
+        words = (word for token in analyze_match(part) for word in token.words)
+        for start, word in enumerate(words):
+            for number, tests in enumerate(self._tests):
+                if tests[0](word):
+                    yield start, number
 
     def _count_terms(self, matches: Sequence[Match], first: int) -> int:
         """Return the number of different terms in the snippet for this first match."""

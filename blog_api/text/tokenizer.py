@@ -172,14 +172,12 @@ def find_matches(text: str) -> list[str]:
     return found
 
 
+def find_spans(text: str) -> list[tuple[str, int]]:
+    """Return the parts of a text that give tokens, each with its start."""
+    return [(match[0], match.start()) for match in get_pattern(text).finditer(text)]
+
+
 def tokenize(text: str) -> Iterator[Token]:
     """Yield the tokens of a text in their order."""
     for match in find_matches(text):
         yield from analyze_match(match)
-
-
-def tokenize_with_spans(text: str) -> Iterator[tuple[Token, int, int]]:
-    """Yield the tokens of a text, and the start and end of the part that gives each."""
-    for match in get_pattern(text).finditer(text):
-        for token in analyze_match(match[0]):
-            yield token, match.start(), match.end()
