@@ -5,8 +5,10 @@ import socket
 import subprocess
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
+from typing import Any
 
 import aiosqlite
+import fastapi.routing
 import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient
@@ -68,6 +70,32 @@ def migrated_copies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blog_api.db.migrate, "migrate_in_memory", migrate_or_copy)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def prepared_routes() -> Iterator[None]:
+    """Prepare each route once: FastAPI does it for each application, in 0.3 s for all routes.
+
+    Overrides of dependencies stay those of the application.
+    """
+    prepare = fastapi.routing._populate_api_route_state
+    # The route of the router, which must live as long as its id is a key, and what was prepared.
+    prepared: dict[tuple[int, str], tuple[object, dict[str, Any]]] = {}
+
+    def prepare_or_copy(route: Any, path: str, endpoint: Any, **values: Any) -> None:
+        original = getattr(route, "original_route", None)
+        key = (id(original), path)
+        if key in prepared:
+            vars(route).update(prepared[key][1])
+            route.dependency_overrides_provider = values["dependency_overrides_provider"]
+            return
+        prepare(route, path, endpoint, **values)
+        if original is not None:
+            prepared[key] = original, dict(vars(route))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fastapi.routing, "_populate_api_route_state", prepare_or_copy)
         yield
 
 
