@@ -77,7 +77,8 @@ def migrated_copies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def prepared_routes() -> Iterator[None]:
     """Prepare each route once: FastAPI does it for each application, in 0.3 s for all routes.
 
-    Overrides of dependencies stay those of the application.
+    The function is private in FastAPI 0.165, see github.com/fastapi/fastapi/pull/10589; without it
+    no test starts. Overrides of dependencies stay those of the application.
     """
     prepare = fastapi.routing._populate_api_route_state
     # The route of the router, which must live as long as its id is a key, and what was prepared.

@@ -18,6 +18,7 @@ from sqlmodel import UTCDateTime
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.db.base import NOW
+from blog_api.posts import search_sql
 from blog_api.text.search_terms import (
     Alternatives,
     Term,
@@ -27,142 +28,9 @@ from blog_api.text.search_terms import (
     split_matches,
     weigh,
 )
-from blog_api.web.pagination import MAX_OFFSET, MAX_PAGE_SIZE
 
 MAX_QUERY_LENGTH = 1_000
 MAX_TERMS = 50
-
-# Of the posts with all words of a phrase, the texts of so many are looked at, newest first.
-MAX_PHRASE_POSTS = 20_000
-# Of the posts with more words than the index holds, so many are searched without it, newest first.
-MAX_CUT_POSTS = 20
-# Of the posts that are found, so many are ranked, newest first: as many as pages reach.
-MAX_RANKED_POSTS = MAX_OFFSET + MAX_PAGE_SIZE
-
-# The expressions that differ. The index of SQLite has the columns that are read: the rows of the
-# table are as long as the texts.
-ON_SQLITE = {
-    "matching": (
-        "post_search_words AS i JOIN post_words AS w INDEXED BY ix_post_words_found "
-        "ON w.post_id = i.rowid WHERE i.post_search_words MATCH :words AND w.published_at <= :now"
-    ),
-    "indexed": (
-        "SELECT rowid FROM post_search_words "
-        "WHERE post_search_words MATCH :words AND rowid >= (SELECT min(post_id) FROM cut)"
-    ),
-    "has_needles": (
-        "NOT EXISTS (SELECT 1 FROM json_each({}) AS needle WHERE instr(w.folded, value) = 0)"
-    ),
-    "weighed": (
-        "SELECT i.rowid AS post_id, json_extract(tier.value, '$[1]') AS weight "
-        "FROM json_each(:tiers) AS tier CROSS JOIN post_search_words AS i "
-        "WHERE i.post_search_words MATCH json_extract(tier.value, '$[0]') "
-        "AND i.rowid >= (SELECT post_id FROM oldest)"
-    ),
-}
-ON_POSTGRES = {
-    "matching": "post_words_matching(:words) AS w WHERE w.published_at <= :now",
-    "indexed": (
-        "SELECT post_id FROM post_words_weighed("
-        "json_build_array(json_build_array(CAST(:words AS text), 0)), "
-        "(SELECT min(post_id) FROM cut))"
-    ),
-    "has_needles": (
-        "NOT EXISTS (SELECT 1 FROM json_array_elements_text(CAST({} AS json)) AS needle "
-        "WHERE strpos(w.folded, needle) = 0)"
-    ),
-    "weighed": (
-        "SELECT post_id, weight "
-        "FROM post_words_weighed(CAST(:tiers AS json), (SELECT post_id FROM oldest))"
-    ),
-}
-
-CUT = """
-    cut AS MATERIALIZED (
-        SELECT w.post_id, w.published_at, w.title_length FROM (
-            SELECT post_id, published_at, title_length, folded FROM post_words
-            WHERE is_cut AND published_at <= :now ORDER BY post_id DESC LIMIT {max_cut_posts}
-        ) AS w
-        WHERE {has_all_needles}
-    ), not_indexed AS MATERIALIZED (
-        SELECT * FROM cut WHERE post_id NOT IN ({indexed})
-    )
-"""
-# Hidden posts are left out first: they do not change which posts are ranked.
-FOUND = f"""
-    WITH {{matched}}, {CUT}, found AS MATERIALIZED (
-        SELECT post_id, published_at, title_length FROM matched
-        UNION ALL SELECT * FROM not_indexed
-    )
-"""
-MATCHED = "matched AS (SELECT w.post_id, w.published_at, w.title_length FROM {matching})"
-MATCHED_WITH_NEEDLES = """matched AS (
-    SELECT w.post_id, w.published_at, w.title_length
-    FROM (SELECT w.post_id FROM {matching} ORDER BY w.post_id DESC LIMIT {max_phrase_posts}) AS i
-    JOIN post_words AS w ON w.post_id = i.post_id
-    WHERE {has_needles}
-)"""
-UNRANKED = f"{FOUND} SELECT post_id AS id, published_at, 0 AS rank, 0 AS number FROM found"
-# Of posts with equal words, the one with the shorter title ranks first.
-RANKED = f"""
-    {FOUND}, oldest AS MATERIALIZED (
-        SELECT min(post_id) AS post_id FROM (
-            SELECT post_id FROM found ORDER BY post_id DESC LIMIT {{max_ranked_posts}}
-        ) AS newest
-    ), weighed AS (
-        SELECT post_id, published_at, title_length, 0 AS weight FROM found
-        UNION ALL SELECT post_id, NULL, NULL, weight FROM ({{weighed}}) AS tiers
-    )
-    SELECT post_id AS id, max(published_at) AS published_at,
-           sum(weight) * 1000000 + 1000000 / (max(title_length) + 10) AS rank, 0 AS number
-    FROM weighed GROUP BY post_id HAVING max(published_at) IS NOT NULL
-"""
-QUERIES_ON_SQLITE = (
-    "SELECT json_extract(value, '$[0]') AS query, json_extract(value, '$[1]') AS weight "
-    "FROM json_each({})"
-)
-# The first posts by rank, and the number of all that match.
-COUNTED_ON_SQLITE = f"""
-    WITH {CUT}, hidden AS MATERIALIZED (
-        SELECT post_id FROM post_words WHERE published_at IS NULL
-        UNION ALL SELECT id FROM posts WHERE published_at > :now AND taken_down_at IS NULL
-    ), groups AS MATERIALIZED ({{groups}}), tiers AS MATERIALIZED ({{tiers}}),
-    matched AS MATERIALIZED (
-        SELECT i.rowid AS post_id, groups.weight FROM groups CROSS JOIN post_search_words AS i
-        WHERE i.post_search_words MATCH groups.query AND i.rowid NOT IN hidden
-        UNION ALL SELECT post_id, 0 FROM not_indexed
-    ), counted AS MATERIALIZED (
-        SELECT count(*) AS number FROM matched
-    ), oldest AS MATERIALIZED (
-        SELECT CASE WHEN number > {{max_ranked_posts}} THEN (
-            SELECT post_id FROM matched
-            ORDER BY post_id DESC LIMIT 1 OFFSET {{max_ranked_posts}} - 1
-        ) ELSE 0 END AS post_id FROM counted
-    ), weights AS MATERIALIZED (
-        SELECT i.rowid AS post_id, sum(tiers.weight) AS weight
-        FROM tiers CROSS JOIN post_search_words AS i
-        WHERE i.post_search_words MATCH tiers.query AND i.rowid >= (SELECT post_id FROM oldest)
-        GROUP BY i.rowid
-    ), ranked AS MATERIALIZED (
-        SELECT m.post_id, (m.weight + coalesce(weights.weight, 0)) * 1000000
-            + 1000000 / (w.title_length + 10) AS rank
-        FROM matched AS m
-        CROSS JOIN post_words AS w INDEXED BY ix_post_words_ranked ON w.post_id = m.post_id
-        LEFT JOIN weights ON weights.post_id = m.post_id
-        WHERE m.post_id >= (SELECT post_id FROM oldest)
-        ORDER BY rank DESC, m.post_id DESC LIMIT :offset + :limit
-    )
-    SELECT ranked.post_id AS id, w.published_at, rank, number
-    FROM ranked CROSS JOIN counted CROSS JOIN post_words AS w INDEXED BY ix_post_words_found
-    ON w.post_id = ranked.post_id
-"""
-COUNTED_ON_POSTGRES = f"""
-    WITH {CUT}
-    SELECT post_id AS id, published_at, rank, number FROM post_words_ranked(
-        CAST(:groups AS json), CAST(:tiers AS json), ARRAY(SELECT post_id FROM not_indexed),
-        :now, {{max_ranked_posts}}, :offset + :limit
-    )
-"""
 
 
 def check_query(q: str) -> str:
@@ -251,28 +119,23 @@ def matching_posts(kind: SearchKind) -> CTE:
 
     Of those that are counted apart, `number` is their number.
     """
-    parts = ON_SQLITE if kind.is_sqlite else ON_POSTGRES
-    limits = {
-        "max_phrase_posts": MAX_PHRASE_POSTS,
-        "max_cut_posts": MAX_CUT_POSTS,
-        "max_ranked_posts": MAX_RANKED_POSTS,
-    }
-    has_needles = parts["has_needles"]
-    matched = (MATCHED_WITH_NEEDLES if kind.needs_texts else MATCHED).format(
-        matching=parts["matching"], has_needles=has_needles.format(":needles"), **limits
-    )
+    parts = search_sql.ON_SQLITE if kind.is_sqlite else search_sql.ON_POSTGRES
+    matched = search_sql.MATCHED_WITH_NEEDLES if kind.needs_texts else search_sql.MATCHED
     if kind.is_counted:
-        template = COUNTED_ON_SQLITE if kind.is_sqlite else COUNTED_ON_POSTGRES
+        statement = parts["counted"]
     else:
-        template = RANKED if kind.is_ranked else UNRANKED
-    sql = template.format(
-        matched=matched,
+        statement = search_sql.RANKED if kind.is_ranked else search_sql.UNRANKED
+    has_needles = parts["has_needles"]
+    sql = statement.format(
+        matched=matched.format(
+            matching=parts["matching"],
+            has_needles=has_needles.format(":needles"),
+            **search_sql.LIMITS,
+        ),
         indexed=parts["indexed"] if kind.is_counted else "SELECT post_id FROM matched",
         weighed=parts["weighed"],
-        groups=QUERIES_ON_SQLITE.format(":groups"),
-        tiers=QUERIES_ON_SQLITE.format(":tiers"),
         has_all_needles=has_needles.format(":all_needles"),
-        **limits,
+        **search_sql.LIMITS,
     )
     columns = (
         column("id", Integer),

@@ -15,7 +15,7 @@ from httpx import AsyncClient
 
 from blog_api.db.base import identify_row
 from blog_api.db.session import Database
-from blog_api.posts import search as search_module
+from blog_api.posts import search_sql
 from blog_api.posts.lists import found_posts
 from blog_api.posts.search_index import make_words_of_posts, save_pending
 from tests.support.clients import PASSWORD, publish
@@ -267,7 +267,7 @@ async def test_equally_ranked_posts_are_sorted_newest_first(ann: AsyncClient):
 @pytest.fixture
 def four_ranked_posts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     found_posts.cache_clear()
-    monkeypatch.setattr(search_module, "MAX_RANKED_POSTS", 4)
+    monkeypatch.setitem(search_sql.LIMITS, "max_ranked_posts", 4)
     yield
     found_posts.cache_clear()
 
