@@ -164,6 +164,13 @@ async def find_user_by_username(session: AsyncSession, username: str) -> User:
     return user
 
 
+async def find_user_by_key(session: AsyncSession, key: str) -> User:
+    """Return a user by id or current username. Raises UserNotFound."""
+    if key.isdecimal():
+        return await find_user(session, int(key))
+    return await find_user_by_username(session, key)
+
+
 async def revoke_tokens(
     session: AsyncSession, user: User, *conditions: ColumnElement[bool]
 ) -> None:

@@ -20,6 +20,8 @@ from blog_api.core.zips import InvalidZip, unpack_zip
 from blog_api.text.sanitizer import sanitize_html
 from blog_api.text.site_files import OTHER_SUFFIXES, SUFFIXES, find_files
 
+# An export under such a name would be a file of another kind.
+PACKED_SUFFIXES = frozenset({".zip", ".gz", ".bz2", ".xz", ".zst", ".7z", ".tar", ".tgz"})
 # The root of XML, with its namespaces, is here.
 SNIFFED_BYTES = 16 * 1024
 
@@ -112,6 +114,8 @@ def create_archive(path: Path, *, title: str, link: str) -> Iterator[WriteRecord
     """
     if path.suffix.lower() in SUFFIXES:
         raise OSError(errno.EINVAL, "Files are exported to a folder, without a suffix", str(path))
+    if path.suffix.lower() in PACKED_SUFFIXES:
+        raise OSError(errno.EINVAL, "Exports are not packed: choose another name", str(path))
     if not path.suffix or path.is_dir():
         path.mkdir(mode=0o700, exist_ok=True)
         if any(path.iterdir()):

@@ -13,7 +13,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.accounts.imported import Identity, get_or_create_authors, make_author_key
 from blog_api.accounts.models import User
-from blog_api.accounts.service import find_user
+from blog_api.accounts.service import find_user_by_key
 from blog_api.archive.record import ArchiveEntry, PostRecord, format_location
 from blog_api.comments.imported import count_public, insert_imported_comments, resolve_comments
 from blog_api.core.errors import Conflict
@@ -116,7 +116,7 @@ def make_slug(record: PostRecord) -> str:
 class Importer:
     """Import entries in batches; rejected ones do not stop the others.
 
-    The posts get the author `author_id`, or else the authors that they name, who become users.
+    The posts get the author of this id or username, or else those that they name, who become users.
     A post without a time is a draft, or published at `undated_at`. Without keys it is a dry run,
     which writes nothing.
     """
@@ -128,13 +128,14 @@ class Importer:
         pictures: FolderImport,
         keys: SecretKeys | None,
         *,
-        author_id: int | None = None,
+        author: str | None = None,
         undated_at: datetime | None = None,
     ) -> None:
         self.database = database
         self.renderer = renderer
         self.pictures = pictures
-        self.author_id = author_id
+        self.author = author
+        self.author_id: int | None = None
         self.undated_at = undated_at
         self.keys = keys
         # The digest of the entry by its slug, and the number of the last slug by the wanted one.
@@ -144,10 +145,10 @@ class Importer:
         self._old_slugs: dict[str, tuple[str, str]] = {}
 
     async def import_entries(self, entries: Iterator[ArchiveEntry]) -> AsyncIterator[Result]:
-        """Yield the result of each entry. Raises UserNotFound if `author_id` does not exist."""
-        if self.author_id is not None:
+        """Yield the result of each entry. Raises UserNotFound if the author does not exist."""
+        if self.author is not None:
             async with self.database.session(writes=False) as session:
-                await find_user(session, self.author_id)
+                self.author_id = (await find_user_by_key(session, self.author)).id
         # Reading a file blocks the event loop: nothing else runs in it.
         while batch := list(islice(entries, BATCH_SIZE)):
             for result in await self.import_batch(batch):
@@ -216,7 +217,9 @@ class Importer:
         candidate = Candidate(entry, record, make_slug(record))
         if self.author_id is None and candidate.author_key is None:
             undated = "; it has no time either" if entry.is_undated else ""
-            return candidate.reject(f"author: missing; --author sets one for all posts{undated}")
+            return candidate.reject(
+                f"author: missing; --author USERNAME sets one for all posts{undated}"
+            )
         return candidate
 
     async def place(

@@ -10,7 +10,9 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from sqlmodel import SQLModel
 
+from blog_api.accounts.usernames import UserKey
 from blog_api.cli.console import (
     YesOption,
     confirm,
@@ -18,9 +20,10 @@ from blog_api.cli.console import (
     print_database,
     progress,
     run_with_database,
+    validate_or_exit,
 )
 from blog_api.core.characters import escape_unprintable
-from blog_api.core.fields import MAX_INT32, utc_now
+from blog_api.core.fields import utc_now
 from blog_api.core.settings import load_settings
 from blog_api.db.migrate import prepare_database
 from blog_api.db.queries import count_rows
@@ -41,6 +44,10 @@ NOTHING_FOUND = (
 
 MAX_LINES_OF_KIND = 20
 MAX_KIND_LENGTH = 60
+
+
+class ImportArguments(SQLModel):
+    author: UserKey
 
 
 class Undated(StrEnum):
@@ -148,8 +155,7 @@ def import_archive(
         ),
     ],
     author: Annotated[
-        int | None,
-        typer.Option(min=1, max=MAX_INT32, help="Id of a user: the author of all posts."),
+        str | None, typer.Option(help="Id or username of a user: the author of all posts.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing.")] = False,
     pages: Annotated[bool, typer.Option("--pages", help="Import pages, too, as drafts.")] = False,
@@ -175,6 +181,8 @@ def import_archive(
     from blog_api.archive.importer import Importer
     from blog_api.media.folders import FolderImport
 
+    if author is not None:
+        author = validate_or_exit(ImportArguments, author=author).author
     settings = load_settings()
     print_database(settings)
     # Where a ZIP file is unpacked.
@@ -199,7 +207,7 @@ def import_archive(
             renderer,
             pictures,
             None if dry_run else await prepare_database(settings, database),
-            author_id=author,
+            author=author,
             undated_at=utc_now() if undated is Undated.now else None,
         )
         with progress(file.name, archive.total) as advance:

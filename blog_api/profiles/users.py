@@ -18,6 +18,7 @@ from blog_api.accounts.rate_limits import LoginThrottleDep
 from blog_api.accounts.service import (
     SIGN_UP_IS_OPEN,
     find_user,
+    find_user_by_key,
     find_user_by_username,
     insert_user,
 )
@@ -49,9 +50,7 @@ async def get_user_by_key(
     ],
     session: SessionDep,
 ) -> User:
-    if user_id.isdecimal():
-        return await find_user(session, int(user_id))
-    return await find_user_by_username(session, user_id)
+    return await find_user_by_key(session, user_id)
 
 
 UserFromKey = Annotated[User, Depends(get_user_by_key)]

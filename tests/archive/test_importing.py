@@ -253,10 +253,12 @@ async def test_all_posts_can_be_imported_for_one_user(url: URL, tmp_path: Path):
     file = write_lines(tmp_path / "in.jsonl", RECORD, RECORD | {"slug": "b", "author": "Bob"})
 
     missing = await run_command("import", "--author", "99", file)
+    wrong = await run_command("import", "--author", "ann@example.com", file)
     result = await run_command("import", "--author", "1", file)
-    again = await run_command("import", "--author", "1", file)
+    again = await run_command("import", "--author", "CARL", file)
 
     assert (missing.exit_code, "User not found" in missing.stderr) == (1, True)
+    assert (wrong.exit_code, "author: " in wrong.stderr) == (2, True)
     assert result.stdout == "2 imported, 0 already present, 0 rejected.\n"
     assert again.stdout == "0 imported, 2 already present, 0 rejected.\n"
     async with serve_database(url) as client:
@@ -354,6 +356,17 @@ async def test_a_file_that_cannot_be_opened_is_an_error(url: URL, path: str):
         assert result.exit_code == 1
         assert "BLOG_DATABASE_URL" not in result.output
         assert path in result.stderr
+
+
+@pytest.mark.parametrize("name", ["posts.zip", "posts.jsonl.gz", "posts.TAR"])
+async def test_an_export_is_not_written_under_the_name_of_a_packed_file(
+    url: URL, tmp_path: Path, name: str
+):
+    result = await run_command("export", str(tmp_path / name))
+
+    assert result.exit_code == 1
+    assert f"{name}: Exports are not packed" in result.stderr
+    assert not (tmp_path / name).exists()
 
 
 async def test_posts_are_not_exported_to_one_markdown_file(url: URL, tmp_path: Path):

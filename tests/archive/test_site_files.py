@@ -385,7 +385,10 @@ async def test_a_post_without_author_and_time_is_told_both(url: URL, tmp_path: P
     result = await run_command("import", "a.md")
 
     assert result.exit_code == 1
-    assert "a.md:1: author: missing; --author sets one for all posts; it has no" in result.stderr
+    assert (
+        "a.md:1: author: missing; --author USERNAME sets one for all posts; it has no"
+        in result.stderr
+    )
 
 
 TEXT = f"---\n{HEAD}\n---\n日本, Ünï\n"
