@@ -148,7 +148,7 @@ def parse_fields(path: Path, front: FrontMatter, warnings: list[str]) -> dict[st
         "cover_url": fields["cover_url"]
         if "coverurl" in head
         else find_cover(path, head, warnings),
-        "cover_alt": fields["cover_alt"] if isinstance(fields["cover_alt"], str) else None,
+        "cover_alt": find_cover_alt(head, fields["cover_alt"]),
         "canonical_url": fields["canonical_url"],
         "content_type": content_type,
         "content": front.content,
@@ -196,6 +196,18 @@ def find_cover(path: Path, head: Mapping[str, Any], warnings: list[str]) -> str 
             return f"/{one.removeprefix('./').lstrip('/')}"
     warnings += (f"cover_url: {escape_unprintable(one)} was left out" for one in addresses)
     return None
+
+
+def find_cover_alt(head: Mapping[str, Any], given: object) -> str | None:
+    """Return the alternative text of the cover, which themes also write beside its address."""
+    beside = [
+        text
+        for key in FIELD_KEYS["cover_url"]
+        if isinstance(value := head.get(key), Mapping)
+        for name, text in value.items()
+        if str(name).casefold() == "alt"
+    ]
+    return next((text for text in (given, *beside) if isinstance(text, str)), None)
 
 
 def walk_texts(value: object) -> Iterator[str]:

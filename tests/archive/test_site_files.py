@@ -88,6 +88,8 @@ async def test_a_time_that_cannot_be_read_is_refused_with_its_line(
         ("description: Short", "summary", "Short"),
         ("canonical: https://example.com/a", "canonical_url", "https://example.com/a"),
         ("image: {path: 'https://example.com/a.png', alt: x}", "cover_url", "https://example.com/a.png"),
+        ("cover: {image: 'https://example.com/a.png', Alt: A river}", "cover_alt", "A river"),
+        ("cover: {image: 'https://example.com/a.png', alt: [1]}", "cover_alt", None),
         ("author: {name: Bob, email: b@example.com}", "author", "Bob"),
         ("authors: [{name: Bob}, Carl]", "author", "Bob, Carl"),
         ("tags: [b]\ncategories: [[c, d], e]", "tags", ["b", "c", "d", "e"]),
