@@ -452,6 +452,54 @@ async def test_a_ghost_export_is_imported(url: URL):
     assert "private.example" not in Path("out.jsonl").read_text()
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {
+            "html": '<p>a</p><!--kg-gated-block:begin nonMember:false memberSegment:"status:free" '
+            "--><p>b</p><!--kg-gated-block:end-->"
+        },
+        {
+            "html": None,
+            "lexical": '{"root":{"children":[{"html":"b","visibility":{"web":'
+            '{"nonMember":false,"memberSegment":"status:free"}}}]}}',
+        },
+    ],
+)
+async def test_a_post_of_ghost_with_a_part_for_members_is_a_draft(url: URL, fields: dict[str, Any]):
+    ghost = make_ghost()
+    ghost["db"][0]["data"]["posts"][0] |= fields
+    Path("ghost.json").write_text(json.dumps(ghost))
+
+    output = await import_file("ghost.json")
+
+    assert "T: for members, so it is a draft" in output
+    async with serve_database(url) as client:
+        assert (await client.get("/posts/slug/public")).status_code == 404
+
+
+async def test_no_export_of_ghost_is_lost_for_one_value(url: URL):
+    ghost = make_ghost()
+    data = ghost["db"][0]["data"]
+    data["settings"].append({"key": ["is_private"], "value": "true"})
+    data["posts"][0]["published_at"] = "soon"
+    data["posts"][8]["html"] = ""
+    data["posts"][9]["lexical"] = json.dumps(
+        {"root": {"children": [{"text": "One"}]}, "sections": None, "cards": 1}
+    )
+    Path("ghost.json").write_text(json.dumps(ghost))
+
+    output = await import_file("ghost.json")
+    await import_file("ghost.json")
+    await run_command("export", "out.jsonl")
+
+    assert "T: soon is no time; it was left out" in output
+    lines = {line["slug"]: line for line in read_lines("out.jsonl")}
+    assert lines["public"]["published_at"] is None
+    assert lines["old"]["content"] == "*old*"
+    assert lines["lexical"]["content"] == "<p>One</p>\n"
+
+
 async def test_a_private_ghost_site_stays_private(url: URL):
     Path("ghost.json").write_text(json.dumps(make_ghost(is_private="true")))
 
