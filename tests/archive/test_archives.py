@@ -586,6 +586,7 @@ def test_no_file_is_overwritten(tmp_path: Path):
         "password: secret",
         "publishDate: 2999-01-01\npublished_at:",
         "expiryDate: 2020-01-01",
+        "encrypt: true",
         "build: {list: never}",
         "layout: draft",
     ],
@@ -609,8 +610,9 @@ def test_what_is_plainly_public_is_published(tmp_path: Path, head: str):
     assert get_record(entry).published_at == datetime(2019, 1, 1, tzinfo=UTC)
 
 
-def test_a_publish_date_in_the_future_schedules(tmp_path: Path):
-    (tmp_path / "hello.md").write_text("---\ndate: 2019-01-01\npublishDate: 2999-01-01\n---\nText")
+@pytest.mark.parametrize("key", ["publishDate", "publish_on", "scheduled_for"])
+def test_a_publish_date_in_the_future_schedules(tmp_path: Path, key: str):
+    (tmp_path / "hello.md").write_text(f"---\ndate: 2019-01-01\n{key}: 2999-01-01\n---\nText")
 
     (entry,) = read_archive(tmp_path)
 
