@@ -10,7 +10,7 @@ from blog_api.archive.record import ArchiveEntry, format_location, make_entry
 from blog_api.core.fields import utc_now
 from blog_api.core.urls import is_relative
 from blog_api.media.folders import PostFile
-from blog_api.text.ghost import Tables, read_content, read_time, to_relative
+from blog_api.text.ghost import Tables, has_parts_for_members, read_content, read_time, to_relative
 
 # The file is parsed as a whole.
 MAX_BYTES = 256 * 1024**2
@@ -62,7 +62,7 @@ def make_values(tables: Tables, post: Mapping[str, Any], warnings: list[str]) ->
     authors = tables.authors[post_id] or [tables.users.get(post.get("author_id"), {})]
     names = [str(one["name"]) for one in authors if one.get("name")]
     tags = [str(one.get("name", "")) for one in tables.tags[post_id]]
-    updated_at = read_time(post.get("updated_at"))
+    updated_at = read_time(post.get("updated_at"), warnings)
     return {
         "slug": post.get("slug"),
         "title": post.get("title") or "",
@@ -94,13 +94,14 @@ def read_published_at(
     status = post.get("status")
     if status not in ("published", "scheduled"):
         return None
-    if post.get("visibility", "public") != "public" or meta.get("email_only"):
+    is_public = post.get("visibility", "public") == "public" and not meta.get("email_only")
+    if not is_public or has_parts_for_members(post):
         warnings.append("for members, so it is a draft")
         return None
     if tables.is_private:
         warnings.append("the site has a password, so it is a draft")
         return None
-    time = read_time(post.get("published_at"))
+    time = read_time(post.get("published_at"), warnings)
     if status == "scheduled" and time is not None and time < utc_now().isoformat():
         warnings.append("scheduled for a time that has passed, so it is a draft")
         return None

@@ -3,7 +3,9 @@
 import hashlib
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -22,12 +24,13 @@ from blog_api.archive.record import (
 )
 from blog_api.comments.imported import CommentRecord
 from blog_api.comments.models import MAX_COMMENT_LENGTH
-from blog_api.core.characters import VISIBLE_CHARACTER
+from blog_api.core.characters import VISIBLE_CHARACTER, escape_unprintable
 from blog_api.core.fields import tag_key, utc_now
 from blog_api.core.urls import check_picture_address, check_web_address
 from blog_api.text.excerpts import make_excerpt
 from blog_api.text.markdown import HTML
 from blog_api.text.sanitizer import sanitize_html
+from blog_api.text.times import parse_time
 from blog_api.text.wordpress import (
     MEMBERS_ONLY,
     Attachment,
@@ -43,7 +46,7 @@ NO_CATEGORY = "uncategorized"
 SKIPPED_STATUSES = {"trash": "trash", "auto-draft": "automatic draft", "inherit": "revision"}
 # Of the post: a plugin shows it to members alone.
 ACCESS_META = re.compile(
-    r"_jetpack_newsletter_access|_members_access_role|rcp_.*(?:level|access).*"
+    r"_jetpack_newsletter_access|_members_access_role|_wpmem_block|rcp_.*(?:level|access).*"
 )
 PUBLIC_ACCESS = {"", "0", "all", "everybody", "everyone", "none"}
 AUTHOR_KEY_PREFIX = "wordpress:"
@@ -179,8 +182,12 @@ class Item:
         return (key or f"{AUTHOR_KEY_PREFIX}{self.site.identity}:{login}")[:255]
 
     def parse_time(self, name: str) -> str | None:
-        time = self.get(name)
-        return None if time in {"", NO_TIME} else time.replace(" ", "T") + "Z"
+        """Return a time in UTC; one that cannot be read costs no post."""
+        value = self.get(name)
+        time = read_time(value)
+        if time is None and value not in {"", NO_TIME}:
+            self.warnings.append(f"{name}: {escape_unprintable(value)} is no time; it was left out")
+        return time
 
     def parse_published_at(self) -> str | None:
         """Return the time of a post that is plainly public or scheduled."""
@@ -227,7 +234,9 @@ class Item:
 
     def find_old_slugs(self, slug: str, *, is_public: bool) -> list[str]:
         """Return former slugs, and the last part of the address of a public post."""
-        address = urlsplit(self.get("link")).path if is_public else ""
+        address = ""
+        with suppress(ValueError):
+            address = urlsplit(self.get("link")).path if is_public else ""
         found = [*self.get_meta("_wp_old_slug"), address.rstrip("/").rpartition("/")[2]]
         slugs = dict.fromkeys(unquote(one) for one in found)
         return [one for one in slugs if one != slug and is_valid(check_slug, one)]
@@ -274,7 +283,7 @@ class Item:
         key = get(comment, "dc:identifier") or (self.make_author_key(login) if login else None)
         times = [get(comment, "wp:comment_date_gmt"), get(comment, "wp:comment_date")]
         times.append(self.get("wp:post_date_gmt"))
-        time = next((one for one in times if one not in {"", NO_TIME}), "")
+        time = next(filter(None, map(read_time, times)), None)
         content = render_comment(comment.get("wp:comment_content", ""))
         if len(content) > MAX_COMMENT_LENGTH:
             content = content[: MAX_COMMENT_LENGTH - 1] + "…"
@@ -284,9 +293,16 @@ class Item:
             "author_key": key,
             # Whose address two names have stays as unknown as it was.
             "address": None if key else f"{email or self.site.identity}\n{name}",
-            "created_at": time.replace(" ", "T") + "Z",
+            "created_at": time,
             "content": content,
         }
+
+
+def read_time(value: str) -> str | None:
+    """Return a time in UTC, or None if it is none."""
+    with suppress(ValueError):
+        return parse_time(value).astimezone(UTC).isoformat()
+    return None
 
 
 def is_valid(check: Callable[[str], str], value: str) -> bool:

@@ -61,9 +61,9 @@ def is_null(value: object) -> bool:
 
 
 HIDES_UNLESS_NO = {
-    "deleted", "draft", "eleventyexcludefromcollections", "encrypted", "expired", "headless",
-    "hidden", "hide", "isdraft", "ishidden", "isprivate", "isunlisted", "membersonly", "paid",
-    "paidonly", "paywall", "premium", "private", "protected", "secret", "sponsorsonly",
+    "deleted", "draft", "eleventyexcludefromcollections", "encrypt", "encrypted", "expired",
+    "headless", "hidden", "hide", "isdraft", "ishidden", "isprivate", "isunlisted", "membersonly",
+    "paid", "paidonly", "paywall", "premium", "private", "protected", "secret", "sponsorsonly",
     "subscribersonly", "trash", "trashed", "unlisted", "unpublished", "wip",
 }  # fmt: skip
 HIDES_UNLESS_YES = {
@@ -90,7 +90,7 @@ STATUS_KEYS = {"status", "state", "poststatus"}
 TIME_KEYS = (
     "publishedat", "date", "publishdate", "publishedon", "pubdate", "pubdatetime", "published",
     "publisheddate", "datepublished", "publish", "postdate", "created", "createdat", "createdon",
-    "creationdate", "datecreated",
+    "creationdate", "datecreated", "publishon", "scheduledat", "scheduledfor",
 )  # fmt: skip
 EXPIRY_KEYS = {
     "expirationdate", "expires", "expiresat", "expiry", "expirydate", "unpublishat",

@@ -1,17 +1,26 @@
 """Contents of posts of Ghost, which has had three formats, and keeps the HTML that it made."""
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC
 from html import escape
+from itertools import chain
 from typing import Any
 
+from blog_api.core.characters import escape_unprintable
 from blog_api.text.markdown import HTML, MARKDOWN
 from blog_api.text.times import parse_time
 
 # Stands for the address of the site.
 PLACEHOLDER = "__GHOST_URL__"
+# A part that not all visitors see: in HTML, in the format of the editor, and in that before it.
+MEMBERS_ONLY = re.compile(
+    r"<!--\s*kg-gated-block:begin(?![^>]*\bnonMember:\s*true\b)"
+    r'|"(?:nonMember|showOnWeb)"\s*:\s*false'
+)
 
 
 class Tables:
@@ -24,9 +33,11 @@ class Tables:
         tags = {row.get("id"): row for row in self.rows("tags")}
         self.tags = self.join("posts_tags", "tag_id", tags)
         self.authors = self.join("posts_authors", "author_id", self.users)
-        settings = {row.get("key"): row.get("value") for row in self.rows("settings")}
         # The site has a password.
-        self.is_private = str(settings.get("is_private")).lower() in {"true", "1"}
+        self.is_private = any(
+            row.get("key") == "is_private" and str(row.get("value")).lower() in {"true", "1"}
+            for row in self.rows("settings")
+        )
 
     def rows(self, table: str) -> list[dict[str, Any]]:
         rows = self.data.get(table)
@@ -51,17 +62,23 @@ def is_row(row: object) -> bool:
 
 def read_content(post: Mapping[str, Any], warnings: list[str]) -> tuple[str, str]:
     """Return the content and its type: the HTML that Ghost made, or else what it made it of."""
-    if isinstance(html := post.get("html"), str):
+    if isinstance(html := post.get("html"), str) and html.strip():
         return html, HTML
-    if isinstance(markdown := post.get("markdown"), str):
+    if isinstance(markdown := post.get("markdown"), str) and markdown.strip():
         return markdown, MARKDOWN
     text = post.get("plaintext")
-    if not isinstance(text, str):
+    if not isinstance(text, str) or not text.strip():
         source = post.get("lexical") or post.get("mobiledoc")
         text = "\n\n".join(find_texts(source)) if isinstance(source, str) else ""
     if text:
         warnings.append("without HTML in the export, so its text is plain")
     return "".join(f"<p>{escape(one)}</p>\n" for one in text.split("\n\n") if one.strip()), HTML
+
+
+def has_parts_for_members(post: Mapping[str, Any]) -> bool:
+    """Tell whether a post has a part that is not for all visitors."""
+    sources = [post.get(key) for key in ("html", "lexical", "mobiledoc")]
+    return any(isinstance(one, str) and MEMBERS_ONLY.search(one) for one in sources)
 
 
 def find_texts(source: str) -> Iterator[str]:
@@ -72,10 +89,13 @@ def find_texts(source: str) -> Iterator[str]:
         return
     if not isinstance(document, dict):
         return
-    blocks = document["root"].get("children") if isinstance(document.get("root"), dict) else None
-    for block in [*(blocks or ()), *document.get("sections", ()), *document.get("cards", ())]:
-        if text := "".join(walk_texts(block)).strip():
-            yield text
+    root = document.get("root")
+    parts = [root.get("children") if isinstance(root, dict) else None]
+    parts += [document.get("sections"), document.get("cards")]
+    for block in chain(*(part for part in parts if isinstance(part, list))):
+        with suppress(RecursionError):
+            if text := "".join(walk_texts(block)).strip():
+                yield text
 
 
 def walk_texts(node: Any) -> Iterator[str]:
@@ -98,11 +118,12 @@ def to_relative(text: str) -> str:
     return text.replace(f"{PLACEHOLDER}/content/", "content/").replace(PLACEHOLDER, "")
 
 
-def read_time(value: object) -> str | None:
-    """Return a time in UTC: text, or milliseconds in old versions."""
+def read_time(value: object, warnings: list[str]) -> str | None:
+    """Return a time in UTC: text, or milliseconds in old versions. One that is none is left out."""
     if value in (None, ""):
         return None
     try:
         return parse_time(value).astimezone(UTC).isoformat()
     except ValueError:
-        return str(value)
+        warnings.append(f"{escape_unprintable(str(value))} is no time; it was left out")
+        return None

@@ -12,8 +12,11 @@ BLOCK = re.compile(r"<!-- wp:[a-z]")
 # Shows a part of a public post to members alone.
 MEMBERS_ONLY = re.compile(
     r"<!-- wp:(?:premium-content/|jetpack/(?:paywall|subscribers-only))|<!--members-only-->"
-    r"|\[(?:ihc-hide-content|membership|members?[-_]?only|members?_access|members?|mepr-\w+|paywall"
-    r"|pmpro_\w+|private|rcp_\w+|restrict\w*|s2If|subscribers?[-_]?only|wcm_\w+|wlm_\w+)[\s\]]",
+    r"|\[(?:arm_restrict\w*|content_(?:control|protector)|emember_protected|ihc-hide-content"
+    r"|(?:is_)?(?:user_)?logged_?in|membership|members?[-_]?only|members?_access|members?"
+    r"|mepr-\w+|passster|password\w*|paywall|pms-restrict|pmpro_\w+|ppwp|private|protected"
+    r"|rcp_\w+|restrict\w*|s2If|subscribers?[-_]?only|swpm_\w+|um_(?:loggedin|show_content)"
+    r"|urcr_restrict|wcm_\w+|wlm_\w+|wpmem_logged_in)[\s\]]",
     re.IGNORECASE,
 )
 CODE_NAMES = (

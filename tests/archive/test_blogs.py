@@ -125,6 +125,28 @@ async def test_a_post_without_times_of_wordpress_has_that_of_the_feed(
     assert read_lines("out.jsonl")[0]["published_at"] == expected
 
 
+async def test_no_post_of_wordpress_is_lost_for_a_time_or_an_address(url: URL):
+    comment = make_comment(1, "Hello", wp__comment_date_gmt="soon")
+    items = (
+        make_post(comment, title="Both", wp__post_modified_gmt="soon", link="http://[a/"),
+        make_post(
+            title="Local",
+            wp__post_date="2020-03-01 09:00:00",
+            wp__post_date_gmt="2020-02-30 09:00:00",
+        ),
+        make_item(title="None", wp__post_date="soon", wp__post_date_gmt="soon"),
+    )
+
+    output = await import_file(write_blog(*items))
+
+    assert "3 imported, 0 already present, 0 rejected." in output
+    assert "1 post without a time: drafts" in output
+    assert "wp:post_date_gmt: 2020-02-30 09:00:00 is no time; it was left out" in output
+    async with serve_database(url) as client:
+        posts = (await client.get("/posts")).json()["results"]
+    assert {post["title"]: post["comment_count"] for post in posts} == {"Both": 1, "Local": 0}
+
+
 async def test_a_commenter_is_known_by_an_address_that_is_nowhere(url: URL, tmp_path: Path):
     one = make_post(make_comment(1, "One"))
     two = make_post(make_comment(1, "Two"), wp__post_name="second")
@@ -207,6 +229,8 @@ async def test_comments_are_as_hidden_as_their_post(url: URL):
     ("more", "fields"),
     [
         ("", {"content__encoded": "a [members_only]b[/members_only]"}),
+        ("", {"content__encoded": "a [passster password='c']b[/passster]"}),
+        ("", {"content__encoded": "a [swpm_protected]b[/swpm_protected]"}),
         ("", {"content__encoded": "&lt;!-- wp:premium-content/container -->b"}),
         ("", {"wp__status": "future", "wp__post_date_gmt": "2020-01-01 00:00:00"}),
         (
@@ -450,6 +474,54 @@ async def test_a_ghost_export_is_imported(url: URL):
     assert lines["later"]["published_at"] == "2999-01-01T00:00:00Z"
     assert lines["lexical"]["content"] == "<p>One &amp; two</p>\n"
     assert "private.example" not in Path("out.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {
+            "html": '<p>a</p><!--kg-gated-block:begin nonMember:false memberSegment:"status:free" '
+            "--><p>b</p><!--kg-gated-block:end-->"
+        },
+        {
+            "html": None,
+            "lexical": '{"root":{"children":[{"html":"b","visibility":{"web":'
+            '{"nonMember":false,"memberSegment":"status:free"}}}]}}',
+        },
+    ],
+)
+async def test_a_post_of_ghost_with_a_part_for_members_is_a_draft(url: URL, fields: dict[str, Any]):
+    ghost = make_ghost()
+    ghost["db"][0]["data"]["posts"][0] |= fields
+    Path("ghost.json").write_text(json.dumps(ghost))
+
+    output = await import_file("ghost.json")
+
+    assert "T: for members, so it is a draft" in output
+    async with serve_database(url) as client:
+        assert (await client.get("/posts/slug/public")).status_code == 404
+
+
+async def test_no_export_of_ghost_is_lost_for_one_value(url: URL):
+    ghost = make_ghost()
+    data = ghost["db"][0]["data"]
+    data["settings"].append({"key": ["is_private"], "value": "true"})
+    data["posts"][0]["published_at"] = "soon"
+    data["posts"][8]["html"] = ""
+    data["posts"][9]["lexical"] = json.dumps(
+        {"root": {"children": [{"text": "One"}]}, "sections": None, "cards": 1}
+    )
+    Path("ghost.json").write_text(json.dumps(ghost))
+
+    output = await import_file("ghost.json")
+    await import_file("ghost.json")
+    await run_command("export", "out.jsonl")
+
+    assert "T: soon is no time; it was left out" in output
+    lines = {line["slug"]: line for line in read_lines("out.jsonl")}
+    assert lines["public"]["published_at"] is None
+    assert lines["old"]["content"] == "*old*"
+    assert lines["lexical"]["content"] == "<p>One</p>\n"
 
 
 async def test_a_private_ghost_site_stays_private(url: URL):
