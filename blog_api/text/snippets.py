@@ -15,6 +15,8 @@ SNIPPET_LENGTH = 240
 LEADING_LENGTH = 60
 # Further matches do not make the snippet better, only slower.
 MAX_MATCHES = 200
+# Words of a text that start like a term; most of them go on in another way then.
+MAX_ATTEMPTS = 20_000
 # Of a phrase; the search has found all of it.
 MAX_HIGHLIGHTED_WORDS = 8
 
@@ -99,9 +101,11 @@ class Highlighter:
         """Return the matches in their order. They do not overlap."""
         parts = find_spans(text)
         matches: list[Match] = []
+        attempts = 0
         for place, part in enumerate(parts):
             if (starts := self._starts.get(part[0])) is None:
-                starts = self._starts[part[0]] = list(self._find_starts(part[0]))
+                starts = list(islice(self._find_starts(part[0]), MAX_ATTEMPTS))
+                self._starts[part[0]] = starts
             if not starts:
                 continue
             words = list(locate_words(*part))
@@ -111,6 +115,7 @@ class Highlighter:
                 for word in locate_words(*parts[later])
             )
             words += islice(following, self._longest - 1)
+            attempts += len(starts)
             for start, number in starts:
                 tests = self._tests[number]
                 found = words[start : start + len(tests)]
@@ -121,15 +126,21 @@ class Highlighter:
                     add_match(matches, Match(found[0].start, found[-1].end, number))
                 if len(matches) >= MAX_MATCHES:
                     return matches
+            if attempts >= MAX_ATTEMPTS:
+                return matches
         return matches
 
     def _find_starts(self, part: str) -> Iterator[tuple[int, int]]:
         """Yield the words of a part, and the terms, that start with the same word, by number."""
         words = (word for token in analyze_match(part) for word in token.words)
+        # A run of a script without spaces has the same word often.
+        results: dict[Word, list[int]] = {}
         for start, word in enumerate(words):
-            for number, tests in enumerate(self._tests):
-                if tests[0](word):
-                    yield start, number
+            if (numbers := results.get(word)) is None:
+                numbers = [n for n, tests in enumerate(self._tests) if tests[0](word)]
+                results[word] = numbers
+            for number in numbers:
+                yield start, number
 
     def _count_terms(self, matches: Sequence[Match], first: int) -> int:
         """Return the number of different terms in the snippet for this first match."""
