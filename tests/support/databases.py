@@ -22,20 +22,19 @@ from tests.support.clients import MINIMUM_HASHING, make_settings
 
 
 def read_test_database_url() -> URL | None:
-    """Return `TEST_DATABASE_URL`; exit unless the name allows wiping the database.
-
-    Without an `ssl` of its own it connects without TLS: asyncpg 0.32 leaves an exception that
-    nothing retrieves if it is cancelled while asking for TLS, and a later test fails of it.
-    """
+    """Return `TEST_DATABASE_URL`; exit unless the name allows wiping the database."""
     given = os.environ.get("TEST_DATABASE_URL")
     if not given:
         return None
     url = parse_database_url(given)
     if "test" not in (url.database or ""):
         pytest.exit("TEST_DATABASE_URL: the database's name must contain 'test': it is wiped.", 2)
-    return url if "ssl" in url.query else url.update_query_dict({"ssl": "disable"})
+    return url
 
 
+# asyncpg 0.32 leaves an exception that nothing retrieves if it is cancelled while asking for TLS, and
+# a later test fails of it. A URL with an `ssl` of its own still uses TLS.
+os.environ.setdefault("PGSSLMODE", "disable")
 # Each worker process of `pytest -n` has its own database.
 WORKER = os.environ.get("PYTEST_XDIST_WORKER")
 GIVEN_URL = read_test_database_url()
