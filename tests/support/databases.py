@@ -32,8 +32,8 @@ def read_test_database_url() -> URL | None:
     return url
 
 
-# asyncpg 0.32 leaves an exception that nothing retrieves if it is cancelled while asking for TLS, and
-# a later test fails of it. A URL with an `ssl` of its own still uses TLS.
+# asyncpg 0.32 leaves an exception that nothing retrieves if it is cancelled while asking for TLS,
+# and a later test fails because of it. A URL with an `ssl` of its own still uses TLS.
 os.environ.setdefault("PGSSLMODE", "disable")
 # Each worker process of `pytest -n` has its own database.
 WORKER = os.environ.get("PYTEST_XDIST_WORKER")
