@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from blog_api.archive.record import ArchiveEntry, format_location, make_entry
+from blog_api.core.characters import escape_unprintable
 from blog_api.core.fields import utc_now
 from blog_api.core.urls import is_relative
 from blog_api.media.folders import PostFile
@@ -52,7 +53,9 @@ def read_ghost(
             values["cover_url"] = None
         # Addresses are relative to the folder, wherever in it the file is.
         file = PostFile((folder or path.parent) / path.name, folder, cover if is_file else None, 1)
-        yield make_entry(path, 1, values, file, [f"{values['title']}: {one}" for one in warnings])
+        # The file is a single line.
+        name = escape_unprintable(str(values["title"] or values["slug"]))
+        yield make_entry(path, 1, values, file, warnings, name=f"{name}: ")
 
 
 def make_values(tables: Tables, post: Mapping[str, Any], warnings: list[str]) -> dict[str, Any]:

@@ -9,24 +9,22 @@ from pathlib import Path
 from typing import IO, Any
 
 from blog_api.archive.record import (
-    MAX_RECORD_BYTES,
     OPTIONAL_FIELDS,
     ArchiveEntry,
-    InvalidRecord,
     PostRecord,
     format_location,
     make_entry,
 )
 from blog_api.comments.imported import CommentRecord
 from blog_api.core.security import open_private
-from blog_api.text.encodings import decode_utf8, find_marked_encoding
+from blog_api.text.encodings import MAX_FILE_BYTES, decode_utf8, find_marked_encoding
 from blog_api.text.front_matter import fold_key, fold_keys
 from blog_api.text.front_matter_values import InvalidFrontMatter
 from blog_api.text.front_matter_visibility import parse_published_at
 from blog_api.text.strict_json import parse_object
 
 # A post with its comments.
-MAX_LINE_BYTES = 4 * MAX_RECORD_BYTES
+MAX_LINE_BYTES = 4 * MAX_FILE_BYTES
 # Of the file of a post.
 COMMENTS_SUFFIX = ".comments.jsonl"
 
@@ -42,7 +40,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
             number += 1
             rest = line if len(line) > MAX_LINE_BYTES else b"\n"
             while rest and not rest.endswith(b"\n"):
-                rest = file.readline(MAX_RECORD_BYTES)
+                rest = file.readline(MAX_FILE_BYTES)
             if number == 1:
                 line = line.removeprefix(codecs.BOM_UTF8)
             if line and not line.isspace():
@@ -81,12 +79,12 @@ def parse_post(line: bytes) -> dict[str, Any]:
 def parse_line(line: bytes) -> dict[str, Any]:
     """Parse a JSON object; raises InvalidFrontMatter."""
     if len(line) > MAX_LINE_BYTES:
-        raise InvalidRecord(f"larger than {MAX_LINE_BYTES // 1024**2} MiB")
+        raise InvalidFrontMatter(f"larger than {MAX_LINE_BYTES // 1024**2} MiB")
     text = decode_utf8(line)
     try:
         return parse_object(text)
     except ValueError as error:
-        raise InvalidRecord(str(error)) from None
+        raise InvalidFrontMatter(str(error)) from None
 
 
 def write_jsonl(file: IO[str], record: PostRecord) -> None:

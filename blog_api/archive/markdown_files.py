@@ -5,24 +5,14 @@ matter has `content_type: text/html`: with other HTML files, Jekyll and Hugo lay
 """
 
 from contextlib import suppress
-from functools import lru_cache
 from itertools import chain, count
 from pathlib import Path
 
 from blog_api.archive.jsonl import read_comments, write_comments
-from blog_api.archive.record import (
-    MAX_RECORD_BYTES,
-    TOO_LARGE,
-    ArchiveEntry,
-    InvalidRecord,
-    PostRecord,
-    format_location,
-    make_entry,
-)
-from blog_api.core.characters import NON_XML_CHARACTERS
+from blog_api.archive.record import ArchiveEntry, PostRecord, format_location, make_entry
 from blog_api.core.security import open_private
 from blog_api.media.folders import PostFile, may_be_file
-from blog_api.text.encodings import decode_file
+from blog_api.text.encodings import read_text
 from blog_api.text.front_matter import FrontMatter, fold_key, fold_keys, split_front_matter
 from blog_api.text.front_matter_fields import (
     KNOWN_KEYS,
@@ -31,8 +21,8 @@ from blog_api.text.front_matter_fields import (
     parse_fields,
 )
 from blog_api.text.front_matter_values import InvalidFrontMatter, dump_front_matter
-from blog_api.text.front_matter_visibility import hides
 from blog_api.text.markdown import HTML
+from blog_api.text.sections import is_hidden_section
 from blog_api.text.site_files import (
     HTML_SUFFIXES,
     PAGE_KINDS,
@@ -95,37 +85,6 @@ def read_file(path: Path, folder: Path | None = None, *, with_pages: bool = Fals
         warnings,
         lambda name: lines.get(name) or find_line(front, name),
     )
-
-
-@lru_cache
-def is_hidden_section(folder: Path) -> bool:
-    """Tell whether the section page of a folder hides its posts, as Hugo's `cascade` and Zola's
-    `draft` can."""
-    path = folder / "_index.md"
-    try:
-        front = split_front_matter(read_text(path)[0], KNOWN_KEYS)
-        values = fold_keys(front.values)
-        return hides([values.get("cascade"), {"draft": values.get("draft")}])
-    except InvalidFrontMatter:
-        return path.exists()
-
-
-def read_text(path: Path) -> tuple[str, int]:
-    """Read a file, without control characters; also return the line of the first, or 0.
-
-    Raises InvalidFrontMatter.
-    """
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_RECORD_BYTES + 1)
-    except OSError as error:
-        raise InvalidRecord(f"cannot be read: {error.strerror}") from None
-    if len(raw) > MAX_RECORD_BYTES:
-        raise InvalidRecord(TOO_LARGE)
-    text = decode_file(raw)
-    control = NON_XML_CHARACTERS.search(text)
-    line = text.count("\n", 0, control.start()) + 1 if control else 0
-    return NON_XML_CHARACTERS.sub("", text), line
 
 
 def write_post(folder: Path, record: PostRecord) -> Path:

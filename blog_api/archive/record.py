@@ -31,7 +31,6 @@ from blog_api.core.repair import SLUG_PATTERN, describe_field_error, repair_valu
 from blog_api.media.folders import PostFile
 from blog_api.posts.models import Post
 from blog_api.text.excerpts import cut_summary
-from blog_api.text.front_matter_values import InvalidFrontMatter
 from blog_api.text.markdown import MARKDOWN, ContentType, Source
 
 # Left out of an export if they have their default.
@@ -46,9 +45,6 @@ SAME_FIELDS = (
     "cover_alt", "canonical_url", "comments_open", "content_type", "content",
 )  # fmt: skip
 
-# A post of maximum size fits even if JSON escapes each of its characters (`\ud83d\ude00`).
-MAX_RECORD_BYTES = 8 * 1024 * 1024
-TOO_LARGE = f"larger than {MAX_RECORD_BYTES // 1024**2} MiB"
 SUPPORTED = (
     "an import reads Markdown and HTML with front matter (.md, .html), folders of them, exports of "
     "WordPress (.xml) and Ghost (.json), JSON Lines (.jsonl), and a .zip of these"
@@ -169,10 +165,6 @@ class ArchiveEntry:
     file: PostFile | None = None
 
 
-class InvalidRecord(InvalidFrontMatter):
-    """A post that cannot be read."""
-
-
 def format_location(path: Path, line: int) -> str:
     """Return a location such as `posts.jsonl:12`, with unprintable characters escaped."""
     return f"{escape_unprintable(str(path))}:{line}"
@@ -185,10 +177,12 @@ def make_entry(
     file: PostFile | None = None,
     warnings: Iterable[str] = (),
     find_line: Callable[[str], int] | None = None,
+    name: str = "",
 ) -> ArchiveEntry:
     """Validate the values of a post, after changing what can be changed to make it valid.
 
-    `find_line` returns the line of a field, by default that of the post.
+    `find_line` returns the line of a field, by default that of the post. Messages begin with the
+    name, where a line is not enough to find the post.
     """
 
     def locate(message: str) -> str:
@@ -205,9 +199,9 @@ def make_entry(
         if EXPENDABLE_FIELDS.issuperset(fields):
             kept = {key: one for key, one in values.items() if key not in fields}
             lost = (f"{one}; it was left out" for one in errors)
-            return make_entry(path, line, kept, file, [*messages, *lost], find_line)
-        return ArchiveEntry(locate(fields[0]), error="; ".join(errors))
-    told = tuple(f"{locate(one)}: {one}" for one in messages)
+            return make_entry(path, line, kept, file, [*messages, *lost], find_line, name)
+        return ArchiveEntry(locate(fields[0]), error=name + "; ".join(errors))
+    told = tuple(f"{locate(one)}: {name}{one}" for one in messages)
     is_undated = "published_at" not in values
     return ArchiveEntry(location, record, file=file, warnings=told, is_undated=is_undated)
 

@@ -14,9 +14,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import ValidationError
 
 from blog_api.archive.record import (
-    MAX_RECORD_BYTES,
     SUPPORTED,
-    TOO_LARGE,
     ArchiveEntry,
     check_slug,
     format_location,
@@ -27,6 +25,7 @@ from blog_api.comments.models import MAX_COMMENT_LENGTH
 from blog_api.core.characters import VISIBLE_CHARACTER, escape_unprintable
 from blog_api.core.fields import tag_key, utc_now
 from blog_api.core.urls import check_picture_address, check_web_address
+from blog_api.text.encodings import MAX_FILE_BYTES, TOO_LARGE
 from blog_api.text.excerpts import make_excerpt
 from blog_api.text.markdown import HTML
 from blog_api.text.sanitizer import sanitize_html
@@ -98,7 +97,7 @@ def scan_wxr(path: Path) -> Site:
     """Read what posts refer to, and count the entries. Raises OSError."""
     site = Site(path)
     try:
-        for element in read_elements(path, max_bytes=MAX_RECORD_BYTES):
+        for element in read_elements(path, max_bytes=MAX_FILE_BYTES):
             site.add(element)
     except XMLError:
         site.total += 1
@@ -112,7 +111,7 @@ def read_wxr(site: Site, *, with_pages: bool = False) -> Iterator[ArchiveEntry]:
     Pages are left out, or drafts. Raises OSError.
     """
     try:
-        for element in read_elements(site.path, max_bytes=MAX_RECORD_BYTES):
+        for element in read_elements(site.path, max_bytes=MAX_FILE_BYTES):
             # A cover is a part of its post.
             if element.name == "item" and element.get("wp:post_id") not in site.covers:
                 yield Item(site, element).make_entry(with_pages=with_pages)

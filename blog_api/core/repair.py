@@ -64,17 +64,20 @@ def repair_values(values: dict[str, Any]) -> list[str]:
 
 
 def repair_tags(tags: list[Any]) -> tuple[list[Any], list[str]]:
-    """Return the tags that fit, and a warning that names the others."""
+    """Return the tags that fit, and warnings: of characters, and of the other tags."""
     texts = [one for one in tags if isinstance(one, str)]
     if len(texts) < len(tags):
         return tags, []
-    lines = [CONTROL_CHARACTERS.sub(" ", one).replace("\ufffd", "").strip() for one in texts]
+    valid = [NON_XML_CHARACTERS.sub("", one) for one in texts]
+    warnings = ["tags: control characters were left out"] * (valid != texts)
+    lines = [CONTROL_CHARACTERS.sub(" ", one).replace("\ufffd", "").strip() for one in valid]
     unique = unique_tags([one for one in lines if VISIBLE_CHARACTER.search(one)])
     fitting = [one for one in unique if len(tag_key(one)) <= MAX_TAG_LENGTH]
     kept = fitting[:MAX_TAGS]
     lost = [one for one in unique if one not in kept]
     told = escape_unprintable(", ".join(lost))
-    return kept, [f"tags: {told} {'was' if len(lost) == 1 else 'were'} left out"] * bool(lost)
+    warnings += [f"tags: {told} {'was' if len(lost) == 1 else 'were'} left out"] * bool(lost)
+    return kept, warnings
 
 
 def repair_slug(slug: str) -> str | None:

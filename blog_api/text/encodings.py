@@ -1,10 +1,12 @@
-"""Decode texts in UTF-8, or in UTF-16 and UTF-32 with a byte order mark.
+"""Read texts in UTF-8, or in UTF-16 and UTF-32 with a byte order mark.
 
 Other encodings are not guessed: a wrong guess would publish other characters.
 """
 
 import codecs
+from pathlib import Path
 
+from blog_api.core.characters import NON_XML_CHARACTERS
 from blog_api.text.front_matter_values import InvalidFrontMatter
 
 # The first that fits: that of UTF-16 begins that of UTF-32.
@@ -18,6 +20,27 @@ CONVERT = ": convert the file to UTF-8, for example with iconv -f windows-1252 -
 # Bytes of a text in UTF-8 for one NUL among them. UTF-16 has one in each ASCII character.
 BYTES_PER_NUL = 50
 MIN_NULS = 3
+# A post of maximum size fits even if JSON escapes each of its characters (`\ud83d\ude00`).
+MAX_FILE_BYTES = 8 * 1024 * 1024
+TOO_LARGE = f"larger than {MAX_FILE_BYTES // 1024**2} MiB"
+
+
+def read_text(path: Path) -> tuple[str, int]:
+    """Read a file, without control characters; also return the line of the first, or 0.
+
+    Raises InvalidFrontMatter.
+    """
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise InvalidFrontMatter(f"cannot be read: {error.strerror}") from None
+    if len(raw) > MAX_FILE_BYTES:
+        raise InvalidFrontMatter(TOO_LARGE)
+    text = decode_file(raw)
+    control = NON_XML_CHARACTERS.search(text)
+    line = text.count("\n", 0, control.start()) + 1 if control else 0
+    return NON_XML_CHARACTERS.sub("", text), line
 
 
 def find_marked_encoding(raw: bytes) -> str | None:

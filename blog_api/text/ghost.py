@@ -72,6 +72,8 @@ def read_content(post: Mapping[str, Any], warnings: list[str]) -> tuple[str, str
         text = "\n\n".join(find_texts(source)) if isinstance(source, str) else ""
     if text:
         warnings.append("without HTML in the export, so its text is plain")
+    elif post.get("lexical") or post.get("mobiledoc"):
+        warnings.append("without HTML and without a text that can be read, so it is empty")
     return "".join(f"<p>{escape(one)}</p>\n" for one in text.split("\n\n") if one.strip()), HTML
 
 

@@ -18,10 +18,11 @@ from hypothesis.strategies import SearchStrategy
 from blog_api.archive.formats import open_archive
 from blog_api.archive.jsonl import write_jsonl
 from blog_api.archive.markdown_files import write_post
-from blog_api.archive.record import MAX_RECORD_BYTES, ArchiveEntry, PostRecord
+from blog_api.archive.record import ArchiveEntry, PostRecord
 from blog_api.archive.wordpress_writer import WXRWriter
 from blog_api.core.characters import NON_XML_CHARACTERS
 from blog_api.core.fields import tag_key
+from blog_api.text.encodings import MAX_FILE_BYTES
 
 HELLO = {"title": "Hello", "content": "World"}
 NEW_YEAR = datetime(2030, 1, 1, tzinfo=UTC)
@@ -165,6 +166,11 @@ def test_a_slug_that_is_no_text_is_rejected(jsonl: Path):
             {"tags": ["a", "c d"]},
             f"tags: {'b' * 51} was left out",
         ),
+        (
+            {"tags": ["a\ud800", "\0"]},
+            {"tags": ["a"]},
+            "tags: control characters were left out",
+        ),
         ({"tags": list("abcdefghijk")}, {"tags": list("abcdefghij")}, "tags: k was left out"),
     ],
 )  # fmt: skip
@@ -227,7 +233,7 @@ def test_a_byte_order_mark_and_carriage_returns_are_ignored(jsonl: Path):
         (b"[" * 100_000, "nested too deeply"),
         (b'{"x":' * 100_000, "nested too deeply"),
         (b'{"x": ' + b"1" * 5000 + b"}", "a number is too long"),
-        (b'{"x": "' + b"x" * 4 * MAX_RECORD_BYTES + b'"}', "larger than 32 MiB"),
+        (b'{"x": "' + b"x" * 4 * MAX_FILE_BYTES + b'"}', "larger than 32 MiB"),
     ],
     ids=range(9),
 )
@@ -531,7 +537,7 @@ def test_tags_may_be_separated_by_commas(tmp_path: Path):
         (f"+++\na={'1' * 5000}\n+++\n", 1, "front matter: a number is too long"),
         ("---js\n{title: get()}\n---\n", 2, "front matter: title: only plain literals"),
         (b"a\n\n\xff", 3, "not valid UTF-8"),
-        (b"x" * (MAX_RECORD_BYTES + 1), 1, "larger than 8 MiB"),
+        (b"x" * (MAX_FILE_BYTES + 1), 1, "larger than 8 MiB"),
     ],
     ids=range(21),
 )
@@ -914,7 +920,7 @@ def test_tags_and_categories_become_tags_except_uncategorized(tmp_path: Path):
 
 def test_an_invalid_post_does_not_affect_the_others(tmp_path: Path):
     invalid = make_item(title="", wp__post_date_gmt="soon")
-    large = make_item(content__encoded="x" * (MAX_RECORD_BYTES + 1))
+    large = make_item(content__encoded="x" * (MAX_FILE_BYTES + 1))
 
     entries = read_wxr(tmp_path, make_wxr(make_item(), invalid, large, make_item()))
 

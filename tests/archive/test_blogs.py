@@ -511,6 +511,7 @@ async def test_no_export_of_ghost_is_lost_for_one_value(url: URL):
     data["posts"][9]["lexical"] = json.dumps(
         {"root": {"children": [{"text": "One"}]}, "sections": None, "cards": 1}
     )
+    data["posts"][1] |= {"title": "\udfffLost", "html": None, "lexical": "{"}
     Path("ghost.json").write_text(json.dumps(ghost))
 
     output = await import_file("ghost.json")
@@ -518,6 +519,8 @@ async def test_no_export_of_ghost_is_lost_for_one_value(url: URL):
     await run_command("export", "out.jsonl")
 
     assert "T: soon is no time; it was left out" in output
+    assert "Lost: title: control characters were left out" in output
+    assert "Lost: without HTML and without a text that can be read, so it is empty" in output
     lines = {line["slug"]: line for line in read_lines("out.jsonl")}
     assert lines["public"]["published_at"] is None
     assert lines["old"]["content"] == "*old*"

@@ -341,19 +341,54 @@ def test_a_key_hides_a_post_wherever_it_stands(tmp_path: Path, head: str):
     assert entry.record.published_at is None
 
 
-@pytest.mark.parametrize("head", ["cascade: [{build: {list: never}}]", "draft: true"])
-def test_a_section_can_hide_its_posts(tmp_path: Path, head: str):
-    write_file(tmp_path / "in/notes/_index.md", f"title: Notes\n{head}")
+@pytest.mark.parametrize("name", ["_index.md", "_index.fr.md", "_index.html"])
+@pytest.mark.parametrize(
+    ("head", "is_public"),
+    [
+        ("title: Notes", True),
+        ("cascade: [{build: {list: never}}]", False),
+        ("draft: true", False),
+        ("- no mapping", False),
+    ],
+)
+def test_a_section_page_can_hide_the_posts_below(
+    tmp_path: Path, name: str, head: str, is_public: bool
+):
+    write_file(tmp_path / "in/notes" / name, head)
     write_file(tmp_path / "in/notes/deep/a.md", f"{HEAD}\nlayout: post")
     write_file(tmp_path / "in/b.md")
 
-    public, section, hidden = open_archive(tmp_path / "in").entries
+    public, section, post = open_archive(tmp_path / "in").entries
 
     assert public.record
     assert public.record.published_at
     assert section.left_out
-    assert hidden.record
-    assert hidden.record.published_at is None
+    assert post.record
+    assert (post.record.published_at is not None) == is_public
+
+
+@pytest.mark.parametrize("name", ["notes.json", "notes.11tydata.json"])
+@pytest.mark.parametrize(
+    ("data", "is_public"),
+    [
+        ('{"tags": ["notes"], "layout": "post.njk", "date": "git Last Modified"}', True),
+        ('["notes"]', True),
+        ("{", True),
+        ('{"draft": true}', False),
+        ('{"permalink": false}', False),
+        ('{"eleventyExcludeFromCollections": true}', False),
+    ],
+)
+def test_the_data_file_of_a_folder_can_hide_the_posts_below(
+    tmp_path: Path, name: str, data: str, is_public: bool
+):
+    write_file(tmp_path / "notes/deep/a.md", f"{HEAD}\nlayout: post")
+    (tmp_path / "notes" / name).write_text(data)
+
+    (entry,) = open_archive(tmp_path / "notes").entries
+
+    assert entry.record
+    assert (entry.record.published_at is not None) == is_public
 
 
 @pytest.mark.parametrize("name", ["_a.md", "a.draft.md"])
