@@ -34,12 +34,13 @@ from blog_api.comments.visibility import is_shown_to, is_text_visible_to
 from blog_api.core.fields import utc_now
 from blog_api.db.base import Invalidates, preserve_updated_at
 from blog_api.db.functions import next_id, utf8_length
-from blog_api.db.queries import BATCH_SIZE, NamedQuery, execute_query
+from blog_api.db.queries import BATCH_SIZE, NamedQuery, Write, execute_both, execute_query
 from blog_api.posts.counters import (
     CountedPost,
     change_counters,
     lock_post_for_counters,
     lock_posts_for_counters,
+    make_counters_write,
     update_counters,
 )
 from blog_api.posts.errors import PostNotFound
@@ -88,12 +89,14 @@ async def insert_comment(session: AsyncSession, post: CountedPost, comment: Comm
         preserve_updated_at(parent)
     elif comment.parent_id is not None:
         raise CommentNotFound
-    if not comment.is_waiting:
-        await change_counters(session, post, comments=1)
     await count_hidden_answer(session, comment, was_shown=False)
     comment.updated_at = comment.created_at
     above = {"thread_id": parent.thread_id, "path": parent.path} if parent else {"path": ""}
-    [inserted] = await execute_query(session, INSERT_COMMENT, comment.model_dump() | above)
+    insertion = Write(INSERT_COMMENT, comment.model_dump() | above)
+    if comment.is_waiting:
+        [inserted] = await execute_query(session, *insertion)
+    else:
+        [inserted] = await execute_both(session, insertion, make_counters_write(post, comments=1))
     comment.sqlmodel_update(inserted)
 
 

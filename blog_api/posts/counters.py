@@ -16,7 +16,7 @@ from blog_api.accounts.auth import OptionalAuth, get_reader_id
 from blog_api.accounts.models import User
 from blog_api.core.fields import PathId
 from blog_api.db.base import Invalidates
-from blog_api.db.queries import NamedQuery, Rows, execute_query
+from blog_api.db.queries import NamedQuery, Rows, Write, execute_query
 from blog_api.db.session import SessionDep
 from blog_api.posts.errors import PostNotFound
 from blog_api.posts.models import Post
@@ -88,14 +88,20 @@ async def get_post_locked_for_counters(
 PostLockedForCounters = Annotated[CountedPost, Depends(get_post_locked_for_counters)]
 
 
+def make_counters_write(post: CountedPost, *, comments: int = 0, bookmarks: int = 0) -> Write:
+    """Return what adds to the counters of a post that is locked."""
+    post.comment_count += comments
+    post.bookmark_count += bookmarks
+    counters = {"comments": post.comment_count, "bookmarks": post.bookmark_count}
+    return Write(SET_COUNTERS, {"posts_id": post.id, **counters})
+
+
 async def change_counters(
     session: AsyncSession, post: CountedPost, *, comments: int = 0, bookmarks: int = 0
 ) -> None:
     """Add to the counters of a post that is locked."""
-    post.comment_count += comments
-    post.bookmark_count += bookmarks
-    counters = {"comments": post.comment_count, "bookmarks": post.bookmark_count}
-    await execute_query(session, SET_COUNTERS, {"posts_id": post.id, **counters})
+    write = make_counters_write(post, comments=comments, bookmarks=bookmarks)
+    await execute_query(session, *write)
 
 
 async def lock_posts_for_counters(session: AsyncSession, is_affected: ColumnElement[bool]) -> None:
