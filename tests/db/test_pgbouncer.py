@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import URL
@@ -32,6 +33,8 @@ POOL_SIZE = 3
 WORKERS = 4
 REQUESTS = int(os.environ.get("TEST_REQUESTS", "1000"))
 CLIENTS = 20
+# A busy machine can make a request wait for more than a second.
+MAX_ATTEMPTS = 30
 
 
 @pytest.fixture
@@ -51,6 +54,15 @@ async def test_no_request_fails_without_prepared_statements(
             await sign_up(client, "Ann")
             posts = [await publish(client, title=f"Post {number}") for number in range(CLIENTS)]
 
+            async def send(method: str, path: str, **options: Any) -> Any:
+                """Return the body of a successful response. Repeat the request after a 503."""
+                for _ in range(MAX_ATTEMPTS):
+                    response = await client.request(method, path, **options)
+                    if response.status_code != 503:
+                        break
+                assert response.status_code == 200, response.text
+                return response.json()
+
             async def read_and_write(number: int) -> None:
                 """Every response shows what was requested, and not what another client did."""
                 nonlocal sent
@@ -58,20 +70,19 @@ async def test_no_request_fails_without_prepared_statements(
                 path = f"/posts/{post['id']}"
                 while sent < REQUESTS:
                     sent += 4
-                    read = await client.get(path)
-                    assert read.json()["title"] == post["title"], read.text
-                    own = await client.get("/users/me")
-                    assert own.json()["name"] == "Ann", own.text
-                    listed = await client.get("/posts?size=1&body=none")
-                    assert listed.json()["total_count"] == CLIENTS, listed.text
-                    written = await client.patch(path, json={"content": f"World {sent}"})
-                    assert written.json()["id"] == post["id"], written.text
+                    assert (await send("GET", path))["title"] == post["title"]
+                    assert (await send("GET", "/users/me"))["name"] == "Ann"
+                    listed = await send("GET", "/posts?size=1&body=none")
+                    assert listed["total_count"] == CLIENTS
+                    written = await send("PATCH", path, json={"content": f"World {sent}"})
+                    assert written["id"] == post["id"]
 
             await asyncio.gather(*map(read_and_write, range(CLIENTS)))
         server.stop()
 
     assert sent >= REQUESTS
     assert "Traceback" not in server.log
+    assert "prepared statement" not in server.log
 
 
 @pytest.mark.parametrize("is_direct", [True, False])
