@@ -34,7 +34,7 @@ from blog_api.comments.visibility import is_shown_to, is_text_visible_to
 from blog_api.core.fields import utc_now
 from blog_api.db.base import Invalidates, preserve_updated_at
 from blog_api.db.functions import next_id, utf8_length
-from blog_api.db.queries import BATCH_SIZE, NamedQuery, Write, execute_both, execute_query
+from blog_api.db.queries import BATCH_SIZE, NamedQuery, Write, execute_query, execute_together
 from blog_api.posts.counters import (
     CountedPost,
     change_counters,
@@ -96,7 +96,8 @@ async def insert_comment(session: AsyncSession, post: CountedPost, comment: Comm
     if comment.is_waiting:
         [inserted] = await execute_query(session, *insertion)
     else:
-        [inserted] = await execute_both(session, insertion, make_counters_write(post, comments=1))
+        counters = make_counters_write(post, comments=1)
+        [inserted], _ = await execute_together(session, insertion, counters)
     comment.sqlmodel_update(inserted)
 
 

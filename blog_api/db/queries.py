@@ -15,6 +15,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import Dialect, Executable, Insert, Select, UpdateBase, bindparam, inspect
+from sqlalchemy import select as select_columns
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col, func, select
@@ -134,24 +135,39 @@ class Write(NamedTuple):
 
 
 @cache
-def combine(write: NamedQuery, other: NamedQuery) -> NamedQuery:
-    """Return one statement of Postgres for both, with the rows of the first."""
-    both = write.statement.add_cte(other.statement.cte("other"))
-    return NamedQuery(both, invalidates=write.invalidates)
+def combine(first: NamedQuery, *others: NamedQuery) -> NamedQuery:
+    """Return one statement of Postgres for all: the rows of the first, with those numbers."""
+    numbers = [
+        select_columns(func.count())
+        .select_from(other.statement.cte(f"other_{number}"))
+        .scalar_subquery()
+        .label(f"number_{number}")
+        for number, other in enumerate(others)
+    ]
+    return NamedQuery(select_columns(first.statement.cte("first"), *numbers))
 
 
-async def execute_both(session: AsyncSession, write: Write, other: Write) -> Rows:
-    """Execute two writes, on Postgres in one round trip; return the rows of the first.
+async def execute_together(
+    session: AsyncSession, first: Write, *others: Write
+) -> tuple[Rows, list[int]]:
+    """Execute writes with a RETURNING each, on Postgres in one round trip.
 
-    A name that both bind has one value, and the other one has no defaults.
+    Return the rows of the first and, if it has any, the number of rows of each other. A name that
+    several bind has one value, and no column has a default.
     """
     connection: AsyncConnection = session.info["connection"]
     if connection.dialect.name == "sqlite" or not session.info["database"].uses_driver_queries:
-        await execute_query(session, *other)
-        return await execute_query(session, *write)
-    other.query.record_invalidation(session, other.values)
-    values = {**other.values, **write.values}
-    return await execute_query(session, combine(write.query, other.query), values)
+        rows = await execute_query(session, *first)
+        return rows, [len(await execute_query(session, *other)) for other in others]
+    values: dict[str, Any] = {}
+    for write in (first, *others):
+        write.query.record_invalidation(session, write.values)
+        values |= write.values
+    combined = combine(first.query, *(other.query for other in others))
+    rows = await execute_query(session, combined, values)
+    names = [f"number_{number}" for number in range(len(others))]
+    found = [[row.pop(name) for name in names] for row in rows]
+    return rows, found[0] if found else []
 
 
 async def execute_write(
@@ -230,13 +246,19 @@ def bind_values(table: type[TableBase], statement: Insert, names: Iterable[str])
     return statement.values({name: bindparam(name, type_=one) for name, one in types.items()})
 
 
+def make_insert_if_missing(
+    session: AsyncSession, table: type[TableBase], row: Mapping[str, Any]
+) -> Write:
+    """Return what inserts a row that violates no unique constraint."""
+    connection: AsyncConnection = session.info["connection"]
+    return Write(insert_row_ignoring_conflicts(table, connection.dialect.name, tuple(row)), row)
+
+
 async def insert_row_if_missing(
     session: AsyncSession, table: type[TableBase], row: Mapping[str, Any]
 ) -> dict[str, Any] | None:
     """Insert a row; return its primary key, or None if it violates a unique constraint."""
-    connection: AsyncConnection = session.info["connection"]
-    query = insert_row_ignoring_conflicts(table, connection.dialect.name, tuple(row))
-    inserted = await execute_query(session, query, row)
+    inserted = await execute_query(session, *make_insert_if_missing(session, table, row))
     return inserted[0] if inserted else None
 
 
@@ -257,7 +279,7 @@ def insert_or_replace(table: type[TableBase], dialect: str, names: tuple[str, ..
         name: column for name, column in statement.excluded.items() if name not in names_of_keys
     }
     replaced = statement.on_conflict_do_update(index_elements=keys, set_=values)
-    return NamedQuery(bind_values(table, replaced, names))
+    return NamedQuery(bind_values(table, replaced, names).returning(*keys))
 
 
 def make_upsert(session: AsyncSession, table: type[TableBase], row: Mapping[str, Any]) -> Write:

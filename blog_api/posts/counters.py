@@ -59,7 +59,8 @@ SET_COUNTERS = NamedQuery(
         comment_count=bindparam("comments", type_=Integer),
         bookmark_count=bindparam("bookmarks", type_=Integer),
         updated_at=col(Post.updated_at),
-    ),
+    )
+    .returning(col(Post.id)),
     # Lists are neither filtered nor ordered by them.
     invalidates=Invalidates.COUNTERS,
 )

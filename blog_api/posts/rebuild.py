@@ -18,8 +18,8 @@ from blog_api.db.rebuild import Derived, Span, find_by_query
 from blog_api.db.session import Database
 from blog_api.posts.counters import lock_posts_for_counters, update_counters
 from blog_api.posts.models import NOT_TAKEN_DOWN, Bookmark, Post, PostCount, PostTag, Slug, Tag
-from blog_api.posts.service import index_tags, make_source, render_posts
-from blog_api.posts.tags import insert_missing_tags, remove_tags
+from blog_api.posts.service import make_source, render_posts
+from blog_api.posts.tags import index_tags, insert_missing_tags, remove_tags
 from blog_api.text.markdown import Source
 from blog_api.text.renderer import Renderer
 

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
-from sqlalchemy import delete, update
+from sqlalchemy import Integer, String, bindparam, delete, update
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -15,14 +15,21 @@ from blog_api.accounts.auth import Auth, CanWritePosts, connection_released_for
 from blog_api.core.errors import Conflict
 from blog_api.core.fields import PathId, RequestBody
 from blog_api.db.base import save_changes
-from blog_api.db.queries import Write, insert_row_if_missing, unique_savepoint
+from blog_api.db.queries import (
+    NamedQuery,
+    Write,
+    execute_together,
+    insert_row_if_missing,
+    make_insert_if_missing,
+    unique_savepoint,
+)
 from blog_api.db.session import SessionDep, mark_expensive
 from blog_api.posts.errors import NotYourPost, SlugTaken
 from blog_api.posts.excerpts import make_columns
 from blog_api.posts.models import Post, Slug
 from blog_api.posts.queries import find_post, is_visible_to
 from blog_api.posts.slugs import change_slug, claim_given_slug
-from blog_api.posts.tags import add_tags, remove_tags
+from blog_api.posts.tags import index_missing_tags, index_tags, make_tags_write, remove_tags
 from blog_api.posts.words import (
     MadeWords,
     make_word_source,
@@ -168,24 +175,21 @@ async def render_posts(renderer: Renderer, sources: Sequence[Source]) -> list[di
     return [await make_columns(*pair) for pair in zip(sources, html, strict=True)]
 
 
-async def index_post(session: AsyncSession, post: Post, words: MadeWords) -> None:
-    """Index a new post by its tags and its words."""
-    together_with = make_words_write(session, post, words)
-    await index_tags(session, post, post.tags, together_with=together_with)
+GIVE_SLUG = NamedQuery(
+    update(Slug)
+    .where(col(Slug.slug) == bindparam("given_slug", type_=String))
+    .values(post_id=bindparam("new_post", type_=Integer))
+    .returning(col(Slug.id))
+)
 
 
-async def index_tags(
-    session: AsyncSession, post: Post, names: Sequence[str], *, together_with: Write | None = None
-) -> None:
-    """Index a post by these tags."""
-    await add_tags(
-        session,
-        post.id,
-        names,
-        published_at=None if post.taken_down_at else post.published_at,
-        updated_at=post.updated_at,
-        together_with=together_with,
-    )
+async def index_post(session: AsyncSession, post: Post, slug: Write, words: MadeWords) -> bool:
+    """Write the slug of a new post, its words and its tags; return whether the slug was written."""
+    of_words, of_tags = make_words_write(session, post, words), make_tags_write(post, post.tags)
+    slugs, numbers = await execute_together(session, slug, of_words, of_tags)
+    if slugs and numbers[1] < len(post.tags):
+        await index_missing_tags(session, post, post.tags)
+    return bool(slugs)
 
 
 async def insert_post(
@@ -195,13 +199,14 @@ async def insert_post(
 
     The post is not added to the session, which would take more statements.
     """
+    at = post.created_at
     for slug in slugs:
         post_id = await insert_post_row(session, post, slug, words)
         if post_id is None:
             continue
-        row = {"slug": slug, "post_id": post_id}
-        if await insert_row_if_missing(session, Slug, row) is not None:
-            await index_post(session, post, words)
+        row = Slug(slug=slug, post_id=post_id, created_at=at, updated_at=at)
+        new = make_insert_if_missing(session, Slug, row.model_dump(exclude={"id"}))
+        if await index_post(session, post, new, words):
             return
         # The slug is a former one of another post.
         await session.exec(delete(Post).where(col(Post.id) == post_id))
@@ -217,8 +222,8 @@ async def insert_post_with_given_slug(
     post_id = await insert_post_row(session, post, slug, words)
     if post_id is None:
         raise SlugTaken
-    await session.exec(update(Slug).where(col(Slug.slug) == slug).values(post_id=post_id))
-    await index_post(session, post, words)
+    given = Write(GIVE_SLUG, {"given_slug": slug, "new_post": post_id})
+    await index_post(session, post, given, words)
 
 
 async def insert_post_row(

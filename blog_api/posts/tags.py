@@ -1,7 +1,6 @@
 """The index of posts by tag."""
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from typing import Any
 
 from pydantic_core import to_json
@@ -16,7 +15,6 @@ from blog_api.db.list_query import AnySelect, FoundRows
 from blog_api.db.queries import (
     NamedQuery,
     Write,
-    execute_both,
     execute_query,
     insert_if_missing,
 )
@@ -53,31 +51,28 @@ async def insert_missing_tags(session: AsyncSession, names: Iterable[str]) -> No
         await insert_if_missing(session, Tag, *rows)
 
 
-async def add_tags(
-    session: AsyncSession,
-    post_id: int,
-    names: Sequence[str],
-    *,
-    published_at: datetime | None,
-    updated_at: datetime,
-    together_with: Write | None = None,
-) -> None:
-    """Index a post by these tags, with the times of the post."""
+def make_tags_write(post: Post, names: Sequence[str]) -> Write:
+    """Return what indexes a post by those of these tags that exist, with the times of the post."""
     values = {
-        "post": post_id,
+        "post": post.id,
         "keys": to_json([tag_key(name) for name in names]).decode(),
-        "published_at": published_at,
-        "updated_at": updated_at,
+        "published_at": None if post.taken_down_at else post.published_at,
+        "updated_at": post.updated_at,
     }
-    write = Write(ADD_TAGS, values)
-    if together_with is None:
-        added = await execute_query(session, *write)
-    else:
-        added = await execute_both(session, write, together_with)
+    return Write(ADD_TAGS, values)
+
+
+async def index_tags(session: AsyncSession, post: Post, names: Sequence[str]) -> None:
+    """Index a post by these tags."""
+    added = await execute_query(session, *make_tags_write(post, names))
     # Most tags exist, and trying to insert them takes longer.
     if len(added) < len(names):
-        await insert_missing_tags(session, names)
-        await execute_query(session, *write)
+        await index_missing_tags(session, post, names)
+
+
+async def index_missing_tags(session: AsyncSession, post: Post, names: Sequence[str]) -> None:
+    await insert_missing_tags(session, names)
+    await execute_query(session, *make_tags_write(post, names))
 
 
 async def remove_tags(session: AsyncSession, post_id: int) -> None:
