@@ -59,6 +59,22 @@ async def test_every_former_slug_redirects_to_the_current_one(
             assert response.headers["Location"] == "/posts/slug/four"
 
 
+async def test_a_new_post_gets_no_former_slug_and_is_indexed_once(
+    ann: AsyncClient, anonymous: AsyncClient
+):
+    await rename(ann, await publish(ann, tags=["Python"]), "Bye")
+
+    post = await publish(ann, tags=["Python", "New"])
+
+    tags = (await anonymous.get("/tags")).json()["results"]
+    found = (await anonymous.get("/posts", params={"q": "hello"})).json()
+    assert re.fullmatch("hello-[0-9a-f]{8}", post["slug"])
+    assert (await anonymous.get(f"/posts/slug/{post['slug']}")).json()["id"] == post["id"]
+    assert {tag["name"]: tag["post_count"] for tag in tags} == {"Python": 2, "New": 1}
+    assert [one["id"] for one in found["results"]] == [post["id"]]
+    assert (await anonymous.get("/posts")).json()["total_count"] == 2
+
+
 async def test_a_redirect_keeps_the_prefix_and_the_query(ann: AsyncClient):
     await rename(ann, await publish(ann), "Bye")
 
