@@ -9,6 +9,7 @@ router = APIRouter(tags=["index"])
 
 PATHS = {
     "docs": "/docs",
+    "guide": "/guide",
     "openapi": "/openapi.json",
     "posts": "/posts",
     "tags": "/tags",
