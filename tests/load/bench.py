@@ -12,7 +12,7 @@ from sqlalchemy import URL
 
 from blog_api.cli.console import progress
 from tests.load.contenders import Contender, Running, baseline
-from tests.load.data import LARGE, MEDIUM, MEDIUM_INDEXED, SMALL, SMALL_INDEXED, TINY, Size
+from tests.load.data import LARGE, MEDIUM, SMALL, TINY, Size
 from tests.load.databases import Loaded, postmaster_pid, prepare_postgres, prepare_sqlite
 from tests.load.measure import Figures, Load, measure, medians
 
@@ -37,11 +37,6 @@ class Options:
     @property
     def small(self) -> Size:
         return SMALL if self.quick else MEDIUM
-
-    @property
-    def indexed(self) -> Size:
-        """The size whose contents can be searched."""
-        return SMALL_INDEXED if self.quick else MEDIUM_INDEXED
 
     @property
     def sizes(self) -> tuple[Size, Size]:

@@ -148,6 +148,13 @@ async def load_postgres(loaded: Loaded, hashed: str) -> None:
     try:
         # Disables triggers and foreign keys; only a superuser may.
         await connection.execute("SET session_replication_role = replica")
+        # Filling the index of words row by row would take many times as long.
+        await connection.execute("SET maintenance_work_mem = '1GB'")
+        indexes = await connection.fetch(
+            "SELECT indexname, indexdef FROM pg_indexes WHERE indexdef LIKE '% USING gin %'"
+        )
+        for index in indexes:
+            await connection.execute(f"DROP INDEX {index['indexname']}")
         for table, count, names, rows in data.tables(loaded.size, hashed):
             # Another checkout may lack a table or a column.
             existing = await read_columns(connection, table)
@@ -162,7 +169,8 @@ async def load_postgres(loaded: Loaded, hashed: str) -> None:
                 await connection.execute(
                     f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), {count})"
                 )
-        for statement in data.statements_on_postgres(loaded.size):
+        of_indexes = [index["indexdef"] for index in indexes]
+        for statement in (*of_indexes, *data.statements_on_postgres(loaded.size)):
             await connection.execute(statement)
         await connection.execute(
             f"COMMENT ON DATABASE \"{loaded.url.database}\" IS '{describe_data(loaded)}'"

@@ -105,9 +105,14 @@ def make_bookmarks(size: Size) -> list[Load]:
 
 
 def make_searches(size: Size) -> list[Load]:
-    """Return searches for the number in one title, and for a word of most contents."""
-    words = {"rare": str(size.posts // 2 + 1), "frequent": data.WORDS[0]}
-    return [Load(f"{name} word", [get("/posts", q=word)]) for name, word in words.items()]
+    """Return searches for a word that ten posts have, a hundredth, a half, and nearly all."""
+    words = {
+        "ten": "series000007",
+        "a hundredth": "hundredth07",
+        "half": "half1",
+        "all": data.WORDS[0],
+    }
+    return [Load(f"word of {name}", [get("/posts", q=word)]) for name, word in words.items()]
 
 
 def make_discussion(size: Size) -> Load:

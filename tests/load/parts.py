@@ -83,9 +83,9 @@ def measure_create(bench: Bench) -> None:
 
 
 def measure_search(bench: Bench) -> None:
-    """The search for a word of a single post, and for one of nearly all. Django REST framework
+    """The search for a word that ten posts have, and for words of more posts. Django REST framework
     uses the full-text search of Postgres with an index, and returns no snippets."""
-    size = bench.options.indexed
+    size = bench.options.small
     loaded = bench.postgres(size)
     contenders = (
         blog_api(loaded),
@@ -112,6 +112,7 @@ def growth_loads(running: Running, size: Size, deep_page: int) -> list[Load]:
         Load("posts of an author", [get("/users/7/posts", page=1, size=10)]),
         Load("posts of a tag", [get("/posts", tag=data.tag_name(7), page=1, size=10)]),
         Load("post, signed in", [get(f"/posts/{size.posts // 2}", data.token_of(2))]),
+        *make_searches(size),
         Load("create", [make_new_post()]),
         Load("comment", [make_comment(size.posts // 2, 2)]),
         Load(

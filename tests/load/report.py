@@ -34,7 +34,7 @@ SUMMARY = {
     ("create", "create"): "new post",
     ("comments", "comment on many posts"): "new comment",
     ("bookmarks", "bookmark many posts"): "bookmark",
-    ("search", "frequent word"): "search",
+    ("search", "word of a hundredth"): "search",
     ("discussion", "discussion"): "discussion",
 }
 PACKAGES = ("fastapi", "starlette", "uvicorn", "sqlmodel", "sqlalchemy", "asyncpg", "pydantic")
@@ -153,6 +153,7 @@ def growth_table(results: Sequence[Result]) -> Iterator[str]:
     shown: dict[str, Callable[[Figures], float]] = {
         "CPU ms": lambda found: found.all_cpu_us / 1000,
         "p50 ms": lambda found: found.p50_ms,
+        "p99 ms": lambda found: found.p99_ms,
     }
     for what in shown:
         head += [*(f"{what}, {size}" for size in sizes), "ratio"]
