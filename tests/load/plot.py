@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.load.bench import Result
+from tests.load.contenders import BASELINE
 
 # Panels of CPU time: the parts, and the title.
 PANELS = {
@@ -22,12 +23,16 @@ def name_of_case(result: Result) -> str:
 
 
 def draw(results: Sequence[Result], file: Path) -> None:
-    """Plot the parts that took part; an axis starts at 0 or is labeled as logarithmic."""
+    """Plot the parts that took part, without the baseline, which readers do not know.
+
+    An axis starts at 0 or is labeled as logarithmic.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    results = [one for one in results if one.contender != BASELINE]
     reads = [one for one in results if one.part == "reads"]
     # Only the cases with the first number of connections.
     cases = [
