@@ -9,8 +9,8 @@ The rank of a post is the sum of the weights of the searches that find it, such 
 posts that have it, hidden ones included, and the order of results would tell their words.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from pydantic_core import PydanticCustomError, to_json
 from sqlalchemy import CTE, BigInteger, Integer, bindparam, column, text
@@ -20,7 +20,9 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from blog_api.db.base import NOW
 from blog_api.posts import search_sql
 from blog_api.text.search_terms import (
+    MAX_RANKED_TERMS,
     Alternatives,
+    Form,
     Term,
     Tier,
     match_all,
@@ -48,7 +50,12 @@ def to_fts5(groups: Sequence[Alternatives], excluded: Sequence[Sequence[Alternat
         return f'"{lexeme[:-1]}"*' if lexeme.endswith("*") else f'"{lexeme}"'
 
     query = " AND ".join(f"({' OR '.join(map(quote, group))})" for group in groups)
-    return " NOT ".join(f"({part})" for part in (query, *map(to_fts5, excluded)))
+    return f"({query}){''.join(map(exclude_from_fts5, excluded))}"
+
+
+def exclude_from_fts5(groups: Sequence[Alternatives]) -> str:
+    """Return what follows a query of FTS5 whose posts do not match these groups."""
+    return f" NOT {to_fts5(groups)}"
 
 
 def to_tsquery(
@@ -94,24 +101,40 @@ def get_search_values(kind: SearchKind | None, terms: Sequence[Term]) -> dict[st
     if kind is None:
         return {}
     make_query = to_fts5 if kind.is_sqlite else to_tsquery
-
-    def to_json_text(tiers: Iterable[Tier]) -> str:
-        rows = [(make_query(tier.groups, tier.excluded), tier.weight) for tier in tiers]
-        return to_json(rows).decode()
-
-    values = {
-        "words": make_query(match_all(terms)),
-        "all_needles": to_json([term.needle for term in terms]).decode(),
-    }
+    found: dict[str, Any] = {"all_needles": [term.needle for term in terms]}
     if kind.needs_texts:
-        needles = [term.needle for term in terms if term.needs_text]
-        values["needles"] = to_json(needles).decode()
+        found["needles"] = [term.needle for term in terms if term.needs_text]
     if kind.is_counted:
         groups, tiers = split_matches(terms)
-        values |= {"groups": to_json_text(groups), "tiers": to_json_text(tiers)}
-    elif kind.is_ranked:
-        values["tiers"] = to_json_text(weigh(terms))
-    return values
+        found["groups"] = [(make_query(one.groups, one.excluded), one.weight) for one in groups]
+    else:
+        tiers = [*weigh(terms)] if kind.is_ranked else []
+    if kind.is_ranked:
+        found |= (list_tiers_on_sqlite if kind.is_sqlite else list_tiers_on_postgres)(terms, tiers)
+    values = {name: to_json(value).decode() for name, value in found.items()}
+    return values | {"words": make_query(match_all(terms))}
+
+
+def list_tiers_on_sqlite(terms: Sequence[Term], tiers: Sequence[Tier]) -> dict[str, Any]:
+    """Return each query in two parts, between which the statement has that of the rarest term."""
+    rows = []
+    for tier in tiers:
+        end = ")" + "".join(map(exclude_from_fts5, tier.excluded))
+        rows.append((tier.term, f"({to_fts5(tier.groups)}", end, tier.weight))
+    queries = [to_fts5(term.match(Form.beginning)) for term in terms[:MAX_RANKED_TERMS]]
+    return {"tiers": rows, "terms": queries if len(terms) > 1 else []}
+
+
+def list_tiers_on_postgres(terms: Sequence[Term], tiers: Sequence[Tier]) -> dict[str, Any]:
+    """Return the queries of the posts that a tier finds and that have the other terms."""
+    others = [match_all([one for one in terms if one is not term]) for term in terms]
+    queries = (dict.fromkeys([*tier.groups, *others[tier.term]]) for tier in tiers)
+    return {
+        "tiers": [
+            (to_tsquery([*groups], tier.excluded), tier.weight)
+            for groups, tier in zip(queries, tiers, strict=True)
+        ]
+    }
 
 
 def matching_posts(kind: SearchKind) -> CTE:
@@ -133,7 +156,7 @@ def matching_posts(kind: SearchKind) -> CTE:
             **search_sql.LIMITS,
         ),
         indexed=parts["indexed"] if kind.is_counted else "SELECT post_id FROM matched",
-        weighed=parts["weighed"],
+        weighed=parts["weighed"].format(**search_sql.LIMITS),
         has_all_needles=has_needles.format(":all_needles"),
         **search_sql.LIMITS,
     )

@@ -14,6 +14,8 @@ LIMITS = {
     "max_cut_posts": 20,
     # Of the posts that are found, so many are ranked, newest first: as many as pages reach.
     "max_ranked_posts": MAX_OFFSET + MAX_PAGE_SIZE,
+    # To tell which term is the rarest one, the posts of each are counted so far.
+    "max_counted_posts": 10_000,
 }
 
 CUT = """
@@ -57,17 +59,37 @@ RANKED = f"""
     FROM weighed GROUP BY post_id HAVING max(published_at) IS NOT NULL
 """
 
-QUERIES_ON_SQLITE = """AS MATERIALIZED (
-        SELECT json_extract(value, '$[0]') AS query, json_extract(value, '$[1]') AS weight
-        FROM json_each({})
-    )"""
+# Posts of a tier have all terms, but it is enough to look for the rarest one: FTS5 reads the whole
+# list of a frequent beginning before it returns the first post.
+WEIGHED_ON_SQLITE = """
+    WITH rarest AS MATERIALIZED (
+        SELECT key AS term, value AS query FROM json_each(:terms) AS terms
+        ORDER BY (
+            SELECT count(*) FROM (
+                SELECT 1 FROM post_search_words AS i WHERE i.post_search_words MATCH terms.value
+                LIMIT {max_counted_posts}
+            )
+        ) LIMIT 1
+    ), tiers AS MATERIALIZED (
+        SELECT json_extract(tiers.value, '$[1]')
+            || CASE WHEN rarest.term <> json_extract(tiers.value, '$[0]')
+                THEN ' AND ' || rarest.query ELSE '' END
+            || json_extract(tiers.value, '$[2]') AS query,
+            json_extract(tiers.value, '$[3]') AS weight
+        FROM json_each(:tiers) AS tiers LEFT JOIN rarest ON TRUE
+    )
+    SELECT i.rowid AS post_id, tiers.weight FROM tiers CROSS JOIN post_search_words AS i
+    WHERE i.post_search_words MATCH tiers.query AND i.rowid >= (SELECT post_id FROM oldest)
+"""
 # The first posts by rank, and the number of all that match.
 COUNTED_ON_SQLITE = f"""
     WITH {CUT}, hidden AS MATERIALIZED (
         SELECT post_id FROM post_words WHERE published_at IS NULL
         UNION ALL SELECT id FROM posts WHERE published_at > :now AND taken_down_at IS NULL
-    ), groups {QUERIES_ON_SQLITE.format(":groups")}, tiers {QUERIES_ON_SQLITE.format(":tiers")},
-    matched AS MATERIALIZED (
+    ), groups AS MATERIALIZED (
+        SELECT json_extract(value, '$[0]') AS query, json_extract(value, '$[1]') AS weight
+        FROM json_each(:groups)
+    ), matched AS MATERIALIZED (
         SELECT i.rowid AS post_id, groups.weight FROM groups CROSS JOIN post_search_words AS i
         WHERE i.post_search_words MATCH groups.query AND i.rowid NOT IN hidden
         UNION ALL SELECT post_id, 0 FROM not_indexed
@@ -79,10 +101,7 @@ COUNTED_ON_SQLITE = f"""
             ORDER BY post_id DESC LIMIT 1 OFFSET {{max_ranked_posts}} - 1
         ) ELSE 0 END AS post_id FROM counted
     ), weights AS MATERIALIZED (
-        SELECT i.rowid AS post_id, sum(tiers.weight) AS weight
-        FROM tiers CROSS JOIN post_search_words AS i
-        WHERE i.post_search_words MATCH tiers.query AND i.rowid >= (SELECT post_id FROM oldest)
-        GROUP BY i.rowid
+        SELECT post_id, sum(weight) AS weight FROM ({{weighed}}) AS weighed GROUP BY post_id
     ), ranked AS MATERIALIZED (
         SELECT m.post_id, (m.weight + coalesce(weights.weight, 0)) * 1000000
             + 1000000 / (w.title_length + 10) AS rank
@@ -118,12 +137,7 @@ ON_SQLITE = {
     "has_needles": (
         "NOT EXISTS (SELECT 1 FROM json_each({}) AS needle WHERE instr(w.folded, value) = 0)"
     ),
-    "weighed": (
-        "SELECT i.rowid AS post_id, json_extract(tier.value, '$[1]') AS weight "
-        "FROM json_each(:tiers) AS tier CROSS JOIN post_search_words AS i "
-        "WHERE i.post_search_words MATCH json_extract(tier.value, '$[0]') "
-        "AND i.rowid >= (SELECT post_id FROM oldest)"
-    ),
+    "weighed": WEIGHED_ON_SQLITE,
     "counted": COUNTED_ON_SQLITE,
 }
 ON_POSTGRES = {

@@ -71,6 +71,8 @@ class Tier(NamedTuple):
     excluded: list[list[Alternatives]]
     """Groups of lexemes; the post matches none of these."""
     weight: int
+    term: int = 0
+    """The number of the term; that the post has the others is not among the groups."""
 
 
 @dataclass(frozen=True)
@@ -153,9 +155,8 @@ def match_all(terms: Sequence[Term]) -> list[Alternatives]:
 
 
 def weigh(terms: Sequence[Term]) -> Iterator[Tier]:
-    """Yield what each term adds to the rank of posts that match it and all others."""
-    for term in terms[:MAX_RANKED_TERMS]:
-        required = match_all([other for other in terms if other is not term])
+    """Yield what each term adds to the rank of the posts that match all of them."""
+    for number, term in enumerate(terms[:MAX_RANKED_TERMS]):
         for marker, form, weight, better in WEIGHTS:
             groups = term.match(form, marker)
             excluded = [term.match(other, place) for place, other in better]
@@ -163,7 +164,7 @@ def weigh(terms: Sequence[Term]) -> Iterator[Tier]:
                 known = set(chain.from_iterable(chain.from_iterable(excluded)))
                 groups = [tuple(lexeme for lexeme in groups[0] if lexeme not in known)]
             if groups[-1] and groups not in excluded:
-                yield Tier(list(dict.fromkeys([*groups, *required])), excluded, weight)
+                yield Tier(list(dict.fromkeys(groups)), excluded, weight, number)
 
 
 def split_matches(terms: Sequence[Term]) -> tuple[list[Tier], list[Tier]]:
