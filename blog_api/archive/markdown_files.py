@@ -1,7 +1,8 @@
 """Markdown and HTML files with front matter, as static site generators have them: a post per file.
 
 The files of a post are named by its type. In a folder, an HTML file is a post only if its front
-matter has `content_type: text/html`: with other HTML files, Jekyll and Hugo lay out their pages.
+matter has `content_type: text/html`, or if it has front matter and is among Jekyll's posts: with
+other HTML files, Jekyll and Hugo lay out their pages.
 """
 
 from contextlib import suppress
@@ -25,6 +26,7 @@ from blog_api.text.markdown import HTML
 from blog_api.text.sections import is_hidden_section
 from blog_api.text.site_files import (
     HTML_SUFFIXES,
+    JEKYLL_FOLDERS,
     PAGE_KINDS,
     THEME_FILE,
     find_kind,
@@ -37,11 +39,12 @@ TEXT_FIELDS = ("summary", "cover_url", "cover_alt", "canonical_url")
 def is_html_post(path: Path, kind: str) -> bool:
     if path.suffix.lower() not in HTML_SUFFIXES or kind == THEME_FILE:
         return False
+    is_in_posts = not JEKYLL_FOLDERS.isdisjoint(path.absolute().parts)
     try:
         values = split_front_matter(read_text(path)[0], KNOWN_KEYS).values
     except InvalidFrontMatter:
-        return False
-    return fold_keys(values).get("contenttype") == HTML
+        return is_in_posts
+    return fold_keys(values).get("contenttype") == HTML or (is_in_posts and bool(values))
 
 
 def read_file(path: Path, folder: Path | None = None, *, with_pages: bool = False) -> ArchiveEntry:

@@ -1136,6 +1136,27 @@ def test_only_html_files_that_say_so_are_posts_of_a_folder(
         assert (post.title, post.content, post.content_type) == ("Hello", "<p>a", "text/html")
 
 
+@pytest.mark.parametrize("folder", ["_posts", "source/_posts/2020", "_drafts"])
+def test_an_html_file_with_front_matter_among_the_posts_of_jekyll_is_a_post(
+    tmp_path: Path, folder: str
+):
+    path = tmp_path / folder / "2020-01-31-hello.html"
+    path.parent.mkdir(parents=True)
+    path.write_text("---\nlayout: post\ntitle: Hello\n---\n<p>a")
+    (path.parent / "fragment.html").write_text("<p>b")
+    (path.parent / "invalid.html").write_text("---\ndate: [\n---\n<p>c")
+    (path.parent / "_includes").mkdir()
+    (path.parent / "_includes/a.html").write_text("---\ntitle: Layout\n---\n")
+
+    hello, layout, fragment, invalid = read_archive(tmp_path)
+
+    post = get_record(hello)
+    assert (post.slug, post.content, post.content_type) == ("hello", "<p>a", "text/html")
+    assert (post.published_at is None) == (folder == "_drafts")
+    assert (layout.left_out, fragment.left_out) == ("theme file", ".html file")
+    assert invalid.error is not None
+
+
 def test_an_html_file_that_is_named_itself_is_a_post(tmp_path: Path):
     path = tmp_path / "hello.html"
     path.write_text("# no heading\n<p>a")
