@@ -24,6 +24,10 @@ RESOLVED_TAGS = {"tag:yaml.org,2002:null"}
 TOO_DEEP = "nested too deeply"
 NUMBER_TOO_LONG = "a number is too long"
 REPEATED = "the key is repeated"
+# A character as JSON escapes it, in two halves, each of which is invalid in YAML.
+ESCAPED_PAIR = re.compile(
+    r"(?<!\\)((?:\\\\)*)(\\u[Dd][89ABab][0-9A-Fa-f]{2}\\u[Dd][C-Fc-f][0-9A-Fa-f]{2})"
+)
 # JavaScript: `const draft = true;`, or an object.
 JS_COMMENT = re.compile(r"^[ \t]*//.*$", re.MULTILINE)
 JS_PREFIX = re.compile(r"\s*(?:module\.exports\s*=|export\s+default|return)?\s*(?=\{)")
@@ -84,6 +88,7 @@ def check_depth(value: object, depth: int = 0) -> None:
 
 
 def load_yaml(head: str) -> object:
+    head = ESCAPED_PAIR.sub(lambda found: found[1] + json.loads(f'"{found[2]}"'), head)
     try:
         check_yaml_events(head)
         return yaml.load(head, Loader)

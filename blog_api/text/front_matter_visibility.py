@@ -92,6 +92,8 @@ TIME_KEYS = (
     "publisheddate", "datepublished", "publish", "postdate", "created", "createdat", "createdon",
     "creationdate", "datecreated", "publishon", "scheduledat", "scheduledfor",
 )  # fmt: skip
+# Eleventy's, for times of the file or of its commits.
+NO_TIMES = YES | {"created", "git created", "git last modified", "last modified"}
 EXPIRY_KEYS = {
     "expirationdate", "expires", "expiresat", "expiry", "expirydate", "unpublishat",
     "unpublishdate", "unpublishedat",
@@ -133,7 +135,7 @@ def parse_published_at(
         parse_key_time(key, value)
         for wanted in TIME_KEYS
         for key, folded, value in pairs
-        if folded == wanted and not (value is None or value == "" or to_word(value) in YES)
+        if folded == wanted and not (value in (None, "") or to_word(value) in NO_TIMES)
     ]
     if not times and default is not None:
         times = [parse_key_time("date", default)]

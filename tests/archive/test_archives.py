@@ -690,6 +690,18 @@ def test_a_text_that_begins_with_a_colon_or_a_rule_has_no_front_matter(tmp_path:
     assert get_record(read_markdown(tmp_path, text)).content == text
 
 
+def test_characters_that_json_escapes_in_two_halves_are_read_in_yaml(tmp_path: Path):
+    entry = read_markdown(
+        tmp_path,
+        r"""---
+title: "\ud83d\ude00 \\\ud83d\ude00 \\ud83d"
+---
+""",
+    )
+
+    assert get_record(entry).title == "\N{GRINNING FACE} \\\N{GRINNING FACE} \\ud83d"
+
+
 def test_aliases_in_yaml_are_read_unless_they_repeat_too_much(tmp_path: Path):
     lines = ["a: &a [x, x, x, x, x, x, x, x, x, x]"]
     lines += [

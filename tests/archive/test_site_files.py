@@ -164,6 +164,18 @@ async def test_an_imported_post_keeps_the_time_of_its_last_change(url: URL, tmp_
     assert {post["slug"] for post in newest} == {"a", "b", "c"}
 
 
+@pytest.mark.parametrize("time", ["Last Modified", "Created", "git Last Modified", "git created"])
+async def test_a_time_that_eleventy_takes_from_the_file_is_none(
+    url: URL, tmp_path: Path, time: str
+):
+    write_file(tmp_path / "in/a.md", f"title: A\nauthor: Ann\ndate: {time}")
+
+    result = await run_command("import", "in", "--dry-run")
+
+    assert result.exit_code == 0, result.output
+    assert "1 post without a time: drafts;" in result.stdout
+
+
 async def test_a_post_without_a_time_is_a_draft_unless_told_otherwise(url: URL, tmp_path: Path):
     write_file(tmp_path / "in/a.md", "title: A\nauthor: Ann\npublished: true")
     write_file(tmp_path / "in/b.md", "title: B\nauthor: Ann\ndraft: true")
