@@ -92,6 +92,7 @@ TIME_KEYS = (
     "publisheddate", "datepublished", "publish", "postdate", "created", "createdat", "createdon",
     "creationdate", "datecreated", "publishon", "scheduledat", "scheduledfor",
 )  # fmt: skip
+CREATION_KEYS = {"created", "createdat", "createdon", "creationdate", "datecreated"}
 # Eleventy's, for times of the file or of its commits.
 NO_TIMES = YES | {"created", "git created", "git last modified", "last modified"}
 EXPIRY_KEYS = {
@@ -131,12 +132,16 @@ def parse_published_at(
     pairs = [(key, fold_key(key), value) for key, value in values.items()]
     if any(folded in HIDING_KEYS and HIDING_KEYS[folded](value) for _, folded, value in pairs):
         return {**HIDDEN_POST}
-    times = [
-        parse_key_time(key, value)
-        for wanted in TIME_KEYS
-        for key, folded, value in pairs
-        if folded == wanted and not (value in (None, "") or to_word(value) in NO_TIMES)
-    ]
+    times: list[datetime] = []
+    for wanted in TIME_KEYS:
+        times += [
+            parse_key_time(key, value)
+            for key, folded, value in pairs
+            if folded == wanted
+            and not (value in (None, "") or to_word(value) in NO_TIMES)
+            # Beside a time of publication, it says nothing.
+            and not (times and folded in CREATION_KEYS and not is_time(value))
+        ]
     if not times and default is not None:
         times = [parse_key_time("date", default)]
     now = utc_now()

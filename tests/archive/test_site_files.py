@@ -164,6 +164,21 @@ async def test_an_imported_post_keeps_the_time_of_its_last_change(url: URL, tmp_
     assert {post["slug"] for post in newest} == {"a", "b", "c"}
 
 
+async def test_a_time_of_creation_that_cannot_be_read_costs_no_post_that_has_another(
+    url: URL, tmp_path: Path
+):
+    created = "author: Ann\ncreated_at: 06-03-2025 09:14 PM"
+    write_file(tmp_path / "in/a.md", f"title: A\n{created}\ndate: 2025-03-09")
+    write_file(tmp_path / "in/b.md", f"title: B\n{created}")
+    write_file(tmp_path / "in/c.md", f"title: C\n{created}\ndate: 2025-03-09\npublishDate: soon")
+
+    result = await run_command("import", "in")
+
+    assert "in/b.md:4: created_at: must be a time" in result.stderr
+    assert "in/c.md:6: publishDate: must be a time" in result.stderr
+    assert [post["published_at"] for post in await export_posts()] == ["2025-03-09T00:00:00Z"]
+
+
 @pytest.mark.parametrize("time", ["Last Modified", "Created", "git Last Modified", "git created"])
 async def test_a_time_that_eleventy_takes_from_the_file_is_none(
     url: URL, tmp_path: Path, time: str
