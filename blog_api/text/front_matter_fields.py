@@ -128,6 +128,9 @@ def parse_fields(path: Path, front: FrontMatter, warnings: list[str]) -> dict[st
     content_type = HTML if path.suffix.lower() in HTML_SUFFIXES else fields["content_type"]
     heading = None if content_type == HTML else find_heading(front.content)
     updated_at = find_updated_at(head, warnings)
+    # Those that Jekyll's importer of WordPress writes.
+    if isinstance(comments := head.get("comments"), list) and comments:
+        warnings.append(f"comments: {len(comments)} in the front matter were left out")
     addresses = [one for key in ADDRESS_KEYS for one in walk_texts(head.get(key))]
     days = (name_date, *map(find_day, addresses))
     post = {

@@ -164,6 +164,18 @@ async def test_an_imported_post_keeps_the_time_of_its_last_change(url: URL, tmp_
     assert {post["slug"] for post in newest} == {"a", "b", "c"}
 
 
+async def test_comments_in_a_front_matter_are_told_as_left_out(url: URL, tmp_path: Path):
+    comments = "comments:\n- author: Bob\n  content: Well said.\n- author: Eve\n  content: No."
+    write_file(tmp_path / "in/a.md", f"title: A\nauthor: Ann\ndate: 2020-01-01\n{comments}")
+    write_file(tmp_path / "in/b.md", "title: B\nauthor: Ann\ndate: 2020-01-01\ncomments: []")
+
+    result = await run_command("import", "in")
+
+    assert "in/a.md:5: comments: 2 in the front matter were left out" in result.stderr
+    assert "in/b.md" not in result.stderr
+    assert [post["comments_open"] for post in await export_posts() if "comments_open" in post] == []
+
+
 async def test_a_time_of_creation_that_cannot_be_read_costs_no_post_that_has_another(
     url: URL, tmp_path: Path
 ):
