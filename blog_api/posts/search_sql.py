@@ -14,8 +14,9 @@ LIMITS = {
     "max_cut_posts": 20,
     # Of the posts that are found, so many are ranked, newest first: as many as pages reach.
     "max_ranked_posts": MAX_OFFSET + MAX_PAGE_SIZE,
-    # To tell which term is the rarest one, the posts of each are counted so far.
-    "max_counted_posts": 10_000,
+    # To tell which term is the rarest one, the posts of each are counted so far. One that so many
+    # posts have is frequent.
+    "max_counted_posts": 20_000,
 }
 
 CUT = """
@@ -59,21 +60,24 @@ RANKED = f"""
     FROM weighed GROUP BY post_id HAVING max(published_at) IS NOT NULL
 """
 
-# Posts of a tier have all terms, but it is enough to look for the rarest one: FTS5 reads the whole
-# list of a frequent beginning before it returns the first post.
+# Posts of a tier have all terms, but it is enough to look for the rarest one, and for none if all
+# are frequent: FTS5 reads the whole list of a frequent beginning before it returns the first post.
 WEIGHED_ON_SQLITE = """
     WITH rarest AS MATERIALIZED (
-        SELECT key AS term, value AS query FROM json_each(:terms) AS terms
-        ORDER BY (
+        SELECT key AS term, value AS query, (
             SELECT count(*) FROM (
                 SELECT 1 FROM post_search_words AS i WHERE i.post_search_words MATCH terms.value
                 LIMIT {max_counted_posts}
             )
-        ) LIMIT 1
+        ) AS number
+        FROM json_each(:terms) AS terms ORDER BY number LIMIT 1
     ), tiers AS MATERIALIZED (
         SELECT json_extract(tiers.value, '$[1]')
-            || CASE WHEN rarest.term <> json_extract(tiers.value, '$[0]')
-                THEN ' AND ' || rarest.query ELSE '' END
+            || CASE
+                WHEN rarest.term <> json_extract(tiers.value, '$[0]')
+                    AND rarest.number < {max_counted_posts}
+                THEN ' AND ' || rarest.query ELSE ''
+            END
             || json_extract(tiers.value, '$[2]') AS query,
             json_extract(tiers.value, '$[3]') AS weight
         FROM json_each(:tiers) AS tiers LEFT JOIN rarest ON TRUE

@@ -264,6 +264,26 @@ async def test_equally_ranked_posts_are_sorted_newest_first(ann: AsyncClient):
     assert len(ids) == 3
 
 
+@pytest.mark.parametrize("limit", [1, 3, 20_000])
+async def test_the_order_does_not_depend_on_which_words_are_frequent(
+    ann: AsyncClient, monkeypatch: pytest.MonkeyPatch, limit: int
+):
+    found_posts.cache_clear()
+    monkeypatch.setitem(search_sql.LIMITS, "max_counted_posts", limit)
+    for title in ("Alpha gamma", "Beta gamma", "Gamma", "Alphabet gamma"):
+        await publish(ann, title=title, content="alpha beta")
+    await publish(ann, title="Alpha beta", content="gamma")
+    await publish(ann, title="Alpha", content="nothing else")
+
+    found = [await search(ann, q) for q in ("alpha beta gamma", "gamma alpha")]
+
+    found_posts.cache_clear()
+    assert found == [
+        ["Beta gamma", "Alpha gamma", "Alphabet gamma", "Alpha beta", "Gamma"],
+        ["Alpha gamma", "Alphabet gamma", "Gamma", "Alpha beta", "Beta gamma"],
+    ]
+
+
 @pytest.fixture
 def four_ranked_posts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     found_posts.cache_clear()
