@@ -78,6 +78,8 @@ class Comment(CommentBase, VersionedModel, table=True):
 
     __tablename__ = "comments"
     invalidates: ClassVar = Invalidates.ROWS
+    # The counters of the post do, unless the comment waits and is not public.
+    insert_invalidates: ClassVar = Invalidates.NOTHING
     __table_args__ = (
         Index("ix_comments_post_id_parent_id_id", "post_id", "parent_id", "id"),
         Index("ix_comments_thread_id_path", "thread_id", "path"),

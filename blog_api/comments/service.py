@@ -32,7 +32,7 @@ from blog_api.comments.errors import CommentNotFound, ThreadTooDeep
 from blog_api.comments.models import ID_DIGITS, MAX_THREAD_DEPTH, Comment
 from blog_api.comments.visibility import is_shown_to, is_text_visible_to
 from blog_api.core.fields import utc_now
-from blog_api.db.base import Invalidates, preserve_updated_at
+from blog_api.db.base import preserve_updated_at
 from blog_api.db.functions import next_id, utf8_length
 from blog_api.db.queries import BATCH_SIZE, NamedQuery, Write, execute_query, execute_together
 from blog_api.posts.counters import (
@@ -62,9 +62,7 @@ COLUMNS |= {
 INSERT_COMMENT = NamedQuery(
     insert(Comment)
     .from_select([*COLUMNS], select_columns(*COLUMNS.values()))
-    .returning(col(Comment.id), col(Comment.path), col(Comment.thread_id)),
-    # The counters of the post do, unless the comment waits and is not public.
-    invalidates=Invalidates.NOTHING,
+    .returning(col(Comment.id), col(Comment.path), col(Comment.thread_id))
 )
 
 # Of posts that are deleted together.

@@ -43,23 +43,28 @@ class TableBase(SQLModel, registry=TABLE_REGISTRY):
     """The parent of every table.
 
     A table that invalidates cached responses needs the trigger `notify_of_change` on Postgres, and
-    with ROWS also `notify_of_rows`.
+    with ROWS also `notify_of_rows`. An INSERT invalidates `insert_invalidates` at most.
     """
 
     invalidates: ClassVar[Invalidates] = Invalidates.EVERYTHING
+    insert_invalidates: ClassVar[Invalidates] = Invalidates.LISTS
 
 
 @lru_cache
 def get_invalidates(operation: str, table: str) -> Invalidates:
     """Return the responses that an operation invalidates, by the names of SQL.
 
-    An unknown table, such as one of a newer version, invalidates everything.
+    `COUNT` is an UPDATE that changes nothing but counters of a row. An unknown table, such as one
+    of a newer version, invalidates everything.
     """
     for mapper in TABLE_REGISTRY.mappers:
         if str(mapper.local_table) == table:
-            declared: Invalidates = mapper.class_.invalidates
+            table_class: type[TableBase] = mapper.class_
+            declared = table_class.invalidates
             if operation == "INSERT":
-                return min(declared, Invalidates.LISTS)
+                return min(declared, table_class.insert_invalidates)
+            if operation == "COUNT":
+                return min(declared, Invalidates.COUNTERS)
             is_of_rows = declared is Invalidates.ROWS and operation == "UPDATE"
             return declared if is_of_rows or declared < Invalidates.ROWS else Invalidates.EVERYTHING
     return Invalidates.EVERYTHING

@@ -186,11 +186,12 @@ class PostgresInvalidation:
             await anyio.sleep(RETRY_SECONDS)
 
     def _invalidate(self, payload: str) -> None:
-        """Invalidate what a change such as `UPDATE posts 3,5` or `INSERT posts` makes stale."""
+        """Invalidate what a change such as `UPDATE posts 3,5`, `COUNT posts 3` or `INSERT posts`
+        makes stale."""
         operation, _, rest = payload.partition(" ")
         table, _, ids = rest.partition(" ")
         found = get_invalidates(operation, table)
-        if found is Invalidates.ROWS and not ids:
+        if found in (Invalidates.COUNTERS, Invalidates.ROWS) and not ids:
             found = Invalidates.EVERYTHING
         rows = (identify_row(table, int(one)) for one in ids.split(",") if one.isdecimal())
         self._database.invalidate(found, rows)

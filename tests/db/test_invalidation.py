@@ -36,7 +36,11 @@ def find_invalidating_tables() -> set[str]:
         ("DELETE", "posts", Invalidates.EVERYTHING),
         ("DELETE", "users", Invalidates.EVERYTHING),
         ("DELETE", "post_tags", Invalidates.LISTS),
+        ("COUNT", "posts", Invalidates.COUNTERS),
+        ("INSERT", "comments", Invalidates.NOTHING),
+        ("UPDATE", "comments", Invalidates.ROWS),
         ("INSERT", "bookmarks", Invalidates.NOTHING),
+        ("COUNT", "bookmarks", Invalidates.NOTHING),
         ("INSERT", "a_table_of_a_newer_version", Invalidates.EVERYTHING),
         # The payload of the trigger before revision 7d2e90b1c4a3 is empty.
         ("", "", Invalidates.EVERYTHING),

@@ -1,6 +1,7 @@
 """The response cache: what it stores, for whom, and when it invalidates."""
 
 import asyncio
+import secrets
 import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -250,12 +251,31 @@ async def test_notifications_distinguish_inserts_from_updates_on_postgres(migrat
             while current_version().rows == before.rows:
                 await anyio.lowlevel.checkpoint()
             are_others_valid = current_version().tables == before.tables
+            are_lists_valid = []
+            # A long content is stored outside of the row.
+            for content in ("Short", secrets.token_hex(20_000)):
+                before = current_version()
+                await ann.patch(f"/posts/{post['id']}", json={"content": content})
+                while current_version().members == before.members:
+                    await anyio.lowlevel.checkpoint()
+                of_lists = current_version().members
+                for change in (
+                    add_comment(ann, post),
+                    ann.put(f"/users/me/bookmarks/{post['id']}"),
+                    ann.delete(f"/users/me/bookmarks/{post['id']}"),
+                ):
+                    before = current_version()
+                    await change
+                    while current_version().rows == before.rows:
+                        await anyio.lowlevel.checkpoint()
+                are_lists_valid.append(current_version().members == of_lists)
             await ann.patch("/users/me", json={"name": "Anna"})
             while current_version().tables == before.tables:
                 await anyio.lowlevel.checkpoint()
 
     is_named = migrated_url.get_backend_name() == "postgresql"
     assert (are_rows_valid, are_others_valid) == (is_named, is_named)
+    assert are_lists_valid == [is_named] * 2
 
 
 async def test_a_response_for_one_reader_is_not_cached(
@@ -351,6 +371,30 @@ async def test_commits_of_other_processes_invalidate_the_cache_before_it_expires
                     await anyio.lowlevel.checkpoint()
 
             assert (await reader.get(f"/posts/{post['id']}")).json()["content"] == content
+
+
+async def test_a_new_comment_is_shown_by_other_processes(migrated_url: URL):
+    async with (
+        blog(migrated_url) as (app, ann),
+        running(app.state.settings) as other,
+        client_of(other) as reader,
+    ):
+        await wait_until_caching(other)
+        post = await publish(ann, tags=["Python"])
+        comments = f"/posts/{post['id']}/comments"
+        for number in (1, 2, 3):
+            await reader.get(comments)
+            before = other.state.invalidation.current_version()
+            await add_comment(ann, post)
+            with anyio.fail_after(60):
+                while other.state.invalidation.current_version().rows == before.rows:
+                    await anyio.lowlevel.checkpoint()
+
+            assert (await reader.get(comments)).json()["total_count"] == number
+            assert (await reader.get(f"/posts/{post['id']}")).json()["comment_count"] == number
+            for path in ("/posts", "/posts?tag=python", f"/users/{post['user_id']}/posts"):
+                (shown,) = (await reader.get(path)).json()["results"]
+                assert shown["comment_count"] == number
 
 
 async def test_a_withdrawn_comment_leaves_the_cache_of_other_processes(migrated_url: URL):
