@@ -136,7 +136,7 @@ class Write(NamedTuple):
 
 @cache
 def combine(first: NamedQuery, *others: NamedQuery) -> NamedQuery:
-    """Return one statement of Postgres for all: the rows of the first, with those numbers."""
+    """Return one statement of Postgres: the rows of the first, and how many the others have."""
     numbers = [
         select_columns(func.count())
         .select_from(other.statement.cte(f"other_{number}"))

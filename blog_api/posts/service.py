@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
-from sqlalchemy import Integer, String, bindparam, delete, update
+from sqlalchemy import delete
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -16,7 +16,6 @@ from blog_api.core.errors import Conflict
 from blog_api.core.fields import PathId, RequestBody
 from blog_api.db.base import save_changes
 from blog_api.db.queries import (
-    NamedQuery,
     Write,
     execute_together,
     insert_row_if_missing,
@@ -28,7 +27,7 @@ from blog_api.posts.errors import NotYourPost, SlugTaken
 from blog_api.posts.excerpts import make_columns
 from blog_api.posts.models import Post, Slug
 from blog_api.posts.queries import find_post, is_visible_to
-from blog_api.posts.slugs import change_slug, claim_given_slug
+from blog_api.posts.slugs import GIVE_SLUG, change_slug, claim_given_slug
 from blog_api.posts.tags import index_missing_tags, index_tags, make_tags_write, remove_tags
 from blog_api.posts.words import (
     MadeWords,
@@ -173,14 +172,6 @@ async def render_posts(renderer: Renderer, sources: Sequence[Source]) -> list[di
     """Return the columns that are made of each source. The caller holds no transaction."""
     html = await renderer.render_all(sources)
     return [await make_columns(*pair) for pair in zip(sources, html, strict=True)]
-
-
-GIVE_SLUG = NamedQuery(
-    update(Slug)
-    .where(col(Slug.slug) == bindparam("given_slug", type_=String))
-    .values(post_id=bindparam("new_post", type_=Integer))
-    .returning(col(Slug.id))
-)
 
 
 async def index_post(session: AsyncSession, post: Post, slug: Write, words: MadeWords) -> bool:

@@ -16,13 +16,18 @@ from itertools import count
 from typing import Any
 
 from slugify import slugify
-from sqlalchemy import delete, update
+from sqlalchemy import Integer, String, bindparam, delete, update
 from sqlmodel import col, exists, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from blog_api.core.errors import Conflict
 from blog_api.core.fields import MAX_SLUG_LENGTH
-from blog_api.db.queries import insert_if_missing, insert_row_if_missing, unique_savepoint
+from blog_api.db.queries import (
+    NamedQuery,
+    insert_if_missing,
+    insert_row_if_missing,
+    unique_savepoint,
+)
 from blog_api.posts.errors import SlugTaken
 from blog_api.posts.models import Post, Slug
 
@@ -30,6 +35,14 @@ from blog_api.posts.models import Post, Slug
 SUFFIX_BYTES = 4
 
 MAX_ATTEMPTS = 5
+
+# To a new post: a slug that was claimed.
+GIVE_SLUG = NamedQuery(
+    update(Slug)
+    .where(col(Slug.slug) == bindparam("given_slug", type_=String))
+    .values(post_id=bindparam("new_post", type_=Integer))
+    .returning(col(Slug.id))
+)
 
 
 def slugify_title(title: str) -> str:
