@@ -66,10 +66,20 @@ async def execute_on_server(url: URL, *statements: str) -> list[Any]:
         await engine.dispose()
 
 
-def recreate_statements(url: URL) -> tuple[str, str]:
-    """Return the statements that drop and create the database of this URL."""
-    drop = f'DROP DATABASE IF EXISTS "{url.database}" WITH (FORCE)'
-    return drop, f'CREATE DATABASE "{url.database}"'
+def drop_statement(url: URL) -> str:
+    return f'DROP DATABASE IF EXISTS "{url.database}" WITH (FORCE)'
+
+
+def recreate_statements(url: URL, *, template: str = "template1") -> tuple[str, ...]:
+    """Return the statements that drop and create the database of this URL.
+
+    Its commits do not wait for the disk, which takes a millisecond or more for each.
+    """
+    return (
+        drop_statement(url),
+        f'CREATE DATABASE "{url.database}" TEMPLATE "{template}"',
+        f'ALTER DATABASE "{url.database}" SET synchronous_commit = off',
+    )
 
 
 async def make_test_database(given: URL, url: URL) -> None:
@@ -125,10 +135,10 @@ async def temporary_database(
         yield make_url(f"sqlite+aiosqlite:///{file}")
         return
     url = TEST_DATABASE_URL.set(database=f"{TEST_DATABASE_URL.database}_{name}")
-    drop, create = recreate_statements(url)
+    template = "template1"
     if is_migrated:
-        template = await anyio.to_thread.run_sync(make_template, GIVEN_URL, TEST_DATABASE_URL)
-        create += f' TEMPLATE "{template.database}"'
-    await execute_on_server(GIVEN_URL, drop, create)
+        made = await anyio.to_thread.run_sync(make_template, GIVEN_URL, TEST_DATABASE_URL)
+        template = str(made.database)
+    await execute_on_server(GIVEN_URL, *recreate_statements(url, template=template))
     yield url
-    await execute_on_server(GIVEN_URL, drop)
+    await execute_on_server(GIVEN_URL, drop_statement(url))
