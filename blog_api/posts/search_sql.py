@@ -62,6 +62,7 @@ RANKED = f"""
 
 # Posts of a tier have all terms, but it is enough to look for the rarest one, and for none if all
 # are frequent: FTS5 reads the whole list of a frequent beginning before it returns the first post.
+# One of those that are searched without the index may have the rarest term and lack others there.
 WEIGHED_ON_SQLITE = """
     WITH rarest AS MATERIALIZED (
         SELECT key AS term, value AS query, (
@@ -84,6 +85,7 @@ WEIGHED_ON_SQLITE = """
     )
     SELECT i.rowid AS post_id, tiers.weight FROM tiers CROSS JOIN post_search_words AS i
     WHERE i.post_search_words MATCH tiers.query AND i.rowid >= (SELECT post_id FROM oldest)
+        AND i.rowid NOT IN (SELECT post_id FROM not_indexed)
 """
 # The first posts by rank, and the number of all that match.
 COUNTED_ON_SQLITE = f"""

@@ -18,6 +18,7 @@ from blog_api.db.session import Database
 from blog_api.posts import search_sql
 from blog_api.posts.lists import found_posts
 from blog_api.posts.search_index import make_words_of_posts, save_pending
+from blog_api.text import lexemes
 from tests.support.clients import PASSWORD, publish
 
 
@@ -479,6 +480,24 @@ async def test_a_text_with_more_words_than_the_index_holds_is_saved_and_found(
     assert await search(ann, f'"{content[:17]}"') == ["Long"]
     assert await search(ann, "long") == ["Long"]
     assert f"<mark>{content[:5]}</mark>" in await read_snippet(ann, content[:5])
+
+
+async def test_the_rank_of_a_text_with_too_many_words_does_not_depend_on_other_posts(
+    ann: AsyncClient, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(lexemes, "MAX_LEXEMES_BYTES", 500)
+    words = " ".join(map("".join, itertools.product("abcd", repeat=4)))
+    # The index does not have its last word.
+    await publish(ann, title="Moon", content=f"{words} sun", tags=["of-all"])
+    await publish(ann, title="Short", content="moon sun", tags=["of-all"])
+    found = []
+
+    # Either word is the rarest one once.
+    for content in ("moon", "sun", "sun", "sun"):
+        await publish(ann, title="Other", content=content)
+        found += [await search(ann, "moon sun"), await search(ann, "moon sun", tag="of-all")]
+
+    assert found == [["Short", "Moon"]] * 8
 
 
 async def test_a_text_with_words_too_long_for_the_index_is_found(ann: AsyncClient):
