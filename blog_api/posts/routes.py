@@ -44,10 +44,9 @@ from blog_api.posts.service import (
     insert_post,
     insert_post_with_given_slug,
     lock_own_post,
-    render_post,
+    render_new_post,
 )
 from blog_api.posts.slugs import generate_slugs
-from blog_api.posts.words import get_word_source, make_words
 from blog_api.text.markdown import MARKDOWN, Source
 from blog_api.text.renderer import RendererDep
 from blog_api.web.conditional import (
@@ -196,9 +195,7 @@ async def create_post(
     await creation.replay()
     source = Source(new.content, new.content_type)
     async with connection_released_to_render(session, auth, source):
-        made = await render_post(renderer, source, owner=auth.user.id)
-        of_words = get_word_source({**new.model_dump(), **made})
-        words = await make_words(renderer, of_words, owner=auth.user.id)
+        made, words = await render_new_post(renderer, new, source, owner=auth.user.id)
     await creation.claim()
     own = {"slug": "", "given_summary": new.summary, "user_id": auth.user.id}
     post = Post.model_validate(new, update={**own, **made})

@@ -25,12 +25,13 @@ from blog_api.db.queries import (
 from blog_api.db.session import SessionDep, mark_expensive
 from blog_api.posts.errors import NotYourPost, SlugTaken
 from blog_api.posts.excerpts import make_columns
-from blog_api.posts.models import Post, Slug
+from blog_api.posts.models import Post, PostCreate, Slug
 from blog_api.posts.queries import find_post, is_visible_to
 from blog_api.posts.slugs import GIVE_SLUG, change_slug, claim_given_slug
 from blog_api.posts.tags import index_missing_tags, index_tags, make_tags_write, remove_tags
 from blog_api.posts.words import (
     MadeWords,
+    get_word_source,
     make_word_source,
     make_words,
     make_words_write,
@@ -166,6 +167,15 @@ async def render_post(
     Raises ServiceUnavailable if too many texts wait.
     """
     return await make_columns(source, await renderer.render(source, owner=owner))
+
+
+async def render_new_post(
+    renderer: Renderer, new: PostCreate, source: Source, *, owner: int
+) -> tuple[dict[str, Any], MadeWords]:
+    """Return what `render_post()` returns, for a new post, and its words."""
+    made = await render_post(renderer, source, owner=owner)
+    of_words = get_word_source({**new.model_dump(), **made})
+    return made, await make_words(renderer, of_words, owner=owner)
 
 
 async def render_posts(renderer: Renderer, sources: Sequence[Source]) -> list[dict[str, Any]]:
