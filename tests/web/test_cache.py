@@ -43,6 +43,13 @@ async def wait_until_caching(app: FastAPI) -> None:
         await anyio.lowlevel.checkpoint()
 
 
+async def wait_until_invalidated(app: FastAPI, before: CacheVersion) -> None:
+    """Wait until the service has heard of a change of a row by another process."""
+    with anyio.fail_after(60):
+        while app.state.invalidation.current_version().rows == before.rows:
+            await anyio.lowlevel.checkpoint()
+
+
 @asynccontextmanager
 async def blog(url: URL, **values: object) -> AsyncIterator[tuple[FastAPI, AsyncClient]]:
     """Yield a separate application with these settings, and a client that is logged in."""
@@ -366,9 +373,7 @@ async def test_commits_of_other_processes_invalidate_the_cache_before_it_expires
         for content in ("One", "Two", "Three"):
             before = other.state.invalidation.current_version()
             await ann.patch(f"/posts/{post['id']}", json={"content": content})
-            with anyio.fail_after(60):
-                while other.state.invalidation.current_version() == before:
-                    await anyio.lowlevel.checkpoint()
+            await wait_until_invalidated(other, before)
 
             assert (await reader.get(f"/posts/{post['id']}")).json()["content"] == content
 
@@ -386,9 +391,7 @@ async def test_a_new_comment_is_shown_by_other_processes(migrated_url: URL):
             await reader.get(comments)
             before = other.state.invalidation.current_version()
             await add_comment(ann, post)
-            with anyio.fail_after(60):
-                while other.state.invalidation.current_version().rows == before.rows:
-                    await anyio.lowlevel.checkpoint()
+            await wait_until_invalidated(other, before)
 
             assert (await reader.get(comments)).json()["total_count"] == number
             assert (await reader.get(f"/posts/{post['id']}")).json()["comment_count"] == number
@@ -412,9 +415,7 @@ async def test_a_withdrawn_comment_leaves_the_cache_of_other_processes(migrated_
             for path in paths:
                 await reader.get(path)
             await ann.request(method, f"/comments/{comment['id']}/approval")
-            with anyio.fail_after(60):
-                while other.state.invalidation.current_version() == before:
-                    await anyio.lowlevel.checkpoint()
+            await wait_until_invalidated(other, before)
 
             assert (await reader.get(paths[0])).status_code == status
             assert (await reader.get(paths[1])).json()["total_count"] == number
