@@ -36,10 +36,12 @@ from blog_api.text.site_files import (
 TEXT_FIELDS = ("summary", "cover_url", "cover_alt", "canonical_url")
 
 
-def is_html_post(path: Path, kind: str) -> bool:
+def is_html_post(path: Path, folder: Path, kind: str) -> bool:
     if path.suffix.lower() not in HTML_SUFFIXES or kind == THEME_FILE:
         return False
-    is_in_posts = not JEKYLL_FOLDERS.isdisjoint(path.absolute().parts)
+    # Of the folder that is imported, its own name counts too.
+    names = path.absolute().relative_to(folder.absolute().parent).parts
+    is_in_posts = not JEKYLL_FOLDERS.isdisjoint(names)
     try:
         values = split_front_matter(read_text(path)[0], KNOWN_KEYS).values
     except InvalidFrontMatter:
@@ -51,7 +53,7 @@ def read_file(path: Path, folder: Path | None = None, *, with_pages: bool = Fals
     """Read a post, and find the file of its cover in the folder that is imported."""
     location = format_location(path, 1)
     kind = None if folder is None else find_kind(path, folder)
-    if kind is not None and kind not in PAGE_KINDS and not is_html_post(path, kind):
+    if folder and kind and kind not in PAGE_KINDS and not is_html_post(path, folder, kind):
         return ArchiveEntry(location, left_out=kind)
     front, lines = FrontMatter({}, ""), {}
     try:

@@ -37,7 +37,8 @@ def read_settings(folder: Path) -> Iterator[object]:
             yield [values.get("cascade"), {"draft": values.get("draft")}]
     for path in (folder / f"{folder.name}{suffix}" for suffix in DATA_SUFFIXES):
         if path.is_file():
-            with suppress(ValueError):
+            # What cannot be read may be a file of another program.
+            with suppress(ValueError, InvalidFrontMatter):
                 values = fold_keys(parse_object(read_text(path)[0]))
                 # Not the times, which can be words such as `git Last Modified`.
                 yield {key: value for key, value in values.items() if key in HIDING_KEYS}

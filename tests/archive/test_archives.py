@@ -1169,6 +1169,15 @@ def test_an_html_file_with_front_matter_among_the_posts_of_jekyll_is_a_post(
     assert invalid.error is not None
 
 
+def test_a_name_above_the_folder_that_is_imported_makes_no_html_file_a_post(tmp_path: Path):
+    path = tmp_path / "_posts/site/layout.html"
+    path.parent.mkdir(parents=True)
+    path.write_text("---\ntitle: Layout\n---\n<p>a")
+
+    assert [entry.left_out for entry in read_archive(tmp_path / "_posts/site")] == [".html file"]
+    assert [entry.left_out for entry in read_archive(tmp_path / "_posts")] == [None]
+
+
 def test_an_html_file_that_is_named_itself_is_a_post(tmp_path: Path):
     path = tmp_path / "hello.html"
     path.write_text("# no heading\n<p>a")

@@ -413,6 +413,7 @@ def test_a_section_page_can_hide_the_posts_below(
         ('{"tags": ["notes"], "layout": "post.njk", "date": "git Last Modified"}', True),
         ('["notes"]', True),
         ("{", True),
+        pytest.param("[" * 9_000_000, True, id="too large"),
         ('{"draft": true}', False),
         ('{"permalink": false}', False),
         ('{"eleventyExcludeFromCollections": true}', False),
