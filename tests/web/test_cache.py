@@ -362,13 +362,20 @@ async def test_the_least_recently_used_response_is_evicted_first(migrated_url: U
         assert await count_statements(app, client, paths[1]) > 0
 
 
-async def test_commits_of_other_processes_invalidate_the_cache_before_it_expires(migrated_url: URL):
+@asynccontextmanager
+async def two_processes(url: URL) -> AsyncIterator[tuple[AsyncClient, FastAPI, AsyncClient]]:
+    """Yield a writer of one application, and another one on the same database with its reader."""
     async with (
-        blog(migrated_url) as (app, ann),
+        blog(url) as (app, ann),
         running(app.state.settings) as other,
         client_of(other) as reader,
     ):
         await wait_until_caching(other)
+        yield ann, other, reader
+
+
+async def test_commits_of_other_processes_invalidate_the_cache_before_it_expires(migrated_url: URL):
+    async with two_processes(migrated_url) as (ann, other, reader):
         post = await publish(ann)
         for content in ("One", "Two", "Three"):
             before = other.state.invalidation.current_version()
@@ -379,12 +386,7 @@ async def test_commits_of_other_processes_invalidate_the_cache_before_it_expires
 
 
 async def test_a_new_comment_is_shown_by_other_processes(migrated_url: URL):
-    async with (
-        blog(migrated_url) as (app, ann),
-        running(app.state.settings) as other,
-        client_of(other) as reader,
-    ):
-        await wait_until_caching(other)
+    async with two_processes(migrated_url) as (ann, other, reader):
         post = await publish(ann, tags=["Python"])
         comments = f"/posts/{post['id']}/comments"
         for number in (1, 2, 3):
@@ -401,12 +403,7 @@ async def test_a_new_comment_is_shown_by_other_processes(migrated_url: URL):
 
 
 async def test_a_withdrawn_comment_leaves_the_cache_of_other_processes(migrated_url: URL):
-    async with (
-        blog(migrated_url) as (app, ann),
-        running(app.state.settings) as other,
-        client_of(other) as reader,
-    ):
-        await wait_until_caching(other)
+    async with two_processes(migrated_url) as (ann, other, reader):
         post = await publish(ann)
         comment = await add_comment(ann, post)
         paths = [f"/comments/{comment['id']}", f"/posts/{post['id']}/comments"]
