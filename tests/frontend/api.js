@@ -5,7 +5,7 @@ const NO_RESPONSE = `No response from ${API}. Does it run with ${location.origin
 const SESSION_KEY = `session of ${API}`;  // A token is never sent to another API.
 
 export let session = JSON.parse(sessionStorage.getItem(SESSION_KEY));  // the account and its token, or null
-// A second token, with the scope `admin` alone. It is kept in memory: a reload of the page forgets it.
+// A second token, with the scope `admin` alone. It is kept in memory, and lost when the page is reloaded.
 export let adminToken = null;
 export const setAdminToken = token => { adminToken = token; };
 

@@ -296,8 +296,8 @@ COUNTS = """
     UNION ALL SELECT user_id, 0, count(*), TRUE FROM posts GROUP BY user_id
     UNION ALL SELECT 0, tag_id, count(*), TRUE FROM post_tags GROUP BY tag_id
 """
-# The index of versions before `post_words`, which Django REST framework searches. That of a million
-# contents would take half an hour.
+# The index of versions before `post_words`, which Django REST framework searches. With a million
+# posts it is not searched, and has the titles alone.
 VECTOR, VECTOR_OF_TITLE = (
     "post_search_vector(title, tags, content)",
     "to_tsvector('simple', title)",

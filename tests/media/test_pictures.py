@@ -1,4 +1,4 @@
-"""What becomes of a picture: formats, orientation, metadata, limits and broken files."""
+"""How a picture is stored: formats, orientation, metadata, limits and broken files."""
 
 from hashlib import sha256
 from io import BytesIO

@@ -1,4 +1,4 @@
-"""What a rejected or an interrupted upload leaves behind: nothing that is served."""
+"""A rejected or interrupted upload leaves nothing that is served."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Who may write posts: authors and administrators."""
+"""Only authors and administrators can write posts."""
 
 import asyncio
 from typing import Any, NamedTuple

@@ -316,7 +316,7 @@ class AccountMachine(AccountState):
         if account is None or expect != 204:
             return
         if is_other and holder is not None:
-            # Nobody can use an account without an address.
+            # An account without an address cannot be used.
             holder.is_deleted = True
             self.revoke_logins(holder)
         account.move_to(mail.recipient)

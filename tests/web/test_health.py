@@ -124,7 +124,7 @@ async def test_reads_succeed_while_another_process_locks_the_sqlite_file(
 async def test_a_file_that_was_moved_away_or_replaced_is_not_ready_and_not_written(
     tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
 ):
-    """What is written to the file that is still open would be lost with it."""
+    """Writes to the file that is still open would be lost with it."""
     file = tmp_path / "blog.db"
     settings = make_settings(database_url=f"sqlite:///{file}", **MINIMUM_HASHING)
     await make_migrated_file(file)
