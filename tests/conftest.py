@@ -176,12 +176,13 @@ def mailbox(
 
 @pytest.fixture(autouse=True)
 def quiet_loggers() -> Iterator[None]:
-    """Remove the log handlers of a command: their stream is closed after it."""
+    """Reset the loggers that a command configures: its stream is closed after it."""
     yield
     for name in LOGGERS:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
+        logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture
